@@ -1,0 +1,206 @@
+"""Meta-Vote Pruning up to the first training step: rank the zoo, vote, slice, average (Algorithm 1, lines 1-8)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mvp_edge.averaging import Voter, average
+from mvp_edge.config import VoteConfig
+from mvp_edge.data import ImageSet
+from mvp_edge.errors import ZooError
+from mvp_edge.groups import GroupTable, find_groups
+from mvp_edge.heads import random_head, ridge_head, shared_rows
+from mvp_edge.models import Base, head_name, set_head
+from mvp_edge.plan import KeepPlan
+from mvp_edge.pruners import base_importance
+from mvp_edge.pruners.oneshot import target_counts
+from mvp_edge.runtime import SilentProgress, Stage, rng, torch_rng
+from mvp_edge.similarity import wordnet
+from mvp_edge.similarity.leep import leep
+from mvp_edge.slicing import sliced_copy
+from mvp_edge.tasks import Task
+from mvp_edge.train import predict
+from mvp_edge.voting import count_votes, elect
+from mvp_edge.zoo import Member, MemberInfo, Zoo
+
+RANKING_IMAGES = 256
+PREFILTER = 64
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A member and how near its task is: LEEP (at most 0) or WordNet similarity (0 to 1); higher is nearer."""
+
+    info: MemberInfo
+    similarity: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trunk:
+    """A base model with what is derived from it once: groups, head, importance of its units."""
+
+    base: Base
+    model: nn.Module
+    table: GroupTable
+    head: str
+
+    @staticmethod
+    def of(base: Base, model: nn.Module) -> Trunk:
+        """Analyse a base model.
+
+        Raises:
+            PlanError: it cannot be sliced.
+        """
+        head = head_name(model)
+        return Trunk(base, model, find_groups(model, base.input_size, head), head)
+
+    def state_of(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return a sliced model's tensors as they are stored in a zoo."""
+        return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+    def restore(self, member: Member) -> nn.Module:
+        """Return a member as a network with its own head."""
+        model = sliced_copy(self.model, self.table, member.info.plan)
+        weight = member.state[f"{self.head}.weight"]
+        set_head(model, nn.Linear(weight.shape[1], weight.shape[0]))
+        model.load_state_dict(member.state, strict=False)
+        return model.eval()
+
+
+def rank(
+    zoo: Zoo,
+    trunk: Trunk,
+    task: Task,
+    images: ImageSet | None,
+    config: VoteConfig,
+    *,
+    device: torch.device,
+    seed: int,
+    stage: Stage | None = None,
+    exclude: frozenset[str] = frozenset(),
+) -> list[Neighbour]:
+    """Return the zoo's members, nearest first.
+
+    LEEP needs one forward pass of each member over a sample of the task's images; WordNet, which needs none, limits it
+    to the most promising narrow members.
+
+    Args:
+        zoo: Where the members are.
+        trunk: The zoo's base model.
+        task: With synsets.
+        images: Training images of the task; only LEEP looks at them.
+        config: `similarity` and `voters` matter here.
+        device: Where to compute LEEP.
+        seed: Of the sample of images.
+        stage: Progress.
+        exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
+
+    Raises:
+        ZooError: the zoo has no member of the wanted breadth, or one is damaged.
+    """
+    infos = [i for i in zoo.infos() if config.voters in ("any", i.breadth) and i.task.id not in exclude]
+    if not infos:
+        raise ZooError(
+            f"zoo {zoo.name} has no {config.voters if config.voters != 'any' else ''} member to vote; "
+            "add some with: mvp-edge zoo build"
+        )
+    words = wordnet.rank(task, [i.task for i in infos])
+    if config.similarity == "wordnet":
+        pairs = [Neighbour(i, s) for i, s in zip(infos, words, strict=True)]
+    else:
+        if images is None:
+            raise ValueError("LEEP needs images")
+        nearest = sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))
+        chosen = [i for _, i in nearest if i.breadth == "broad"]
+        chosen += [i for _, i in nearest if i.breadth == "narrow"][:PREFILTER]
+        pairs = _leep_all(zoo, trunk, chosen, images, device, seed, stage or SilentProgress())
+    return sorted(pairs, key=lambda n: (-n.similarity, n.info.id))
+
+
+def _leep_all(
+    zoo: Zoo, trunk: Trunk, infos: Sequence[MemberInfo], images: ImageSet, device: torch.device, seed: int, stage: Stage
+) -> list[Neighbour]:
+    order = rng(seed, "ranking").permutation(len(images))[:RANKING_IMAGES]
+    sample = images.subset(order)
+    alike: dict[tuple[int, ...], list[MemberInfo]] = defaultdict(list)
+    for info in infos:
+        alike[(len(info.task.classes), *info.plan.counts.values())].append(info)
+    found = []
+    for group in alike.values():
+        # Members of one shape take turns in one network: only their tensors are exchanged.
+        model = trunk.restore(zoo.load(group[0])).to(device, memory_format=torch.channels_last)
+        for info in group:
+            model.load_state_dict(zoo.load(info).state, strict=False)
+            logits = predict(model, sample.images, trunk.base, device)
+            found.append(Neighbour(info, leep(logits.softmax(1), sample.labels)))
+            stage.advance()
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Voted:
+    """A network for the task before its first training step."""
+
+    model: nn.Module
+    plan: KeepPlan
+
+
+def vote(
+    zoo: Zoo, trunk: Trunk, neighbours: Sequence[Neighbour], config: VoteConfig, seed: int
+) -> tuple[KeepPlan, list[Member]]:
+    """Let neighbours vote; return the plan and the voters with their tensors.
+
+    References:
+        Algorithm 1, lines 2-3; Equation 1.
+    """
+    plan = elect(
+        count_votes([n.info.plan for n in neighbours]),
+        target_counts(trunk.table, config.keep, config.align),
+        vote=config.vote,
+        temperature=config.temperature,
+        tie_break=base_importance(trunk.model, trunk.table),
+        rng=rng(seed, "vote"),
+    )
+    return plan, [zoo.load(n.info) for n in neighbours]
+
+
+def assemble(
+    trunk: Trunk,
+    plan: KeepPlan,
+    voters: Sequence[Member],
+    data: ImageSet,
+    config: VoteConfig,
+    *,
+    device: torch.device,
+    seed: int,
+) -> nn.Module:
+    """Return the sliced network with the voters' mean weights and a new head, in evaluation mode on `device`.
+
+    References:
+        Algorithm 1, lines 4-6.
+    """
+    model = sliced_copy(trunk.model, trunk.table, plan)
+    states = [Voter(v.info.plan, {k: t for k, t in v.state.items() if not k.startswith(f"{trunk.head}.")}) for v in voters]
+    model.load_state_dict(average(trunk.table, plan, model.state_dict(), states))
+    model = model.to(device, memory_format=torch.channels_last).eval()
+    head = None
+    if len(voters) == 1 and voters[0].info.plan == plan:
+        voter = trunk.restore(voters[0])
+        head = shared_rows(data.classes, voters[0].info.task.names, voter.get_submodule(trunk.head))
+    set_head(model, (head or ridge_head(model, data, trunk.base, device)).to(device))
+    return model
+
+
+def cut(
+    trunk: Trunk, plan: KeepPlan, classes: int, *, device: torch.device, seed: int
+) -> nn.Module:
+    """Return the base model sliced to a plan, with a random head: where pruning without a zoo starts from."""
+    model = sliced_copy(trunk.model, trunk.table, plan)
+    features = model.get_submodule(trunk.head).in_features
+    set_head(model, random_head(int(features), classes, torch_rng(seed, "head")))
+    return model.to(device, memory_format=torch.channels_last)

@@ -1,0 +1,231 @@
+"""Base models: a registry of typed metadata, and how their weights are found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mvp_edge.atomic import write_atomically
+from mvp_edge.errors import ConfigError
+
+ASSETS = Path(__file__).parent / "assets"
+DEFAULT_ZOO = "cifar100-resnet18"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pre-trained model that sub-networks are cut from.
+
+    Attributes:
+        name: How the command line calls it.
+        arch: Key of the architecture: `resnet18-cifar` or the name of a timm model.
+        input_size: (H, W) in pixels.
+        mean: Of the training images, per RGB channel, pixels in [0, 1].
+        std: Standard deviation, likewise.
+        classes: Class names in the order of the outputs.
+        licence: Of the weights.
+        sha256: Of the weights' file; empty until weights are loaded.
+        top1: Accuracy in percent on the test split of what it was trained on, if known.
+        recipe: How it was trained.
+    """
+
+    name: str
+    arch: str
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: tuple[str, ...] = ()
+    licence: str = ""
+    sha256: str = ""
+    top1: float | None = None
+    recipe: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value; `from_json` is its inverse."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Base:
+        """Read what `to_json` wrote."""
+        tuples = {k: tuple(value[k]) for k in ("input_size", "mean", "std", "classes")}
+        return Base(**{**value, **tuples})
+
+
+def resnet18_cifar(num_classes: int) -> nn.Module:
+    """Return timm's ResNet-18 with the usual stem for 32x32 images: 3x3, stride 1, no max-pooling."""
+    model = timm.create_model("resnet18", num_classes=num_classes)
+    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet18-cifar": resnet18_cifar}
+
+CIFAR100_RESNET18 = Base(
+    name="resnet18-cifar100",
+    arch="resnet18-cifar",
+    input_size=(32, 32),
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    licence="Apache-2.0",
+)
+REGISTRY: dict[str, Base] = {CIFAR100_RESNET18.name: CIFAR100_RESNET18}
+BUNDLED: dict[str, Path] = {CIFAR100_RESNET18.name: ASSETS / "zoos" / DEFAULT_ZOO / "base.safetensors"}
+
+
+def new_model(arch: str, num_classes: int) -> nn.Module:
+    """Return a freshly initialised network.
+
+    Raises:
+        ConfigError: neither we nor timm know the architecture.
+    """
+    if arch in ARCHITECTURES:
+        return ARCHITECTURES[arch](num_classes)
+    if arch not in _timm_models():
+        import difflib
+
+        near = difflib.get_close_matches(arch, _timm_models(), 3)
+        raise ConfigError(f"timm has no model called {arch!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return timm.create_model(arch, num_classes=num_classes)
+
+
+@cache
+def _timm_models() -> frozenset[str]:
+    return frozenset(timm.list_models())
+
+
+def head_name(model: nn.Module) -> str:
+    """Return the name of the classifier layer."""
+    head = model.get_classifier()  # pyright: ignore[reportCallIssue]
+    for name, module in model.named_modules():
+        if module is head and isinstance(module, nn.Linear):
+            return name
+    raise ConfigError("this model has no single linear classifier; use another base model")
+
+
+def set_head(model: nn.Module, head: nn.Linear) -> None:
+    """Exchange the classifier; timm's record of the number of classes follows."""
+    path, _, leaf = head_name(model).rpartition(".")
+    setattr(model.get_submodule(path), leaf, head)
+    model.num_classes = head.out_features  # pyright: ignore[reportArgumentType]
+
+
+def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
+    """Load a base model and its weights, on the CPU, in evaluation mode.
+
+    Args:
+        name: A registered name, `timm:NAME`, or the path of a safetensors file written by `mvp-edge pretrain`.
+        weights: Local safetensors file to take the weights from.
+
+    Raises:
+        ConfigError: the name or file is unknown, damaged, or does not fit; or timm's weights are neither in the cache
+            nor to be downloaded.
+    """
+    if name.endswith(".safetensors"):
+        return _from_file(Path(name), None)
+    if name in REGISTRY:
+        return _from_file(weights or BUNDLED[name], REGISTRY[name])
+    if name.startswith("timm:"):
+        base = _timm_base(name)
+        return _from_file(weights or _download(base), base)
+    raise ConfigError(
+        f"base {name!r} is unknown; use {', '.join(REGISTRY)}, timm:NAME (such as timm:mobilenetv2_100), "
+        "or the path of a .safetensors file made by: mvp-edge pretrain"
+    )
+
+
+def save_base(model: nn.Module, base: Base, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write weights and metadata as one safetensors file, all or nothing."""
+    tensors = {k: compact(v, dtype) for k, v in model.state_dict().items()}
+    meta = {k: v for k, v in base.to_json().items() if k != "sha256"}
+    try:
+        write_atomically(path, save(tensors, metadata={"mvp_edge": json.dumps(meta)}))
+    except OSError as e:
+        raise ConfigError(f"cannot write {path}: {e}; choose another place or make room") from e
+
+
+def compact(tensor: Tensor, dtype: torch.dtype = torch.float16) -> Tensor:
+    """Return a tensor as it is stored: weights in `dtype`; vectors (norms, biases) stay as precise as they are."""
+    small = tensor.is_floating_point() and tensor.ndim > 1
+    return (tensor.to(dtype) if small else tensor).contiguous().cpu()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: tensors and metadata.
+
+    Raises:
+        ConfigError: there is no such file, or it is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as f:
+            return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as e:
+        raise ConfigError(f"{path} does not exist; give a .safetensors file with the weights") from e
+    except (OSError, SafetensorError) as e:
+        raise ConfigError(f"{path} is no readable safetensors file ({e}); it may be truncated, fetch it again") from e
+
+
+def file_sha256(path: Path) -> str:
+    """Return the checksum of a file as hexadecimal digits."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
+    tensors, meta = read_tensors(path)
+    if "mvp_edge" in meta:
+        told = Base.from_json({**json.loads(meta["mvp_edge"]), "sha256": ""})
+        if known is not None and told.arch != known.arch:
+            raise ConfigError(f"{path} holds weights for {told.arch}, but {known.name} needs {known.arch}")
+        known = told
+    if known is None:
+        raise ConfigError(f"{path} does not say what model it is; name one with --base and give it with --weights")
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    model = new_model(known.arch, max(1, _outputs(known, tensors)))
+    expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
+    if wrong:
+        raise ConfigError(f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first")
+    model.load_state_dict(tensors, strict=False)
+    return Base.from_json({**known.to_json(), "sha256": file_sha256(path)}), model.eval()
+
+
+def _outputs(base: Base, tensors: dict[str, Tensor]) -> int:
+    probe = new_model(base.arch, 1)
+    bias = tensors.get(f"{head_name(probe)}.bias")
+    return len(base.classes) or (0 if bias is None else len(bias))
+
+
+def _timm_base(name: str) -> Base:
+    arch = name.removeprefix("timm:")
+    new_model(arch, 1)
+    cfg = timm.get_pretrained_cfg(arch)
+    if cfg is None or cfg.input_size is None:
+        raise ConfigError(f"timm has no pre-trained weights for {arch}; give your own with --weights FILE.safetensors")
+    return Base(name, arch, tuple(cfg.input_size[1:]), cfg.mean, cfg.std, licence=cfg.license or "")
+
+
+def _download(base: Base) -> Path:
+    """Fetch timm's own weights as safetensors; nothing is ever unpickled."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    cfg = timm.get_pretrained_cfg(base.arch)
+    try:
+        return Path(hf_hub_download(cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
+        raise ConfigError(
+            f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "
+            f"({type(e).__name__}); connect once, or give a local file with --weights FILE.safetensors"
+        ) from e

@@ -1,0 +1,59 @@
+"""A result directory that appears complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mvp_edge.errors import ConfigError
+
+
+def check_output(out: Path, *, force: bool) -> None:
+    """Say early, before any work, whether a result can be written.
+
+    Raises:
+        ConfigError: the directory exists and may not be replaced, or its parent cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; choose a directory with --out")
+    if out.exists() and any(out.iterdir()) and not force:
+        raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
+    if out.exists() and any(out.iterdir()) and not (out / "report.json").is_file():
+        raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
+    parent = out.resolve().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"{parent} cannot be written; choose another directory with --out")
+
+
+@contextmanager
+def result_directory(out: Path) -> Iterator[Path]:
+    """Yield a temporary directory that becomes `out` when the block succeeds and vanishes when it does not.
+
+    Raises:
+        ConfigError: the directory cannot be written, or there is no space left.
+    """
+    out = out.resolve()
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    old = partial.with_name(f"{partial.name}.old")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            out.rename(old)
+        try:
+            partial.rename(out)
+        except BaseException:
+            if old.exists():
+                old.rename(out)
+            raise
+    except OSError as e:
+        raise ConfigError(f"cannot write the result to {out} ({e.strerror or e}); make room or use --out") from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""The machine: device, precision, named random streams, progress, and a snapshot for the record."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mvp_edge.errors import ConfigError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a device that exists.
+
+    Raises:
+        ConfigError: the name is none of these, or the machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    match = re.fullmatch(r"(cpu|mps|cuda)(?::(\d+))?", name)
+    if match is None or (match[2] is not None and match[1] != "cuda"):
+        raise ConfigError(f"device {name!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
+    if match[1] == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device mps is not available on this machine; use --device auto or cpu")
+    if match[1] == "cuda" and int(match[2] or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} CUDA devices are" if torch.cuda.is_available() else "no CUDA device is"
+        raise ConfigError(f"device {name} was asked for, but {found} available; use --device auto or cpu")
+    return torch.device(name)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Say whether matrix products in bfloat16 are faster than in float32 on this device."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def autocast(device: torch.device, *, bf16: bool) -> AbstractContextManager[Any]:
+    """Return a bfloat16 autocast context where it is asked for and pays, else one that does nothing."""
+    if bf16 and has_fast_bf16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def rng(seed: int, purpose: str) -> np.random.Generator:
+    """Return the random stream called `purpose`; streams of other purposes and seeds are independent of it."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+
+def torch_rng(seed: int, purpose: str) -> torch.Generator:
+    """Return the named stream as a torch generator on the CPU, so that every device sees the same draws."""
+    return torch.Generator().manual_seed(int(rng(seed, purpose).integers(2**62)))
+
+
+class Stage(Protocol):
+    """One stage of a running job."""
+
+    def advance(self, n: int = 1) -> None:
+        """Say that `n` more steps are done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show a short text beside the stage."""
+        ...
+
+
+class Progress(Protocol):
+    """What a job tells about itself; the command line draws it."""
+
+    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
+        """Open the stage called `name` with `total` steps, if their number is known."""
+        ...
+
+
+class SilentProgress:
+    """Progress that nobody looks at."""
+
+    def advance(self, n: int = 1) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        """Open a stage that shows nothing."""
+        yield self
+
+
+class Stopwatch:
+    """Wall-clock seconds by stage name."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        """Add the duration of the block to stage `name`."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    @property
+    def total(self) -> float:
+        """Seconds since the stopwatch was made."""
+        return time.perf_counter() - self.start
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Describe what a result was made with: versions, processor, threads."""
+    packages = {}
+    for name in ("mvp-edge", "torch", "timm", "torch-pruning", "onnx", "onnxruntime"):
+        with contextlib.suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(device),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": str(device),
+        "bf16": has_fast_bf16(device),
+        "packages": packages,
+    }
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as info:
+        for line in info:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,113 @@
+"""One member of a zoo: a recipe (task, plan, how it was made, how good it is) plus sliced tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mvp_edge.errors import PlanError, ZooError
+from mvp_edge.models import compact
+from mvp_edge.plan import KeepPlan
+from mvp_edge.tasks import Task, TaskClass
+
+FORMAT = 1
+Breadth = Literal["narrow", "broad"]
+
+
+@dataclass(frozen=True)
+class MemberInfo:
+    """All of a member but its tensors.
+
+    Attributes:
+        id: Name of its directory.
+        task: What it was pruned for.
+        breadth: `narrow` for a few classes, `broad` for all that the base knows.
+        plan: What it keeps.
+        base_sha256: Checksum of the base model's weights it was cut from.
+        recipe: How it was made: method, iterations, seed, versions.
+        top1: Percent on the test split of its own task, or None if it was not measured.
+        weights_sha256: Checksum of its tensors' file.
+    """
+
+    id: str
+    task: Task
+    breadth: Breadth
+    plan: KeepPlan
+    base_sha256: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    top1: float | None = None
+    weights_sha256: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value; `from_json` is its inverse."""
+        return {
+            "format": FORMAT,
+            "id": self.id,
+            "breadth": self.breadth,
+            "classes": [{"name": c.name, "synset": c.synset} for c in self.task.classes],
+            "top1": self.top1,
+            "recipe": self.recipe,
+            "base_sha256": self.base_sha256,
+            "weights_sha256": self.weights_sha256,
+            "plan": self.plan.to_json(),
+        }
+
+    @staticmethod
+    def from_json(value: dict[str, Any], where: str) -> MemberInfo:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ZooError: the value describes no member, or one of another format.
+        """
+        try:
+            if value["format"] != FORMAT:
+                raise ZooError(f"{where} has format {value['format']!r}; this version reads {FORMAT}")
+            return MemberInfo(
+                id=value["id"],
+                task=Task(tuple(TaskClass(c["name"], c["synset"]) for c in value["classes"])),
+                breadth=value["breadth"],
+                plan=KeepPlan.from_json(value["plan"]),
+                base_sha256=value["base_sha256"],
+                recipe=value["recipe"],
+                top1=value["top1"],
+                weights_sha256=value["weights_sha256"],
+            )
+        except (KeyError, TypeError, PlanError) as e:
+            raise ZooError(f"{where} is damaged ({e}); remove its directory and build it again") from e
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member with its tensors."""
+
+    info: MemberInfo
+    state: dict[str, Tensor]
+
+
+def member_id(task: Task, recipe: dict[str, Any]) -> str:
+    """Return the name of the member that a recipe makes for a task."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    return f"{task.id}-{digest[:6]}"
+
+
+def pack(state: dict[str, Tensor]) -> bytes:
+    """Return tensors as safetensors bytes, weights in half precision."""
+    return save({k: compact(v) for k, v in state.items()})
+
+
+def unpack(data: bytes, where: str) -> dict[str, Tensor]:
+    """Read what `pack` wrote, in single precision.
+
+    Raises:
+        ZooError: the bytes are damaged.
+    """
+    try:
+        return {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
+    except (SafetensorError, ValueError) as e:
+        raise ZooError(f"{where} is no readable safetensors file ({e}); remove its directory and build it again") from e

@@ -1,0 +1,277 @@
+"""A zoo's directory: crash-safe, open to several writers at once, and never out of step with itself.
+
+    zoo.json            name, format, the base model's metadata
+    base.safetensors    the base model's weights
+    members/ID/         member.json, weights.safetensors
+
+A member is written under a temporary name and renamed last, so that a directory under its own name is complete. There
+is no index file: reading a few hundred small JSON files takes milliseconds, and what does not exist cannot go stale.
+A bundled zoo grows in the user's own directory, so that the package stays as installed and upgrades lose nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from mvp_edge.atomic import write_atomically
+from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
+from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, save_base
+from mvp_edge.zoo.member import FORMAT, Member, MemberInfo, pack, unpack
+
+STALE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """An opened zoo."""
+
+    path: Path
+    name: str
+    base: Base
+    growth: Path | None = None
+
+    def infos(self) -> list[MemberInfo]:
+        """Return all members' descriptions, sorted by id.
+
+        Raises:
+            ZooError: a member is damaged or was cut from another base model.
+        """
+        return [self.info(name) for name in self.ids()]
+
+    def ids(self) -> list[str]:
+        """Return the names of all members, sorted."""
+        found = (d.name for root in self._roots for d in (root / "members").glob("*/"))
+        return sorted({name for name in found if not name.startswith(".")})
+
+    def info(self, member: str) -> MemberInfo:
+        """Return one member's description.
+
+        Raises:
+            ZooError: there is no such member, it is damaged, or it was cut from another base model.
+        """
+        path = self._directory(member) / "member.json"
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as e:
+            raise ZooError(f"zoo {self.name} has no member {member!r}; see: mvp-edge zoo show {self.name}") from e
+        except (OSError, ValueError) as e:
+            raise ZooError(f"{path} is damaged ({e}); remove its directory and build it again") from e
+        info = MemberInfo.from_json(value, str(path))
+        if info.base_sha256 != self.base.sha256:
+            raise ZooError(
+                f"member {member} was cut from another base model ({info.base_sha256[:12]}) than this zoo's "
+                f"{self.base.name} ({self.base.sha256[:12]}); remove it or use its own zoo"
+            )
+        return info
+
+    def load(self, info: MemberInfo) -> Member:
+        """Return a member with its tensors.
+
+        Raises:
+            ZooError: its file is missing or does not match its checksum.
+        """
+        path = self._directory(info.id) / "weights.safetensors"
+        try:
+            data = path.read_bytes()
+        except OSError as e:
+            raise ZooError(f"{path} cannot be read ({e.strerror}); remove its directory and build it again") from e
+        if hashlib.sha256(data).hexdigest() != info.weights_sha256:
+            raise ZooError(f"{path} does not match its checksum; remove {path.parent} and build the member again")
+        return Member(info, unpack(data, str(path)))
+
+    def has(self, member: str) -> bool:
+        """Say whether a member is there."""
+        return (self._directory(member) / "member.json").is_file()
+
+    def add(self, info: MemberInfo, state: dict[str, Tensor]) -> MemberInfo:
+        """Write a member, all or nothing; one that is there already stays as it is.
+
+        Raises:
+            ZooError: it was cut from another base model, or the zoo cannot be written.
+        """
+        if info.base_sha256 != self.base.sha256:
+            raise ZooError(
+                f"this model was cut from another base ({info.base_sha256[:12]}) than zoo {self.name}'s "
+                f"{self.base.name} ({self.base.sha256[:12]}); add it to the zoo of its own base"
+            )
+        data = pack(state)
+        info = replace(info, weights_sha256=hashlib.sha256(data).hexdigest())
+        members = self._roots[-1] / "members"
+        partial = members / f".{info.id}.{secrets.token_hex(4)}"
+        try:
+            partial.mkdir(parents=True)
+            (partial / "weights.safetensors").write_bytes(data)
+            (partial / "member.json").write_text(json.dumps(info.to_json()), encoding="utf-8")
+            _sync(partial)
+            with contextlib.suppress(FileExistsError):
+                if not self.has(info.id):
+                    partial.rename(members / info.id)
+        except OSError as e:
+            if not self.has(info.id):
+                raise ZooError(f"zoo {self.path} cannot be written ({e.strerror or e}); make room or copy it") from e
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return info
+
+    @contextlib.contextmanager
+    def claim(self, member: str) -> Iterator[bool]:
+        """Hold a member while it is made; False if it is there or another process makes it.
+
+        The operating system frees the claim of a process that dies.
+        """
+        locks = self._roots[-1] / ".locks"
+        lock = FileLock(locks / f"{member}.lock", timeout=0)
+        try:
+            locks.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        except OSError as e:
+            raise ZooError(f"zoo {locks.parent} cannot be written ({e.strerror or e}); make room or copy it") from e
+        try:
+            yield not self.has(member)
+        finally:
+            lock.release()
+
+    def load_base(self) -> nn.Module:
+        """Return the base model with its weights.
+
+        Raises:
+            ZooError: its file is missing, damaged or another one than when the zoo was made.
+        """
+        path = self.path / "base.safetensors"
+        try:
+            base, model = load_base(self.base.name, path)
+        except ConfigError as e:
+            raise ZooError(f"zoo {self.name}: {e}") from e
+        if base.sha256 != self.base.sha256:
+            raise ZooError(f"{path} does not match its checksum; {self._repair}")
+        return model
+
+    def verify(self) -> list[str]:
+        """Check every file against its checksum and return what is wrong, one line a problem."""
+        problems = []
+        base = self.path / "base.safetensors"
+        if not base.is_file() or file_sha256(base) != self.base.sha256:
+            problems.append(f"{base} is missing or does not match its checksum; {self._repair}")
+        for name in self.ids():
+            try:
+                self.load(self.info(name))
+            except MvpEdgeError as e:
+                problems.append(str(e))
+        return problems
+
+    def remove_leftovers(self) -> None:
+        """Delete what writers that died long ago left under temporary names."""
+        for directory in (self._roots[-1] / "members").glob(".*"):
+            with contextlib.suppress(OSError):
+                if time.time() - directory.stat().st_mtime > STALE_SECONDS:
+                    shutil.rmtree(directory)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `zoo list` tells of it."""
+        infos = self.infos()
+        scores = [i.top1 for i in infos if i.top1 is not None]
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "base": self.base.name,
+            "members": len(infos),
+            "narrow": sum(i.breadth == "narrow" for i in infos),
+            "broad": sum(i.breadth == "broad" for i in infos),
+            "mean_top1": round(sum(scores) / len(scores), 2) if scores else None,
+            "bytes": sum(f.stat().st_size for root in self._roots for f in root.rglob("*") if f.is_file()),
+        }
+
+    @property
+    def _roots(self) -> list[Path]:
+        return [self.path] if self.growth is None else [self.path, self.growth]
+
+    def _directory(self, member: str) -> Path:
+        places = [root / "members" / member for root in self._roots]
+        return next((p for p in places if p.is_dir()), places[-1])
+
+    @property
+    def _repair(self) -> str:
+        if ASSETS in self.path.parents:
+            return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
+        return "build the zoo again with: mvp-edge zoo build"
+
+
+def user_directory() -> Path:
+    """Return where the tool keeps what belongs to the user: `$MVP_EDGE_HOME`, or `~/.local/share/mvp-edge`."""
+    return Path(os.environ.get("MVP_EDGE_HOME") or Path.home() / ".local" / "share" / "mvp-edge")
+
+
+def bundled_zoos() -> dict[str, Path]:
+    """Return the zoos that ship with the package, by name."""
+    return {p.parent.name: p.parent for p in sorted((ASSETS / "zoos").glob("*/zoo.json"))}
+
+
+def open_zoo(name: str | None) -> Zoo:
+    """Open a bundled zoo by name, any zoo by its directory, or the default one.
+
+    Raises:
+        ZooError: there is no such zoo, or the directory is none.
+    """
+    name = name or DEFAULT_ZOO
+    path = bundled_zoos().get(name) or Path(name)
+    if not path.exists():
+        known = ", ".join(bundled_zoos()) or "none"
+        raise ZooError(f"zoo {name!r} is neither bundled ({known}) nor a directory; make one with: mvp-edge zoo build")
+    try:
+        value = json.loads((path / "zoo.json").read_text(encoding="utf-8"))
+        if value["format"] != FORMAT:
+            raise ZooError(f"{path} has zoo format {value['format']!r}; this version reads {FORMAT}")
+        base = Base.from_json(value["base"])
+        growth = user_directory() / "zoos" / f"{value['name']}-{base.sha256[:12]}" if ASSETS in path.parents else None
+        return Zoo(path, value["name"], base, growth)
+    except (OSError, NotADirectoryError) as e:
+        raise ZooError(f"{path} is no zoo (it has no readable zoo.json); make one with: mvp-edge zoo build") from e
+    except (ValueError, KeyError, TypeError) as e:
+        raise ZooError(f"{path / 'zoo.json'} is damaged ({e}); build the zoo again with: mvp-edge zoo build") from e
+
+
+def create_zoo(path: Path, base: Base, model: nn.Module) -> Zoo:
+    """Make an empty zoo for a base model, or open the one that is there.
+
+    Raises:
+        ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
+    """
+    if (path / "zoo.json").exists():
+        zoo = open_zoo(str(path))
+        if zoo.base.name != base.name:
+            raise ZooError(f"{path} is a zoo of {zoo.base.name}, not of {base.name}; choose another directory")
+        return zoo
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ZooError(f"{path} exists and is no zoo; choose another directory")
+    try:
+        (path / "members").mkdir(parents=True, exist_ok=True)
+        save_base(model, base, path / "base.safetensors")
+        base = replace(base, sha256=file_sha256(path / "base.safetensors"))
+        value = {"format": FORMAT, "name": path.resolve().name, "base": base.to_json()}
+        write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
+    except (OSError, ConfigError) as e:
+        raise ZooError(f"zoo {path} cannot be written ({e}); choose another directory or make room") from e
+    return open_zoo(str(path))
+
+
+def _sync(directory: Path) -> None:
+    """Make sure that what the directory holds has reached the disk before it gets its name."""
+    for file in directory.iterdir():
+        with file.open("rb") as f:
+            os.fsync(f.fileno())
