@@ -1,0 +1,231 @@
+"""Image files to tensors: decode, bring to RGB, scale and crop; what cannot be read is reported, never guessed."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+OnImage = Callable[[int], None]
+"""Called with the number of images that were finished since the last call."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"]
+)
+
+# What Pillow's decoders raise on damaged bytes, as far as is known.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    NotImplementedError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_CHUNK = 32
+_RESIZE_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images in memory with their labels.
+
+    Attributes:
+        images: uint8 RGB `(N, 3, H, W)` on the CPU.
+        labels: int64 `(N,)`, positions in `classes`.
+        classes: Names in the order of the labels.
+        skipped: Paths of the files that could not be read.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise ValueError(f"images must be uint8 (N, 3, H, W), not {self.images.dtype} {tuple(self.images.shape)}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, idx: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
+        """Return the images at the positions `idx`, in that order."""
+        index = torch.as_tensor(idx, dtype=torch.int64)
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def at_most(self, per_class: int, rng: np.random.Generator) -> ImageSet:
+        """Return at most `per_class` randomly chosen images of each class, in their old order.
+
+        Raises:
+            ValueError: If `per_class` is below 1.
+        """
+        if per_class < 1:
+            raise ValueError(f"per_class must be at least 1, got {per_class}")
+        labels = self.labels.numpy()
+        chosen = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in range(len(self.classes))]
+        return self.subset(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen])))
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """What a reader delivers: the images that could be read, and (path, reason) for each that could not.
+
+    Attributes:
+        images: uint8 `(N, 3, H, W)`.
+        labels: int64 `(N,)`.
+        requested: Number of images that there should have been.
+        failures: The rest of them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    requested: int
+    failures: tuple[tuple[str, str], ...] = ()
+
+
+def decode(path: Path, size: Size) -> np.ndarray:
+    """Read one image file.
+
+    The image is turned upright (EXIF), laid on white where it is transparent, scaled so that it just covers `size`
+    (antialiased bilinear), and cropped in the centre. An image that has the size already is not touched.
+
+    Args:
+        path: The file.
+        size: Height and width of the result.
+
+    Returns:
+        uint8 RGB `(H, W, 3)`.
+
+    Raises:
+        OSError: And others: what Pillow raises on a file that is damaged or no image.
+        ValueError: If the image has so many pixels that it may be a decompression bomb, or has no 8-bit meaning.
+    """
+    with Image.open(path, formats=_FORMATS) as image:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {limit}")
+        # A JPEG decoder can skip detail for free; twice the size needed leaves enough for the antialiasing below.
+        factor = 2 * max(size) / min(image.size)
+        if factor < 1:
+            image.draft("RGB", (round(image.width * factor), round(image.height * factor)))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(_cover(_to_rgb(image), size))
+
+
+def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_image: OnImage | None = None) -> Pixels:
+    """Read many image files with a few threads; Pillow decodes without holding the interpreter lock.
+
+    Args:
+        paths: Files, in the order of the result.
+        labels: One for each file.
+        size: Height and width of the result.
+        on_image: Progress callback, called from the calling thread.
+
+    Returns:
+        Images and labels in the order of `paths`, whatever the threads did, without those that could not be read.
+    """
+    images = np.empty((len(paths), 3, *size), dtype=np.uint8)
+    reasons: list[str | None] = [None] * len(paths)
+
+    def work(start: int) -> int:
+        stop = min(start + _CHUNK, len(paths))
+        for i in range(start, stop):
+            try:
+                images[i] = decode(paths[i], size).transpose(2, 0, 1)
+            except _DAMAGE as error:
+                reasons[i] = _reason(error)
+        return stop - start
+
+    # Filters are global to the process, so they are set once around the pool and not in its threads.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+        try:
+            for done in as_completed([pool.submit(work, start) for start in range(0, len(paths), _CHUNK)]):
+                count = done.result()
+                if on_image is not None:
+                    on_image(count)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    failures = tuple((str(path), reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None)
+    pixels, targets = torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64)
+    if failures:
+        good = torch.tensor([i for i, reason in enumerate(reasons) if reason is None], dtype=torch.int64)
+        pixels, targets = pixels[good], targets[good]
+    return Pixels(pixels, targets, len(paths), failures)
+
+
+def resize(images: Tensor, size: Size) -> Tensor:
+    """Scale and centre-crop uint8 images `(N, 3, h, w)` to `size` as `decode` does with files."""
+    height, width = images.shape[2:]
+    if (height, width) == tuple(size):
+        return images
+    scale = max(size[0] / height, size[1] / width)
+    rows, columns = max(1, round(size[0] / scale)), max(1, round(size[1] / scale))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    out = torch.empty((len(images), 3, *size), dtype=torch.uint8)
+    # In float32, as PyTorch's uint8 kernel fails on an output of 1 x 1; in chunks, as that takes 4 times the memory.
+    for source, target in zip(images.split(_RESIZE_CHUNK), out.split(_RESIZE_CHUNK), strict=True):
+        window = source[:, :, top : top + rows, left : left + columns].float()
+        scaled = torch.nn.functional.interpolate(window, size=tuple(size), mode="bilinear", antialias=True)
+        target.copy_(scaled.round_().clamp_(0, 255))
+    return out
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line, without the path, why a file could not be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known format"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = np.asarray(image).clip(0, 65535) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is unknown")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        page = Image.new("RGB", image.size, "white")
+        page.paste(layer, mask=layer.getchannel("A"))
+        return page
+    return image.convert("RGB")
+
+
+def _cover(image: Image.Image, size: Size) -> Image.Image:
+    height, width = size
+    if image.size == (width, height):
+        return image
+    scale = max(width / image.width, height / image.height)
+    box_width, box_height = min(width / scale, image.width), min(height / scale, image.height)
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    box = (left, top, left + box_width, top + box_height)
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)

@@ -1,0 +1,160 @@
+"""Open a data set by directory or name, and load the images of the classes that a task asks for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mvp_edge.data.folder import LAYOUTS, Reader, Split, list_folder
+from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size
+from mvp_edge.data.named import NAMES, open_named
+from mvp_edge.errors import DataError
+from mvp_edge.tasks import canonical
+
+MAX_UNREADABLE = 0.1
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set whose images are not loaded yet.
+
+    Attributes:
+        name: Short name: that of the directory or of the torchvision set.
+        classes: Class names as the data spells them.
+        location: Directory of the data.
+        reader: Delivers the pixels.
+        notes: What the user should know about the data, for example how they were split.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    location: Path
+    reader: Reader = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    def load(
+        self, classes: Sequence[str] | None, split: Split, size: Size, on_image: OnImage | None = None
+    ) -> ImageSet:
+        """Load all images of some classes.
+
+        Args:
+            classes: Names in the order of the labels; they match the data's whatever the case and whether words are
+                joined by `_`, `-` or a blank. None = all classes of the data.
+            split: `train` or `test`.
+            size: Height and width of the images in the result.
+            on_image: Progress callback, called with the number of images finished since the last call.
+
+        Returns:
+            The images in the order of the labels, then of the file names. Labels are positions in `classes`.
+
+        Raises:
+            DataError: If classes are unknown, repeated or without images (all such problems at once), or if more than
+                a tenth of the images or all those of a class cannot be read.
+            ValueError: If `split` is no split, or `size` is not positive.
+        """
+        if split not in ("train", "test"):
+            raise ValueError(f"split must be train or test, not {split!r}")
+        if min(size) < 1:
+            raise ValueError(f"size must be positive, not {size}")
+        names = self.classes if classes is None else tuple(classes)
+        pixels = self.reader.read(split, self._positions(names, split), size, on_image)
+        self._check_readable(pixels, names)
+        return ImageSet(pixels.images, pixels.labels, names, tuple(path for path, _ in pixels.failures))
+
+    def count(self, classes: Sequence[str] | None, split: Split) -> int:
+        """Return how many images `load` will read, for a progress bar.
+
+        Raises:
+            DataError: As `load` does, except for unreadable images.
+        """
+        names = self.classes if classes is None else tuple(classes)
+        return sum(self.reader.count(split, index) for index in self._positions(names, split))
+
+    def _positions(self, names: tuple[str, ...], split: Split) -> list[int]:
+        """Find the requested classes in the data, or report everything that is wrong with the request."""
+        known = {canonical(name): i for i, name in enumerate(self.classes)}
+        keys = [canonical(name) for name in names]
+        unknown = [name for name, key in zip(names, keys, strict=True) if key not in known]
+        problems = [self._unknown(name) for name in unknown]
+        if unknown and all(re.fullmatch(r"n\d{8}", name) for name in self.classes):
+            problems.append("the folders have WordNet ids: write the ids in the class list")
+        repeated = sorted({name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1})
+        if repeated:
+            problems.append(f"given more than once: {', '.join(repeated)}; write each class once")
+        empty = [
+            name
+            for name, key in zip(names, keys, strict=True)
+            if key in known and not self.reader.count(split, known[key])
+        ]
+        if empty:
+            problems.append(
+                f"no {split} images for {_some(empty, 10)}; add images to {self.location} or leave the classes out"
+            )
+        if not names:
+            problems.append("no class was asked for; name at least one")
+        if problems:
+            raise DataError("\n".join([f"data {self.name} ({self.location}) does not fit the classes:", *problems]))
+        return [known[key] for key in keys]
+
+    def _unknown(self, name: str) -> str:
+        spelling = {canonical(own): own for own in self.classes}
+        near = [spelling[key] for key in difflib.get_close_matches(canonical(name), spelling, n=3, cutoff=0.0)]
+        return f"unknown class {name!r}: write the name of a class folder, nearest are {', '.join(near)}"
+
+    def _check_readable(self, pixels: Pixels, names: tuple[str, ...]) -> None:
+        examples = [f"{path} ({reason})" for path, reason in pixels.failures[:5]]
+        bad = len(pixels.failures)
+        if bad > MAX_UNREADABLE * pixels.requested:
+            raise DataError(
+                f"{bad} of {pixels.requested} images cannot be read, at most {MAX_UNREADABLE:.0%} may be unreadable; "
+                "repair or delete them, for example:\n" + "\n".join(examples)
+            )
+        left = set(pixels.labels.tolist())
+        gone = [name for label, name in enumerate(names) if label not in left]
+        if gone:
+            raise DataError(
+                f"no image of {_some(gone, 10)} in {self.location} can be read; repair or replace them, for example:\n"
+                + "\n".join(examples)
+            )
+
+
+def open_source(spec: str) -> DataSource:
+    """Open a data set.
+
+    Args:
+        spec: A directory in one of the layouts `DIR/{train,test|val|valid}/CLASS/*` and `DIR/CLASS/*`, or, where there
+            is no such path, the name of a torchvision set, which is downloaded into the cache on first use.
+
+    Returns:
+        The data set, its classes listed but no image loaded.
+
+    Raises:
+        DataError: If there are no such data, the directory has another layout, or the download fails.
+
+    Example:
+        >>> source = open_source("cifar100")  # doctest: +SKIP
+        >>> source.load(["apple", "sweet pepper"], "test", (32, 32)).images.shape  # doctest: +SKIP
+        torch.Size([200, 3, 32, 32])
+    """
+    path = Path(spec).expanduser()
+    if spec.strip() and path.exists():
+        listing = list_folder(path)
+        return DataSource(path.resolve().name, listing.classes, path, listing.reader, listing.notes)
+    name = spec.strip().lower().replace("-", "").replace("_", "")
+    if name in NAMES:
+        listing, location = open_named(name)
+        return DataSource(name, listing.classes, location, listing.reader, listing.notes)
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise DataError(
+        f"{spec!r} is neither a directory nor a known data set{hint}; "
+        f"--data takes a directory in the layout {LAYOUTS}, or one of {', '.join(NAMES)}"
+    )
+
+
+def _some(names: Sequence[str], limit: int) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

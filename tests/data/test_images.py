@@ -1,0 +1,206 @@
+"""Decoding and resizing of image files, and the set of images in memory."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mvp_edge.data import ImageSet
+from mvp_edge.data.images import decode, decode_all, resize
+
+RED = (255, 0, 0)
+
+
+def _gradient(width: int, height: int) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [255 * x / max(1, width - 1), 255 * y / max(1, height - 1), 128 + 0 * x]
+    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
+
+
+def _save(image: Image.Image, path: Path, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_right_size_is_not_touched(tmp_path: Path) -> None:
+    image = _gradient(9, 7)
+    assert np.array_equal(decode(_save(image, tmp_path / "a.png"), (7, 9)), np.asarray(image))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 24), st.integers(1, 24))
+@settings(max_examples=60, deadline=None)
+def test_any_size_becomes_the_size(tmp_path_factory: pytest.TempPathFactory, w: int, h: int, tw: int, th: int) -> None:
+    path = _save(Image.new("RGB", (w, h), (10, 200, 30)), tmp_path_factory.mktemp("any") / "a.png")
+    out = decode(path, (th, tw))
+    assert out.shape == (th, tw, 3)
+    assert np.array_equal(np.unique(out.reshape(-1, 3), axis=0), [[10, 200, 30]])
+    assert resize(torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None], (th, tw)).shape == (1, 3, th, tw)
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 96)])
+def test_shorter_side_is_scaled_and_the_centre_cropped(tmp_path: Path, width: int, height: int) -> None:
+    image = Image.new("RGB", (width, height), "black")
+    left, top = (width - 64) // 2, (height - 64) // 2
+    image.paste("white", (left, top, left + 64, top + 64))
+    assert decode(_save(image, tmp_path / "a.png"), (32, 32)).min() > 120
+    assert decode(tmp_path / "a.png", (32, 32))[2:-2, 2:-2].min() == 255
+
+
+def test_arrays_are_resized_like_files(tmp_path: Path) -> None:
+    image = _gradient(48, 48)
+    from_file = decode(_save(image, tmp_path / "a.png"), (20, 20)).astype(int)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    from_array = resize(tensor, (20, 20))[0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(from_file - from_array).max() <= 2
+    assert resize(tensor, (48, 48)) is tensor
+
+
+def test_big_jpeg_is_close_to_the_full_decoding(tmp_path: Path) -> None:
+    image = _gradient(1200, 900)
+    jpeg = decode(_save(image, tmp_path / "a.jpg", quality=95), (32, 32)).astype(int)
+    png = decode(_save(image, tmp_path / "a.png"), (32, 32)).astype(int)
+    assert np.abs(jpeg - png).max() <= 6
+
+
+@pytest.mark.parametrize(
+    "name", ["grey.png", "grey.jpg", "palette.png", "palette.gif", "bits.png", "cmyk.jpg", "a.webp"]
+)
+def test_modes_become_rgb(tmp_path: Path, name: str) -> None:
+    modes = {"grey": "L", "palette": "P", "bits": "1", "cmyk": "CMYK", "a": "RGB"}
+    image = Image.new("RGB", (8, 8), "white").convert(modes[name.split(".")[0]])
+    assert decode(_save(image, tmp_path / name), (8, 8)).min() >= 250
+
+
+def test_cmyk_colour(tmp_path: Path) -> None:
+    path = _save(Image.new("RGB", (8, 8), RED).convert("CMYK"), tmp_path / "a.jpg", quality=100)
+    assert np.abs(decode(path, (8, 8)).astype(int) - RED).max() < 12
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    image.paste((*RED, 255), (0, 0, 2, 4))
+    for path in (
+        _save(image, tmp_path / "rgba.png"),
+        _save(image.convert("P"), tmp_path / "p.png", transparency=bytes([255] * 100)),
+        _save(Image.new("LA", (4, 4), (0, 0)), tmp_path / "la.png"),
+        _save(Image.new("RGB", (4, 4)), tmp_path / "key.png", transparency=(0, 0, 0)),
+    ):
+        out = decode_all([path], [0], (4, 4))
+        assert not out.failures
+        if path.name != "p.png":
+            assert out.images[0, :, :, 3].min() == 255
+    assert decode(tmp_path / "rgba.png", (4, 4))[0, 0].tolist() == list(RED)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[3, 256 * 100 + 7], [256 * 200 + 9, 65535]], dtype=np.uint16)
+    path = _save(Image.fromarray(values), tmp_path / f"a.{suffix}")
+    assert decode(path, (2, 2))[:, :, 1].tolist() == [[0, 100], [200, 255]]
+
+
+def test_exif_rotation(tmp_path: Path) -> None:
+    image = Image.new("RGB", (16, 8), "black")
+    image.paste("white", (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the left of the stored image is the top of the scene
+    out = decode(_save(image, tmp_path / "a.png", exif=exif), (16, 8))
+    assert out[0].min() == 255
+    assert out[-1].max() == 0
+
+
+def _bomb() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 12_000, 10_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+
+
+def _jpeg(width: int = 64) -> bytes:
+    stream = io.BytesIO()
+    _gradient(width, width).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+DAMAGED = {
+    "truncated.jpg": _jpeg()[:400],
+    "text.png": b"this is no image",
+    "empty.webp": b"",
+    "bomb.png": _bomb(),
+    "bigger_bomb.png": _bomb().replace(struct.pack(">I", 12_000), struct.pack(">I", 900_000), 1),
+    "half.png": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
+    "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n",
+}
+
+
+def test_damaged_files_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    for name, data in DAMAGED.items():
+        (tmp_path / name).write_bytes(data)
+    Image.new("F", (4, 4)).save(tmp_path / "float.tif")
+    good = [_save(Image.new("RGB", (6, 6), (i, i, i)), tmp_path / f"good{i}.png") for i in range(50)]
+    bad = sorted(path for path in tmp_path.iterdir() if path not in good)
+    paths = [*good[:25], *bad, tmp_path / "missing.png", *good[25:]]
+    calls: list[int] = []
+    out = decode_all(paths, list(range(len(paths))), (6, 6), calls.append)
+    assert out.requested == sum(calls) == len(paths)
+    assert [path for path, _ in out.failures] == [str(path) for path in [*bad, tmp_path / "missing.png"]]
+    assert all(reason and "\n" not in reason for _, reason in out.failures)
+    assert out.images[:, 0, 0, 0].tolist() == list(range(50))
+    assert out.labels.tolist() == [*range(25), *range(25 + len(bad) + 1, len(paths))]
+
+
+def test_a_callback_that_stops_the_load_is_heard(tmp_path: Path) -> None:
+    path = _save(Image.new("RGB", (4, 4)), tmp_path / "a.png")
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decode_all([path] * 200, [0] * 200, (4, 4), stop)
+
+
+def _set(labels: list[int]) -> ImageSet:
+    images = torch.arange(len(labels), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2).contiguous()
+    return ImageSet(images, torch.tensor(labels, dtype=torch.int64), ("a", "b", "c"), ("lost.png",))
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_subset(kind: type) -> None:
+    part = _set([0, 1, 2, 1]).subset(kind([3, 0]))
+    assert part.images[:, 0, 0, 0].tolist() == [3, 0]
+    assert (part.labels.tolist(), part.classes, part.skipped, len(part)) == ([1, 0], ("a", "b", "c"), ("lost.png",), 2)
+    assert len(part.subset(kind([]))) == 0
+
+
+@given(st.lists(st.integers(0, 2), max_size=40), st.integers(1, 12), st.integers(0, 3))
+@settings(deadline=None)
+def test_at_most(labels: list[int], per_class: int, seed: int) -> None:
+    part = _set(labels).at_most(per_class, np.random.default_rng(seed))
+    for label in range(3):
+        assert part.labels.tolist().count(label) == min(per_class, labels.count(label))
+    kept = part.images[:, 0, 0, 0].tolist()
+    assert kept == sorted(set(kept))
+    assert [labels[i] for i in kept] == part.labels.tolist()
+    again = _set(labels).at_most(per_class, np.random.default_rng(seed))
+    assert torch.equal(again.images, part.images)
+
+
+def test_image_set_refuses() -> None:
+    good = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="images must be"):
+        ImageSet(good.float(), torch.zeros(2, dtype=torch.int64), ("a",))
+    with pytest.raises(ValueError, match="labels must be"):
+        ImageSet(good, torch.zeros(3, dtype=torch.int64), ("a",))
+    with pytest.raises(ValueError, match="at least 1"):
+        _set([0]).at_most(0, np.random.default_rng(0))
