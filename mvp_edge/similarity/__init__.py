@@ -1,0 +1,1 @@
+"""How near two tasks are to each other."""
