@@ -78,7 +78,7 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
 
     with progress.stage("Training", steps) as stage:
         stage.advance(start)
-        fit(model, batches, fit_config, optimizer=optimizer, start=start, after_step=after_step, stage=stage, bf16=True)
+        fit(model, batches, fit_config, optimizer=optimizer, start=start, after_step=after_step, stage=stage)
     top1 = accuracy(predict(model, test.images, known, device, bf16=True), test).top1
     recipe = f"{config.epochs:g} epochs, SGD {json.dumps(asdict(fit_config))}" + (", warm start" if config.init else "")
     save_base(model, replace(known, classes=train.classes, top1=round(top1, 2), recipe=recipe), config.out)

@@ -24,7 +24,7 @@ from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.zoo import MemberInfo, Zoo, member_id
 
 NARROW_FIT = FitConfig(iterations=1000, lr=0.005)
-BROAD_FIT = FitConfig(iterations=5000, lr=0.1, warmup=0.05, distill=0.5)
+BROAD_FIT = FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def iterative_prune(
             meter.close()
 
     try:
-        fit(model, source, config, optimizer=optimizer, before_step=prune, stage=stage, bf16=True)
+        fit(model, source, config, optimizer=optimizer, before_step=prune, stage=stage)
     finally:
         meter.close()
     return plan
