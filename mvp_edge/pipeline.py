@@ -239,7 +239,7 @@ def _score(score: Accuracy, source: str) -> dict[str, Any]:
     return {
         "top1": round(score.top1, 2),
         "n": score.n,
-        "source": f"test images of {source}, delivered ONNX model",
+        "source": f"{source}, test split, delivered ONNX file",
         "per_class": {k: None if v is None else round(v, 2) for k, v in score.per_class.items()},
         "confusion": [list(row) for row in score.confusion],
     }

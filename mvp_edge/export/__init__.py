@@ -1,0 +1,6 @@
+"""Deployable files made from a model, and the way back to predictions."""
+
+from mvp_edge.export.classifier import OnnxClassifier
+from mvp_edge.export.onnx import TOLERANCE, export_onnx, verify_onnx
+
+__all__ = ["TOLERANCE", "OnnxClassifier", "export_onnx", "verify_onnx"]

@@ -1,0 +1,6 @@
+"""What a run leaves to read: `report.json` for programs, `report.html` for people."""
+
+from mvp_edge.report.images import image_uri
+from mvp_edge.report.page import Extras, Sample, render_html, write_json
+
+__all__ = ["Extras", "Sample", "image_uri", "render_html", "write_json"]

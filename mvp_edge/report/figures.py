@@ -1,0 +1,166 @@
+"""From numbers to what is drawn and written: lengths in percent, marks, and readable figures. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A labelled horizontal bar.
+
+    Attributes:
+        label: What it stands for.
+        text: Its value, to be read.
+        length: Length in percent of the track.
+        whisker: Left end and length of an error bar in percent of the track, if there is one.
+        note: A remark beside the value.
+    """
+
+    label: str
+    text: str
+    length: float
+    whisker: tuple[float, float] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a heat map: how many, the share of its row in percent, and the text that a pointer shows."""
+
+    count: int
+    share: float
+    hint: str
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One way in which a model is wrong: `count` images of `true` taken for `predicted`."""
+
+    true: str
+    predicted: str
+    count: int
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return `value` with so many significant digits, thousands set off, a real minus sign, no exponent."""
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", MINUS)
+
+
+def quantity(value: float) -> str:
+    """Return a large count with a decimal prefix: `7.12 M`."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{significant(value / factor)} {prefix}"
+    return f"{value:,.0f}"
+
+
+def storage(size_bytes: float) -> str:
+    """Return a file size in binary units: `419 KiB`."""
+    if size_bytes < 1024:
+        return f"{size_bytes:,.0f} bytes"
+    if size_bytes < 1024**2:
+        return f"{significant(size_bytes / 1024)} KiB"
+    return f"{significant(size_bytes / 1024**2)} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds, to hundredths below ten."""
+    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"
+
+
+def percent(value: float) -> str:
+    """Return a percentage that is already in percent."""
+    return f"{value:.1f}".removesuffix(".0") + " %"
+
+
+def gain(before: float, after: float, better: str, worse: str) -> str:
+    """Return how far `after` is from `before`, in words: "42 times faster", or honestly "1.3 times slower"."""
+    if min(before, after) <= 0:
+        return "no ratio: one of the two is zero"
+    ratio, word = (before / after, better) if after <= before else (after / before, worse)
+    return f"{ratio:,.0f}{TIMES} {word}" if ratio >= 10 else f"{significant(ratio, 2)}{TIMES} {word}"
+
+
+def length(value: float, full: float) -> float:
+    """Return `value` as percent of `full`, inside 0 to 100."""
+    return round(min(100.0, max(0.0, 100 * value / full)), 2) if full > 0 else 0.0
+
+
+def interval(share_percent: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share measured on `n` images, in percent.
+
+    References:
+        Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+    """
+    z, p = 1.96, share_percent / 100
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def similarity_lengths(similarities: Sequence[float]) -> list[float]:
+    """Return the bars of similarities of one kind, in percent.
+
+    WordNet's lie in [0, 1]. LEEP is a mean log-likelihood, so at most 0: its exponential is the typical probability
+    of the right class, on the same scale.
+    """
+    leep = any(s < 0 for s in similarities)
+    return [length(math.exp(s) if leep else s, 1) for s in similarities]
+
+
+def latency_bars(latency_ms: Mapping[str, Mapping[str, float]], labels: Mapping[str, str]) -> list[Bar]:
+    """Return one bar for each model on a common scale, with the interquartile range as a whisker about the median."""
+    rows = [(label, latency_ms[key]) for key, label in labels.items() if latency_ms.get(key)]
+    full = max((row["median"] + row["iqr"] / 2 for _, row in rows), default=0)
+    return [
+        Bar(
+            label,
+            f"{significant(row['median'])} ms",
+            length(row["median"], full),
+            (length(row["median"] - row["iqr"] / 2, full), length(row["iqr"], full)),
+            f"IQR {significant(row['iqr'], 2)} ms" + (f", p95 {significant(row['p95'])} ms" if "p95" in row else ""),
+        )
+        for label, row in rows
+    ]
+
+
+def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> list[list[Cell]]:
+    """Return the cells of a confusion matrix; rows are the true classes, shares are of the row."""
+    rows = []
+    for true, counts in zip(names, confusion, strict=True):
+        total = sum(counts)
+        rows.append(
+            [
+                Cell(n, length(n, total), f"{true} taken for {seen}: {n} of {total}")
+                for seen, n in zip(names, counts, strict=True)
+            ]
+        )
+    return rows
+
+
+def worst_confusions(confusion: Sequence[Sequence[int]], names: Sequence[str], most: int) -> list[Confusion]:
+    """Return the most frequent mistakes, most frequent first."""
+    mistakes = [
+        Confusion(names[i], names[j], n) for i, row in enumerate(confusion) for j, n in enumerate(row) if n and i != j
+    ]
+    return sorted(mistakes, key=lambda c: -c.count)[:most]
+
+
+def stripes(kept: Sequence[int]) -> str:
+    """Return an SVG path of unit-high stripes, one for each kept index; neighbours run together."""
+    path, start = [], None
+    for index, unit in enumerate(kept):
+        start = unit if start is None else start
+        if index + 1 == len(kept) or kept[index + 1] != unit + 1:
+            path.append(f"M{start} 0h{unit + 1 - start}v1h-{unit + 1 - start}z")
+            start = None
+    return "".join(path)

@@ -1,0 +1,99 @@
+"""The report of a run: what it won, what it lost, and how it came about, as JSON and as one self-contained page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mvp_edge.atomic import write_atomically
+from mvp_edge.errors import ExportError
+from mvp_edge.report.sections import sections
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test image and what the model says.
+
+    Attributes:
+        image: PNG data URI, from `image_uri`.
+        true: Name of the right class.
+        predicted: Name of the predicted class.
+        confidence: Its softmax probability, in [0, 1].
+    """
+
+    image: str
+    true: str
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What the page shows beyond the report: sample predictions and the command that made it."""
+
+    samples: tuple[Sample, ...] = ()
+    command: str = ""
+
+
+def write_json(report: Mapping[str, Any], path: Path) -> None:
+    """Write `report` to `path`, complete or not at all.
+
+    Raises:
+        ExportError: the file cannot be written.
+        ValueError: a number is not finite; what could not be measured is null, with a warning that says why.
+    """
+    _write(path, json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extras, path: Path) -> None:
+    """Write the report as one page that needs no network and follows the reader's light or dark setting.
+
+    Args:
+        report: What `report.json` holds.
+        plan: The keep plan as JSON.
+        extras: Sample predictions and the command.
+        path: File to write; it appears complete or not at all.
+
+    Raises:
+        ExportError: the file cannot be written.
+    """
+    # Imported here: commands that make no page start faster without it.
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = files("mvp_edge.report")
+    environment = Environment(
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = folder.joinpath("style.css").read_text(encoding="utf-8")
+    page = environment.get_template("template.html.j2").render(
+        style=style,
+        samples=[_caption(sample) for sample in extras.samples],
+        command=extras.command,
+        **sections(report, plan),
+    )
+    _write(path, page + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode("utf-8"))
+    except OSError as e:
+        raise ExportError(f"{path} cannot be written ({e.strerror or e}); choose another directory with --out") from e
+
+
+def _caption(sample: Sample) -> dict[str, Any]:
+    return {
+        "image": sample.image,
+        "true": sample.true,
+        "predicted": sample.predicted,
+        "confidence": f"{100 * sample.confidence:.0f} %",
+        "right": sample.true == sample.predicted,
+    }

@@ -1,0 +1,212 @@
+"""From a report to what each section of its page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mvp_edge.report import figures
+from mvp_edge.tasks import canonical
+
+TITLE_NAMES = 8
+CHIPS = 12
+# A bigger confusion matrix is drawn without its numbers; the worst mistakes are then listed.
+READABLE_CLASSES = 12
+# Column headings that do not fit side by side stand upright.
+UPRIGHT_CLASSES, UPRIGHT_LETTERS = 6, 7
+STAGES = ("load", "rank", "vote", "slice", "fine_tune", "export", "evaluate", "measure")
+
+
+def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template shows of a report and its keep plan; what was not measured is empty or None."""
+    classes = report["task"]["classes"]
+    names = ", ".join(classes[:TITLE_NAMES]) + (
+        f" and {len(classes) - TITLE_NAMES} more" if len(classes) > TITLE_NAMES else ""
+    )
+    return {
+        "names": names,
+        "base": report.get("base", ""),
+        "method": report.get("method", ""),
+        "keep": {k: figures.percent(100 * v) for k, v in report["keep"].items() if k in ("requested", "achieved")},
+        "total": figures.duration(report["seconds"]["total"]),
+        "cards": _cards(report),
+        "warnings": report.get("warnings", []),
+        "voters": _voters(report.get("neighbours", []), classes),
+        "groups": _groups(report.get("groups", []), plan),
+        "accuracy": _accuracy(report.get("accuracy"), classes),
+        "latency": _latency(report.get("latency_ms")),
+        "stages": _stages(report["seconds"]),
+        "facts": _facts(report),
+        "settings": _flat(report.get("settings", {})),
+        "environment": _flat(report.get("environment", {})),
+        "files": _files(report.get("files", [])),
+    }
+
+
+def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    accuracy, latency = report.get("accuracy"), report.get("latency_ms")
+    base_params, classes = report.get("base_params", 0), len(report["task"]["classes"])
+    onnx = report["bytes"]["onnx"]
+    # The base's weights are four bytes each, unless it was exported and weighed as well.
+    base_bytes = report["bytes"].get("dense_onnx") or 4 * base_params
+    cards: list[dict[str, Any]] = []
+    if accuracy:
+        low, high = figures.interval(accuracy["top1"], accuracy["n"])
+        cards.append(
+            {
+                "title": "Top-1 accuracy",
+                "value": figures.percent(accuracy["top1"]),
+                "text": f"{accuracy['n']:,} real test images",
+                "note": f"{accuracy['source']}; 95 % interval {low:.1f} to {high:.1f} %, "
+                f"chance {figures.percent(100 / classes)}",
+                "length": figures.length(accuracy["top1"], 100),
+            }
+        )
+    else:
+        cards.append(_missing("Top-1 accuracy"))
+    cards.append(
+        {
+            "title": "Model file",
+            "value": figures.storage(onnx),
+            "text": figures.gain(base_bytes, onnx, "smaller", "larger"),
+            "note": f"{figures.quantity(report['params'])} parameters; the base has {figures.quantity(base_params)}",
+            "length": figures.length(onnx, base_bytes),
+        }
+    )
+    cards.append(
+        {
+            "title": "Multiply-adds",
+            "value": figures.quantity(report["macs"]),
+            "text": figures.gain(report["base_macs"], report["macs"], "fewer", "more"),
+            "note": f"MACs an image, measured; the base needs {figures.quantity(report['base_macs'])}",
+            "length": figures.length(report["macs"], report["base_macs"]),
+        }
+    )
+    if latency and latency.get("pruned") and latency.get("dense"):
+        dense, pruned = latency["dense"]["median"], latency["pruned"]["median"]
+        cards.append(
+            {
+                "title": "Latency",
+                "value": f"{figures.significant(pruned)} ms",
+                "text": figures.gain(dense, pruned, "faster", "slower"),
+                "note": f"median, {_threads(latency)}; the base takes {figures.significant(dense)} ms",
+                "length": figures.length(pruned, dense),
+            }
+        )
+    else:
+        cards.append(_missing("Latency"))
+    return cards
+
+
+def _missing(title: str) -> dict[str, Any]:
+    return {"title": title, "value": "\N{EM DASH}", "text": "not measured", "note": "see the warnings", "length": 0}
+
+
+def _threads(latency: Mapping[str, Any]) -> str:
+    return f"{latency['threads']} CPU thread" + ("" if latency["threads"] == 1 else "s")
+
+
+def _voters(neighbours: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
+    wanted = {canonical(name) for name in classes}
+    lengths = figures.similarity_lengths([neighbour["similarity"] for neighbour in neighbours])
+    voters = []
+    for neighbour, length in zip(neighbours, lengths, strict=True):
+        chips = sorted(((name, canonical(name) in wanted) for name in neighbour["classes"]), key=lambda c: not c[1])
+        voters.append(
+            {
+                "id": neighbour["id"],
+                "chips": chips[:CHIPS],
+                "more": max(0, len(chips) - CHIPS),
+                "shared": sum(shared for _, shared in chips),
+                "breadth": neighbour.get("breadth", "narrow"),
+                "text": f"{neighbour['similarity']:.3f}".replace("-", figures.MINUS),
+                "length": length,
+            }
+        )
+    return voters
+
+
+def _groups(groups: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    units = {group["name"]: group["kept"] for group in plan.get("groups", [])}
+    return [
+        {
+            "name": group["name"],
+            "width": group["width"],
+            "kept": group["kept"],
+            "share": figures.percent(100 * group["kept"] / group["width"]),
+            "length": figures.length(group["kept"], group["width"]),
+            "stripes": figures.stripes(units.get(group["name"], [])),
+        }
+        for group in groups
+    ]
+
+
+def _accuracy(accuracy: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, Any] | None:
+    if not accuracy:
+        return None
+    per_class, confusion = accuracy.get("per_class") or {}, accuracy.get("confusion") or []
+    readable = len(confusion) <= READABLE_CLASSES
+    return {
+        "bars": [
+            figures.Bar(name, "no image" if v is None else figures.percent(v), figures.length(v or 0, 100))
+            for name, v in per_class.items()
+        ],
+        "chance": figures.length(1, len(classes)),
+        "chance_text": figures.percent(100 / len(classes)),
+        "names": classes,
+        "cells": figures.heat_map(confusion, classes) if confusion else [],
+        "readable": readable,
+        "upright": len(classes) > UPRIGHT_CLASSES or max(map(len, classes)) > UPRIGHT_LETTERS,
+        "mistakes": figures.worst_confusions(confusion, classes, 3 if readable else 12),
+    }
+
+
+def _latency(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not latency:
+        return None
+    bars = figures.latency_bars(latency, {"dense": "Base, dense", "pruned": "This model"})
+    runs = f", {latency['runs']:,} calls each" if latency.get("runs") else ""
+    return {"bars": bars, "about": f"{_threads(latency)}{runs}"} if bars else None
+
+
+def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:
+    order = [s for s in STAGES if s in seconds] + [s for s in seconds if s not in (*STAGES, "total")]
+    full = max((seconds[s] for s in order), default=0)
+    total = seconds["total"]
+    return [
+        figures.Bar(
+            s.replace("_", "-"),
+            figures.duration(seconds[s]),
+            figures.length(seconds[s], full),
+            note=figures.percent(figures.length(seconds[s], total)),
+        )
+        for s in order
+    ]
+
+
+def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("Seed", str(report["seed"])), ("Base", str(report.get("base", ""))), ("Method", report.get("method", ""))]
+    facts += [(name.title(), str(report[name])) for name in ("data", "zoo") if name in report]
+    if (parity := report.get("parity_max_abs_diff")) is not None:
+        facts.append(("ONNX against eager", f"{parity:.1e} at most".replace("-", figures.MINUS)))
+    if (nominal := report.get("nominal_training_tflops")) is not None:
+        facts.append(("Nominal training cost", f"{figures.significant(nominal)} TFLOPs"))
+    return facts
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return settings as rows; what is nested gets dotted names."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            rows.append((prefix + key, ", ".join(map(str, value))))
+        else:
+            rows.append((prefix + key, "none" if value is None else str(value)))
+    return rows
+
+
+def _files(found: Any) -> list[str]:
+    """Return file names, whether the report lists them or maps each to its path."""
+    return [str(v) for v in (found.values() if isinstance(found, Mapping) else found)]

@@ -1,0 +1,116 @@
+"""A made-up report with realistic numbers, as the pipeline would write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mvp_edge.report import Sample, image_uri
+
+CLASSES = ["apple", "orange", "pear", "mushroom", "sweet_pepper"]
+WIDTHS = {"stem": (64, 8)} | {
+    f"layer{s}.{b}": (w, k) for s, (w, k) in enumerate([(64, 8), (128, 16), (256, 24), (512, 48)], 1) for b in (0, 1)
+}
+WIDTHS |= {f"layer{s}": (w, k) for s, (w, k) in enumerate([(128, 16), (256, 24), (512, 48)], 2)}
+
+
+def example_plan() -> dict[str, Any]:
+    """Return a plan that keeps a few runs of units."""
+    generator = np.random.default_rng(1)
+    groups = [
+        {"name": n, "width": w, "count": k, "kept": sorted(generator.choice(w, k, replace=False).tolist())}
+        for n, (w, k) in WIDTHS.items()
+    ]
+    return {"format": 1, "achieved_keep": 0.1, "groups": groups}
+
+
+def example_report() -> dict[str, Any]:
+    """Return the report; change what a test is about."""
+    confusion = [[92, 3, 3, 1, 1], [2, 94, 1, 0, 3], [5, 2, 88, 3, 2], [1, 0, 2, 95, 2], [1, 6, 2, 2, 89]]
+    cifar = ["apple", "orange", "pear", "sweet_pepper", "mushroom", "aquarium_fish", "baby", "bear", "beaver", "bed"]
+    cifar += [f"class_{i}" for i in range(90)]
+    neighbours = [
+        ("all-of-cifar100", cifar, -0.31, "broad"),
+        ("3f0a91c2d7be", ["apple", "cup", "pear", "rose", "whale"], -0.74, "narrow"),
+        ("b81c07e4a95d", ["lobster", "orange", "plain", "sweet_pepper", "wolf"], -0.92, "narrow"),
+        ("09de22b6f1c3", ["mushroom", "orchid", "poppy", "shrew", "tulip"], -1.18, "narrow"),
+        ("77a4bb01ec52", ["bottle", "orange", "pine_tree", "ray", "tank"], -1.37, "narrow"),
+    ]
+    return {
+        "task": {"id": "5d2ce1f00a7b", "classes": CLASSES},
+        "base": "resnet18-cifar100",
+        "method": "MVP",
+        "neighbours": [
+            {"id": i, "classes": c, "similarity": s, "breadth": b, "accuracy": 90.0} for i, c, s, b in neighbours
+        ],
+        "keep": {"requested": 0.1, "achieved": 0.0952},
+        "groups": [{"name": n, "width": w, "kept": k} for n, (w, k) in WIDTHS.items()],
+        "accuracy": {
+            "top1": 91.6,
+            "n": 500,
+            "source": "cifar100, test split",
+            "per_class": dict(zip(CLASSES, [92.0, 94.0, 88.0, 95.0, 89.0], strict=True)),
+            "confusion": confusion,
+        },
+        "params": 105_037,
+        "base_params": 11_220_132,
+        "macs": 7_245_296,
+        "base_macs": 556_651_520,
+        "nominal_training_tflops": 0.427,
+        "bytes": {"onnx": 428_833},
+        "latency_ms": {
+            "dense": {"median": 9.66, "iqr": 0.41, "p95": 10.6},
+            "pruned": {"median": 0.2264, "iqr": 0.0091, "p95": 0.27},
+            "threads": 1,
+            "runs": 160,
+        },
+        "seconds": {
+            "load": 3.8,
+            "rank": 2.96,
+            "vote": 0.02,
+            "slice": 0.81,
+            "fine_tune": 9.4,
+            "evaluate": 0.42,
+            "measure": 2.7,
+            "export": 0.21,
+            "total": 21.3,
+        },
+        "parity_max_abs_diff": 5.96e-7,
+        "files": ["model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html"],
+        "seed": 0,
+        "settings": {
+            "data": "cifar100",
+            "zoo": "default",
+            "keep": 0.1,
+            "align": 8,
+            "neighbours": 5,
+            "similarity": "leep",
+            "vote": "top",
+            "iterations": 100,
+            "batch_size": 128,
+            "lr": 0.05,
+            "distill": 0.9,
+            "device": "cpu",
+        },
+        "environment": {
+            "python": "3.11.7",
+            "platform": "Linux x86_64",
+            "processor": "Intel(R) Xeon(R) Platinum 8488C",
+            "cores": 2,
+            "bf16": True,
+            "packages": {"torch": "2.15.0", "timm": "1.0.31", "onnxruntime": "1.31.1"},
+        },
+        "warnings": [
+            "sweet_pepper has several meanings in WordNet; the plant was taken. Write `sweet_pepper = NAME` to choose.",
+            "The smallest group keeps 8 of 64 units where 6 were asked for (--align 8).",
+        ],
+    }
+
+
+def example_samples() -> tuple[Sample, ...]:
+    """Return one sample a class, the last one wrong."""
+    ramp = np.linspace(0, 255, 32).astype(np.uint8)
+    image = np.stack([np.tile(ramp, (32, 1)), np.tile(ramp[:, None], (1, 32)), np.full((32, 32), 90, np.uint8)])
+    said = [*CLASSES[:-1], "orange"]
+    return tuple(Sample(image_uri(np.roll(image, i, 0)), CLASSES[i], said[i], 0.97 - 0.1 * i) for i in range(5))

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mvp_edge.errors import ExportError
+from mvp_edge.report import Extras, Sample, figures, image_uri, render_html, write_json
+from tests.report.example import example_plan, example_report, example_samples
+
+COMMAND = "mvp-edge prune --task classes.txt --data cifar100"
+
+
+def render(
+    tmp_path: Path, report: dict[str, Any], plan: dict[str, Any] | None = None, extras: Extras | None = None
+) -> str:
+    path = tmp_path / "report.html"
+    render_html(report, example_plan() if plan is None else plan, extras or Extras(example_samples(), COMMAND), path)
+    return path.read_text(encoding="utf-8")
+
+
+class Balance(HTMLParser):
+    """Checks that every element is closed, and collects the visible text."""
+
+    void = ("meta", "link", "img", "wbr", "path", "rect", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def text_of(page: str) -> str:
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    return " ".join(" ".join(parser.text).split())
+
+
+def test_page_holds_the_numbers(tmp_path: Path) -> None:
+    text = text_of(render(tmp_path, example_report()))
+    for part in (
+        "mvp-edge report: apple, orange, pear, mushroom, sweet_pepper",
+        "91.6 % 500 real test images",
+        "cifar100, test split; 95 % interval 88.8 to 93.7 %, chance 20 %",
+        "419 KiB 105\N{MULTIPLICATION SIGN} smaller",
+        "7.25 M 77\N{MULTIPLICATION SIGN} fewer",
+        "0.226 ms 43\N{MULTIPLICATION SIGN} faster",
+        "1 CPU thread",
+        "and 88 more",
+        "\N{MINUS SIGN}0.740",
+        "48 of 512",
+        "sweet_pepper taken for orange (6)",
+        "IQR 0.41 ms, p95 10.6 ms",
+        "fine-tune 9.40 s",
+        "ONNX against eager 6.0e\N{MINUS SIGN}07 at most",
+        "packages.torch 2.15.0",
+        "weights.safetensors",
+        COMMAND,
+        "Worth knowing",
+    ):
+        assert part in text
+
+
+def test_page_needs_no_network_and_no_script(tmp_path: Path) -> None:
+    page = render(tmp_path, example_report())
+    targets = re.findall(r"""(?:src|href)\s*=\s*["']?([a-z]*:?)""", page)
+    assert set(targets) == {"data:"}
+    # Named first: pytest would spend minutes on explaining a difference in so long a text.
+    found = [part for part in ("http://", "https://", "url(", "@import", "<script") if part in page]
+    assert found == []
+
+
+def test_page_is_accessible(tmp_path: Path) -> None:
+    page = render(tmp_path, example_report())
+    assert page.count("<table") == page.count("<caption")
+    assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", page))
+    assert all("aria-label=" in tag for tag in re.findall(r"<svg[^>]*>", page))
+    for target in re.findall(r'aria-labelledby="(\w+)"', page):
+        assert page.count(f'id="{target}"') == 1
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    evil = '<script>alert("1")</script>'
+    report = json.loads(json.dumps(example_report()).replace("mushroom", evil.replace('"', '\\"')))
+    report["warnings"] = [evil]
+    report["settings"][evil] = evil
+    sample = Sample(image_uri(np.zeros((3, 4, 4), np.uint8)), evil, evil, 0.5)
+    page = render(tmp_path, report, extras=Extras((sample,), evil))
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") > 8
+    text_of(page)
+
+
+def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
+    report = example_report() | {"accuracy": None, "latency_ms": None, "neighbours": [], "warnings": [], "files": {}}
+    for key in ("nominal_training_tflops", "parity_max_abs_diff", "settings", "environment", "groups"):
+        del report[key]
+    text = text_of(render(tmp_path, report, {}, Extras()))
+    assert text.count("not measured") == 2
+    for heading in ("Worth knowing", "Who voted", "Confusions", "Sample predictions", "Settings", "Environment"):
+        assert heading not in text
+
+
+def test_many_classes(tmp_path: Path) -> None:
+    names = [f"class {i}" for i in range(30)]
+    confusion = np.diag(np.arange(30) + 5)
+    confusion[3, 4] = 7
+    confusion[9] = 0
+    report = example_report()
+    report["task"]["classes"] = names
+    report["accuracy"] |= {"confusion": confusion.tolist(), "per_class": dict.fromkeys(names, 50.0) | {"class 9": None}}
+    page = render(tmp_path, report)
+    assert "class 7 and 22 more" in text_of(page)
+    assert "class 9 no image" in text_of(page)
+    assert page.count("<rect") == 30
+    assert '<rect class="wrong" x="4" y="3"' in page
+
+
+def test_slower_model_is_called_slower(tmp_path: Path) -> None:
+    report = example_report()
+    report["latency_ms"] |= {"pruned": {"median": 19.32, "iqr": 0.2}, "threads": 2}
+    text = text_of(render(tmp_path, report))
+    assert "2.0\N{MULTIPLICATION SIGN} slower" in text
+    assert "2 CPU threads" in text
+
+
+def test_weighed_base_file_counts(tmp_path: Path) -> None:
+    report = example_report()
+    report["bytes"]["dense_onnx"] = 10 * report["bytes"]["onnx"]
+    assert "10\N{MULTIPLICATION SIGN} smaller" in text_of(render(tmp_path, report))
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    report = example_report() | {"note": "Ærø"}
+    write_json(report, tmp_path / "report.json")
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text) == report
+    assert list(json.loads(text)) == list(report)
+    assert '\n  "base"' in text
+    assert "Ærø" in text
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_refuses_what_is_no_number(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json({"a": [value]}, tmp_path / "report.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="cannot be written"):
+        write_json({}, tmp_path / "none" / "report.json")
+    with pytest.raises(ExportError, match="cannot be written"):
+        render_html(example_report(), {}, Extras(), tmp_path / "none" / "report.html")
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_image_uri_is_lossless(kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 7), dtype=np.uint8)
+    head, data = image_uri(pixels if kind == "array" else torch.from_numpy(pixels)).split(",")
+    assert head == "data:image/png;base64"
+    found = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    np.testing.assert_array_equal(found, pixels.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("image", [np.zeros((3, 4, 4)), np.zeros((4, 4, 3), np.uint8), np.zeros((3, 4), np.uint8)])
+def test_image_uri_refuses_others(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="is required"):
+        image_uri(image)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.2264, "0.226"), (9.664, "9.66"), (58.3, "58.3"), (1234.5, "1,234"), (-1.5, "\N{MINUS SIGN}1.50")],
+)
+def test_significant(value: float, text: str) -> None:
+    assert figures.significant(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (999, "999"), (7_245_296, "7.25 M"), (1.258e9, "1.26 G")])
+def test_quantity(value: float, text: str) -> None:
+    assert figures.quantity(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(900, "900 bytes"), (428_833, "419 KiB"), (44_900_000, "42.8 MiB")])
+def test_storage(value: float, text: str) -> None:
+    assert figures.storage(value) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (9.66, 0.226, "43\N{MULTIPLICATION SIGN} faster"),
+        (3, 2, "1.5\N{MULTIPLICATION SIGN} faster"),
+        (2, 3, "1.5\N{MULTIPLICATION SIGN} slower"),
+        (1, 1, "1.0\N{MULTIPLICATION SIGN} faster"),
+    ],
+)
+def test_gain(before: float, after: float, text: str) -> None:
+    assert figures.gain(before, after, "faster", "slower") == text
+
+
+def test_gain_without_a_base() -> None:
+    assert figures.gain(0, 5, "smaller", "larger").startswith("no ratio")
+
+
+@pytest.mark.parametrize(
+    ("kept", "path"),
+    [([], ""), ([0], "M0 0h1v1h-1z"), ([2, 3, 4, 9], "M2 0h3v1h-3zM9 0h1v1h-1z"), ([0, 2], "M0 0h1v1h-1zM2 0h1v1h-1z")],
+)
+def test_stripes(kept: list[int], path: str) -> None:
+    assert figures.stripes(kept) == path
+
+
+def test_interval_by_hand() -> None:
+    low, high = figures.interval(50, 100)
+    assert (round(low, 1), round(high, 1)) == (40.4, 59.6)
+    assert figures.interval(100, 10)[1] == pytest.approx(100)
+    assert figures.interval(0, 10)[0] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("values", "lengths"), [([1.0, 0.25, 0.0], [100, 25, 0]), ([0.0, -0.6931472, -50], [100, 50, 0]), ([], [])]
+)
+def test_similarity_of_either_kind(values: list[float], lengths: list[float]) -> None:
+    assert figures.similarity_lengths(values) == pytest.approx(lengths, abs=0.01)
+
+
+def test_whiskers_stay_inside() -> None:
+    latency = {"dense": {"median": 8.0, "iqr": 4.0}, "pruned": {"median": 1.0, "iqr": 3.0}}
+    dense, pruned = figures.latency_bars(latency, {"dense": "d", "pruned": "p", "other": "o"})
+    assert (dense.length, dense.whisker) == (80, (60, 40))
+    assert (pruned.length, pruned.whisker) == (10, (0, 30))
+
+
+def test_worst_confusions_come_first() -> None:
+    found = figures.worst_confusions([[5, 1, 2], [4, 9, 0], [0, 0, 7]], ["a", "b", "c"], most=2)
+    assert [(c.true, c.predicted, c.count) for c in found] == [("b", "a", 4), ("a", "c", 2)]
