@@ -1,0 +1,41 @@
+"""One JSON line a result: what was run, on what, and what came out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvp_edge.runtime import environment
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def append(question: str, config: dict[str, Any], result: dict[str, Any], device: torch.device) -> None:
+    """Add a record to `results/QUESTION.jsonl`."""
+    record = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "config": config,
+        "environment": environment(device),
+        "result": result,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{question}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read(question: str) -> list[dict[str, Any]]:
+    """Return all records of a question, oldest first."""
+    path = RESULTS / f"{question}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return done.stdout.strip()

@@ -1,0 +1,118 @@
+"""Write the README's result tables from the records, or check that they agree.
+
+    python -m benchmarks.render [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import records
+
+README = Path(__file__).parents[1] / "README.md"
+
+ROWS = {
+    "default": "**`mvp-edge prune`** (the default)",
+    "mvp-100": "MVP: 5 narrow neighbours, LEEP, top votes, 100 iterations",
+    "mvp-sample-100": "the same, votes sampled as in Eq. 1",
+    "mvp-distill-100": "MVP, fine-tuned with distillation",
+    "one-neighbour-100": "one narrow neighbour, 100 iterations",
+    "random-100": "random units, 100 iterations",
+    "ifp-100": "IFP, 100 iterations",
+    "ifp-1000": "IFP, 1000 iterations",
+    "broad-0": "broad member, as it is",
+    "broad-100": "broad member, 100 iterations",
+    "broad-distill-100": "broad member, 100 iterations, distillation",
+    "any-100": "narrow and broad neighbours, 100 iterations",
+    "any-distill-100": "narrow and broad neighbours, 100 iterations, distillation",
+    "base": "the whole base model, restricted to the classes (ceiling)",
+}
+PAPER = {"mvp-sample-100": "88.98", "mvp-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
+
+
+def targets() -> str:
+    """Accuracy by method, mean and standard deviation over the target tasks."""
+    rows = records.read("targets")
+    base = rows[-1]["config"]["base_sha256"]
+    lines = ["| method | tasks | top-1 mean | sd | paper | MMACs | seconds |", "|---|---|---|---|---|---|---|"]
+    for method, title in ROWS.items():
+        mine = [r for r in rows if r["config"]["method"] == method and r["config"]["base_sha256"] == base]
+        if not mine:
+            continue
+        top1 = [r["result"]["top1"] for r in mine]
+        lines.append(
+            f"| {title} | {len(top1)} | {statistics.mean(top1):.2f} | {statistics.stdev(top1) if len(top1) > 1 else 0:.2f} "
+            f"| {PAPER.get(method, '')} | {mine[-1]['result']['macs'] / 1e6:.1f} "
+            f"| {statistics.median(r['result']['seconds'] for r in mine):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def prune_time() -> str:
+    """The main job's wall time and what it delivers."""
+    r = records.read("prune-time")[-1]
+    v, env = r["result"], r["environment"]
+    slow, fast = (v["latency_ms"][k]["median"] for k in ("dense", "pruned"))
+    stages = ", ".join(f"{k.replace('_', ' ')} {s:.1f}" for k, s in v["stages_median_s"].items() if k != "total")
+    return "\n".join(
+        [
+            f"| on {env['cores']} cores of {env['processor']} | |",
+            "|---|---|",
+            f"| typed command to report, median of {len(v['wall_s'])} | {v['median_s']:.1f} s |",
+            f"| of which (s) | {stages} |",
+            f"| `mvp-edge --help` | {v['help_s']:.2f} s |",
+            f"| model file | {v['bytes']['onnx'] / 1024:.0f} KiB (dense {v['bytes']['dense_onnx'] / 2**20:.1f} MiB) |",
+            f"| MACs | {v['macs'] / 1e6:.2f} M (dense {v['base_macs'] / 1e6:.0f} M) |",
+            f"| latency, {v['latency_ms']['threads']} thread | {fast:.3f} ms (dense {slow:.2f} ms, {slow / fast:.0f}x) |",
+        ]
+    )
+
+
+def zoo_speed() -> str:
+    """Members per hour, sliced against masked."""
+    r = records.read("zoo-speed")[-1]
+    v: dict[str, Any] = r["result"]
+    return "\n".join(
+        [
+            f"| IFP, {r['config']['fit']['iterations']} iterations, 2 cores | seconds a member | members an hour |",
+            "|---|---|---|",
+            f"| sliced at each pruning event | {statistics.median(v['sliced_s']):.0f} | {v['members_per_hour']:.0f} |",
+            f"| masked (extrapolated from timed steps) | {statistics.median(v['masked_s_extrapolated']):.0f} "
+            f"| {3600 / statistics.median(v['masked_s_extrapolated']):.1f} |",
+            f"| ratio | {v['ratio']:.1f}x | |",
+        ]
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {"targets": targets, "prune-time": prune_time, "zoo-speed": zoo_speed}
+
+
+def rendered(text: str) -> str:
+    """Return the README with every `<!-- table NAME -->` block filled in anew."""
+    for name, table in TABLES.items():
+        block = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = block.sub(lambda m, table=table: f"{m[1]}{table()}\n{m[2]}", text)
+    return text
+
+
+def main() -> None:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    new = rendered(text)
+    if args.check and new != text:
+        sys.exit("README.md does not agree with the records; run: python -m benchmarks.render")
+    if not args.check:
+        README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

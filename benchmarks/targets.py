@@ -1,0 +1,195 @@
+"""How good is a model for a new task? MVP, its rivals and its baselines on the same target tasks, test split.
+
+    python -m benchmarks.targets --data DIR [--zoo DIR] [--tasks 20] [--methods mvp,ifp-1000]
+
+Every finished (task, method) is one record; a run goes on where it was stopped. Choices were made with
+`--split held-out`, which trains on 80 % of the training images and scores on the rest; the test split only reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import nn
+
+from benchmarks import records
+from mvp_edge.config import FitConfig, VoteConfig
+from mvp_edge.data import DataSource, ImageSet, open_source
+from mvp_edge.heads import random_head, ridge_head, shared_rows
+from mvp_edge.measure import count_macs
+from mvp_edge.metavote import Trunk, assemble, rank, vote
+from mvp_edge.models import set_head
+from mvp_edge.pipeline import restricted_teacher
+from mvp_edge.plan import KeepPlan
+from mvp_edge.pruners import PruneSchedule, random_plan, target_counts
+from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
+from mvp_edge.slicing import sliced_copy
+from mvp_edge.tasks import Task
+from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo_build import NARROW_FIT, make_narrow, sample_tasks
+
+log = logging.getLogger("benchmarks.targets")
+TASK_SEED = 1000  # never used to build a zoo
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One target task and what every method is given."""
+
+    zoo: Zoo
+    trunk: Trunk
+    task: Task
+    train: ImageSet
+    test: ImageSet
+    device: torch.device
+    seed: int
+
+
+Method = Callable[[Setting], nn.Module]
+
+
+def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
+    """Fine-tune a network on the target task."""
+    teacher = None
+    if config.distill > 0:
+        teacher = restricted_teacher(setting.trunk, setting.task, setting.train, setting.device, SilentProgress())
+    source = BatchSource(setting.train, setting.trunk.base, config, setting.device, setting.seed, teacher)
+    fit(model, source, config, optimizer=make_optimizer(model, config))
+    return model
+
+
+def voted(config: VoteConfig, fitting: FitConfig) -> Method:
+    """Meta-Vote Pruning with the given vote."""
+
+    def run(s: Setting) -> nn.Module:
+        found = rank(
+            s.zoo, s.trunk, s.task, s.train, config, device=s.device, seed=s.seed, exclude=frozenset([s.task.id])
+        )
+        plan, voters = vote(s.zoo, s.trunk, found[: config.neighbours], config, s.seed)
+        model = assemble(s.trunk, plan, voters, s.train, config, device=s.device, seed=s.seed)
+        return tuned(s, model, fitting) if fitting.iterations else model
+
+    return run
+
+
+def at_random(fitting: FitConfig) -> Method:
+    """Random pruning: the base's own weights for units drawn uniformly, with a random head."""
+
+    def run(s: Setting) -> nn.Module:
+        counts = target_counts(s.trunk.table, 0.1, 8)
+        plan: KeepPlan = random_plan(s.trunk.table, counts, rng(s.seed, f"random/{s.task.id}"))
+        model = sliced_copy(s.trunk.model, s.trunk.table, plan)
+        features = int(model.get_submodule(s.trunk.head).in_features)
+        set_head(model, random_head(features, len(s.task.classes), torch_rng(s.seed, "head")))
+        return tuned(s, model.to(s.device, memory_format=torch.channels_last), fitting)
+
+    return run
+
+
+def iterative(iterations: int, importance: str = "activation") -> Method:
+    """IFP from the base model, for this task alone."""
+
+    def run(s: Setting) -> nn.Module:
+        schedule = PruneSchedule(importance=importance)  # pyright: ignore[reportArgumentType]
+        fitting = replace(NARROW_FIT, iterations=iterations)
+        return make_narrow(s.trunk, s.train, schedule, fitting, device=s.device, seed=s.seed)[0]
+
+    return run
+
+
+def whole_base(s: Setting) -> nn.Module:
+    """The base model with the task's rows of its head: the ceiling, 100 times as large."""
+    import copy
+
+    model = copy.deepcopy(s.trunk.model)
+    rows = shared_rows(s.task.names, s.trunk.base.classes, model.get_submodule(s.trunk.head))
+    set_head(model, rows or ridge_head(model, s.train, s.trunk.base, s.device))
+    return model.to(s.device, memory_format=torch.channels_last)
+
+
+PAPER = FitConfig()
+NONE = replace(PAPER, iterations=0)
+NARROW = VoteConfig(voters="narrow")
+BROAD = VoteConfig(voters="broad", neighbours=1)
+METHODS: dict[str, Method] = {
+    "mvp-100": voted(NARROW, PAPER),
+    "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),
+    "mvp-wordnet-100": voted(replace(NARROW, similarity="wordnet"), PAPER),
+    "mvp-0": voted(NARROW, NONE),
+    "one-neighbour-100": voted(replace(NARROW, neighbours=1), PAPER),
+    "random-100": at_random(PAPER),
+    "ifp-100": iterative(100),
+    "ifp-1000": iterative(1000),
+    "broad-0": voted(BROAD, NONE),
+    "broad-100": voted(BROAD, PAPER),
+    "broad-distill-100": voted(BROAD, replace(PAPER, lr=0.03, distill=0.9)),
+    "any-100": voted(VoteConfig(voters="any"), PAPER),
+    "any-distill-100": voted(VoteConfig(voters="any"), replace(PAPER, lr=0.03, distill=0.9)),
+    "mvp-distill-100": voted(NARROW, replace(PAPER, lr=0.03, distill=0.9)),
+    "base": whole_base,
+}
+
+
+def load(source: DataSource, task: Task, size: tuple[int, int], split: str) -> tuple[ImageSet, ImageSet]:
+    """Return what to train on and what to score on."""
+    train = source.load(task.names, "train", size)
+    if split == "test":
+        return train, source.load(task.names, "test", size)
+    order = rng(0, "held-out").permutation(len(train))
+    cut = len(train) // 5
+    return train.subset(order[cut:]), train.subset(order[:cut])
+
+
+def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int) -> list[Task]:
+    """Draw tasks whose exact class set is not in the zoo."""
+    taken = {i.task.id for i in zoo.infos()}
+    return [t for t in sample_tasks(classes, ways, count + len(taken), TASK_SEED) if t.id not in taken][:count]
+
+
+def main() -> None:
+    """Run the methods that have no record yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--zoo")
+    parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first task")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--split", choices=["test", "held-out"], default="test")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = resolve_device(args.device)
+    zoo, source = open_zoo(args.zoo), open_source(args.data)
+    trunk = Trunk.of(zoo.base, zoo.load_base())
+    question = "targets" if args.split == "test" else "targets-held-out"
+    keys = ("task", "method", "base_sha256", "seed")
+    done = {tuple(r["config"][k] for k in keys) for r in records.read(question)}
+    tasks = target_tasks(zoo, source.classes, 5, args.first + args.tasks)[args.first :]
+    for name in args.methods.split(","):
+        for task in tasks:
+            if (task.id, name, zoo.base.sha256, args.seed) in done:
+                continue
+            train, test = load(source, task, zoo.base.input_size, args.split)
+            setting = Setting(zoo, trunk, task, train, test, device, args.seed)
+            begin = time.perf_counter()
+            model = METHODS[name](setting)
+            seconds = time.perf_counter() - begin
+            top1 = accuracy(predict(model, test.images, zoo.base, device), test).top1
+            macs = count_macs(model.to("cpu"), zoo.base.input_size)
+            config = {
+                "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,
+                "seed": args.seed, "zoo": zoo.name, "members": len(zoo.ids()), "fit": asdict(PAPER),
+            }  # fmt: skip
+            records.append(question, config, {"top1": round(top1, 2), "seconds": round(seconds, 2), "macs": macs}, device)
+            log.info("%s %s %.1f (%.0f s)", name, ",".join(task.names), top1, seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Imports go strictly down the layers, and modules of one layer do not know each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = [
+    {"errors", "atomic"},
+    {"tasks", "plan", "config", "output"},
+    {"data", "models", "groups", "runtime", "onnx_session"},
+    {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
+    {"pruners"},
+    {"metavote"},
+    {"pipeline", "zoo_build", "zoo_add", "pretrain"},
+]
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level modules of the package that a file imports at run time or for type checking."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module == "mvp_edge":
+            names += [f"mvp_edge.{a.name}" for a in node.names]
+        found |= {n.split(".")[1] for n in names if n.startswith("mvp_edge.")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    module = path.relative_to(ROOT / "mvp_edge").parts[0].removesuffix(".py")
+    if module == "__init__":
+        return  # the public surface re-exports lazily
+    assert module in LEVEL, f"{module} has no layer yet"
+    for other in imported(path) - {module}:
+        assert LEVEL[other] < LEVEL[module], f"{module} imports {other}, which is not below it"
+
+
+def test_every_layer_exists() -> None:
+    modules = {p.relative_to(ROOT / "mvp_edge").parts[0].removesuffix(".py") for p in FILES} - {"__init__"}
+    assert modules == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_library_does_not_print_or_unpickle(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            assert call not in ("print", "torch.load", "pickle.load", "pickle.loads"), f"{path}: {call}"
+
+
+def test_modules_are_small() -> None:
+    for path in [*FILES, *(ROOT / "cli").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 400, path

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from mvp_edge.errors import ConfigError
+from mvp_edge.runtime import Stopwatch, autocast, environment, resolve_device, rng, torch_rng
+
+
+def test_streams_are_named_and_repeatable() -> None:
+    draws = [rng(s, p).random() for s, p in ((0, "a"), (0, "a"), (0, "b"), (1, "a"))]
+    assert draws[0] == draws[1] and len(set(draws)) == 3
+    assert torch.equal(torch.rand(3, generator=torch_rng(0, "a")), torch.rand(3, generator=torch_rng(0, "a")))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:1", "cuda:x", "", "mps:0"])
+def test_unknown_devices_are_named(name: str) -> None:
+    with pytest.raises(ConfigError, match="is unknown"):
+        resolve_device(name)
+
+
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match="no CUDA device is available"):
+        resolve_device("cuda")
+    assert resolve_device("cpu").type == "cpu"
+    assert resolve_device("auto").type in ("cpu", "mps")
+
+
+def test_autocast_only_where_asked_for() -> None:
+    with autocast(torch.device("cpu"), bf16=False):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_the_stopwatch_adds_up() -> None:
+    clock = Stopwatch()
+    for _ in range(2):
+        with clock.time("x"):
+            pass
+    assert 0 <= clock.seconds["x"] <= clock.total
+
+
+def test_the_environment_names_what_matters() -> None:
+    found = environment(torch.device("cpu"))
+    assert {"python", "torch_threads", "processor", "packages"} <= found.keys()
+    assert "torch" in found["packages"]

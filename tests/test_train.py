@@ -1,0 +1,101 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mvp_edge.config import FitConfig
+from mvp_edge.data import ImageSet
+from mvp_edge.errors import ConfigError
+from mvp_edge.heads import random_head, ridge_head, shared_rows
+from mvp_edge.models import Base, new_model, set_head
+from mvp_edge.train import Batch, BatchSource, accuracy, fit, learning_rate, loss_of, make_optimizer, predict
+
+CPU = torch.device("cpu")
+BASE = Base("tiny", "test_resnet", (32, 32), (0.5,) * 3, (0.25,) * 3)
+
+
+def two_colours(n: int = 40) -> ImageSet:
+    images = torch.randint(0, 128, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(n) % 2
+    images[labels == 1, 0] += 127
+    return ImageSet(images, labels, ("blue", "red"))
+
+
+def train(seed: int, iterations: int = 8) -> tuple[torch.nn.Module, list[float]]:
+    torch.manual_seed(0)
+    model, losses = new_model("test_resnet", 2), []
+    config = FitConfig(iterations=iterations, batch_size=16, lr=0.02)
+    source = BatchSource(two_colours(), BASE, config, CPU, seed)
+    fit(model, source, config, optimizer=make_optimizer(model, config), after_step=lambda _, v: losses.append(v))
+    return model, losses
+
+
+def test_training_learns_and_repeats_exactly() -> None:
+    model, losses = train(0, 30)
+    data = two_colours()
+    assert losses[-1] < 0.5 * losses[0]
+    assert accuracy(predict(model, data.images, BASE, CPU), data).top1 >= 95
+    assert train(1)[1] == train(1)[1] != train(2)[1]
+
+
+def test_a_skipped_source_goes_on_where_it_was() -> None:
+    config = FitConfig(iterations=6, batch_size=16, cutout=8)
+    whole, late = (BatchSource(two_colours(), BASE, config, CPU, 5) for _ in range(2))
+    for _ in range(4):
+        whole.next()
+    late.skip(4)
+    a, b = whole.next(), late.next()
+    assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+def test_the_rate_warms_up_and_ends_at_zero() -> None:
+    config = FitConfig(iterations=100, lr=0.1, warmup=0.1)
+    rates = [learning_rate(s, config) for s in range(100)]
+    assert rates[0] == pytest.approx(0.01) and max(rates) == pytest.approx(0.1)
+    assert rates[55] == pytest.approx(0.05, abs=1e-3) and rates[-1] < 1e-4
+    assert learning_rate(0, FitConfig(lr=0.3)) == pytest.approx(0.3)
+
+
+def test_distillation_mixes_both_losses() -> None:
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    teacher = torch.randn(6, 3)
+    batch = Batch(torch.empty(0), labels, teacher)
+    soft = F.kl_div((logits / 2).log_softmax(1), (teacher / 2).softmax(1), reduction="batchmean") * 4
+    mixed = 0.3 * F.cross_entropy(logits, labels) + 0.7 * soft
+    assert torch.allclose(loss_of(logits, batch, FitConfig(distill=0.7)), mixed, atol=1e-6)
+    assert torch.equal(loss_of(logits, batch, FitConfig()), F.cross_entropy(logits, labels))
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    groups = make_optimizer(new_model("test_resnet", 2), FitConfig()).param_groups
+    assert groups[0]["weight_decay"] > 0 == groups[1]["weight_decay"]
+    assert all(p.ndim > 1 for p in groups[0]["params"]) and all(p.ndim <= 1 for p in groups[1]["params"])
+
+
+def test_accuracy_by_hand() -> None:
+    data = ImageSet(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), ("a", "b", "c"))
+    score = accuracy(torch.eye(3)[[0, 1, 1, 2]], data)
+    assert score.top1 == 50 and score.n == 4
+    assert score.confusion == ((1, 1, 0), (0, 1, 1), (0, 0, 0))
+    assert score.per_class == {"a": 50, "b": 50, "c": None}
+
+
+def test_the_closed_form_head_separates_what_the_features_do() -> None:
+    model, data = new_model("test_resnet", 9), two_colours()
+    set_head(model, ridge_head(model, data, BASE, CPU))
+    assert accuracy(predict(model, data.images, BASE, CPU), data).top1 == 100
+
+
+def test_rows_of_a_head_follow_the_names() -> None:
+    head = random_head(4, 3, torch.Generator().manual_seed(0))
+    rows = shared_rows(["C", "a b"], ["a_b", "b", "c"], head)
+    assert rows is not None
+    assert torch.equal(rows.weight, head.weight[[2, 0]])
+    assert shared_rows(["x"], ["a"], head) is None
+
+
+@pytest.mark.parametrize("wrong", [{"iterations": -1}, {"batch_size": 1}, {"lr": 0}, {"lr": math.inf}, {"distill": 2}])
+def test_settings_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        FitConfig(**wrong)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,159 @@
+import json
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvp_edge.errors import ZooError
+from mvp_edge.metavote import Trunk
+from mvp_edge.models import Base, new_model
+from mvp_edge.pruners import base_importance, target_counts, top_plan
+from mvp_edge.slicing import sliced_copy
+from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.zoo import MemberInfo, Zoo, create_zoo, open_zoo
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Zoo:
+    torch.manual_seed(0)
+    base = Base("tiny", "test_resnet", (32, 32), (0.5,) * 3, (0.25,) * 3, classes=("a", "b", "c"))
+    from mvp_edge import models
+
+    models.REGISTRY["tiny"] = base
+    return create_zoo(tmp_path / "zoo", base, new_model("test_resnet", 3))
+
+
+@pytest.fixture(autouse=True)
+def registry() -> object:
+    from mvp_edge import models
+
+    before = dict(models.REGISTRY)
+    yield
+    models.REGISTRY.clear()
+    models.REGISTRY.update(before)
+
+
+def member(zoo: Zoo, name: str = "one") -> tuple[MemberInfo, dict[str, torch.Tensor]]:
+    trunk = Trunk.of(zoo.base, zoo.load_base())
+    plan = top_plan(trunk.table, base_importance(trunk.model, trunk.table), target_counts(trunk.table, 0.3, 4))
+    model = sliced_copy(trunk.model, trunk.table, plan)
+    task = Task((TaskClass("a", "angle.n.01"), TaskClass("b")))
+    info = MemberInfo(name, task, "narrow", plan, zoo.base.sha256, {"method": "test"}, 81.5)
+    return info, trunk.state_of(model)
+
+
+def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
+    info, state = member(zoo)
+    written = zoo.add(info, state)
+    again = open_zoo(str(zoo.path))
+    assert again.infos() == [written]
+    loaded = again.load(written).state
+    assert loaded.keys() == state.keys()
+    for key, value in state.items():
+        assert torch.allclose(loaded[key], value, atol=1e-3)
+    assert again.verify() == []
+    assert again.summary()["members"] == again.summary()["narrow"] == 1
+    assert again.summary()["mean_top1"] == 81.5
+
+
+def test_nothing_in_a_zoo_is_a_pickle(zoo: Zoo) -> None:
+    zoo.add(*member(zoo))
+    assert {f.suffix for f in zoo.path.rglob("*") if f.is_file()} == {".json", ".safetensors"}
+
+
+def test_adding_twice_keeps_the_first(zoo: Zoo) -> None:
+    info, state = member(zoo)
+    first = zoo.add(info, state)
+    zoo.add(replace(info, top1=1.0), {k: v + 1 for k, v in state.items()})
+    assert zoo.infos() == [first]
+    assert not list((zoo.path / "members").glob(".*"))
+
+
+def test_damage_is_named(zoo: Zoo) -> None:
+    info = zoo.add(*member(zoo))
+    file = zoo.path / "members" / info.id / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ZooError, match="does not match its checksum"):
+        zoo.load(info)
+    assert len(zoo.verify()) == 1
+    (zoo.path / "members" / info.id / "member.json").write_text("{")
+    with pytest.raises(ZooError, match="damaged"):
+        zoo.infos()
+    file.parent.joinpath("member.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(ZooError, match="format 99"):
+        zoo.infos()
+
+
+def test_a_damaged_base_is_named(zoo: Zoo) -> None:
+    file = zoo.path / "base.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ZooError, match="safetensors|checksum"):
+        zoo.load_base()
+    assert len(zoo.verify()) == 1
+
+
+def test_members_of_another_base_are_refused(zoo: Zoo) -> None:
+    info, state = member(zoo)
+    with pytest.raises(ZooError, match="another base"):
+        zoo.add(replace(info, base_sha256="0" * 64), state)
+    written = zoo.add(info, state)
+    path = zoo.path / "members" / written.id / "member.json"
+    path.write_text(json.dumps(written.to_json() | {"base_sha256": "0" * 64}))
+    with pytest.raises(ZooError, match="another base model"):
+        zoo.infos()
+
+
+def test_what_is_no_zoo_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ZooError, match="neither bundled"):
+        open_zoo(str(tmp_path / "none"))
+    with pytest.raises(ZooError, match="is no zoo"):
+        open_zoo(str(tmp_path))
+    (tmp_path / "zoo.json").write_text("{")
+    with pytest.raises(ZooError, match="damaged"):
+        open_zoo(str(tmp_path))
+    (tmp_path / "zoo.json").write_text('{"format": 7}')
+    with pytest.raises(ZooError, match="format 7"):
+        open_zoo(str(tmp_path))
+
+
+def test_a_directory_with_something_else_is_not_made_a_zoo(zoo: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    with pytest.raises(ZooError, match="is no zoo"):
+        create_zoo(tmp_path / "other", zoo.base, new_model("test_resnet", 3))
+    with pytest.raises(ZooError, match="is a zoo of tiny"):
+        create_zoo(zoo.path, replace(zoo.base, name="else"), new_model("test_resnet", 3))
+
+
+def _hold(path: str, ready: object, done: object) -> None:
+    with open_zoo(path).claim("m") as mine:
+        assert mine
+        ready.set()  # pyright: ignore
+        done.wait(30)  # pyright: ignore
+
+
+def test_a_claim_is_exclusive_and_dies_with_its_process(zoo: Zoo) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(str(zoo.path), ready, done))
+    process.start()
+    assert ready.wait(60)
+    with zoo.claim("m") as mine:
+        assert not mine
+    with zoo.claim("other") as mine:
+        assert mine
+    process.kill()
+    process.join()
+    with zoo.claim("m") as mine:
+        assert mine
+
+
+def test_a_bundled_zoo_grows_in_the_users_directory(zoo: Zoo, tmp_path: Path) -> None:
+    grown = replace(zoo, growth=tmp_path / "user")
+    info = grown.add(*member(zoo))
+    assert not (zoo.path / "members" / info.id).exists()
+    assert [i.id for i in grown.infos()] == [info.id]
+    assert grown.load(info).info == info
+    assert zoo.infos() == []
