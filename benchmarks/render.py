@@ -1,6 +1,6 @@
 """Write the README's result tables from the records, or check that they agree.
 
-    python -m benchmarks.render [--check]
+python -m benchmarks.render [--check]
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def targets() -> str:
         if not mine:
             continue
         top1 = [r["result"]["top1"] for r in mine]
+        sd = statistics.stdev(top1) if len(top1) > 1 else 0.0
         lines.append(
-            f"| {title} | {len(top1)} | {statistics.mean(top1):.2f} | {statistics.stdev(top1) if len(top1) > 1 else 0:.2f} "
+            f"| {title} | {len(top1)} | {statistics.mean(top1):.2f} | {sd:.2f} "
             f"| {PAPER.get(method, '')} | {mine[-1]['result']['macs'] / 1e6:.1f} "
             f"| {statistics.median(r['result']['seconds'] for r in mine):.0f} |"
         )
@@ -69,7 +70,8 @@ def prune_time() -> str:
             f"| `mvp-edge --help` | {v['help_s']:.2f} s |",
             f"| model file | {v['bytes']['onnx'] / 1024:.0f} KiB (dense {v['bytes']['dense_onnx'] / 2**20:.1f} MiB) |",
             f"| MACs | {v['macs'] / 1e6:.2f} M (dense {v['base_macs'] / 1e6:.0f} M) |",
-            f"| latency, {v['latency_ms']['threads']} thread | {fast:.3f} ms (dense {slow:.2f} ms, {slow / fast:.0f}x) |",
+            f"| latency, {v['latency_ms']['threads']} thread, batch 1 "
+            f"| {fast:.3f} ms (dense {slow:.2f} ms, {slow / fast:.0f}x) |",
         ]
     )
 

@@ -14,12 +14,12 @@ from mvp_edge.config import VoteConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
 from mvp_edge.groups import GroupTable, find_groups
-from mvp_edge.heads import random_head, ridge_head, shared_rows
+from mvp_edge.heads import ridge_head, shared_rows
 from mvp_edge.models import Base, head_name, set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.oneshot import target_counts
-from mvp_edge.runtime import SilentProgress, Stage, rng, torch_rng
+from mvp_edge.runtime import SilentProgress, Stage, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.similarity.leep import leep
 from mvp_edge.slicing import sliced_copy
@@ -62,6 +62,10 @@ class Trunk:
     def state_of(self, model: nn.Module) -> dict[str, Tensor]:
         """Return a sliced model's tensors as they are stored in a zoo."""
         return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+    def headless(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors without those of the classifier, whose rows mean other classes in every member."""
+        return {k: v for k, v in state.items() if not k.startswith(f"{self.head}.")}
 
     def restore(self, member: Member) -> nn.Module:
         """Return a member as a network with its own head."""
@@ -142,14 +146,6 @@ def _leep_all(
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class Voted:
-    """A network for the task before its first training step."""
-
-    model: nn.Module
-    plan: KeepPlan
-
-
 def vote(
     zoo: Zoo, trunk: Trunk, neighbours: Sequence[Neighbour], config: VoteConfig, seed: int
 ) -> tuple[KeepPlan, list[Member]]:
@@ -170,37 +166,22 @@ def vote(
 
 
 def assemble(
-    trunk: Trunk,
-    plan: KeepPlan,
-    voters: Sequence[Member],
-    data: ImageSet,
-    config: VoteConfig,
-    *,
-    device: torch.device,
-    seed: int,
+    trunk: Trunk, plan: KeepPlan, voters: Sequence[Member], data: ImageSet, *, device: torch.device
 ) -> nn.Module:
     """Return the sliced network with the voters' mean weights and a new head, in evaluation mode on `device`.
+
+    The head is fitted to the task's images in closed form; a single voter that knows all classes gives its rows.
 
     References:
         Algorithm 1, lines 4-6.
     """
     model = sliced_copy(trunk.model, trunk.table, plan)
-    states = [Voter(v.info.plan, {k: t for k, t in v.state.items() if not k.startswith(f"{trunk.head}.")}) for v in voters]
-    model.load_state_dict(average(trunk.table, plan, model.state_dict(), states))
+    ballots = [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
+    model.load_state_dict(average(trunk.table, plan, model.state_dict(), ballots))
     model = model.to(device, memory_format=torch.channels_last).eval()
     head = None
     if len(voters) == 1 and voters[0].info.plan == plan:
-        voter = trunk.restore(voters[0])
-        head = shared_rows(data.classes, voters[0].info.task.names, voter.get_submodule(trunk.head))
+        classifier = trunk.restore(voters[0]).get_submodule(trunk.head)
+        head = shared_rows(data.classes, voters[0].info.task.names, classifier)
     set_head(model, (head or ridge_head(model, data, trunk.base, device)).to(device))
     return model
-
-
-def cut(
-    trunk: Trunk, plan: KeepPlan, classes: int, *, device: torch.device, seed: int
-) -> nn.Module:
-    """Return the base model sliced to a plan, with a random head: where pruning without a zoo starts from."""
-    model = sliced_copy(trunk.model, trunk.table, plan)
-    features = model.get_submodule(trunk.head).in_features
-    set_head(model, random_head(int(features), classes, torch_rng(seed, "head")))
-    return model.to(device, memory_format=torch.channels_last)

@@ -196,7 +196,9 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
     expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
     if wrong:
-        raise ConfigError(f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first")
+        raise ConfigError(
+            f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first"
+        )
     model.load_state_dict(tensors, strict=False)
     return Base.from_json({**known.to_json(), "sha256": file_sha256(path)}), model.eval()
 

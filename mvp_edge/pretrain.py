@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import json
 
 import torch
 from safetensors.torch import save
@@ -57,7 +56,9 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     """
     device = resolve_device(config.device)
     source = open_source(config.data)
-    known = REGISTRY.get(config.base) or Base(config.base, config.base.removeprefix("timm:"), (32, 32), (0.5,) * 3, (0.25,) * 3)
+    known = REGISTRY.get(config.base) or Base(
+        config.base, config.base.removeprefix("timm:"), (32, 32), (0.5,) * 3, (0.25,) * 3
+    )
     with progress.stage("Reading images", source.count(None, "train")) as stage:
         train = source.load(None, "train", known.input_size, stage.advance)
     test = source.load(None, "test", known.input_size)
@@ -67,7 +68,9 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, fit_config)
     batches = BatchSource(train, known, fit_config, device, config.seed)
-    checkpoint = Checkpoint(config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | {"seed": config.seed})
+    checkpoint = Checkpoint(
+        config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | {"seed": config.seed}
+    )
     start = checkpoint.load(model, optimizer)
     batches.skip(start)
 
@@ -83,7 +86,13 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     recipe = f"{config.epochs:g} epochs, SGD {json.dumps(asdict(fit_config))}" + (", warm start" if config.init else "")
     save_base(model, replace(known, classes=train.classes, top1=round(top1, 2), recipe=recipe), config.out)
     checkpoint.path.unlink(missing_ok=True)
-    return {"base": config.base, "out": str(config.out), "top1": round(top1, 2), "epochs": config.epochs, "n": len(test)}
+    return {
+        "base": config.base,
+        "out": str(config.out),
+        "top1": round(top1, 2),
+        "epochs": config.epochs,
+        "n": len(test),
+    }
 
 
 @dataclass(frozen=True)

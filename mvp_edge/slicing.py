@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mvp_edge.errors import PlanError
 from mvp_edge.groups import GroupTable, Tap, kept_positions
@@ -127,7 +126,7 @@ def _masked_layer_norm(mask: Tensor) -> Callable[[nn.LayerNorm, tuple[Tensor, ..
 
     def hook(layer: nn.LayerNorm, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
-        channels_first = x.ndim == 4 and x.shape[-1] != mask.numel() or type(layer).__name__.endswith("2d")
+        channels_first = (x.ndim == 4 and x.shape[-1] != mask.numel()) or type(layer).__name__.endswith("2d")
         x = x.movedim(1, -1) if channels_first else x
         n = mask.sum()
         mean = (x * mask).sum(-1, keepdim=True) / n

@@ -34,8 +34,14 @@ class BatchSource:
     """Draws augmented batches; batch `k` of a seed is the same on every device and after a resume."""
 
     def __init__(
-        self, data: ImageSet, base: Base, config: FitConfig, device: torch.device, seed: int, teacher: Tensor | None = None
-    ) -> None:  # fmt: skip
+        self,
+        data: ImageSet,
+        base: Base,
+        config: FitConfig,
+        device: torch.device,
+        seed: int,
+        teacher: Tensor | None = None,
+    ) -> None:
         self.images = data.images.to(device)
         self.labels = data.labels.to(device)
         self.teacher = None if teacher is None else teacher.to(device)
@@ -81,7 +87,10 @@ def loss_of(logits: Tensor, batch: Batch, config: FitConfig) -> Tensor:
         return hard
     t = config.temperature
     soft = F.kl_div(
-        F.log_softmax(logits / t, 1), F.log_softmax(batch.teacher.float() / t, 1), reduction="batchmean", log_target=True
+        F.log_softmax(logits / t, 1),
+        F.log_softmax(batch.teacher.float() / t, 1),
+        reduction="batchmean",
+        log_target=True,
     )
     return (1 - config.distill) * hard + config.distill * t * t * soft
 
@@ -133,8 +142,14 @@ def fit(
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, images: Tensor, base: Base, device: torch.device, *, stage: Stage | None = None, bf16: bool = False
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    images: Tensor,
+    base: Base,
+    device: torch.device,
+    *,
+    stage: Stage | None = None,
+    bf16: bool = False,
+) -> Tensor:
     """Return the logits `(N, C)`, float32 on the CPU, of uint8 images `(N, 3, H, W)`."""
     model.eval()
     out = []

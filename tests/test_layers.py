@@ -13,6 +13,7 @@ LAYERS = [
     {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
     {"pruners"},
     {"metavote"},
+    {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "pretrain"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

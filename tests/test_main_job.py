@@ -79,7 +79,7 @@ def test_the_delivered_file_is_self_contained(result: tuple[dict, Path]) -> None
     assert not any(t.external_data for t in proto.graph.initializer)
     page = (out / "report.html").read_text()
     assert "sweet_pepper" in page or "sweet pepper" in page
-    assert "src=\"http" not in page and "href=\"http" not in page
+    assert 'src="http' not in page and 'href="http' not in page
 
 
 def test_the_same_seed_gives_the_same_model(cifar100: Path, tmp_path: Path) -> None:

@@ -91,7 +91,9 @@ def test_slicing_twice_is_slicing_once(resnet: tuple[nn.Module, GroupTable]) -> 
     small = make_plan(table.widths, {g.name: g.kept[:: max(1, len(g.kept) // 8)] for g in large.groups})
     stepwise = sliced_copy(model, table, large)
     slice_model(stepwise, table, small, current=large)
-    for a, b in zip(stepwise.state_dict().values(), sliced_copy(model, table, small).state_dict().values(), strict=True):
+    for a, b in zip(
+        stepwise.state_dict().values(), sliced_copy(model, table, small).state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b)
 
 

@@ -1,0 +1,191 @@
+"""The result of a run: write the model, evaluate and measure what was written, and tell it honestly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from mvp_edge.atomic import write_atomically
+from mvp_edge.config import PruneConfig
+from mvp_edge.data import ImageSet
+from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
+from mvp_edge.latency import Latency, compare_latency
+from mvp_edge.measure import count_macs, count_params, nominal_training_flops
+from mvp_edge.metavote import Neighbour, Trunk
+from mvp_edge.plan import KeepPlan
+from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
+from mvp_edge.runtime import Progress, Stopwatch, environment
+from mvp_edge.tasks import Task
+from mvp_edge.train import Accuracy, accuracy
+
+FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
+GALLERY = 6  # test images of each class in the report
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run has made so far.
+
+    Attributes:
+        task: Its classes.
+        test: Real images that nothing was trained on.
+        source: Name of the data.
+        zoo: Name of the zoo.
+        trunk: The base model.
+        neighbours: Who voted.
+        plan: What was kept.
+        model: The network, on the CPU, in evaluation mode.
+        device: Where it was trained.
+        warnings: What the user should know.
+    """
+
+    task: Task
+    test: ImageSet
+    source: str
+    zoo: str
+    trunk: Trunk
+    neighbours: Sequence[Neighbour]
+    plan: KeepPlan
+    model: nn.Module
+    device: torch.device
+    warnings: list[str]
+
+
+def deliver(
+    directory: Path, outcome: Outcome, config: PruneConfig, clock: Stopwatch, progress: Progress
+) -> dict[str, Any]:
+    """Write everything but the report itself; return the report.
+
+    Raises:
+        ExportError: the model cannot be exported, or the file does not agree with the network.
+    """
+    base, names, model = outcome.trunk.base, outcome.task.names, outcome.model
+    file = directory / "model.onnx"
+    with clock.time("export"), progress.stage("Exporting"):
+        provenance = {"base": base.name, "zoo": outcome.zoo, "keep": str(config.vote.keep), "seed": str(config.seed)}
+        _export(model, outcome.trunk, file, names, provenance)
+        parity = verify_onnx(file, model, base.input_size, base.mean, base.std)
+        plan = {"base": base.to_json(), **outcome.plan.to_json()}
+        write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
+        write_atomically(directory / "plan.json", json.dumps(plan).encode())
+        write_atomically(directory / "weights.safetensors", save(outcome.trunk.state_of(model)))
+    with clock.time("evaluate"), progress.stage("Evaluating"):
+        logits = OnnxClassifier(file, torch.get_num_threads()).predict(outcome.test.images.numpy())
+        score = accuracy(torch.as_tensor(logits), outcome.test)
+    with clock.time("measure"), progress.stage("Measuring"):
+        costs = _measure(file, outcome, config)
+    slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
+    if fast > slow:
+        outcome.warnings.append("the pruned model is slower than the dense one here; keep less, or align to 8 or 16")
+    return {
+        "task": {"classes": list(names), "synsets": [c.synset for c in outcome.task.classes], "id": outcome.task.id},
+        "base": base.name,
+        "method": "meta-vote pruning",
+        "neighbours": [_describe(n) for n in outcome.neighbours],
+        "keep": {"requested": config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
+        "accuracy": _score(score, outcome.source),
+        **costs,
+        "groups": [{"name": g.name, "width": g.width, "kept": len(g.kept)} for g in outcome.plan.groups],
+        "parity_max_abs_diff": parity,
+        "files": list(FILES),
+        "out": str(config.out),
+        "zoo": outcome.zoo,
+        "data": outcome.source,
+        "seed": config.seed,
+        "settings": {"vote": asdict(config.vote), "fit": asdict(config.fit)},
+        "environment": environment(outcome.device),
+        "warnings": outcome.warnings,
+    }
+
+
+def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, config: PruneConfig) -> None:
+    """Write `report.json` and `report.html`.
+
+    Raises:
+        ExportError: they cannot be written.
+    """
+    write_json(report, directory / "report.json")
+    command = f"mvp-edge prune --task {config.task} --data {config.data} --seed {config.seed}"
+    extras = Extras(_gallery(directory / "model.onnx", outcome.test), command)
+    render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
+
+
+def _export(model: nn.Module, trunk: Trunk, path: Path, labels: Sequence[str], metadata: dict[str, str]) -> None:
+    base = trunk.base
+    export_onnx(
+        model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata=metadata
+    )  # fmt: skip
+
+
+def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any]:
+    """Compare the delivered file with the whole base model, in turns in one process."""
+    trunk, fit = outcome.trunk, config.fit
+    whole = trunk.model.to("cpu", memory_format=torch.contiguous_format)
+    outputs = int(whole.get_submodule(trunk.head).out_features)
+    with TemporaryDirectory() as scratch:
+        dense = Path(scratch) / "dense.onnx"
+        _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {})
+        slow, fast = compare_latency([dense, file])
+        sizes = {"onnx": file.stat().st_size, "dense_onnx": dense.stat().st_size}
+    base_macs = count_macs(whole, trunk.base.input_size)
+    nominal = nominal_training_flops(base_macs, config.vote.keep, fit.iterations, fit.batch_size)
+    return {
+        "params": count_params(outcome.model),
+        "base_params": count_params(whole),
+        "macs": count_macs(outcome.model, trunk.base.input_size),
+        "base_macs": base_macs,
+        "nominal_training_tflops": round(nominal / 1e12, 4),
+        "bytes": sizes,
+        "latency_ms": {"dense": _times(slow), "pruned": _times(fast), "threads": fast.threads, "runs": fast.runs},
+    }
+
+
+def _times(latency: Latency) -> dict[str, float]:
+    return {
+        "median": round(latency.median_ms, 4),
+        "iqr": round(latency.iqr_ms, 4),
+        "p95": round(latency.p95_ms, 4),
+    }
+
+
+def _describe(neighbour: Neighbour) -> dict[str, Any]:
+    info = neighbour.info
+    return {
+        "id": info.id,
+        "classes": list(info.task.names),
+        "similarity": round(neighbour.similarity, 4),
+        "breadth": info.breadth,
+    }
+
+
+def _score(score: Accuracy, source: str) -> dict[str, Any]:
+    return {
+        "top1": round(score.top1, 2),
+        "n": score.n,
+        "source": f"{source}, test split, delivered ONNX file",
+        "per_class": {k: None if v is None else round(v, 2) for k, v in score.per_class.items()},
+        "confusion": [list(row) for row in score.confusion],
+    }
+
+
+def _gallery(file: Path, test: ImageSet) -> tuple[Sample, ...]:
+    """Return the first test images of each class with what the delivered model says."""
+    chosen = [int(i) for k in range(len(test.classes)) for i in (test.labels == k).nonzero()[:GALLERY]]
+    chances = torch.as_tensor(OnnxClassifier(file).predict(test.images[chosen].numpy())).softmax(1)
+    return tuple(
+        Sample(
+            image=image_uri(test.images[i]),
+            true=test.classes[int(test.labels[i])],
+            predicted=test.classes[int(p.argmax())],
+            confidence=float(p.max()),
+        )
+        for i, p in zip(chosen, chances, strict=True)
+    )
