@@ -1,0 +1,64 @@
+"""`mvp-edge eval`: how good an ONNX model is on images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Data, Json, Quiet, print_json
+from .progress import shown
+
+EPILOG = """
+[bold]Examples[/]
+
+mvp-edge eval out/model.onnx --data photos/
+
+mvp-edge eval out/model.onnx --data cifar100 --json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command("eval", epilog=EPILOG)(evaluate)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model that `prune` made.")],
+    data: Data,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the top-1 accuracy of a model on the test images of its classes."""
+    import torch
+
+    from mvp_edge.data import open_source
+    from mvp_edge.export import OnnxClassifier
+    from mvp_edge.train import accuracy
+
+    classifier = OnnxClassifier(model, torch.get_num_threads())
+    source = open_source(data)
+    with shown(quiet=quiet) as progress:
+        with progress.stage("Reading test images", source.count(classifier.labels, "test")) as stage:
+            images = source.load(classifier.labels, "test", classifier.input_size, stage.advance)
+        with progress.stage("Evaluating", None):
+            score = accuracy(torch.as_tensor(classifier.predict(images.images)), images)
+    skipped = [f"{len(images.skipped)} unreadable images were skipped: {', '.join(images.skipped[:5])}"]
+    result: dict[str, Any] = {
+        "model": str(model),
+        "accuracy": {
+            "top1": round(score.top1, 2),
+            "n": score.n,
+            "source": f"test images of {source.name}",
+            "per_class": {k: None if v is None else round(v, 2) for k, v in score.per_class.items()},
+            "confusion": [list(row) for row in score.confusion],
+        },
+        "warnings": [*source.notes, *(skipped if images.skipped else [])],
+    }
+    if json:
+        print_json(result)
+    else:
+        from .tables import show_accuracy
+
+        show_accuracy(result)

@@ -1,0 +1,23 @@
+"""Entry point: ready for Ctrl-C before the first slow import."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from . import interrupt
+
+
+def main() -> None:
+    """Run the command line."""
+    interrupt.listen()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a class may have a name that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        from .app import app
+
+        app()
+    except KeyboardInterrupt as e:
+        sys.stderr.write(f"{interrupt.message(e)}\n")
+        sys.exit(interrupt.STATUS)

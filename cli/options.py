@@ -1,0 +1,67 @@
+"""Options that several commands share, and how their values are checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from mvp_edge.errors import ConfigError
+
+INPUT, OUTPUT, VOTING, TRAINING, MACHINE = "Input", "Output", "Voting", "Training", "Machine"
+T = TypeVar("T")
+
+
+def checked(make: Callable[[], T]) -> T:
+    """Make a settings object from flags; a value that it refuses is a usage error (exit 2)."""
+    try:
+        return make()
+    except ConfigError as e:
+        raise typer.BadParameter(str(e)) from e
+
+
+def device_name(value: str) -> str:
+    """Check the spelling of a device; whether the machine has it is seen later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise typer.BadParameter(f"{value!r} is none of auto, cpu, cuda, cuda:N, mps")
+    return value
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines, in the format of `report.json`."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+Task = Annotated[
+    Path,
+    typer.Option("--task", metavar="FILE", help="Class list: a name a line, # comments.", rich_help_panel=INPUT),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="DIR|NAME",
+        help="Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100.",
+        rich_help_panel=INPUT,
+    ),
+]
+ZooName = Annotated[
+    str | None,
+    typer.Option(
+        "--zoo", metavar="NAME|DIR", help="Bundled or own zoo. Default: the bundled one.", rich_help_panel=INPUT
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=MACHINE,
+    ),
+]  # fmt: skip
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same device: same result.", rich_help_panel=MACHINE)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]

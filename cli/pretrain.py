@@ -1,0 +1,79 @@
+"""`mvp-edge pretrain`: train a base model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mvp_edge.errors import ConfigError
+
+from .options import INPUT, OUTPUT, TRAINING, Data, Device, Json, Quiet, Seed, checked, print_json
+from .progress import shown
+
+EPILOG = """
+[bold]Examples[/]
+
+mvp-edge pretrain --data cifar100 --out base.safetensors
+
+mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safetensors --epochs 10 --lr 0.02
+
+Repeat the same command after an interruption: it goes on where it was.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command("pretrain", epilog=EPILOG)(pretrain)
+
+
+def pretrain(
+    data: Data,
+    base: Annotated[
+        str, typer.Option("--base", metavar="NAME", help="A registered base or timm:NAME.", rich_help_panel=INPUT)
+    ] = "resnet18-cifar100",
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="FILE", help="Weights to start from.", rich_help_panel=INPUT)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The file to write.", rich_help_panel=OUTPUT)
+    ] = Path("base.safetensors"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is there.", rich_help_panel=OUTPUT)
+    ] = False,
+    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the images.", rich_help_panel=TRAINING)] = 30.0,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)] = 128,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = 0.1,
+    cutout: Annotated[
+        int, typer.Option("--cutout", min=0, help="Side of the blanked square; 0 = off.", rich_help_panel=TRAINING)
+    ] = 8,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a base model: SGD with warm-up and cosine, crops, flips and Cutout; one safetensors file with metadata."""
+    if not 0 < epochs < float("inf"):
+        raise typer.BadParameter(f"epochs is {epochs}; it must be above 0", param_hint="--epochs")
+    if out.suffix != ".safetensors":
+        raise typer.BadParameter(f"{out} does not end in .safetensors", param_hint="--out")
+    if out.exists() and not force:
+        raise ConfigError(f"{out} exists; replace it with --force or choose another file with --out")
+    if not out.resolve().parent.is_dir():
+        raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
+    from mvp_edge.pretrain import PretrainConfig
+    from mvp_edge.pretrain import pretrain as train
+
+    config = PretrainConfig(base, data, out, epochs, init=init, device=device, seed=seed)
+    fit = checked(lambda: replace(config.fit, batch_size=batch_size, lr=lr, cutout=cutout))
+    try:
+        with shown(quiet=quiet) as progress:
+            result = train(replace(config, fit=fit), progress)
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt("the same command goes on from the last checkpoint, if there is one yet") from e
+    if json:
+        print_json(result)
+    else:
+        typer.echo(f"{result['out']}: top-1 {result['top1']:.2f} % of {result['n']} test images")

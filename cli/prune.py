@@ -1,0 +1,137 @@
+"""`mvp-edge prune`: the main job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mvp_edge.config import PruneConfig, Similarity, Vote, Voters
+
+from .options import (
+    INPUT,
+    OUTPUT,
+    TRAINING,
+    VOTING,
+    Device,
+    Json,
+    Quiet,
+    Seed,
+    Task,
+    ZooName,
+    checked,
+)
+from .progress import shown
+
+DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
+
+EPILOG = """
+[bold]Examples[/]
+
+mvp-edge prune --task classes.txt --data photos/
+
+mvp-edge prune --task classes.txt --data cifar100 --keep 0.2 --out small --force
+
+mvp-edge prune --task classes.txt --data photos/ --json > report.json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command("prune", epilog=EPILOG)(prune)
+
+
+def prune(
+    task: Task,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DIR|NAME",
+            help="Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    zoo: ZooName = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the result goes.", rich_help_panel=OUTPUT)
+    ] = DEFAULT.out,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a result that is there.", rich_help_panel=OUTPUT)
+    ] = DEFAULT.force,
+    add_to_zoo: Annotated[
+        bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
+    ] = DEFAULT.add_to_zoo,
+    keep: Annotated[
+        float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.keep,
+    align: Annotated[
+        int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.align,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", help="How many of the nearest tasks vote.", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.neighbours,
+    similarity: Annotated[
+        Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.similarity,
+    voters: Annotated[
+        Voters, typer.Option("--voters", help="Members that may vote, by breadth.", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.voters,
+    vote: Annotated[
+        Vote, typer.Option("--vote", help="Most votes win, or draw by votes.", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.vote,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of --vote sample, above 0.", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.temperature,
+    iterations: Annotated[
+        int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)
+    ] = DEFAULT.fit.iterations,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
+    ] = DEFAULT.fit.batch_size,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = DEFAULT.fit.lr,
+    distill: Annotated[
+        float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
+    ] = DEFAULT.fit.distill,
+    device: Device = DEFAULT.device,
+    seed: Seed = DEFAULT.seed,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a compact model for the classes of a list: ONNX file, labels, plan, weights and report."""
+    config = PruneConfig(
+        task=task,
+        data=data,
+        out=out,
+        force=force,
+        zoo=zoo,
+        vote=checked(
+            lambda: replace(
+                DEFAULT.vote,
+                keep=keep,
+                align=align,
+                neighbours=neighbours,
+                similarity=similarity,
+                voters=voters,
+                vote=vote,
+                temperature=temperature,
+            )
+        ),
+        fit=checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill)),
+        device=device,
+        seed=seed,
+        add_to_zoo=add_to_zoo,
+    )
+    from mvp_edge.pipeline import compress
+
+    with shown(quiet=quiet) as progress:
+        report = compress(config, progress)
+    from .tables import show_report, warn
+
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
+        warn(report["warnings"])
+    else:
+        show_report(report)

@@ -1,0 +1,221 @@
+"""`mvp-edge zoo`: make, grow and inspect a zoo of pruned models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mvp_edge.config import Importance, VoteConfig
+from mvp_edge.errors import ZooError
+
+from .options import INPUT, TRAINING, Data, Device, Json, Quiet, Seed, ZooName, checked, print_json
+from .progress import shown
+
+DEFAULT = VoteConfig()
+MEMBERS = "Members"
+
+zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR", help="Bundled zoo or directory.")]
+
+BUILD_EPILOG = """
+[bold]Examples[/]
+
+mvp-edge zoo build animals/ --data photos/ --members 100
+
+mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --align 1 --broad 0.1
+
+Repeat the same command after an interruption, or run it several times at once: finished members are kept.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an app."""
+    app.add_typer(zoo, name="zoo", help="Make, grow and inspect a zoo of pruned models.")
+
+
+@zoo.command("build", epilog=BUILD_EPILOG)
+def build(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The zoo: a new directory, or one to fill up.")],
+    data: Data,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="NAME|FILE",
+            help="A registered base, timm:NAME or a .safetensors file. Default: the zoo's own, or resnet18-cifar100.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="Local weights of --base.", rich_help_panel=INPUT),
+    ] = None,
+    members: Annotated[int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)] = 60,
+    ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = 5,
+    keep: Annotated[
+        float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=MEMBERS)
+    ] = DEFAULT.keep,
+    align: Annotated[
+        int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.align,
+    importance: Annotated[
+        Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
+    ] = "activation",
+    broad: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--broad",
+            metavar="KEEP",
+            help="Also add a member for all classes at this keep; repeat for more.",
+            rich_help_panel=MEMBERS,
+        ),
+    ] = None,
+    iterations: Annotated[
+        int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
+    ] = 1000,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)] = 128,
+    lr: Annotated[
+        float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
+    ] = 0.005,
+    broad_iterations: Annotated[
+        int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
+    ] = 5000,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Prune the base model for random tasks until the zoo has the members asked for."""
+    checked(lambda: [replace(DEFAULT, keep=each, align=align) for each in (keep, *(broad or []))])
+    from mvp_edge.data import open_source
+    from mvp_edge.metavote import Trunk
+    from mvp_edge.pruners import PruneSchedule
+    from mvp_edge.runtime import resolve_device
+    from mvp_edge.zoo_build import BROAD_FIT, NARROW_FIT, BuildConfig, build_broad, build_narrow
+
+    schedule = PruneSchedule(keep=keep, align=align, importance=importance)
+    fit = checked(lambda: replace(NARROW_FIT, iterations=iterations, batch_size=batch_size, lr=lr))
+    broad_fit = checked(lambda: replace(BROAD_FIT, iterations=broad_iterations, batch_size=batch_size))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, seed))
+    place = resolve_device(device)
+    source = open_source(data)
+    opened = _open_or_create(directory, base, weights)
+    try:
+        with shown(quiet=quiet) as progress:
+            trunk = Trunk.of(opened.base, opened.load_base())
+            made = build_narrow(opened, trunk, source, config, device=place, progress=progress)
+            for each in broad or []:
+                member = build_broad(
+                    opened, trunk, source, each, align, broad_fit, device=place, seed=seed, progress=progress
+                )
+                made += [member] if member else []
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
+    summary = opened.summary()
+    if json:
+        print_json({"zoo": summary, "made": [m.id for m in made]})
+    else:
+        typer.echo(f"{len(made)} members made; zoo {opened.name} in {opened.path} has {summary['members']}")
+
+
+def _open_or_create(directory: Path, base: str | None, weights: Path | None) -> Any:
+    from mvp_edge.models import load_base
+    from mvp_edge.zoo import create_zoo, open_zoo
+
+    if base is None and weights is None and (directory / "zoo.json").exists():
+        return open_zoo(str(directory.resolve()))
+    return create_zoo(directory.resolve(), *load_base(base or "resnet18-cifar100", weights))
+
+
+@zoo.command("add", epilog="mvp-edge zoo add out/ --zoo animals/")
+def add(
+    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
+    name: ZooName = None,
+    json: Json = False,
+) -> None:
+    """Add the model that `prune` made to a zoo."""
+    from mvp_edge.zoo import open_zoo
+    from mvp_edge.zoo_add import add_result
+
+    opened = open_zoo(name)
+    before = set(opened.ids())
+    info = add_result(opened, result)
+    added = info.id not in before
+    if json:
+        print_json({"zoo": opened.name, "id": info.id, "added": added})
+    else:
+        typer.echo(f"member {info.id} {'added to' if added else 'is in'} zoo {opened.name}")
+
+
+@zoo.command("list", epilog="mvp-edge zoo list --zoo animals/ --json")
+def list_zoos(
+    extra: Annotated[
+        list[str] | None, typer.Option("--zoo", metavar="DIR", help="Also list this zoo; repeat for more.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the bundled zoos."""
+    from mvp_edge.zoo import bundled_zoos, open_zoo
+
+    zoos = [open_zoo(name).summary() for name in [*bundled_zoos(), *(extra or [])]]
+    if json:
+        print_json({"zoos": zoos})
+    else:
+        from .tables import show_zoos
+
+        show_zoos(zoos)
+
+
+@zoo.command("show", epilog="mvp-edge zoo show animals/ 3f2a91c0b7de-51c4e0")
+def show(
+    name: ZooArgument,
+    member: Annotated[str | None, typer.Argument(metavar="MEMBER", help="Show all of this member.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the members of a zoo, or one member."""
+    from mvp_edge.zoo import open_zoo
+
+    from .tables import show_member, show_members, show_zoos
+
+    opened = open_zoo(name)
+    if member is not None:
+        value = opened.info(member).to_json()
+        return print_json(value) if json else show_member(value)
+    members = [
+        {
+            "id": i.id,
+            "classes": list(i.task.names),
+            "breadth": i.breadth,
+            "top1": i.top1,
+            "achieved_keep": round(i.plan.achieved, 4),
+            "method": i.recipe.get("method"),
+        }
+        for i in opened.infos()
+    ]
+    # "members" is their number in `zoo list`; here it is themselves.
+    summary = opened.summary()
+    if json:
+        return print_json({**summary, "members": members})
+    show_zoos([summary])
+    return show_members(members)
+
+
+@zoo.command("verify", epilog="mvp-edge zoo verify animals/")
+def verify(name: ZooArgument, json: Json = False) -> None:
+    """Check every file of a zoo against its checksum."""
+    from mvp_edge.zoo import open_zoo
+
+    opened = open_zoo(name)
+    problems = opened.verify()
+    if json:
+        print_json({"zoo": opened.name, "members": len(opened.ids()), "problems": problems})
+    else:
+        for problem in problems or [f"zoo {opened.name}: {len(opened.ids())} members and the base model are sound"]:
+            typer.echo(problem)
+    if problems:
+        found = "1 problem was" if len(problems) == 1 else f"{len(problems)} problems were"
+        raise ZooError(f"{found} found in zoo {opened.name} ({opened.path}); see above")

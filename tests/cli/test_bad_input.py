@@ -1,0 +1,315 @@
+"""What a user gets wrong: one line, the right exit code, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .conftest import Run
+
+
+@pytest.fixture
+def zoo(tiny_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zoo of one's own, to be damaged."""
+    return Path(shutil.copytree(tiny_zoo, tmp_path_factory.mktemp("own") / "tiny"))
+
+
+@pytest.fixture
+def prune(run: Run, task: Path, images: Path, tiny_zoo: Path, tmp_path: Path) -> Callable[..., str]:
+    """Run a `prune` that must fail; return its error, after a look at what it left."""
+
+    def call(*words: object, **flags: object) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        given = {"task": task, "data": images, "zoo": tiny_zoo, "iterations": 1, "batch_size": 4, **flags}
+        options = [w for k, v in given.items() if v is not None for w in (f"--{k.replace('_', '-')}", v)]
+        done = run("prune", *options, *words)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert done.out == ""
+        return done.error()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"aple\nrose\n", ["'aple'", "apple"]),
+        (b"apple\nrose\nApple\n", ["'Apple'", "line 3"]),
+        (b"apple\n", ["only one class"]),
+        (b"", ["no class"]),
+        (b"# nothing\n\n", ["no class"]),
+        ("apple\nröse\n".encode("latin-1"), ["line 2", "UTF-8"]),
+        ("apple\nrose\n".encode("utf-16"), ["UTF-16", "UTF-8"]),
+        (b"apple\nrose = rosy.n.99\n", ["rosy.n.99"]),
+    ],
+)
+def test_class_list(prune: Callable[..., str], tmp_path: Path, content: bytes, wanted: list[str]) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    message = prune(task=path)
+    assert all(w in message for w in wanted), message
+
+
+def test_class_list_that_is_not_there(prune: Callable[..., str], tmp_path: Path) -> None:
+    assert "no such file" in prune(task=tmp_path / "none.txt")
+    assert "directory" in prune(task=tmp_path)
+
+
+def test_no_data(prune: Callable[..., str], tmp_path: Path) -> None:
+    assert "--data" in prune(data=None)
+    assert "neither a directory nor a known data set" in prune(data=tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    assert "no class folder" in prune(data=tmp_path / "empty")
+
+
+def test_class_without_images(prune: Callable[..., str], images: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(images, tmp_path / "copy"))
+    for file in (copy / "train" / "rose").iterdir():
+        file.unlink()
+    message = prune(data=copy)
+    assert "no train images for rose" in message
+
+
+def test_too_many_corrupt_images(prune: Callable[..., str], images: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(images, tmp_path / "copy"))
+    for file in list((copy / "train" / "rose").iterdir())[:4]:
+        file.write_bytes(b"not a picture")
+    assert "4 of 24 images cannot be read" in prune(data=copy)
+
+
+def test_output_directory_that_exists(prune: Callable[..., str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("{}")
+    assert "--force" in prune()
+    (out / "report.json").rename(out / "diary.txt")
+    assert "something else" in prune("--force")
+    assert "is a file" in prune(out=out / "diary.txt")
+
+
+def test_device_that_is_not_there(prune: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "no CUDA device" in prune(device="cuda")
+    assert "no CUDA device" in prune(device="cuda:3")
+
+
+def test_zoo_that_is_none(prune: Callable[..., str], tmp_path: Path) -> None:
+    assert "neither bundled" in prune(zoo="no-such-zoo")
+    assert "is no zoo" in prune(zoo=tmp_path)
+    assert "is no zoo" in prune(zoo=tmp_path / "classes.txt")
+
+
+def test_zoo_whose_description_is_damaged(prune: Callable[..., str], zoo: Path) -> None:
+    (zoo / "zoo.json").write_text('{"format": 1')
+    assert "damaged" in prune(zoo=zoo)
+    (zoo / "zoo.json").write_text('{"format": 99}')
+    assert "99" in prune(zoo=zoo)
+
+
+def test_zoo_without_members(prune: Callable[..., str], zoo: Path) -> None:
+    shutil.rmtree(zoo / "members")
+    assert "no  member" not in (message := prune(zoo=zoo))
+    assert "mvp-edge zoo build" in message
+
+
+def test_damaged_member(prune: Callable[..., str], zoo: Path) -> None:
+    for file in zoo.glob("members/*/weights.safetensors"):
+        flip_last_byte(file)
+    assert "checksum" in prune(zoo=zoo)
+    for file in zoo.glob("members/*/member.json"):
+        file.write_text(file.read_text()[:100])
+    assert "damaged" in prune(zoo=zoo)
+
+
+def test_member_of_another_base(prune: Callable[..., str], zoo: Path) -> None:
+    file = next(zoo.glob("members/*/member.json"))
+    value = json.loads(file.read_text())
+    file.write_text(json.dumps(value | {"base_sha256": "0" * 64}))
+    assert "another base model" in prune(zoo=zoo)
+
+
+def test_truncated_base(prune: Callable[..., str], zoo: Path) -> None:
+    base = zoo / "base.safetensors"
+    base.write_bytes(base.read_bytes()[:-100])
+    assert "no readable safetensors file" in prune(zoo=zoo)
+    base.unlink()
+    assert "does not exist" in prune(zoo=zoo)
+
+
+def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
+    flip_last_byte(zoo / "base.safetensors")
+    assert "checksum" in prune(zoo=zoo)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--keep", "0"],
+        ["--keep", "1.5"],
+        ["--keep", "-0.1"],
+        ["--keep", "nan"],
+        ["--keep", "half"],
+        ["--iterations", "-1"],
+        ["--iterations", "1.5"],
+        ["--align", "0"],
+        ["--neighbours", "0"],
+        ["--temperature", "0"],
+        ["--batch-size", "1"],
+        ["--lr", "0"],
+        ["--lr", "nan"],
+        ["--distill", "1.1"],
+        ["--vote", "loud"],
+        ["--similarity", "words"],
+        ["--voters", "all"],
+        ["--device", "gpu"],
+        ["--device", "cuda:x"],
+        ["--no-such-flag"],
+    ],
+)
+def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, words: list[str]) -> None:
+    usage_error(run, tmp_path, "prune", "--task", task, "--data", images, *words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prune"],
+        ["bench"],
+        ["bench", "a.onnx", "--runs", "0"],
+        ["bench", "a.onnx", "--threads", "0"],
+        ["eval", "a.onnx"],
+        ["neighbours", "--task", "classes.txt", "--top", "0"],
+        ["zoo", "build", "new", "--data", "x", "--keep", "2"],
+        ["zoo", "build", "new", "--data", "x", "--broad", "0"],
+        ["zoo", "build", "new", "--data", "x", "--align", "0"],
+        ["zoo", "build", "new", "--data", "x", "--members", "-1"],
+        ["zoo", "build", "new", "--data", "x", "--ways", "1"],
+        ["zoo", "build", "new", "--data", "x", "--iterations", "-5"],
+        ["zoo", "build", "new", "--data", "x", "--broad-iterations", "-5"],
+        ["zoo", "build", "new", "--data", "x", "--importance", "luck"],
+        ["pretrain", "--data", "x", "--epochs", "0"],
+        ["pretrain", "--data", "x", "--lr", "-1"],
+        ["pretrain", "--data", "x", "--out", "base.pth"],
+    ],
+)
+def test_bad_flag_elsewhere(run: Run, tmp_path: Path, words: list[str]) -> None:
+    usage_error(run, tmp_path, *words)
+
+
+@pytest.mark.parametrize("words", [["bench", "fake.onnx"], ["eval", "fake.onnx", "--data", "."]])
+def test_file_that_is_no_onnx(run: Run, tmp_path: Path, words: list[str]) -> None:
+    assert "is no file" in run(*words).error()
+    (tmp_path / "fake.onnx").write_bytes(b"no model at all")
+    assert "cannot be loaded as an ONNX model" in run(*words).error()
+
+
+def test_zoo_build_from_a_bad_base(run: Run, images: Path, tiny_base: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+
+    def build(base: object) -> str:
+        done = run("zoo", "build", "new", "--data", images, "--base", base)
+        assert sorted(p for p in tmp_path.rglob("*") if p.suffix != ".safetensors") == before
+        return done.error()
+
+    assert "is unknown" in build("resnet-of-mine")
+    assert "timm has no model" in build("timm:resnet17")
+    assert "does not exist" in build("none.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(tiny_base.read_bytes()[:1000])
+    assert "no readable safetensors file" in build("cut.safetensors")
+
+
+def test_zoo_build_that_asks_for_more_than_there_is(run: Run, images: Path, zoo: Path) -> None:
+    words = ["zoo", "build", zoo, "--data", images, "--iterations", "1", "--batch-size", "4"]
+    assert "ways" in run(*words, "--ways", "7").error()
+    assert "members" in run(*words, "--ways", "6", "--members", "2").error()
+
+
+def test_zoo_build_in_a_place_that_holds_something_else(run: Run, images: Path, tiny_base: Path, task: Path) -> None:
+    done = run("zoo", "build", task.parent, "--data", images, "--base", tiny_base)
+    assert "is no zoo" in done.error()
+
+
+def test_neighbours_without_images(run: Run, task: Path, tiny_zoo: Path) -> None:
+    assert "--similarity wordnet" in run("neighbours", "--task", task, "--zoo", tiny_zoo).error()
+
+
+def test_pretrain_does_not_replace_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "base.safetensors").write_text("precious")
+    assert "--force" in run("pretrain", "--data", "x").error()
+    assert "mkdir" in run("pretrain", "--data", "x", "--out", "a/b.safetensors").error()
+
+
+def test_ctrl_c(run: Run, task: Path, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mvp_edge.pipeline.compress", interrupt)
+    done = run("prune", "--task", task, "--data", images)
+    assert (done.code, done.out, done.err) == (130, "", "interrupted; nothing was written\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.txt"]
+
+
+@pytest.mark.parametrize("stage", ["Ranking the zoo", "Fine-tuning", "Exporting", "Measuring"])
+def test_ctrl_c_in_the_middle_of_the_work(
+    run: Run, task: Path, images: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
+) -> None:
+    from mvp_edge_cli.progress import Log  # pyright: ignore[reportMissingImports]
+
+    real = Log.stage
+
+    def interrupt(self: Any, name: str, total: int | None = None) -> object:
+        if name == stage:
+            raise KeyboardInterrupt
+        return real(self, name, total)
+
+    monkeypatch.setattr(Log, "stage", interrupt)
+    done = run("prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4)
+    assert (done.code, done.err) == (130, "interrupted; nothing was written\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.txt"]
+
+
+@pytest.mark.parametrize("module", ["typer", "torch"])
+def test_ctrl_c_while_it_starts(task: Path, tmp_path: Path, module: str) -> None:
+    """An import that Ctrl-C hits may fail with another error than KeyboardInterrupt, as numpy's does."""
+    code = (
+        "import importlib.abc, signal, sys\n"
+        "class Unlucky(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == '{module}':\n"
+        "            try:\n"
+        "                signal.raise_signal(signal.SIGINT)\n"
+        "            except KeyboardInterrupt:\n"
+        "                if name == 'typer': raise\n"
+        "                raise ImportError('cannot load module more than once per process') from None\n"
+        "sys.meta_path.insert(0, Unlucky())\n"
+        f"sys.argv = ['mvp-edge', 'prune', '--task', '{task}', '--data', '{tmp_path}']\n"
+        "from mvp_edge_cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted; nothing was written\n")
+
+
+def flip_last_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 255
+    path.write_bytes(data)
+
+
+def usage_error(run: Run, directory: Path, *words: object) -> None:
+    before = sorted(directory.rglob("*"))
+    done = run(*words)
+    assert done.code == 2, (done.out, done.err)
+    assert done.out == ""
+    assert "Usage:" in done.err
+    assert "Traceback" not in done.err
+    assert sorted(directory.rglob("*")) == before

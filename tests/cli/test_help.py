@@ -1,0 +1,123 @@
+"""Help is quick and complete."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
+from typer.main import get_command
+
+import mvp_edge
+from mvp_edge.config import FitConfig, PruneConfig, VoteConfig
+from mvp_edge.pretrain import PretrainConfig
+from mvp_edge.zoo_build import BROAD_FIT, BuildConfig
+
+from .conftest import Run
+
+COMMANDS = {
+    "prune": "--task --data --out --force --zoo --keep --align --neighbours --similarity --voters --vote --temperature "
+    "--iterations --batch-size --lr --distill --device --seed --add-to-zoo --json --quiet",
+    "neighbours": "--task --data --zoo --similarity --top --json",
+    "bench": "--vs --threads --runs --batch --json",
+    "eval": "--data --json",
+    "pretrain": "--base --data --out --epochs --init --force --json",
+    "bases": "--json",
+    "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
+    "--broad --broad-iterations --seed --device --json",
+    "zoo add": "--zoo --json",
+    "zoo list": "--zoo --json",
+    "zoo show": "--json",
+    "zoo verify": "--json",
+}
+HEAVY = {"torch", "timm", "torchvision", "onnx", "onnxruntime", "nltk", "matplotlib", "numpy", "fvcore"}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_has_help_with_an_example(run: Run, words: str) -> None:
+    done = run(*words.split(), "--help")
+    assert done.code == 0
+    assert all(flag in done.out for flag in COMMANDS[words].split())
+    assert f"mvp-edge {words}" in done.out
+
+
+def test_top_level_help_names_every_command(run: Run) -> None:
+    done = run("--help")
+    assert done.code == 0
+    assert all(words.split()[0] in done.out for words in COMMANDS)
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out == f"mvp-edge {mvp_edge.__version__}\n"
+
+
+def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
+    assert run("prunes").code == 2
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    code = (
+        "import sys\n"
+        "from mvp_edge_cli.main import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as e:\n    assert not e.code, e.code\n"
+        "print(*sys.modules)"
+    )
+    seconds = []
+    for words in (["--help"], ["prune", "--help"], ["zoo", "build", "--help"]):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Processor time, because other jobs may run beside the tests.
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert not HEAVY & set(done.stdout.split("\n")[-2].split())
+    assert min(seconds) < 0.5
+
+
+def test_importing_the_library_imports_nothing_heavy() -> None:
+    code = "import sys, mvp_edge; mvp_edge.PruneConfig, mvp_edge.MvpEdgeError, mvp_edge.read_task; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", mvp_edge.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(mvp_edge, name) is not None
+    assert name in dir(mvp_edge)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="prun"):
+        _ = mvp_edge.prun  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
+    """Where the library's defaults cost an import of torch, the flags repeat them."""
+    prune, fit, vote = PruneConfig(tmp_path, None), PruneConfig(tmp_path, None).fit, PruneConfig(tmp_path, None).vote
+    build, pretrain = BuildConfig(), PretrainConfig("", "", tmp_path)
+    expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo")
+    expect("prune", fit, "iterations", "batch_size", "lr", "distill")
+    expect("prune", vote, "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
+    expect("zoo build", build, "members", "ways", "seed")
+    expect("zoo build", build.schedule, "keep", "align", "importance")
+    expect("zoo build", build.fit, "iterations", "batch_size", "lr")
+    assert default("zoo build", "broad_iterations") == BROAD_FIT.iterations
+    assert BROAD_FIT.batch_size == build.fit.batch_size
+    expect("pretrain", pretrain, "epochs", "device", "seed", "init")
+    expect("pretrain", pretrain.fit, "batch_size", "lr", "cutout")
+    assert isinstance(fit, FitConfig)
+    assert isinstance(vote, VoteConfig)
+
+
+def expect(words: str, settings: object, *names: str) -> None:
+    for name in names:
+        assert default(words, name) == getattr(settings, name), (words, name)
+
+
+def default(words: str, name: str) -> object:
+    command = get_command(app)
+    for word in words.split():
+        command = command.commands[word]  # pyright: ignore[reportAttributeAccessIssue]
+    return next(p.default for p in command.params if p.name == name)

@@ -1,0 +1,91 @@
+"""What `prune`, `eval`, `bench`, `bases` and `pretrain` print when all goes well."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mvp_edge.models import load_base
+
+from .conftest import Done, Run
+
+
+def test_prune_prints_its_report(pruned: tuple[Path, Done]) -> None:
+    out, done = pruned
+    assert done.code == 0, done.err
+    assert done.out == (out / "report.json").read_text()
+    assert sorted(p.name for p in out.iterdir()) == sorted(done.json["files"])
+    assert (out / "labels.txt").read_text() == "tiger\napple\nrose\n"
+    assert done.json["seed"] == 1
+    assert done.json["keep"]["requested"] == 0.5
+    assert len(done.json["neighbours"]) == 2
+
+
+def test_prune_for_people(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
+    words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4]
+    done = run(*words, "--similarity", "wordnet", "--out", "there")
+    assert done.code == 0, done.err
+    for wanted in ("top-1", "of 12 test images", "MACs", "fewer", "latency", "1 thread", "voters", "there: model.onnx"):
+        assert wanted in done.out
+    assert run(*words, "--out", "there", "--force", "--quiet").code == 0
+
+
+def test_eval(run: Run, pruned: tuple[Path, Done], images: Path) -> None:
+    found = run("eval", pruned[0] / "model.onnx", "--data", images, "--json").json
+    assert found["accuracy"]["top1"] == pruned[1].json["accuracy"]["top1"]
+    assert found["accuracy"]["per_class"].keys() == {"tiger", "apple", "rose"}
+    assert "tiger" in run("eval", pruned[0] / "model.onnx", "--data", images).out
+
+
+def test_bench(run: Run, pruned: tuple[Path, Done]) -> None:
+    model = pruned[0] / "model.onnx"
+    found = run("bench", model, "--vs", model, "--runs", 30, "--batch", 2, "--json").json
+    assert [m["path"] for m in found["models"]] == [str(model)] * 2
+    assert found["models"][0]["ratio"] == 1
+    assert found["runs"] >= 30
+    assert (found["threads"], found["batch"]) == (1, 2)
+    assert "median" in run("bench", model, "--runs", 3).out
+
+
+def test_bases(run: Run) -> None:
+    assert "resnet18-cifar100" in [b["name"] for b in run("bases", "--json").json["bases"]]
+    assert "timm:NAME" in run("bases").out
+
+
+def test_pretrain(run: Run, images: Path, tiny_base: Path, tmp_path: Path) -> None:
+    words = ["pretrain", "--base", "timm:test_resnet", "--data", images, "--epochs", 1, "--batch-size", 16, "--json"]
+    done = run(*words, "--init", tiny_base, "--lr", 0.01)
+    assert done.code == 0, done.err
+    assert done.json["n"] == 24
+    base, _ = load_base(str(tmp_path / "base.safetensors"))
+    assert base.classes == ("apple", "chair", "crab", "plain", "rose", "tiger")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.safetensors"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes close differently")
+def test_a_closed_pipe_is_no_error(tiny_zoo: Path) -> None:
+    command = [sys.executable, "-m", "mvp_edge_cli", "zoo", "list", "--json", "--zoo", str(tiny_zoo)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_a_name_that_the_terminal_cannot_show(tiny_zoo: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("rose\nKäfer\n", encoding="utf-8")
+    command = [sys.executable, "-m", "mvp_edge_cli", "neighbours", "--task", "classes.txt", "--json"]
+    done = subprocess.run(
+        [*command, "--zoo", str(tiny_zoo), "--similarity", "wordnet"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert json.loads(done.stdout.replace("\\xe4", "\\u00e4"))["task"]["classes"] == ["rose", "Käfer"]

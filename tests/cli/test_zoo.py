@@ -1,0 +1,138 @@
+"""`mvp-edge zoo` and `neighbours`: what they print and change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mvp_edge.errors import ZooError
+from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo_add import add_result
+from tests.conftest import save_tiny_base
+
+from .conftest import Done, Run
+
+
+@pytest.fixture
+def zoo(tiny_zoo: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_zoo, tmp_path / "tiny"))
+
+
+def test_list(run: Run, tiny_zoo: Path) -> None:
+    zoos = run("zoo", "list", "--json", "--zoo", tiny_zoo).json["zoos"]
+    assert zoos[-1]["name"] == "tiny"
+    assert zoos[-1]["base"] == "timm:test_resnet"
+    assert (zoos[-1]["members"], zoos[-1]["narrow"], zoos[-1]["broad"]) == (3, 3, 0)
+    assert "timm:test_resnet" in run("zoo", "list", "--zoo", tiny_zoo).out
+
+
+def test_show(run: Run, tiny_zoo: Path) -> None:
+    shown = run("zoo", "show", tiny_zoo, "--json").json
+    assert shown["name"] == "tiny"
+    assert len(shown["members"]) == 3
+    first = shown["members"][0]
+    assert first.keys() == {"id", "classes", "breadth", "top1", "achieved_keep", "method"}
+    assert first["id"] in run("zoo", "show", tiny_zoo).out
+    one = run("zoo", "show", tiny_zoo, first["id"], "--json").json
+    assert one == json.loads((tiny_zoo / "members" / first["id"] / "member.json").read_text())
+    assert first["classes"][0] in run("zoo", "show", tiny_zoo, first["id"]).out
+    assert "no member 'nobody'" in run("zoo", "show", tiny_zoo, "nobody").error()
+
+
+def test_verify(run: Run, zoo: Path) -> None:
+    assert "sound" in run("zoo", "verify", zoo).out
+    assert run("zoo", "verify", zoo, "--json").json == {"zoo": "tiny", "members": 3, "problems": []}
+    file = next(zoo.glob("members/*/weights.safetensors"))
+    file.write_bytes(file.read_bytes()[:-7])
+    done = run("zoo", "verify", zoo)
+    assert "1 problem was found" in done.error()
+    assert "checksum" in done.out
+    assert len(run("zoo", "verify", zoo, "--json").json["problems"]) == 1
+
+
+def test_build_makes_fills_up_and_adds_a_broad_member(run: Run, images: Path, tiny_base: Path) -> None:
+    words = ["zoo", "build", "new", "--data", images, "--ways", 2, "--keep", 0.4, "--align", 4, "--batch-size", 8]
+    words += ["--iterations", 3, "--broad-iterations", 2, "--json", "--importance", "taylor"]
+    first = run(*words, "--base", tiny_base, "--members", 1)
+    assert first.code == 0, first.err
+    assert first.json["zoo"]["members"] == len(first.json["made"]) == 1
+    second = run(*words, "--members", 2, "--broad", 0.4).json
+    assert (second["zoo"]["narrow"], second["zoo"]["broad"], len(second["made"])) == (2, 1, 2)
+    assert run(*words, "--members", 2, "--broad", 0.4).json["made"] == []
+    assert run("zoo", "verify", "new").code == 0
+
+
+def test_add(run: Run, pruned: tuple[Path, Done], zoo: Path) -> None:
+    added = run("zoo", "add", pruned[0], "--zoo", zoo, "--json").json
+    assert added["added"] is True
+    info = open_zoo(str(zoo)).info(added["id"])
+    assert info.task.names == ("tiger", "apple", "rose")
+    assert info.top1 == pruned[1].json["accuracy"]["top1"]
+    assert open_zoo(str(zoo)).verify() == []
+    again = run("zoo", "add", pruned[0], "--zoo", zoo, "--json").json
+    assert again == {"zoo": "tiny", "id": added["id"], "added": False}
+
+
+def test_adding_later_is_adding_at_once(run: Run, task: Path, images: Path, zoo: Path) -> None:
+    words = ["prune", "--task", task, "--data", images, "--zoo", zoo, "--add-to-zoo", "--json"]
+    words += ["--keep", 0.5, "--align", 4, "--iterations", 1, "--batch-size", 4, "--vote", "sample"]
+    report = run(*words).json
+    later = run("zoo", "add", "out", "--zoo", zoo, "--json").json
+    assert later == {"zoo": "tiny", "id": report["added_member"], "added": False}
+
+
+def test_add_refuses_another_base(run: Run, pruned: tuple[Path, Done], images: Path, tmp_path: Path) -> None:
+    base = save_tiny_base(tmp_path / "other.safetensors", images, seed=1)
+    run("zoo", "build", "other", "--data", images, "--base", base, "--members", 0)
+    assert "zoo of its own base" in run("zoo", "add", pruned[0], "--zoo", "other").error()
+    assert open_zoo("other").ids() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "wanted"),
+    [
+        ("plan.json", None, "cannot be read"),
+        ("plan.json", b"{", "damaged"),
+        ("plan.json", b"[]", "damaged"),
+        ("plan.json", b"{}", "no complete result"),
+        ("report.json", b"{}", "no complete result"),
+        ("report.json", None, "cannot be read"),
+        ("weights.safetensors", b"\0" * 9, "no readable safetensors"),
+        ("weights.safetensors", None, "cannot be read"),
+    ],
+)
+def test_add_refuses_damaged_results(
+    pruned: tuple[Path, Done], zoo: Path, tmp_path: Path, file: str, content: bytes | None, wanted: str
+) -> None:
+    copy = Path(shutil.copytree(pruned[0], tmp_path / "copy"))
+    (copy / file).unlink()
+    if content is not None:
+        (copy / file).write_bytes(content)
+    with pytest.raises(ZooError, match=wanted):
+        add_result(open_zoo(str(zoo)), copy)
+    assert len(open_zoo(str(zoo)).ids()) == 3
+
+
+def test_add_refuses_weights_that_do_not_fit(pruned: tuple[Path, Done], zoo: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(pruned[0], tmp_path / "copy"))
+    plan = json.loads((copy / "plan.json").read_text())
+    plan["groups"][0]["kept"].pop()
+    (copy / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ZooError, match="does not fit its plan"):
+        add_result(open_zoo(str(zoo)), copy)
+
+
+@pytest.mark.parametrize("similarity", ["leep", "wordnet"])
+def test_neighbours(run: Run, task: Path, images: Path, tiny_zoo: Path, similarity: str) -> None:
+    words = ["neighbours", "--task", task, "--zoo", tiny_zoo, "--similarity", similarity, "--top", 2]
+    words += ["--data", images] if similarity == "leep" else []
+    found = run(*words, "--json").json
+    assert found["task"]["classes"] == ["tiger", "apple", "rose"]
+    assert found["similarity"] == similarity
+    values = [n["similarity"] for n in found["neighbours"]]
+    assert len(values) == 2
+    assert values == sorted(values, reverse=True)
+    assert found["neighbours"][0]["id"] in run(*words).out

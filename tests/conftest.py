@@ -1,0 +1,77 @@
+"""Small things that many tests need: coloured images, a network of 0.4 M weights, a zoo cut from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mvp_edge.config import FitConfig
+from mvp_edge.data import open_source
+from mvp_edge.metavote import Trunk
+from mvp_edge.models import Base, load_base, new_model, save_base
+from mvp_edge.pruners import PruneSchedule
+from mvp_edge.runtime import SilentProgress
+from mvp_edge.train import BatchSource, fit, make_optimizer
+from mvp_edge.zoo import create_zoo
+from mvp_edge.zoo_build import BuildConfig, build_narrow
+
+COLOURS = {
+    "apple": (200, 30, 30),
+    "chair": (120, 80, 40),
+    "crab": (240, 120, 60),
+    "plain": (60, 180, 60),
+    "rose": (220, 60, 160),
+    "tiger": (240, 200, 40),
+}
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with 8 training and 4 test images of 16x16 pixels for each of six classes, told apart by colour."""
+    root = tmp_path_factory.mktemp("data") / "colours"
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name, colour in COLOURS.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = np.array(colour) + draw.normal(0, 20, (16, 16, 3))
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_base(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File of a base model that has seen the six classes for a second or so."""
+    return save_tiny_base(tmp_path_factory.mktemp("base") / "base.safetensors", images, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a zoo with three narrow members. Copy it before you change it."""
+    zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "tiny", *load_base(str(tiny_base)))
+    training = FitConfig(iterations=20, batch_size=8, lr=0.01)
+    config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.5, align=4), fit=training)
+    trunk = Trunk.of(zoo.base, zoo.load_base())
+    cpu = torch.device("cpu")
+    build_narrow(zoo, trunk, open_source(str(images)), config, device=cpu, progress=SilentProgress())
+    return zoo.path
+
+
+def save_tiny_base(path: Path, images: Path, seed: int) -> Path:
+    """Train a base model for a few steps, write it and return its path."""
+    base = Base("timm:test_resnet", "test_resnet", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), licence="Apache-2.0")
+    data = open_source(str(images)).load(None, "train", base.input_size)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = new_model(base.arch, len(data.classes))
+    config = FitConfig(iterations=40, batch_size=16, lr=0.05, warmup=0.1)
+    source = BatchSource(data, base, config, torch.device("cpu"), seed)
+    fit(model, source, config, optimizer=make_optimizer(model, config))
+    save_base(model, replace(base, classes=data.classes), path)
+    return path
