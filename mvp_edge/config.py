@@ -83,7 +83,7 @@ class VoteConfig:
             problems.append(f"align is {self.align}; it must be at least 1")
         if self.neighbours < 1:
             problems.append(f"neighbours is {self.neighbours}; it must be at least 1")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             problems.append(f"temperature is {self.temperature}; it must be above 0 (for its limit 0, use --vote top)")
         for value, kind in ((self.similarity, Similarity), (self.vote, Vote), (self.voters, Voters)):
             if value not in get_args(kind):

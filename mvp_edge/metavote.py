@@ -78,7 +78,7 @@ class Trunk:
 
 def rank(
     zoo: Zoo,
-    trunk: Trunk,
+    trunk: Trunk | None,
     task: Task,
     images: ImageSet | None,
     config: VoteConfig,
@@ -95,9 +95,9 @@ def rank(
 
     Args:
         zoo: Where the members are.
-        trunk: The zoo's base model.
+        trunk: The zoo's base model; only LEEP needs it.
         task: With synsets.
-        images: Training images of the task; only LEEP looks at them.
+        images: Training images of the task; only LEEP needs them.
         config: `similarity` and `voters` matter here.
         device: Where to compute LEEP.
         seed: Of the sample of images.
@@ -109,16 +109,14 @@ def rank(
     """
     infos = [i for i in zoo.infos() if config.voters in ("any", i.breadth) and i.task.id not in exclude]
     if not infos:
-        raise ZooError(
-            f"zoo {zoo.name} has no {config.voters if config.voters != 'any' else ''} member to vote; "
-            "add some with: mvp-edge zoo build"
-        )
+        wanted = "members" if config.voters == "any" else f"{config.voters} members"
+        raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")
     words = wordnet.rank(task, [i.task for i in infos])
     if config.similarity == "wordnet":
         pairs = [Neighbour(i, s) for i, s in zip(infos, words, strict=True)]
     else:
-        if images is None:
-            raise ValueError("LEEP needs images")
+        if images is None or trunk is None:
+            raise ValueError("LEEP needs images and the base model")
         nearest = sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))
         chosen = [i for _, i in nearest if i.breadth == "broad"]
         chosen += [i for _, i in nearest if i.breadth == "narrow"][:PREFILTER]

@@ -14,6 +14,7 @@ import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
@@ -134,23 +135,41 @@ def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
     """
     if name.endswith(".safetensors"):
         return _from_file(Path(name), None)
+    base = find_base(name)
+    return _from_file(weights or BUNDLED.get(name) or _download(base), base)
+
+
+def find_base(name: str) -> Base:
+    """Return what is known of a base model without its weights.
+
+    Raises:
+        ConfigError: neither the registry nor timm know the name.
+    """
     if name in REGISTRY:
-        return _from_file(weights or BUNDLED[name], REGISTRY[name])
+        return REGISTRY[name]
     if name.startswith("timm:"):
-        base = _timm_base(name)
-        return _from_file(weights or _download(base), base)
+        return _timm_base(name)
     raise ConfigError(
         f"base {name!r} is unknown; use {', '.join(REGISTRY)}, timm:NAME (such as timm:mobilenetv2_100), "
         "or the path of a .safetensors file made by: mvp-edge pretrain"
     )
 
 
-def save_base(model: nn.Module, base: Base, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write weights and metadata as one safetensors file, all or nothing."""
-    tensors = {k: compact(v, dtype) for k, v in model.state_dict().items()}
+def pack_base(model: nn.Module, base: Base) -> bytes:
+    """Return weights, in half precision, and metadata as safetensors bytes; the same model gives the same bytes."""
+    tensors = {k: compact(v) for k, v in model.state_dict().items()}
     meta = {k: v for k, v in base.to_json().items() if k != "sha256"}
+    return save(tensors, metadata={"mvp_edge": json.dumps(meta)})
+
+
+def save_base(model: nn.Module, base: Base, path: Path) -> None:
+    """Write what `pack_base` returns, all or nothing.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     try:
-        write_atomically(path, save(tensors, metadata={"mvp_edge": json.dumps(meta)}))
+        write_atomically(path, pack_base(model, base))
     except OSError as e:
         raise ConfigError(f"cannot write {path}: {e}; choose another place or make room") from e
 
@@ -214,7 +233,7 @@ def _timm_base(name: str) -> Base:
     new_model(arch, 1)
     cfg = timm.get_pretrained_cfg(arch)
     if cfg is None or cfg.input_size is None:
-        raise ConfigError(f"timm has no pre-trained weights for {arch}; give your own with --weights FILE.safetensors")
+        return Base(name, arch, (224, 224), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     return Base(name, arch, tuple(cfg.input_size[1:]), cfg.mean, cfg.std, licence=cfg.license or "")
 
 
@@ -224,6 +243,8 @@ def _download(base: Base) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     cfg = timm.get_pretrained_cfg(base.arch)
+    if cfg is None:
+        raise ConfigError(f"timm has no weights for {base.arch}; give your own with --weights FILE.safetensors")
     try:
         return Path(hf_hub_download(cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:

@@ -44,12 +44,12 @@ def result_directory(out: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        if out.exists():
-            out.rename(old)
         try:
+            if out.exists():
+                out.rename(old)
             partial.rename(out)
         except BaseException:
-            if old.exists():
+            if old.exists() and not out.exists():
                 old.rename(out)
             raise
     except OSError as e:

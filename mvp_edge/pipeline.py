@@ -91,10 +91,13 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
     with result_directory(config.out) as directory:
         report = deliver(directory, outcome, config, clock, progress)
         report["sliced_vs_masked_max_abs_diff"] = sliced_diff
+        member = _as_member(outcome, config, report["accuracy"]["top1"])
         if config.add_to_zoo:
-            report["added_member"] = _add_to_zoo(inputs.zoo, outcome, config, report["accuracy"]["top1"])
+            report["added_member"] = member.id
         report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
         write_report(directory, report, outcome, config)
+    if config.add_to_zoo:  # last, so that a run that fails leaves no member behind
+        inputs.zoo.add(member, trunk.state_of(model))
     return report
 
 
@@ -163,8 +166,7 @@ def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) ->
     )
 
 
-def _add_to_zoo(zoo: Zoo, outcome: Outcome, config: PruneConfig, top1: float) -> str:
+def _as_member(outcome: Outcome, config: PruneConfig, top1: float) -> MemberInfo:
     recipe = {"method": "mvp", "vote": asdict(config.vote), "fit": asdict(config.fit), "seed": config.seed}
     name, sha256 = member_id(outcome.task, recipe), outcome.trunk.base.sha256
-    info = MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, top1)
-    return zoo.add(info, outcome.trunk.state_of(outcome.model)).id
+    return MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, top1)

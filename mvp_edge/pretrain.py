@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import FitConfig
+from mvp_edge.config import FitConfig, check
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import REGISTRY, Base, load_base, new_model, read_tensors, save_base
+from mvp_edge.models import find_base, load_base, new_model, read_tensors, save_base
 from mvp_edge.runtime import Progress, resolve_device
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+
+NOTE_EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class PretrainConfig:
     seed: int = 0
     save_every: int = 200
 
+    def __post_init__(self) -> None:
+        check([] if self.epochs > 0 else [f"epochs is {self.epochs}; it must be above 0"])
+
 
 def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     """Train a base model and write it as one safetensors file with its metadata.
@@ -55,10 +60,8 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         DataError: the images cannot be read.
     """
     device = resolve_device(config.device)
+    known = find_base(config.base)
     source = open_source(config.data)
-    known = REGISTRY.get(config.base) or Base(
-        config.base, config.base.removeprefix("timm:"), (32, 32), (0.5,) * 3, (0.25,) * 3
-    )
     with progress.stage("Reading images", source.count(None, "train")) as stage:
         train = source.load(None, "train", known.input_size, stage.advance)
     test = source.load(None, "test", known.input_size)
@@ -74,8 +77,9 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     start = checkpoint.load(model, optimizer)
     batches.skip(start)
 
-    def after_step(step: int, loss: float) -> None:
-        stage.note(f"loss {loss:.3f}")
+    def after_step(step: int, loss: Tensor) -> None:
+        if step % NOTE_EVERY == 0:
+            stage.note(f"loss {float(loss):.3f}")
         if (step + 1) % config.save_every == 0:
             checkpoint.save(model, optimizer, step + 1)
 
@@ -103,13 +107,20 @@ class Checkpoint:
     settings: dict[str, Any]
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Write the state of a run, all or nothing."""
+        """Write the state of a run, all or nothing.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
         tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
         for i, parameter in enumerate(model.parameters()):
             if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
                 tensors[f"momentum/{i}"] = momentum
         meta = {"step": str(step), "settings": json.dumps(self.settings)}
-        write_atomically(self.path, save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata=meta))
+        try:
+            write_atomically(self.path, save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata=meta))
+        except OSError as e:
+            raise ConfigError(f"cannot write {self.path} ({e.strerror or e}); make room or choose another --out") from e
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Restore a run and return the step it goes on with; 0 if there is nothing to restore.

@@ -18,7 +18,7 @@ from mvp_edge.runtime import SilentProgress, Stage, autocast, rng, torch_rng
 
 EVAL_BATCH = 250
 BeforeStep = Callable[[int], None]
-AfterStep = Callable[[int, float], None]
+AfterStep = Callable[[int, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def fit(
         loss.backward()
         optimizer.step()
         if after_step is not None:
-            after_step(step, float(loss.detach()))
+            after_step(step, loss.detach())
         stage.advance()
     model.eval()
 

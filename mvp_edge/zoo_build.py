@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from mvp_edge.config import FitConfig, check
 from mvp_edge.data import DataSource, ImageSet
+from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
@@ -55,7 +57,15 @@ class BuildConfig:
 
 
 def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:
-    """Draw `count` different tasks of `ways` classes each; the first k are the same for every count (Section 3.1)."""
+    """Draw `count` different tasks of `ways` classes each; the first k are the same for every count (Section 3.1).
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if not 2 <= ways <= len(classes):
+        raise ConfigError(f"ways is {ways}; the data have {len(classes)} classes, so it must be in 2..{len(classes)}")
+    if count > (most := math.comb(len(classes), ways)):
+        raise ConfigError(f"members is {count}; {len(classes)} classes make only {most} tasks of {ways} ways")
     draw = rng(seed, "tasks")
     tasks: dict[str, Task] = {}
     while len(tasks) < count:

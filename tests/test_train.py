@@ -27,7 +27,7 @@ def train(seed: int, iterations: int = 8) -> tuple[torch.nn.Module, list[float]]
     model, losses = new_model("test_resnet", 2), []
     config = FitConfig(iterations=iterations, batch_size=16, lr=0.02)
     source = BatchSource(two_colours(), BASE, config, CPU, seed)
-    fit(model, source, config, optimizer=make_optimizer(model, config), after_step=lambda _, v: losses.append(v))
+    fit(model, source, config, optimizer=make_optimizer(model, config), after_step=lambda _, v: losses.append(float(v)))
     return model, losses
 
 

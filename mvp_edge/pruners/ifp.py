@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from mvp_edge.config import FitConfig, Importance
+from mvp_edge.config import FitConfig, Importance, check
 from mvp_edge.groups import GroupTable, Tap
 from mvp_edge.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.pruners.oneshot import target_counts
@@ -37,6 +37,16 @@ class PruneSchedule:
     every: int = 0
     drop: float = 0.2
     importance: Importance = "activation"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 < self.keep <= 1:
+            problems.append(f"keep is {self.keep}; it must be in (0, 1]")
+        if self.align < 1:
+            problems.append(f"align is {self.align}; it must be at least 1")
+        if not 0 < self.drop < 1:
+            problems.append(f"drop is {self.drop}; it must be in (0, 1)")
+        check(problems)
 
 
 class ImportanceMeter:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
-from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, save_base
+from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, pack_base
 from mvp_edge.zoo.member import FORMAT, Member, MemberInfo, pack, unpack
 
 STALE_SECONDS = 24 * 3600
@@ -155,7 +155,7 @@ class Zoo:
         """
         path = self.path / "base.safetensors"
         try:
-            base, model = load_base(self.base.name, path)
+            base, model = load_base(str(path))
         except ConfigError as e:
             raise ZooError(f"zoo {self.name}: {e}") from e
         if base.sha256 != self.base.sha256:
@@ -252,20 +252,25 @@ def create_zoo(path: Path, base: Base, model: nn.Module) -> Zoo:
     Raises:
         ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
     """
+    data = pack_base(model, base)
+    sha256 = hashlib.sha256(data).hexdigest()
     if (path / "zoo.json").exists():
         zoo = open_zoo(str(path))
-        if zoo.base.name != base.name:
-            raise ZooError(f"{path} is a zoo of {zoo.base.name}, not of {base.name}; choose another directory")
+        if zoo.base.name != base.name or zoo.base.sha256 != sha256:
+            raise ZooError(
+                f"{path} is a zoo of {zoo.base.name} ({zoo.base.sha256[:12]}), not of {base.name} ({sha256[:12]}); "
+                "choose another directory"
+            )
         return zoo
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    # A process that was killed while it made the zoo has left no more than these.
+    if path.exists() and (not path.is_dir() or {f.name for f in path.iterdir()} - {"base.safetensors", "members"}):
         raise ZooError(f"{path} exists and is no zoo; choose another directory")
     try:
         (path / "members").mkdir(parents=True, exist_ok=True)
-        save_base(model, base, path / "base.safetensors")
-        base = replace(base, sha256=file_sha256(path / "base.safetensors"))
-        value = {"format": FORMAT, "name": path.resolve().name, "base": base.to_json()}
+        write_atomically(path / "base.safetensors", data)
+        value = {"format": FORMAT, "name": path.resolve().name, "base": replace(base, sha256=sha256).to_json()}
         write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
-    except (OSError, ConfigError) as e:
+    except OSError as e:
         raise ZooError(f"zoo {path} cannot be written ({e}); choose another directory or make room") from e
     return open_zoo(str(path))
 
