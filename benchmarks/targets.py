@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks import records
-from mvp_edge.config import FitConfig, VoteConfig
+from mvp_edge.config import NARROW_FIT, FitConfig, PruneSchedule, VoteConfig
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.measure import count_macs
@@ -27,13 +27,13 @@ from mvp_edge.metavote import Neighbour, Trunk, assemble, rank, vote
 from mvp_edge.models import set_head
 from mvp_edge.pipeline import restricted_teacher
 from mvp_edge.plan import KeepPlan
-from mvp_edge.pruners import PruneSchedule, random_plan, target_counts
+from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.zoo import Zoo, open_zoo
-from mvp_edge.zoo_build import NARROW_FIT, make_narrow, sample_tasks
+from mvp_edge.zoo_build import make_narrow, sample_tasks
 
 log = logging.getLogger("benchmarks.targets")
 TASK_SEED = 1000  # never used to build a zoo

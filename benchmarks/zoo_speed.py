@@ -18,15 +18,16 @@ import torch
 from torch import nn
 
 from benchmarks import records
+from mvp_edge.config import NARROW_FIT, PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
-from mvp_edge.pruners import PruneSchedule, base_importance, target_counts, top_plan
+from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.runtime import resolve_device
 from mvp_edge.slicing import masked
 from mvp_edge.train import BatchSource, fit, make_optimizer
 from mvp_edge.zoo import open_zoo
-from mvp_edge.zoo_build import NARROW_FIT, make_narrow, sample_tasks
+from mvp_edge.zoo_build import make_narrow, sample_tasks
 
 
 def main() -> None:

@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
+from mvp_edge.config import PretrainConfig
 from mvp_edge.errors import ConfigError
 
 from .options import INPUT, OUTPUT, TRAINING, Data, Device, Json, Quiet, Seed, checked, print_json
 from .progress import shown
+
+DEFAULT = PretrainConfig("resnet18-cifar100", "", Path("base.safetensors"))
 
 EPILOG = """
 [bold]Examples[/]
@@ -33,22 +36,26 @@ def pretrain(
     data: Data,
     base: Annotated[
         str, typer.Option("--base", metavar="NAME", help="A registered base or timm:NAME.", rich_help_panel=INPUT)
-    ] = "resnet18-cifar100",
+    ] = DEFAULT.base,
     init: Annotated[
         Path | None, typer.Option("--init", metavar="FILE", help="Weights to start from.", rich_help_panel=INPUT)
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The file to write.", rich_help_panel=OUTPUT)
-    ] = Path("base.safetensors"),
+    ] = DEFAULT.out,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file that is there.", rich_help_panel=OUTPUT)
     ] = False,
-    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the images.", rich_help_panel=TRAINING)] = 30.0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)] = 128,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = 0.1,
+    epochs: Annotated[
+        float, typer.Option("--epochs", help="Passes over the images.", rich_help_panel=TRAINING)
+    ] = DEFAULT.epochs,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
+    ] = DEFAULT.fit.batch_size,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = DEFAULT.fit.lr,
     cutout: Annotated[
         int, typer.Option("--cutout", min=0, help="Side of the blanked square; 0 = off.", rich_help_panel=TRAINING)
-    ] = 8,
+    ] = DEFAULT.fit.cutout,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
@@ -63,14 +70,13 @@ def pretrain(
         raise ConfigError(f"{out} exists; replace it with --force or choose another file with --out")
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
-    from mvp_edge.pretrain import PretrainConfig
     from mvp_edge.pretrain import pretrain as train
 
-    config = PretrainConfig(base, data, out, epochs, init=init, device=device, seed=seed)
-    fit = checked(lambda: replace(config.fit, batch_size=batch_size, lr=lr, cutout=cutout))
+    fit = checked(lambda: replace(DEFAULT.fit, batch_size=batch_size, lr=lr, cutout=cutout))
+    config = PretrainConfig(base, data, out, epochs, fit, init, device, seed)
     try:
         with shown(quiet=quiet) as progress:
-            result = train(replace(config, fit=fit), progress)
+            result = train(config, progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("the same command goes on from the last checkpoint, if there is one yet") from e
     if json:

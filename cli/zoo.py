@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import Importance, VoteConfig
+from mvp_edge.config import BROAD_FIT, BuildConfig, Importance, VoteConfig
 from mvp_edge.errors import ZooError
 
 from .options import INPUT, TRAINING, Data, Device, Json, Quiet, Seed, ZooName, checked, print_json
 from .progress import shown
 
-DEFAULT = VoteConfig()
+DEFAULT = BuildConfig()
 MEMBERS = "Members"
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -54,17 +54,19 @@ def build(
         Path | None,
         typer.Option("--weights", metavar="FILE", help="Local weights of --base.", rich_help_panel=INPUT),
     ] = None,
-    members: Annotated[int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)] = 60,
-    ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = 5,
+    members: Annotated[
+        int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.members,
+    ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
     keep: Annotated[
         float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=MEMBERS)
-    ] = DEFAULT.keep,
+    ] = DEFAULT.schedule.keep,
     align: Annotated[
         int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=MEMBERS)
-    ] = DEFAULT.align,
+    ] = DEFAULT.schedule.align,
     importance: Annotated[
         Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
-    ] = "activation",
+    ] = DEFAULT.schedule.importance,
     broad: Annotated[
         list[float] | None,
         typer.Option(
@@ -76,31 +78,32 @@ def build(
     ] = None,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
-    ] = 1000,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)] = 128,
+    ] = DEFAULT.fit.iterations,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
+    ] = DEFAULT.fit.batch_size,
     lr: Annotated[
         float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
-    ] = 0.005,
+    ] = DEFAULT.fit.lr,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
-    ] = 5000,
+    ] = BROAD_FIT.iterations,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Prune the base model for random tasks until the zoo has the members asked for."""
-    checked(lambda: [replace(DEFAULT, keep=each, align=align) for each in (keep, *(broad or []))])
-    from mvp_edge.data import open_source
-    from mvp_edge.metavote import Trunk
-    from mvp_edge.pruners import PruneSchedule
-    from mvp_edge.runtime import resolve_device
-    from mvp_edge.zoo_build import BROAD_FIT, NARROW_FIT, BuildConfig, build_broad, build_narrow
-
-    schedule = PruneSchedule(keep=keep, align=align, importance=importance)
-    fit = checked(lambda: replace(NARROW_FIT, iterations=iterations, batch_size=batch_size, lr=lr))
+    checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
+    schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance))
+    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr))
     broad_fit = checked(lambda: replace(BROAD_FIT, iterations=broad_iterations, batch_size=batch_size))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, seed))
+    from mvp_edge.data import open_source
+    from mvp_edge.metavote import Trunk
+    from mvp_edge.runtime import resolve_device
+    from mvp_edge.zoo_build import build_broad, build_narrow
+
     place = resolve_device(device)
     source = open_source(data)
     opened = _open_or_create(directory, base, weights)

@@ -105,3 +105,92 @@ class PruneConfig:
     device: str = "auto"
     seed: int = 0
     add_to_zoo: bool = False
+
+
+@dataclass(frozen=True)
+class PruneSchedule:
+    """When and how much is pruned.
+
+    Attributes:
+        keep: Fraction of every group's units that is left at the end.
+        align: Kept counts are multiples of this many channels.
+        every: Steps between two pruning events (the paper's h); 0 takes a hundredth of the iterations, which is what
+            the paper's own cost columns imply: pruning ends within the first tenth, the rest is fine-tuning.
+        drop: Fraction of the remaining units dropped at each event (the paper's p).
+        importance: `activation` as in the paper, `taylor` (Molchanov et al., 2019), or `random`.
+    """
+
+    keep: float = 0.1
+    align: int = 8
+    every: int = 0
+    drop: float = 0.2
+    importance: Importance = "activation"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 < self.keep <= 1:
+            problems.append(f"keep is {self.keep}; it must be in (0, 1]")
+        if self.align < 1:
+            problems.append(f"align is {self.align}; it must be at least 1")
+        if not 0 < self.drop < 1:
+            problems.append(f"drop is {self.drop}; it must be in (0, 1)")
+        check(problems)
+
+
+NARROW_FIT = FitConfig(iterations=1000, lr=0.005)
+BROAD_FIT = FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5)
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """A run of `zoo build`.
+
+    Attributes:
+        members: Narrow members wanted in all.
+        ways: Classes of a narrow member's task.
+        schedule: How they are pruned.
+        fit: How they are trained meanwhile.
+        seed: Of the tasks and of each training run.
+    """
+
+    members: int = 60
+    ways: int = 5
+    schedule: PruneSchedule = PruneSchedule()
+    fit: FitConfig = NARROW_FIT
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.members < 0:
+            problems.append(f"members is {self.members}; it must be 0 or more")
+        if self.ways < 2:
+            problems.append(f"ways is {self.ways}; it must be at least 2")
+        check(problems)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A run of `pretrain`.
+
+    Attributes:
+        base: Registered name or `timm:NAME`: what to train.
+        data: Directory or data-set name.
+        out: The safetensors file to write.
+        epochs: Passes over the training images.
+        fit: Everything else; its iterations are derived from the epochs.
+        init: Weights to start from, in the same format.
+        save_every: Steps between two checkpoints.
+    """
+
+    base: str
+    data: str
+    out: Path
+    epochs: float = 30
+    fit: FitConfig = FitConfig(lr=0.1, warmup=0.1, label_smoothing=0.1, cutout=8)
+    init: Path | None = None
+    device: str = "auto"
+    seed: int = 0
+    save_every: int = 200
+
+    def __post_init__(self) -> None:
+        check([] if self.epochs > 0 else [f"epochs is {self.epochs}; it must be above 0"])

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import FitConfig, check
+from mvp_edge.config import PretrainConfig
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.models import find_base, load_base, new_model, read_tensors, save_base
@@ -20,34 +20,6 @@ from mvp_edge.runtime import Progress, resolve_device
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 
 NOTE_EVERY = 20
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """A run of `pretrain`.
-
-    Attributes:
-        base: Registered name or `timm:NAME`: what to train.
-        data: Directory or data-set name.
-        out: The safetensors file to write.
-        epochs: Passes over the training images.
-        fit: Everything else; its iterations are derived from the epochs.
-        init: Weights to start from, in the same format.
-        save_every: Steps between two checkpoints.
-    """
-
-    base: str
-    data: str
-    out: Path
-    epochs: float = 30
-    fit: FitConfig = FitConfig(lr=0.1, warmup=0.1, label_smoothing=0.1, cutout=8)
-    init: Path | None = None
-    device: str = "auto"
-    seed: int = 0
-    save_every: int = 200
-
-    def __post_init__(self) -> None:
-        check([] if self.epochs > 0 else [f"epochs is {self.epochs}; it must be above 0"])
 
 
 def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:

@@ -5,55 +5,25 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from mvp_edge.config import FitConfig, check
+from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
 from mvp_edge.plan import KeepPlan
-from mvp_edge.pruners import PruneSchedule, base_importance, iterative_prune, target_counts, top_plan
+from mvp_edge.pruners import base_importance, iterative_prune, target_counts, top_plan
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.zoo import MemberInfo, Zoo, member_id
-
-NARROW_FIT = FitConfig(iterations=1000, lr=0.005)
-BROAD_FIT = FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5)
-
-
-@dataclass(frozen=True)
-class BuildConfig:
-    """A run of `zoo build`.
-
-    Attributes:
-        members: Narrow members wanted in all.
-        ways: Classes of a narrow member's task.
-        schedule: How they are pruned.
-        fit: How they are trained meanwhile.
-        seed: Of the tasks and of each training run.
-    """
-
-    members: int = 60
-    ways: int = 5
-    schedule: PruneSchedule = PruneSchedule()
-    fit: FitConfig = NARROW_FIT
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.members < 0:
-            problems.append(f"members is {self.members}; it must be 0 or more")
-        if self.ways < 2:
-            problems.append(f"ways is {self.ways}; it must be at least 2")
-        check(problems)
 
 
 def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:

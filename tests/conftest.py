@@ -10,15 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mvp_edge.config import FitConfig
+from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, load_base, new_model, save_base
-from mvp_edge.pruners import PruneSchedule
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.train import BatchSource, fit, make_optimizer
 from mvp_edge.zoo import create_zoo
-from mvp_edge.zoo_build import BuildConfig, build_narrow
+from mvp_edge.zoo_build import build_narrow
 
 COLOURS = {
     "apple": (200, 30, 30),

@@ -1,6 +1,6 @@
 """How a pruned model for one task is made from the base model alone."""
 
-from mvp_edge.pruners.ifp import PruneSchedule, iterative_prune
+from mvp_edge.pruners.ifp import iterative_prune
 from mvp_edge.pruners.oneshot import base_importance, random_plan, target_counts, top_plan
 
-__all__ = ["PruneSchedule", "base_importance", "iterative_prune", "random_plan", "target_counts", "top_plan"]
+__all__ = ["base_importance", "iterative_prune", "random_plan", "target_counts", "top_plan"]

@@ -5,48 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
 
-from mvp_edge.config import FitConfig, Importance, check
+from mvp_edge.config import FitConfig, Importance, PruneSchedule
 from mvp_edge.groups import GroupTable, Tap
 from mvp_edge.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.pruners.oneshot import target_counts
 from mvp_edge.runtime import Stage
 from mvp_edge.slicing import slice_model
 from mvp_edge.train import BatchSource, fit, make_optimizer
-
-
-@dataclass(frozen=True)
-class PruneSchedule:
-    """When and how much is pruned.
-
-    Attributes:
-        keep: Fraction of every group's units that is left at the end.
-        align: Kept counts are multiples of this many channels.
-        every: Steps between two pruning events (the paper's h); 0 takes a hundredth of the iterations, which is what
-            the paper's own cost columns imply: pruning ends within the first tenth, the rest is fine-tuning.
-        drop: Fraction of the remaining units dropped at each event (the paper's p).
-        importance: `activation` as in the paper, `taylor` (Molchanov et al., 2019), or `random`.
-    """
-
-    keep: float = 0.1
-    align: int = 8
-    every: int = 0
-    drop: float = 0.2
-    importance: Importance = "activation"
-
-    def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.keep <= 1:
-            problems.append(f"keep is {self.keep}; it must be in (0, 1]")
-        if self.align < 1:
-            problems.append(f"align is {self.align}; it must be at least 1")
-        if not 0 < self.drop < 1:
-            problems.append(f"drop is {self.drop}; it must be in (0, 1)")
-        check(problems)
 
 
 class ImportanceMeter:

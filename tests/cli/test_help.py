@@ -11,9 +11,7 @@ from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.main import get_command
 
 import mvp_edge
-from mvp_edge.config import FitConfig, PruneConfig, VoteConfig
-from mvp_edge.pretrain import PretrainConfig
-from mvp_edge.zoo_build import BROAD_FIT, BuildConfig
+from mvp_edge.config import BROAD_FIT, BuildConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
 
 from .conftest import Run
 
@@ -94,7 +92,7 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 
 
 def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
-    """Where the library's defaults cost an import of torch, the flags repeat them."""
+    """Flags take their defaults from the settings, so that there is one place to change them."""
     prune, fit, vote = PruneConfig(tmp_path, None), PruneConfig(tmp_path, None).fit, PruneConfig(tmp_path, None).vote
     build, pretrain = BuildConfig(), PretrainConfig("", "", tmp_path)
     expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo")
