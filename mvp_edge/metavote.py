@@ -24,7 +24,7 @@ from mvp_edge.similarity import wordnet
 from mvp_edge.similarity.leep import leep
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task
-from mvp_edge.train import predict
+from mvp_edge.train import predict, reestimate_norms
 from mvp_edge.voting import count_votes, elect
 from mvp_edge.zoo import Member, MemberInfo, Zoo
 
@@ -168,7 +168,8 @@ def assemble(
 ) -> nn.Module:
     """Return the sliced network with the voters' mean weights and a new head, in evaluation mode on `device`.
 
-    The head is fitted to the task's images in closed form; a single voter that knows all classes gives its rows.
+    The head is fitted to the task's images in closed form, after the norm statistics have been re-estimated on them; a
+    single voter that knows all classes gives its rows and keeps its statistics.
 
     References:
         Algorithm 1, lines 4-6.
@@ -181,5 +182,8 @@ def assemble(
     if len(voters) == 1 and voters[0].info.plan == plan:
         classifier = trunk.restore(voters[0]).get_submodule(trunk.head)
         head = shared_rows(data.classes, voters[0].info.task.names, classifier)
-    set_head(model, (head or ridge_head(model, data, trunk.base, device)).to(device))
+    if head is None:
+        reestimate_norms(model, data.images, trunk.base, device)
+        head = ridge_head(model, data, trunk.base, device)
+    set_head(model, head.to(device))
     return model

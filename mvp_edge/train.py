@@ -161,6 +161,16 @@ def predict(
     return torch.cat(out)
 
 
+def reestimate_norms(model: nn.Module, images: Tensor, base: Base, device: torch.device) -> None:
+    """Set the running statistics of batch norms to those of uint8 images `(N, 3, H, W)`, in place.
+
+    The mean of several networks' weights has other activations than any of them; their statistics do not describe it.
+    """
+    parts = (normalise(part.to(device), base.mean, base.std) for part in images.split(EVAL_BATCH))
+    torch.optim.swa_utils.update_bn(parts, model)
+    model.eval()
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """How often the most likely class is the right one.
