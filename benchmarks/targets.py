@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from benchmarks import records
-from mvp_edge.config import NARROW_FIT, FitConfig, PruneSchedule, VoteConfig
+from mvp_edge.config import FitConfig, PruneConfig, PruneSchedule, VoteConfig
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.measure import count_macs
-from mvp_edge.metavote import Neighbour, Trunk, assemble, rank, vote
+from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
 from mvp_edge.models import set_head
 from mvp_edge.pipeline import restricted_teacher
 from mvp_edge.plan import KeepPlan
@@ -83,8 +84,8 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
     """Meta-Vote Pruning with the given vote."""
 
     def run(s: Setting) -> nn.Module:
-        found = [n for n in s.ranked if config.voters in ("any", n.info.breadth)]
-        plan, voters = vote(s.zoo, s.trunk, found[: config.neighbours], config, s.seed)
+        found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.breadth)]
+        plan, voters = vote(s.zoo, s.trunk, electorate(found, s.trunk, s.task, config), config, s.seed)
         return tuned(s, assemble(s.trunk, plan, voters, s.train, device=s.device), fitting)
 
     return run
@@ -104,13 +105,12 @@ def at_random(fitting: FitConfig) -> Method:
     return run
 
 
-def iterative(iterations: int, importance: str = "activation") -> Method:
-    """IFP from the base model, for this task alone."""
+def iterative(iterations: int, lr: float = 0.005) -> Method:
+    """IFP from the base model, for this task alone; the paper's rate unless another is given."""
 
     def run(s: Setting) -> nn.Module:
-        schedule = PruneSchedule(importance=importance)  # pyright: ignore[reportArgumentType]
-        fitting = replace(NARROW_FIT, iterations=iterations)
-        return make_narrow(s.trunk, s.train, schedule, fitting, device=s.device, seed=s.seed)[0]
+        fitting = FitConfig(iterations=iterations, lr=lr)
+        return make_narrow(s.trunk, s.train, PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
 
     return run
 
@@ -127,22 +127,25 @@ def whole_base(s: Setting) -> nn.Module:
 
 PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
+DISTILLED = PruneConfig(Path(), None).fit
 NARROW = VoteConfig(voters="narrow")
 BROAD = VoteConfig(voters="broad", neighbours=1)
+ANY = VoteConfig(voters="any")
 METHODS: dict[str, Method] = {
+    "default": voted(VoteConfig(), DISTILLED),
     "mvp-100": voted(NARROW, PAPER),
     "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),
+    "mvp-distill-100": voted(NARROW, DISTILLED),
     "mvp-0": voted(NARROW, NONE),
     "one-neighbour-100": voted(replace(NARROW, neighbours=1), PAPER),
     "random-100": at_random(PAPER),
     "ifp-100": iterative(100),
+    "ifp-300": iterative(300, 0.02),
     "ifp-1000": iterative(1000),
     "broad-0": voted(BROAD, NONE),
     "broad-100": voted(BROAD, PAPER),
-    "broad-distill-100": voted(BROAD, replace(PAPER, lr=0.03, distill=0.9)),
-    "any-100": voted(VoteConfig(voters="any"), PAPER),
-    "any-distill-100": voted(VoteConfig(voters="any"), replace(PAPER, lr=0.03, distill=0.9)),
-    "mvp-distill-100": voted(NARROW, replace(PAPER, lr=0.03, distill=0.9)),
+    "any-100": voted(ANY, PAPER),
+    "any-distill-100": voted(ANY, DISTILLED),
     "base": whole_base,
 }
 
@@ -190,7 +193,7 @@ def main() -> None:
             if (task.id, name, zoo.base.sha256, args.seed) in done:
                 continue
             if name not in ("base", "random-100") and not name.startswith("ifp"):
-                _ = setting.ranked, "distill" in name and setting.teacher  # shared by methods, so not in their time
+                _ = setting.ranked, setting.teacher  # shared by several methods, so not in their time
             begin = time.perf_counter()
             model = METHODS[name](setting)
             seconds = time.perf_counter() - begin

@@ -10,7 +10,7 @@ from mvp_edge.errors import ConfigError
 
 Similarity = Literal["leep", "wordnet"]
 Vote = Literal["top", "sample"]
-Voters = Literal["any", "narrow", "broad"]
+Voters = Literal["auto", "any", "narrow", "broad"]
 Importance = Literal["activation", "taylor", "random"]
 
 
@@ -65,13 +65,25 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class VoteConfig:
-    """How the nearest tasks vote (Algorithm 1, lines 1-8)."""
+    """How the nearest tasks vote (Algorithm 1, lines 1-8).
+
+    Attributes:
+        keep: Fraction of every group's units to keep.
+        align: Kept counts are multiples of this many channels.
+        neighbours: How many of the nearest members vote.
+        similarity: What is near: LEEP on the task's images, or WordNet on the class names.
+        voters: Members that may vote: `narrow` ones as in the paper, `broad` ones, or `any`. `auto` leaves it to the
+            broad member alone if there is one of the size asked for that knows all classes, which won on all
+            held-out tasks that we tried; else `any`.
+        vote: The units with most votes, or a sample as in Equation 1.
+        temperature: Tau of Equation 1.
+    """
 
     keep: float = 0.1
     align: int = 8
     neighbours: int = 5
     similarity: Similarity = "leep"
-    voters: Voters = "any"
+    voters: Voters = "auto"
     vote: Vote = "top"
     temperature: float = 0.5
 
@@ -101,7 +113,7 @@ class PruneConfig:
     force: bool = False
     zoo: str | None = None
     vote: VoteConfig = VoteConfig()
-    fit: FitConfig = FitConfig()
+    fit: FitConfig = FitConfig(lr=0.05, distill=0.9)
     device: str = "auto"
     seed: int = 0
     add_to_zoo: bool = False

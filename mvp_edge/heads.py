@@ -13,8 +13,6 @@ from mvp_edge.data import ImageSet, normalise
 from mvp_edge.models import Base
 from mvp_edge.tasks import canonical
 
-_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-
 
 def random_head(features: int, classes: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear classifier drawn uniformly within 1/sqrt(features), as torch initialises it."""
@@ -54,11 +52,9 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
     gram = x.T @ x
     gram += penalty * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     weight = torch.linalg.solve(gram, x.T @ y).T
-    bias = share - weight @ centre
-    # Least squares leaves logits within [0, 1]; the cross-entropy wants them on its own scale.
-    logits = features @ weight.T + bias
-    scale = min(_TEMPERATURES, key=lambda t: float(F.cross_entropy(t * logits, data.labels)))
-    return _linear((scale * weight).float(), (scale * bias).float())
+    # Logits are left within about [0, 1]. Scaled to what the cross-entropy likes best they give the trunk gradients so
+    # large that higher learning rates destroy the voted weights (69 % instead of 88 % at a rate of 0.03).
+    return _linear(weight.float(), (share - weight @ centre).float())
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

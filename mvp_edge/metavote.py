@@ -23,7 +23,7 @@ from mvp_edge.runtime import SilentProgress, Stage, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.similarity.leep import leep
 from mvp_edge.slicing import sliced_copy
-from mvp_edge.tasks import Task
+from mvp_edge.tasks import Task, canonical
 from mvp_edge.train import predict, reestimate_norms
 from mvp_edge.voting import count_votes, elect
 from mvp_edge.zoo import Member, MemberInfo, Zoo
@@ -107,9 +107,9 @@ def rank(
     Raises:
         ZooError: the zoo has no member of the wanted breadth, or one is damaged.
     """
-    infos = [i for i in zoo.infos() if config.voters in ("any", i.breadth) and i.task.id not in exclude]
+    infos = [i for i in zoo.infos() if config.voters in ("auto", "any", i.breadth) and i.task.id not in exclude]
     if not infos:
-        wanted = "members" if config.voters == "any" else f"{config.voters} members"
+        wanted = "members" if config.voters in ("auto", "any") else f"{config.voters} members"
         raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")
     words = wordnet.rank(task, [i.task for i in infos])
     if config.similarity == "wordnet":
@@ -142,6 +142,19 @@ def _leep_all(
             found.append(Neighbour(info, leep(logits.softmax(1), sample.labels)))
             stage.advance()
     return found
+
+
+def electorate(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig) -> list[Neighbour]:
+    """Return who votes: the nearest members, or, under `auto`, a broad member that contains the whole task."""
+    if config.voters == "auto":
+        names = {canonical(n) for n in task.names}
+        counts = target_counts(trunk.table, config.keep, config.align)
+        for neighbour in ranked:
+            info = neighbour.info
+            known = {canonical(n) for n in info.task.names}
+            if info.breadth == "broad" and names <= known and info.plan.counts == counts:
+                return [neighbour]
+    return list(ranked[: config.neighbours])
 
 
 def vote(

@@ -14,7 +14,7 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.delivery import Outcome, deliver, write_report
 from mvp_edge.errors import ConfigError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, rank, vote
+from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
@@ -64,7 +64,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         ranked = rank(
             inputs.zoo, trunk, inputs.task, inputs.train, config.vote, device=device, seed=seed, stage=stage
         )  # fmt: skip
-        neighbours = ranked[: config.vote.neighbours]
+        neighbours = electorate(ranked, trunk, inputs.task, config.vote)
     if warning := far_warning(neighbours, inputs.task, config.vote.similarity):
         inputs.warnings.append(warning)
     with clock.time("vote"):
