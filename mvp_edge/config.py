@@ -113,7 +113,7 @@ class PruneConfig:
     force: bool = False
     zoo: str | None = None
     vote: VoteConfig = VoteConfig()
-    fit: FitConfig = FitConfig(lr=0.05, distill=0.9)
+    fit: FitConfig = FitConfig(lr=0.03, warmup=0.1, distill=0.9)
     device: str = "auto"
     seed: int = 0
     add_to_zoo: bool = False

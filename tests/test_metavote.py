@@ -1,0 +1,85 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvp_edge.config import VoteConfig
+from mvp_edge.data import ImageSet, open_source
+from mvp_edge.errors import ZooError
+from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
+from mvp_edge.plan import make_plan
+from mvp_edge.pruners import target_counts
+from mvp_edge.similarity import wordnet
+from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.train import accuracy, predict
+from mvp_edge.zoo import Zoo, open_zoo
+
+CPU = torch.device("cpu")
+CONFIG = VoteConfig(keep=0.5, align=4, neighbours=2)
+
+
+@pytest.fixture
+def zoo(tiny_zoo: Path) -> Zoo:
+    return open_zoo(str(tiny_zoo))
+
+
+@pytest.fixture
+def trunk(zoo: Zoo) -> Trunk:
+    return Trunk.of(zoo.base, zoo.load_base())
+
+
+@pytest.fixture
+def task() -> Task:
+    return wordnet.resolve(Task((TaskClass("tiger"), TaskClass("chair"), TaskClass("crab"))))
+
+
+@pytest.fixture
+def data(images: Path, task: Task, zoo: Zoo) -> ImageSet:
+    return open_source(str(images)).load(task.names, "train", zoo.base.input_size)
+
+
+def test_ranking_is_sorted_and_leaves_out_what_is_excluded(zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet) -> None:
+    found = rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0)
+    assert len(found) == len(zoo.ids())
+    assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
+    assert all(n.similarity <= 0 for n in found)
+    own = frozenset([found[0].info.task.id])
+    assert found[0] not in rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0, exclude=own)
+    words = rank(zoo, None, task, None, replace(CONFIG, similarity="wordnet"), device=CPU, seed=0)
+    assert all(0 <= n.similarity <= 1 for n in words)
+    with pytest.raises(ZooError, match="no broad members"):
+        rank(zoo, trunk, task, data, replace(CONFIG, voters="broad"), device=CPU, seed=0)
+
+
+def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    counts = target_counts(trunk.table, CONFIG.keep, CONFIG.align)
+    plan = make_plan(trunk.table.widths, {n: range(c) for n, c in counts.items()})
+    narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    broad = Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
+    assert electorate([*narrow, broad], trunk, task, CONFIG) == [broad]
+    for other in ("any", "narrow"):
+        assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters=other)) == narrow[:2]  # pyright: ignore
+    assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=0.25)) == narrow[:2]
+    unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
+    assert electorate([*narrow, broad], trunk, unknown, CONFIG) == narrow[:2]
+
+
+def test_what_is_assembled_fits_the_task_before_any_training(
+    zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
+) -> None:
+    found = rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0)
+    plan, voters = vote(zoo, trunk, found[:2], CONFIG, seed=0)
+    assert plan.counts == target_counts(trunk.table, 0.5, 4)
+    model = assemble(trunk, plan, voters, data, device=CPU)
+    score = accuracy(predict(model, data.images, zoo.base, CPU), data)
+    assert score.top1 > 60  # three colours, one closed-form head on re-estimated norms
+    assert vote(zoo, trunk, found[:2], CONFIG, seed=0)[0] == plan
+
+
+def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+    for info in zoo.infos():
+        model = trunk.restore(zoo.load(info))
+        test = open_source(str(images)).load(info.task.names, "test", zoo.base.input_size)
+        assert accuracy(predict(model, test.images, zoo.base, CPU), test).top1 == pytest.approx(info.top1, abs=13)
