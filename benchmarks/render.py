@@ -22,6 +22,7 @@ ROWS = {
     "broad-0": "broad member, as it is",
     "broad-100": "broad member, 100 iterations",
     "mvp-100": "MVP: 5 narrow neighbours, LEEP, top votes, 100 iterations",
+    "mvp-fast-100": "MVP at three times the rate, 0.03",
     "mvp-sample-100": "MVP with votes sampled as in Eq. 1",
     "mvp-distill-100": "MVP with distillation",
     "mvp-0": "MVP before fine-tuning",
@@ -34,7 +35,7 @@ ROWS = {
     "ifp-1000": "IFP, 1000 iterations",
     "base": "ceiling: the whole base model, restricted to the classes",
 }
-PAPER = {"mvp-sample-100": "88.98", "mvp-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
+PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
 
 
 def targets() -> str:

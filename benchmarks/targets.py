@@ -134,6 +134,7 @@ ANY = VoteConfig(voters="any")
 METHODS: dict[str, Method] = {
     "default": voted(VoteConfig(), DISTILLED),
     "mvp-100": voted(NARROW, PAPER),
+    "mvp-fast-100": voted(NARROW, replace(PAPER, lr=0.03)),
     "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),
     "mvp-distill-100": voted(NARROW, DISTILLED),
     "mvp-0": voted(NARROW, NONE),
