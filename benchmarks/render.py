@@ -54,7 +54,19 @@ def targets() -> str:
             f"| {PAPER.get(method, '')} | {mine[-1]['result']['macs'] / 1e6:.1f} "
             f"| {statistics.median(r['result']['seconds'] for r in mine):.0f} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _paired(rows, base)])
+
+
+def _paired(rows: list[dict[str, Any]], base: str) -> str:
+    """Compare on the tasks for which IFP(1000), the dearest method, has been run."""
+    top1: dict[str, dict[str, float]] = {}
+    for r in rows:
+        if r["config"]["base_sha256"] == base:
+            top1.setdefault(r["config"]["method"], {})[r["config"]["task"]] = r["result"]["top1"]
+    tasks = top1["ifp-1000"].keys()
+    means = {m: statistics.mean(v[t] for t in tasks) for m, v in top1.items() if tasks <= v.keys()}
+    listed = ", ".join(f"{m} {means[m]:.2f}" for m in ROWS if m in means)
+    return f"On the {len(tasks)} tasks on which all of these were run: {listed}."
 
 
 def prune_time() -> str:
