@@ -73,8 +73,8 @@ class VoteConfig:
         neighbours: How many of the nearest members vote.
         similarity: What is near: LEEP on the task's images, or WordNet on the class names.
         voters: Members that may vote: `narrow` ones as in the paper, `broad` ones, or `any`. `auto` leaves it to the
-            broad member alone if there is one of the size asked for that knows all classes, which won on all
-            held-out tasks that we tried; else `any`.
+            broad member alone if there is one of the size asked for that knows all classes, which won on the
+            four held-out tasks that we tried; else `any`.
         vote: The units with most votes, or a sample as in Equation 1.
         temperature: Tau of Equation 1.
     """
