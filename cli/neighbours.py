@@ -58,7 +58,9 @@ def neighbours(
 ) -> None:
     """Show the earlier tasks that are nearest to a class list: by images (LEEP) or by words (WordNet)."""
     config = checked(lambda: replace(DEFAULT, similarity=similarity, voters=voters))
-    from mvp_edge.metavote import Trunk, rank
+    if similarity == "leep" and data is None:
+        raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
+    from mvp_edge.metavote import Trunk, rank, similarity_used
     from mvp_edge.pipeline import far_warning
     from mvp_edge.runtime import resolve_device
     from mvp_edge.similarity import wordnet
@@ -69,15 +71,16 @@ def neighbours(
     place = resolve_device(device)
     opened = open_zoo(zoo)
     with shown(quiet=quiet) as progress:
-        images = None if similarity == "wordnet" else _images(data, target, opened, progress)
+        images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
         trunk = Trunk.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:
             found = rank(opened, trunk, target, images, config, device=place, seed=seed, stage=stage)
-    warning = far_warning(found, target, similarity)
+    used = similarity_used(config, images)
+    warning = far_warning(found, target, used)
     result: dict[str, Any] = {
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
         "zoo": opened.name,
-        "similarity": similarity,
+        "similarity": used,
         "neighbours": [
             {
                 "id": n.info.id,
@@ -95,17 +98,13 @@ def neighbours(
     if json:
         print_json(result)
     else:
-        show_neighbours(result["neighbours"], similarity)
+        show_neighbours(result["neighbours"], used)
     warn(result["warnings"])
 
 
-def _images(data: str | None, task: mvp_edge.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:
+def _images(data: str, task: mvp_edge.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:
     from mvp_edge.data import open_source
 
-    if data is None:
-        raise ConfigError(
-            "no images were given, and LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet"
-        )
     source = open_source(data)
     with progress.stage("Reading images", source.count(task.names, "train")) as stage:
         return source.load(task.names, "train", zoo.base.input_size, stage.advance)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import BROAD_FIT, BuildConfig, Importance, VoteConfig
+from mvp_edge.config import BuildConfig, Importance, Parent, VoteConfig
 from mvp_edge.errors import ZooError
 
 from .options import INPUT, TRAINING, Data, Device, Json, Quiet, Seed, ZooName, checked, print_json
@@ -72,10 +72,18 @@ def build(
         typer.Option(
             "--broad",
             metavar="KEEP",
-            help="Also add a member for all classes at this keep; repeat for more.",
+            help="First add a member for all classes at this keep; repeat for more.",
             rich_help_panel=MEMBERS,
         ),
     ] = None,
+    parent: Annotated[
+        Parent,
+        typer.Option(
+            "--parent",
+            help="Prune from the next larger broad member, or always from the base.",
+            rich_help_panel=MEMBERS,
+        ),
+    ] = DEFAULT.parent,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.iterations,
@@ -85,9 +93,12 @@ def build(
     lr: Annotated[
         float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.lr,
+    distill: Annotated[
+        float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
+    ] = DEFAULT.fit.distill,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
-    ] = BROAD_FIT.iterations,
+    ] = DEFAULT.broad_fit.iterations,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
@@ -96,9 +107,9 @@ def build(
     """Prune the base model for random tasks until the zoo has the members asked for."""
     checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
     schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance))
-    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr))
-    broad_fit = checked(lambda: replace(BROAD_FIT, iterations=broad_iterations, batch_size=batch_size))
-    config = checked(lambda: BuildConfig(members, ways, schedule, fit, seed))
+    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill))
+    broad_fit = checked(lambda: replace(DEFAULT.broad_fit, iterations=broad_iterations, batch_size=batch_size))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device
@@ -110,12 +121,8 @@ def build(
     try:
         with shown(quiet=quiet) as progress:
             trunk = Trunk.of(opened.base, opened.load_base())
-            made = build_narrow(opened, trunk, source, config, device=place, progress=progress)
-            for each in broad or []:
-                member = build_broad(
-                    opened, trunk, source, each, align, broad_fit, device=place, seed=seed, progress=progress
-                )
-                made += [member] if member else []
+            made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
+            made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
     summary = opened.summary()

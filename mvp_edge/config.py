@@ -8,10 +8,12 @@ from typing import Literal, get_args
 
 from mvp_edge.errors import ConfigError
 
-Similarity = Literal["leep", "wordnet"]
+Similarity = Literal["auto", "leep", "wordnet"]
 Vote = Literal["top", "sample"]
 Voters = Literal["auto", "any", "narrow", "broad"]
 Importance = Literal["activation", "taylor", "random"]
+Packing = Literal["float16", "int8"]
+Parent = Literal["broad", "base"]
 
 
 def check(problems: list[str]) -> None:
@@ -71,7 +73,8 @@ class VoteConfig:
         keep: Fraction of every group's units to keep.
         align: Kept counts are multiples of this many channels.
         neighbours: How many of the nearest members vote.
-        similarity: What is near: LEEP on the task's images, or WordNet on the class names.
+        similarity: What is near: LEEP on the task's images, or WordNet on the class names; `auto` is LEEP where there
+            are images.
         voters: Members that may vote: `narrow` ones as in the paper, `broad` ones, or `any`. `auto` leaves it to the
             broad member alone if there is one of the size asked for that knows all classes, which won on the
             four held-out tasks that we tried; else `any`.
@@ -82,7 +85,7 @@ class VoteConfig:
     keep: float = 0.1
     align: int = 8
     neighbours: int = 5
-    similarity: Similarity = "leep"
+    similarity: Similarity = "auto"
     voters: Voters = "auto"
     vote: Vote = "top"
     temperature: float = 0.5
@@ -162,6 +165,9 @@ class BuildConfig:
         ways: Classes of a narrow member's task.
         schedule: How they are pruned.
         fit: How they are trained meanwhile.
+        broad_fit: How members for all classes are trained.
+        parent: What a member is pruned from: the smallest `broad` member that is larger, where there is one, or
+            always the whole `base` model, as in the paper.
         seed: Of the tasks and of each training run.
     """
 
@@ -169,6 +175,8 @@ class BuildConfig:
     ways: int = 5
     schedule: PruneSchedule = PruneSchedule()
     fit: FitConfig = NARROW_FIT
+    broad_fit: FitConfig = BROAD_FIT
+    parent: Parent = "broad"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,13 +190,18 @@ class Accuracy:
 
 def accuracy(logits: Tensor, data: ImageSet) -> Accuracy:
     """Score logits `(N, C)` against the labels of a set of `N` images."""
-    c = len(data.classes)
-    pairs = data.labels * c + logits.argmax(1)
+    return score(logits, data.labels, data.classes)
+
+
+def score(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Accuracy:
+    """Score logits `(N, C)` against labels `(N,)`."""
+    c = len(classes)
+    pairs = labels * c + logits.argmax(1)
     table = np.bincount(pairs.numpy(), minlength=c * c).reshape(c, c)
     rows = table.sum(1)
     return Accuracy(
-        top1=100 * float(np.trace(table)) / max(1, len(data)),
-        n=len(data),
-        per_class={n: 100 * float(table[i, i]) / int(rows[i]) if rows[i] else None for i, n in enumerate(data.classes)},
+        top1=100 * float(np.trace(table)) / max(1, len(labels)),
+        n=len(labels),
+        per_class={n: 100 * float(table[i, i]) / int(rows[i]) if rows[i] else None for i, n in enumerate(classes)},
         confusion=tuple(tuple(int(v) for v in row) for row in table),
     )

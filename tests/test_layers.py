@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
+    {"tensors"},
     {"data", "models", "groups", "runtime", "onnx_session"},
     {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
     {"pruners"},

@@ -11,7 +11,7 @@ from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.main import get_command
 
 import mvp_edge
-from mvp_edge.config import BROAD_FIT, BuildConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
+from mvp_edge.config import BuildConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
 
 from .conftest import Run
 
@@ -101,8 +101,8 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("zoo build", build, "members", "ways", "seed")
     expect("zoo build", build.schedule, "keep", "align", "importance")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
-    assert default("zoo build", "broad_iterations") == BROAD_FIT.iterations
-    assert BROAD_FIT.batch_size == build.fit.batch_size
+    assert default("zoo build", "broad_iterations") == build.broad_fit.iterations
+    assert build.broad_fit.batch_size == build.fit.batch_size
     expect("pretrain", pretrain, "epochs", "device", "seed", "init")
     expect("pretrain", pretrain.fit, "batch_size", "lr", "cutout")
     assert isinstance(fit, FitConfig)

@@ -45,7 +45,7 @@ def test_show(run: Run, tiny_zoo: Path) -> None:
 def test_verify(run: Run, zoo: Path) -> None:
     assert "sound" in run("zoo", "verify", zoo).out
     assert run("zoo", "verify", zoo, "--json").json == {"zoo": "tiny", "members": 3, "problems": []}
-    file = next(zoo.glob("members/*/weights.safetensors"))
+    file = next(zoo.glob("members/*/weights.safetensors.gz"))
     file.write_bytes(file.read_bytes()[:-7])
     done = run("zoo", "verify", zoo)
     assert "1 problem was found" in done.error()
