@@ -21,6 +21,8 @@ EPILOG = """
 
 mvp-edge pretrain --data cifar100 --out base.safetensors
 
+mvp-edge pretrain --data cifar100 --init earlier.safetensors --epochs 7 --small-size 24 --small-epochs 2.5
+
 mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safetensors --epochs 10 --lr 0.02
 
 Repeat the same command after an interruption: it goes on where it was.
@@ -49,6 +51,15 @@ def pretrain(
     epochs: Annotated[
         float, typer.Option("--epochs", help="Passes over the images.", rich_help_panel=TRAINING)
     ] = DEFAULT.epochs,
+    small_size: Annotated[
+        int,
+        typer.Option(
+            "--small-size", metavar="PIXELS", help="Begin with images of this side.", rich_help_panel=TRAINING
+        ),
+    ] = DEFAULT.small_size,
+    small_epochs: Annotated[
+        float, typer.Option("--small-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
+    ] = DEFAULT.small_epochs,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.batch_size,
@@ -62,8 +73,20 @@ def pretrain(
     quiet: Quiet = False,
 ) -> None:
     """Train a base model: SGD with warm-up and cosine, crops, flips and Cutout; one safetensors file with metadata."""
-    if not 0 < epochs < float("inf"):
-        raise typer.BadParameter(f"epochs is {epochs}; it must be above 0", param_hint="--epochs")
+    config = checked(
+        lambda: PretrainConfig(
+            base=base,
+            data=data,
+            out=out,
+            epochs=epochs,
+            fit=replace(DEFAULT.fit, batch_size=batch_size, lr=lr, cutout=cutout),
+            init=init,
+            device=device,
+            seed=seed,
+            small_size=small_size,
+            small_epochs=small_epochs,
+        )
+    )
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"{out} does not end in .safetensors", param_hint="--out")
     if out.exists() and not force:
@@ -72,8 +95,6 @@ def pretrain(
         raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.pretrain import pretrain as train
 
-    fit = checked(lambda: replace(DEFAULT.fit, batch_size=batch_size, lr=lr, cutout=cutout))
-    config = PretrainConfig(base, data, out, epochs, fit, init, device, seed)
     try:
         with shown(quiet=quiet) as progress:
             result = train(config, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,16 @@ class Batch:
     images: Tensor
     labels: Tensor
     teacher: Tensor | None
+
+
+class Batches(Protocol):
+    """Where `fit` gets its batches from."""
+
+    device: torch.device
+
+    def next(self) -> Batch:
+        """Return the next batch, on `device`."""
+        ...
 
 
 class BatchSource:
@@ -97,7 +108,7 @@ def loss_of(logits: Tensor, batch: Batch, config: FitConfig) -> Tensor:
 
 def fit(
     model: nn.Module,
-    source: BatchSource,
+    source: Batches,
     config: FitConfig,
     *,
     optimizer: torch.optim.Optimizer,

@@ -11,7 +11,7 @@ LAYERS = [
     {"tasks", "plan", "config", "output"},
     {"data", "models", "groups", "runtime", "onnx_session"},
     {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
-    {"pruners"},
+    {"pruners", "checkpoint"},
     {"metavote"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "pretrain"},

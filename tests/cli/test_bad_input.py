@@ -197,7 +197,12 @@ def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, w
         ["zoo", "build", "new", "--data", "x", "--broad-iterations", "-5"],
         ["zoo", "build", "new", "--data", "x", "--importance", "luck"],
         ["pretrain", "--data", "x", "--epochs", "0"],
+        ["pretrain", "--data", "x", "--epochs", "inf"],
         ["pretrain", "--data", "x", "--lr", "-1"],
+        ["pretrain", "--data", "x", "--small-size", "-8", "--small-epochs", "1"],
+        ["pretrain", "--data", "x", "--small-size", "16"],
+        ["pretrain", "--data", "x", "--small-epochs", "1"],
+        ["pretrain", "--data", "x", "--small-size", "16", "--epochs", "2", "--small-epochs", "3"],
         ["pretrain", "--data", "x", "--out", "base.pth"],
     ],
 )

@@ -21,7 +21,7 @@ COMMANDS = {
     "neighbours": "--task --data --zoo --similarity --top --json",
     "bench": "--vs --threads --runs --batch --json",
     "eval": "--data --json",
-    "pretrain": "--base --data --out --epochs --init --force --json",
+    "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
     "--broad --broad-iterations --seed --device --json",
@@ -103,7 +103,7 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
     assert default("zoo build", "broad_iterations") == BROAD_FIT.iterations
     assert BROAD_FIT.batch_size == build.fit.batch_size
-    expect("pretrain", pretrain, "epochs", "device", "seed", "init")
+    expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")
     expect("pretrain", pretrain.fit, "batch_size", "lr", "cutout")
     assert isinstance(fit, FitConfig)
     assert isinstance(vote, VoteConfig)
