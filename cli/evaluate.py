@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Data, Json, Quiet, print_json
+from .options import Data, Json, Quiet, Threads, print_json
 from .progress import shown
 
 EPILOG = """
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model that `prune` made.")],
     data: Data,
+    threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,8 +36,10 @@ def evaluate(
 
     from mvp_edge.data import open_source
     from mvp_edge.export import OnnxClassifier
+    from mvp_edge.runtime import use_threads
     from mvp_edge.train import accuracy
 
+    use_threads(threads)
     classifier = OnnxClassifier(model, torch.get_num_threads())
     source = open_source(data)
     with shown(quiet=quiet) as progress:

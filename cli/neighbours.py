@@ -10,7 +10,7 @@ import typer
 from mvp_edge.config import Similarity, VoteConfig, Voters
 from mvp_edge.errors import ConfigError
 
-from .options import INPUT, VOTING, Device, Json, Quiet, Seed, Task, ZooName, checked, print_json
+from .options import INPUT, VOTING, Device, Json, Quiet, Seed, Task, Threads, ZooName, checked, print_json
 from .progress import shown
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def neighbours(
     ] = DEFAULT.voters,
     top: Annotated[int, typer.Option("--top", min=1, help="How many to show.", rich_help_panel=VOTING)] = 10,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -60,11 +61,12 @@ def neighbours(
     config = checked(lambda: replace(DEFAULT, similarity=similarity, voters=voters))
     from mvp_edge.metavote import Trunk, rank
     from mvp_edge.pipeline import far_warning
-    from mvp_edge.runtime import resolve_device
+    from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.similarity import wordnet
     from mvp_edge.tasks import read_task
     from mvp_edge.zoo import open_zoo
 
+    use_threads(threads)
     target = wordnet.resolve(read_task(task))
     place = resolve_device(device)
     opened = open_zoo(zoo)

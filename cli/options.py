@@ -62,6 +62,13 @@ Device = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]  # fmt: skip
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, metavar="N", help="CPU threads to compute on. Default: torch's own choice.",
+        rich_help_panel=MACHINE,
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same device: same result.", rich_help_panel=MACHINE)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]

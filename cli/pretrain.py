@@ -11,7 +11,7 @@ import typer
 from mvp_edge.config import PretrainConfig
 from mvp_edge.errors import ConfigError
 
-from .options import INPUT, OUTPUT, TRAINING, Data, Device, Json, Quiet, Seed, checked, print_json
+from .options import INPUT, OUTPUT, TRAINING, Data, Device, Json, Quiet, Seed, Threads, checked, print_json
 from .progress import shown
 
 DEFAULT = PretrainConfig("resnet18-cifar100", "", Path("base.safetensors"))
@@ -68,6 +68,7 @@ def pretrain(
         int, typer.Option("--cutout", min=0, help="Side of the blanked square; 0 = off.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.cutout,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -94,7 +95,9 @@ def pretrain(
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.pretrain import pretrain as train
+    from mvp_edge.runtime import use_threads
 
+    use_threads(threads)
     try:
         with shown(quiet=quiet) as progress:
             result = train(config, progress)

@@ -20,6 +20,7 @@ from .options import (
     Quiet,
     Seed,
     Task,
+    Threads,
     ZooName,
     checked,
 )
@@ -96,6 +97,7 @@ def prune(
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.distill,
     device: Device = DEFAULT.device,
+    threads: Threads = None,
     seed: Seed = DEFAULT.seed,
     json: Json = False,
     quiet: Quiet = False,
@@ -125,7 +127,9 @@ def prune(
         add_to_zoo=add_to_zoo,
     )
     from mvp_edge.pipeline import compress
+    from mvp_edge.runtime import use_threads
 
+    use_threads(threads)
     with shown(quiet=quiet) as progress:
         report = compress(config, progress)
     from .tables import show_report, warn

@@ -11,7 +11,7 @@ import typer
 from mvp_edge.config import BROAD_FIT, BuildConfig, Importance, VoteConfig
 from mvp_edge.errors import ZooError
 
-from .options import INPUT, TRAINING, Data, Device, Json, Quiet, Seed, ZooName, checked, print_json
+from .options import INPUT, TRAINING, Data, Device, Json, Quiet, Seed, Threads, ZooName, checked, print_json
 from .progress import shown
 
 DEFAULT = BuildConfig()
@@ -89,6 +89,7 @@ def build(
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
     ] = BROAD_FIT.iterations,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -101,9 +102,10 @@ def build(
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, seed))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
-    from mvp_edge.runtime import resolve_device
+    from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.zoo_build import build_broad, build_narrow
 
+    use_threads(threads)
     place = resolve_device(device)
     source = open_source(data)
     opened = _open_or_create(directory, base, weights)
@@ -138,12 +140,15 @@ def _open_or_create(directory: Path, base: str | None, weights: Path | None) -> 
 def add(
     result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
     name: ZooName = None,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Add the model that `prune` made to a zoo."""
+    from mvp_edge.runtime import use_threads
     from mvp_edge.zoo import open_zoo
     from mvp_edge.zoo_add import add_result
 
+    use_threads(threads)
     opened = open_zoo(name)
     before = set(opened.ids())
     info = add_result(opened, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import warnings
 import zlib
@@ -136,7 +135,7 @@ def decode(path: Path, size: Size) -> np.ndarray:
 
 
 def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_image: OnImage | None = None) -> Pixels:
-    """Read many image files with a few threads; Pillow decodes without holding the interpreter lock.
+    """Read many image files on torch's number of threads; Pillow decodes without holding the interpreter lock.
 
     Args:
         paths: Files, in the order of the result.
@@ -162,7 +161,7 @@ def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_imag
     # Filters are global to the process, so they are set once around the pool and not in its threads.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
         try:
             for done in as_completed([pool.submit(work, start) for start in range(0, len(paths), _CHUNK)]):
                 count = done.result()

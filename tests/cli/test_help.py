@@ -17,15 +17,15 @@ from .conftest import Run
 
 COMMANDS = {
     "prune": "--task --data --out --force --zoo --keep --align --neighbours --similarity --voters --vote --temperature "
-    "--iterations --batch-size --lr --distill --device --seed --add-to-zoo --json --quiet",
-    "neighbours": "--task --data --zoo --similarity --top --json",
+    "--iterations --batch-size --lr --distill --device --threads --seed --add-to-zoo --json --quiet",
+    "neighbours": "--task --data --zoo --similarity --top --threads --json",
     "bench": "--vs --threads --runs --batch --json",
-    "eval": "--data --json",
-    "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --force --json",
+    "eval": "--data --threads --json",
+    "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
-    "--broad --broad-iterations --seed --device --json",
-    "zoo add": "--zoo --json",
+    "--broad --broad-iterations --seed --device --threads --json",
+    "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
     "zoo show": "--json",
     "zoo verify": "--json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,22 @@ def _jpeg(width: int = 64) -> bytes:
     stream = io.BytesIO()
     _gradient(width, width).save(stream, "JPEG")
     return stream.getvalue()
+
+
+def test_files_are_read_on_as_many_threads_as_torch_computes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int, **names: Any) -> None:
+            seen.append(workers)
+            super().__init__(workers, **names)
+
+    monkeypatch.setattr("mvp_edge.data.images.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    decode_all([_save(_gradient(8, 8), tmp_path / "a.png")], [0], (8, 8))
+    assert seen == [3]
 
 
 DAMAGED = {
