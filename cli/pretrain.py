@@ -11,7 +11,22 @@ import typer
 from mvp_edge.config import PretrainConfig
 from mvp_edge.errors import ConfigError
 
-from .options import INPUT, OUTPUT, TRAINING, Data, Device, Json, Quiet, Seed, Threads, checked, print_json
+from .options import (
+    INPUT,
+    OUTPUT,
+    TRAINING,
+    BatchSize,
+    Data,
+    Device,
+    Force,
+    Json,
+    LearningRate,
+    Quiet,
+    Seed,
+    Threads,
+    checked,
+    print_json,
+)
 from .progress import shown
 
 DEFAULT = PretrainConfig("resnet18-cifar100", "", Path("base.safetensors"))
@@ -45,9 +60,7 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The file to write.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a file that is there.", rich_help_panel=OUTPUT)
-    ] = False,
+    force: Force = False,
     epochs: Annotated[
         float, typer.Option("--epochs", help="Passes over the images.", rich_help_panel=TRAINING)
     ] = DEFAULT.epochs,
@@ -60,10 +73,8 @@ def pretrain(
     small_epochs: Annotated[
         float, typer.Option("--small-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
     ] = DEFAULT.small_epochs,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.batch_size,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = DEFAULT.fit.lr,
+    batch_size: BatchSize = DEFAULT.fit.batch_size,
+    lr: LearningRate = DEFAULT.fit.lr,
     cutout: Annotated[
         int, typer.Option("--cutout", min=0, help="Side of the blanked square; 0 = off.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.cutout,

@@ -11,7 +11,22 @@ import typer
 from mvp_edge.config import BROAD_FIT, BuildConfig, Importance, VoteConfig
 from mvp_edge.errors import ZooError
 
-from .options import INPUT, TRAINING, Data, Device, Json, Quiet, Seed, Threads, ZooName, checked, print_json
+from .options import (
+    INPUT,
+    TRAINING,
+    Align,
+    BatchSize,
+    Data,
+    Device,
+    Json,
+    Keep,
+    Quiet,
+    Seed,
+    Threads,
+    ZooName,
+    checked,
+    print_json,
+)
 from .progress import shown
 
 DEFAULT = BuildConfig()
@@ -58,12 +73,8 @@ def build(
         int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)
     ] = DEFAULT.members,
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
-    keep: Annotated[
-        float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=MEMBERS)
-    ] = DEFAULT.schedule.keep,
-    align: Annotated[
-        int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=MEMBERS)
-    ] = DEFAULT.schedule.align,
+    keep: Keep = DEFAULT.schedule.keep,
+    align: Align = DEFAULT.schedule.align,
     importance: Annotated[
         Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
@@ -79,9 +90,7 @@ def build(
     iterations: Annotated[
         int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.iterations,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.batch_size,
+    batch_size: BatchSize = DEFAULT.fit.batch_size,
     lr: Annotated[
         float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.lr,

@@ -21,6 +21,15 @@ def check(problems: list[str]) -> None:
         raise ConfigError("; ".join(problems))
 
 
+def _size_problems(keep: float, align: int) -> list[str]:
+    problems = []
+    if not 0 < keep <= 1:
+        problems.append(f"keep is {keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
+    if align < 1:
+        problems.append(f"align is {align}; it must be at least 1")
+    return problems
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """How a network is trained: SGD with momentum, warm-up, then a cosine to zero.
@@ -89,11 +98,7 @@ class VoteConfig:
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.keep <= 1:
-            problems.append(f"keep is {self.keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
-        if self.align < 1:
-            problems.append(f"align is {self.align}; it must be at least 1")
+        problems = _size_problems(self.keep, self.align)
         if self.neighbours < 1:
             problems.append(f"neighbours is {self.neighbours}; it must be at least 1")
         if not self.temperature > 0:
@@ -140,11 +145,7 @@ class PruneSchedule:
     importance: Importance = "activation"
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.keep <= 1:
-            problems.append(f"keep is {self.keep}; it must be in (0, 1]")
-        if self.align < 1:
-            problems.append(f"align is {self.align}; it must be at least 1")
+        problems = _size_problems(self.keep, self.align)
         if not 0 < self.drop < 1:
             problems.append(f"drop is {self.drop}; it must be in (0, 1)")
         check(problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -197,6 +197,15 @@ class Accuracy:
     n: int
     per_class: dict[str, float | None]
     confusion: tuple[tuple[int, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value, percentages with two decimals."""
+        return {
+            "top1": round(self.top1, 2),
+            "n": self.n,
+            "per_class": {k: None if v is None else round(v, 2) for k, v in self.per_class.items()},
+            "confusion": [list(row) for row in self.confusion],
+        }
 
 
 def accuracy(logits: Tensor, data: ImageSet) -> Accuracy:

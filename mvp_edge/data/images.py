@@ -88,6 +88,13 @@ class ImageSet:
         return self.subset(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen])))
 
 
+def skipped_warnings(*sets: ImageSet) -> list[str]:
+    """Return what the user is told of images that could not be read: one warning, or none."""
+    paths = [path for images in sets for path in images.skipped]
+    shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+    return [f"{len(paths)} unreadable images were skipped: {shown}"] if paths else []
+
+
 @dataclass(frozen=True, eq=False)
 class Pixels:
     """What a reader delivers: the images that could be read, and (path, reason) for each that could not.
