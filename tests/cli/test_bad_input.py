@@ -17,12 +17,6 @@ from .conftest import Run
 
 
 @pytest.fixture
-def zoo(tiny_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A zoo of one's own, to be damaged."""
-    return Path(shutil.copytree(tiny_zoo, tmp_path_factory.mktemp("own") / "tiny"))
-
-
-@pytest.fixture
 def prune(run: Run, task: Path, images: Path, tiny_zoo: Path, tmp_path: Path) -> Callable[..., str]:
     """Run a `prune` that must fail; return its error, after a look at what it left."""
 
