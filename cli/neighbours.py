@@ -7,10 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mvp_edge.config import Similarity, VoteConfig, Voters
+from mvp_edge.config import VoteConfig
 from mvp_edge.errors import ConfigError
 
-from .options import INPUT, VOTING, Device, Json, Quiet, Seed, Task, ZooName, checked, print_json
+from .options import (
+    VOTING,
+    Device,
+    Json,
+    OptionalData,
+    Quiet,
+    Seed,
+    Similarity,
+    Task,
+    Threads,
+    Voters,
+    ZooName,
+    checked,
+    print_json,
+)
 from .progress import shown
 
 if TYPE_CHECKING:
@@ -37,21 +51,13 @@ def register(app: typer.Typer) -> None:
 
 def neighbours(
     task: Task,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data", metavar="DIR|NAME", help="Images of the classes; LEEP looks at them.", rich_help_panel=INPUT
-        ),
-    ] = None,
+    data: OptionalData = None,
     zoo: ZooName = None,
-    similarity: Annotated[
-        Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)
-    ] = DEFAULT.similarity,
-    voters: Annotated[
-        Voters, typer.Option("--voters", help="Members to look at, by breadth.", rich_help_panel=VOTING)
-    ] = DEFAULT.voters,
+    similarity: Similarity = DEFAULT.similarity,
+    voters: Voters = DEFAULT.voters,
     top: Annotated[int, typer.Option("--top", min=1, help="How many to show.", rich_help_panel=VOTING)] = 10,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -62,11 +68,12 @@ def neighbours(
         raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
     from mvp_edge.metavote import Trunk, rank, similarity_used
     from mvp_edge.pipeline import far_warning
-    from mvp_edge.runtime import resolve_device
+    from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.similarity import wordnet
     from mvp_edge.tasks import read_task
     from mvp_edge.zoo import open_zoo
 
+    use_threads(threads)
     target = wordnet.resolve(read_task(task))
     place = resolve_device(device)
     opened = open_zoo(zoo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +21,15 @@ def check(problems: list[str]) -> None:
     """Raise one `ConfigError` that lists all problems, if there are any."""
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _size_problems(keep: float, align: int) -> list[str]:
+    problems = []
+    if not 0 < keep <= 1:
+        problems.append(f"keep is {keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
+    if align < 1:
+        problems.append(f"align is {align}; it must be at least 1")
+    return problems
 
 
 @dataclass(frozen=True)
@@ -91,11 +101,7 @@ class VoteConfig:
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.keep <= 1:
-            problems.append(f"keep is {self.keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
-        if self.align < 1:
-            problems.append(f"align is {self.align}; it must be at least 1")
+        problems = _size_problems(self.keep, self.align)
         if self.neighbours < 1:
             problems.append(f"neighbours is {self.neighbours}; it must be at least 1")
         if not self.temperature > 0:
@@ -142,11 +148,7 @@ class PruneSchedule:
     importance: Importance = "activation"
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.keep <= 1:
-            problems.append(f"keep is {self.keep}; it must be in (0, 1]")
-        if self.align < 1:
-            problems.append(f"align is {self.align}; it must be at least 1")
+        problems = _size_problems(self.keep, self.align)
         if not 0 < self.drop < 1:
             problems.append(f"drop is {self.drop}; it must be in (0, 1)")
         check(problems)
@@ -200,6 +202,8 @@ class PretrainConfig:
         fit: Everything else; its iterations are derived from the epochs.
         init: Weights to start from, in the same format.
         save_every: Steps between two checkpoints.
+        small_size: Shorter side in pixels of the images in the first epochs, for progressive resizing; 0 turns it off.
+        small_epochs: How many of the epochs these are.
     """
 
     base: str
@@ -211,6 +215,21 @@ class PretrainConfig:
     device: str = "auto"
     seed: int = 0
     save_every: int = 200
+    small_size: int = 0
+    small_epochs: float = 0
 
     def __post_init__(self) -> None:
-        check([] if self.epochs > 0 else [f"epochs is {self.epochs}; it must be above 0"])
+        problems = []
+        if not 0 < self.epochs < math.inf:
+            problems.append(f"epochs is {self.epochs}; it must be above 0 and finite")
+        if self.small_size < 0:
+            problems.append(f"small size is {self.small_size}; it must be at least 1 pixel, or 0 for full size only")
+        if not 0 <= self.small_epochs <= self.epochs:
+            problems.append(
+                f"small epochs is {self.small_epochs}; it must be in [0, {self.epochs:g}], the epochs in all"
+            )
+        if (self.small_size > 0) != (self.small_epochs > 0):
+            problems.append(
+                "a small size and the number of small epochs only make sense together; give both or neither"
+            )
+        check(problems)

@@ -17,14 +17,14 @@ from mvp_edge.atomic import write_atomically
 from mvp_edge.config import PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
-from mvp_edge.latency import Latency, compare_latency
+from mvp_edge.latency import compare_latency
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment
 from mvp_edge.tasks import Task
-from mvp_edge.train import Accuracy, accuracy
+from mvp_edge.train import accuracy
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 GALLERY = 6  # test images of each class in the report
@@ -154,6 +154,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         dense = Path(scratch) / "dense.onnx"
         _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {})
         slow, fast = compare_latency([dense, file])
+        times_ms = {"dense": slow.to_json(), "pruned": fast.to_json()}
         sizes = {"onnx": file.stat().st_size, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
     nominal = nominal_training_flops(base_macs, config.vote.keep, outcome.iterations, config.fit.batch_size)
@@ -164,15 +165,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "base_macs": base_macs,
         "nominal_training_tflops": round(nominal / 1e12, 4),
         "bytes": sizes,
-        "latency_ms": {"dense": _times(slow), "pruned": _times(fast), "threads": fast.threads, "runs": fast.runs},
-    }
-
-
-def _times(latency: Latency) -> dict[str, float]:
-    return {
-        "median": round(latency.median_ms, 4),
-        "iqr": round(latency.iqr_ms, 4),
-        "p95": round(latency.p95_ms, 4),
+        "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs},
     }
 
 
@@ -199,13 +192,7 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
             "there are no test images, and the zoo stores no outputs of this member; evaluate it with: mvp-edge eval"
         )
         return {"top1": None, "n": 0, "source": source, "per_class": {}, "confusion": []}
-    return {
-        "top1": round(score.top1, 2),
-        "n": score.n,
-        "source": source,
-        "per_class": {k: None if v is None else round(v, 2) for k, v in score.per_class.items()},
-        "confusion": [list(row) for row in score.confusion],
-    }
+    return {**score.to_json(), "source": source}
 
 
 def _gallery(file: Path, test: ImageSet) -> tuple[Sample, ...]:

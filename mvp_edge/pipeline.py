@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import PruneConfig
-from mvp_edge.data import ImageSet, open_source
+from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.delivery import KnownScore, Outcome, deliver, write_report
 from mvp_edge.errors import ConfigError, TaskError
 from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, ready_made, similarity_used, vote
@@ -139,10 +139,7 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
         with progress.stage(f"Reading {split} images", source.count(task.names, split)) as stage:
             sets.append(source.load(task.names, split, zoo.base.input_size, stage.advance))
     train, test = sets
-    warnings = list(source.notes)
-    if skipped := [*train.skipped, *test.skipped]:
-        shown = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        warnings.append(f"{len(skipped)} unreadable images were skipped: {shown}")
+    warnings = [*source.notes, *skipped_warnings(train, test)]
     return Inputs(task, zoo, device, warnings, train, test, source.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,16 @@ class Batch:
     images: Tensor
     labels: Tensor
     teacher: Tensor | None
+
+
+class Batches(Protocol):
+    """Where `fit` gets its batches from."""
+
+    device: torch.device
+
+    def next(self) -> Batch:
+        """Return the next batch, on `device`."""
+        ...
 
 
 class BatchSource:
@@ -97,7 +108,7 @@ def loss_of(logits: Tensor, batch: Batch, config: FitConfig) -> Tensor:
 
 def fit(
     model: nn.Module,
-    source: BatchSource,
+    source: Batches,
     config: FitConfig,
     *,
     optimizer: torch.optim.Optimizer,
@@ -186,6 +197,15 @@ class Accuracy:
     n: int
     per_class: dict[str, float | None]
     confusion: tuple[tuple[int, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value, percentages with two decimals."""
+        return {
+            "top1": round(self.top1, 2),
+            "n": self.n,
+            "per_class": {k: None if v is None else round(v, 2) for k, v in self.per_class.items()},
+            "confusion": [list(row) for row in self.confusion],
+        }
 
 
 def accuracy(logits: Tensor, data: ImageSet) -> Accuracy:

@@ -16,11 +16,6 @@ from tests.conftest import save_tiny_base
 from .conftest import Done, Run
 
 
-@pytest.fixture
-def zoo(tiny_zoo: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_zoo, tmp_path / "tiny"))
-
-
 def test_list(run: Run, tiny_zoo: Path) -> None:
     zoos = run("zoo", "list", "--json", "--zoo", tiny_zoo).json["zoos"]
     assert zoos[-1]["name"] == "tiny"
