@@ -24,7 +24,7 @@ from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment
 from mvp_edge.tasks import Task
-from mvp_edge.train import accuracy
+from mvp_edge.train import Accuracy, accuracy
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 GALLERY = 6  # test images of each class in the report
