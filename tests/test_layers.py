@@ -11,11 +11,24 @@ LAYERS = [
     {"tasks", "plan", "config", "output"},
     {"tensors"},
     {"data", "models", "groups", "runtime", "onnx_session"},
-    {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
+    {
+        "slicing",
+        "averaging",
+        "voting",
+        "similarity",
+        "train",
+        "heads",
+        "measure",
+        "latency",
+        "export",
+        "report",
+        "zoo",
+        "inversion",
+    },
     {"pruners", "checkpoint"},
     {"metavote"},
     {"delivery"},
-    {"pipeline", "zoo_build", "zoo_add", "pretrain"},
+    {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))
