@@ -117,8 +117,8 @@ def packing() -> str:
     small, large = v["bytes"][1] / 2**20, v["bytes"][0] / 2**20
     return (
         f"Eight bits instead of sixteen, on an earlier zoo of {r['config']['members']} narrow members: the base goes "
-        f"from {before:.2f} to {after:.2f} % on 100 classes, members change by {v['mean_change']:+.2f} points on average "
-        f"({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the same voters, "
+        f"from {before:.2f} to {after:.2f} % on 100 classes, members change by {v['mean_change']:+.2f} points "
+        f"on average ({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the same voters, "
         f"{v['same_plan']} keep the same units, and {large:.1f} MiB become {small:.1f}."
     )
 
