@@ -9,10 +9,12 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
-    {"data", "models", "groups", "runtime", "onnx_session"},
+    {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
     {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
+    {"profiling", "precision", "latency_plot"},
     {"pruners"},
     {"metavote"},
+    {"variants"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "pretrain"},
 ]
