@@ -87,6 +87,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         model=model,
         device=device,
         warnings=inputs.warnings,
+        calibration=inputs.train.images,
     )
     with result_directory(config.out) as directory:
         report = deliver(directory, outcome, config, clock, progress)

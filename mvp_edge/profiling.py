@@ -57,19 +57,19 @@ class Profile:
     Attributes:
         operators: Dearest first.
         nodes: In the order of execution.
-        run_us: Median time of a whole call, while profiled.
+        between_us: Median time of a call outside all operators: the runtime's own work, and the profiler's.
         runs: Number of calls.
     """
 
     operators: tuple[OperatorCost, ...]
     nodes: tuple[NodeCost, ...]
-    run_us: float
+    between_us: float
     runs: int
 
     @property
-    def between_us(self) -> float:
-        """Time of a call outside all operators: the runtime's own work, and the profiler's."""
-        return max(0.0, self.run_us - sum(n.median_us for n in self.nodes))
+    def operators_us(self) -> float:
+        """Time of a call inside operators: the sum of their medians."""
+        return sum(n.median_us for n in self.nodes)
 
 
 def profile_model(path: Path, threads: int = 1, batch: int = 1, runs: int = 200) -> Profile:
@@ -126,7 +126,15 @@ def summarise(events: Iterable[Mapping[str, Any]], runs: int) -> Profile:
         NodeCost(DECORATION.sub("", key[0]) or key[0], key[1], us, us / whole, shapes[key])
         for key, us in medians.items()
     )
-    return Profile(_by_operator(nodes), nodes, float(np.median(calls[-runs:])) if calls else 0.0, runs)
+    return Profile(_by_operator(nodes), nodes, _between_us(calls[-runs:], durations.values(), runs), runs)
+
+
+def _between_us(calls: Sequence[float], durations: Iterable[Sequence[float]], runs: int) -> float:
+    # Call by call, because an interruption by another program lengthens an operator and the whole call alike.
+    inside = np.zeros(len(calls))
+    for times in durations:
+        inside += np.resize(times[-runs:], len(calls))
+    return float(np.median(np.maximum(0, calls - inside))) if len(calls) else 0.0
 
 
 def _by_operator(nodes: Sequence[NodeCost]) -> tuple[OperatorCost, ...]:

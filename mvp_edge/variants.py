@@ -17,7 +17,7 @@ from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.fp16 import convert_fp16
 from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.latency import Contender, Latency, Timing, time_in_turns
-from mvp_edge.precision import Figures, Verdict, judge
+from mvp_edge.precision import Figures, judge
 from mvp_edge.runtime import rng
 from mvp_edge.train import accuracy
 
@@ -31,7 +31,8 @@ class Variant:
     Attributes:
         precision: `fp32`, `int8` or `fp16`.
         file: Name of the file.
-        kept: Whether it is delivered.
+        kept: Whether it is delivered: it earned its place, or was asked for by name.
+        earned: Whether it would be delivered by itself.
         reasons: Why, or why not.
         top1: Percent on the test images, measured with this file; None if unknown.
         size_bytes: Of the file; None if it could not be made.
@@ -42,6 +43,7 @@ class Variant:
     precision: str
     file: str
     kept: bool
+    earned: bool
     reasons: tuple[str, ...] = ()
     top1: float | None = None
     size_bytes: int | None = None
@@ -55,6 +57,7 @@ class Variant:
             "precision": self.precision,
             "file": self.file,
             "kept": self.kept,
+            "earned": self.earned,
             "reasons": list(self.reasons),
             "top1": None if self.top1 is None else round(self.top1, 2),
             "bytes": self.size_bytes,
@@ -86,7 +89,7 @@ def try_precisions(
     Raises:
         ExportError: a precision that was asked for by name cannot be made.
     """
-    first = Variant("fp32", file.name, kept=True)
+    first = Variant("fp32", file.name, kept=True, earned=True)
     if wanted == "fp32":
         return [first]
     precision = "int8" if wanted == "auto" else wanted
@@ -96,30 +99,31 @@ def try_precisions(
     except ExportError as e:
         if wanted != "auto":
             raise
-        return [first, Variant(precision, target.name, kept=False, reasons=(str(e),))]
+        return [first, Variant(precision, target.name, kept=False, earned=False, reasons=(str(e),))]
     full, small = time_in_turns([Contender(file), Contender(target)], rounds=ROUNDS)
     scores = [_top1(path, test, threads) for path in (file, target)]
     figures = [
         Figures(score, t.contender.path.stat().st_size, t.latency().median_ms)
         for score, t in zip(scores, (full, small), strict=True)
     ]
-    ratio = small.ratio_to(full).median
+    paired = small.ratio_to(full)
+    ratio = paired.median if paired else figures[1].median_ms / figures[0].median_ms
     verdict = judge(figures[0], figures[1], ratio)
     kept = verdict.earned or wanted != "auto"
     if not kept:
         target.unlink()
     return [
         _measured(first, figures[0], full, 1.0),
-        _measured(Variant(precision, target.name, kept, _reasons(verdict, wanted)), figures[1], small, ratio),
+        _measured(Variant(precision, target.name, kept, verdict.earned, verdict.reasons), figures[1], small, ratio),
     ]
 
 
-def notes(variants: Sequence[Variant], wanted: Precision) -> list[str]:
-    """Return warnings about files that were asked for but would not have been kept otherwise."""
+def notes(variants: Sequence[Variant]) -> list[str]:
+    """Return warnings about files that were asked for by name and would not have been kept otherwise."""
     return [
-        f"{v.file} would not have been kept by itself: {'; '.join(v.reasons[:-1])}"
+        f"{v.file} was asked for, but does not earn its place: {'; '.join(v.reasons)}"
         for v in variants
-        if v.kept and wanted not in ("auto", "fp32") and len(v.reasons) == 3
+        if v.kept and not v.earned
     ]
 
 
@@ -137,10 +141,6 @@ def _top1(path: Path, test: ImageSet | None, threads: int) -> float | None:
     if test is None:
         return None
     return accuracy(torch.as_tensor(OnnxClassifier(path, threads).predict(test.images.numpy())), test).top1
-
-
-def _reasons(verdict: Verdict, wanted: Precision) -> tuple[str, ...]:
-    return verdict.reasons if verdict.earned or wanted == "auto" else (*verdict.reasons, "asked for by name")
 
 
 def _measured(variant: Variant, figures: Figures, timing: Timing, ratio: float) -> Variant:

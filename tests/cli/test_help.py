@@ -16,8 +16,8 @@ from mvp_edge.config import BROAD_FIT, BuildConfig, FitConfig, PretrainConfig, P
 from .conftest import Run
 
 COMMANDS = {
-    "prune": "--task --data --out --force --zoo --keep --align --neighbours --similarity --voters --vote --temperature "
-    "--iterations --batch-size --lr --distill --device --seed --add-to-zoo --json --quiet",
+    "prune": "--task --data --out --force --precision --input --zoo --keep --align --neighbours --similarity --voters "
+    "--vote --temperature --iterations --batch-size --lr --distill --device --seed --add-to-zoo --json --quiet",
     "neighbours": "--task --data --zoo --similarity --top --json",
     "bench": "--vs --threads --runs --batch --json",
     "eval": "--data --json",
