@@ -85,6 +85,11 @@ def show_report(report: dict[str, Any]) -> None:
         f"{pruned['median']:.2f} ms (iqr {pruned['iqr']:.2f}), {times(dense['median'], pruned['median'])} faster "
         f"than {dense['median']:.2f} ms, {threads(latency['threads'])}",
     )
+    for row in report.get("precisions", {}).get("files", [])[1:]:
+        verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
+        ms = "" if row["latency_ms"] is None else f"{percent(row['top1'])}, {size(row['bytes'])}, "
+        ms += "" if row["latency_ms"] is None else f"{row['latency_ms']['median']:.2f} ms; "
+        grid.add_row(escape(row["precision"]), f"{verdict}: {ms}{escape('; '.join(row['reasons']))}")
     grid.add_row("kept", f"{100 * report['keep']['achieved']:.1f} % of the units of {escape(report['base'])}")
     voters = Table.grid(padding=(0, 2))
     for neighbour in report["neighbours"]:

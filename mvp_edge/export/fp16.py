@@ -10,9 +10,8 @@ from pathlib import Path
 
 import onnx
 
-from mvp_edge.atomic import write_atomically
 from mvp_edge.errors import ExportError
-from mvp_edge.export.graph import tidy
+from mvp_edge.export.derived import write_derived
 from mvp_edge.onnx_session import open_session
 
 
@@ -34,13 +33,7 @@ def convert_fp16(source: Path, target: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a warning for every weight too small for half precision
             model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
-        tidy(model)
-        onnx.helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | {"precision": "fp16"})
-        onnx.checker.check_model(model)
-    except (ValueError, RuntimeError, onnx.checker.ValidationError) as e:
+    except (ValueError, RuntimeError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
         raise ExportError(f"{source} cannot be converted to half precision ({reason}); go without it") from e
-    try:
-        write_atomically(target, model.SerializeToString(deterministic=True))
-    except OSError as e:
-        raise ExportError(f"{target} cannot be written ({e.strerror or e}); choose another directory") from e
+    write_derived(model, source, target, "fp16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 
 import onnx
 
@@ -67,6 +68,17 @@ def _share_tensors(graph: onnx.GraphProto) -> None:
             content.ClearField(field)
         same[tensor.name] = first.setdefault(content.SerializeToString(deterministic=True), tensor.name)
     rename_tensors(graph, {old: new for old, new in same.items() if old != new})
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put every node after those that make its inputs, in place; a graph in order stays as it is."""
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    needs = {i: {makers[name] for name in node.input if name in makers} for i, node in enumerate(graph.node)}
+    if all(max(before, default=-1) < index for index, before in needs.items()):
+        return
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+    del graph.node[:]
+    graph.node.extend(copies[index] for index in TopologicalSorter(needs).static_order())
 
 
 def rename_tensors(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

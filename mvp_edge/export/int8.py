@@ -21,9 +21,8 @@ from typing import Any, cast
 import numpy as np
 import onnx
 
-from mvp_edge.atomic import write_atomically
 from mvp_edge.errors import ExportError
-from mvp_edge.export.graph import tidy
+from mvp_edge.export.derived import write_derived
 from mvp_edge.export.naming import shorten_quantised
 from mvp_edge.onnx_session import ImageSession, open_session
 
@@ -61,17 +60,8 @@ def quantise_int8(source: Path, target: Path, images: np.ndarray) -> None:
         except Exception as e:  # the quantiser's errors share no base class but this one
             reason = (str(e).splitlines() or [type(e).__name__])[0]
             raise ExportError(f"{source} cannot be quantised ({reason}); go without with --precision fp32") from e
-    tidy(model)
     shorten_quantised(model.graph)
-    original = onnx.load(source)
-    model.graph.name, model.producer_name = original.graph.name, original.producer_name
-    model.producer_version = original.producer_version
-    onnx.helper.set_model_props(model, {p.key: p.value for p in original.metadata_props} | {"precision": "int8"})
-    onnx.checker.check_model(model)
-    try:
-        write_atomically(target, model.SerializeToString(deterministic=True))
-    except OSError as e:
-        raise ExportError(f"{target} cannot be written ({e.strerror or e}); choose another directory") from e
+    write_derived(model, source, target, "int8")
 
 
 def _quantise(source: Path, prepared: Path, quantised: Path, reader: _Reader) -> None:

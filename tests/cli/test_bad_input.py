@@ -172,6 +172,8 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--voters", "all"],
         ["--device", "gpu"],
         ["--device", "cuda:x"],
+        ["--precision", "int4"],
+        ["--input", "float"],
         ["--no-such-flag"],
     ],
 )
@@ -186,6 +188,7 @@ def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, w
         ["bench"],
         ["bench", "a.onnx", "--runs", "0"],
         ["bench", "a.onnx", "--threads", "0"],
+        ["bench", "a.onnx", "--batch", "0"],
         ["eval", "a.onnx"],
         ["neighbours", "--task", "classes.txt", "--top", "0"],
         ["zoo", "build", "new", "--data", "x", "--keep", "2"],
@@ -210,6 +213,12 @@ def test_file_that_is_no_onnx(run: Run, tmp_path: Path, words: list[str]) -> Non
     assert "is no file" in run(*words).error()
     (tmp_path / "fake.onnx").write_bytes(b"no model at all")
     assert "cannot be loaded as an ONNX model" in run(*words).error()
+
+
+@pytest.mark.parametrize("name", ["plot.pdf", "none/plot.svg"])
+def test_plot_that_cannot_be(run: Run, tmp_path: Path, name: str) -> None:
+    assert "plot" in run("bench", "fake.onnx", "--plot", name).error()
+    assert not list(tmp_path.iterdir())
 
 
 def test_zoo_build_from_a_bad_base(run: Run, images: Path, tiny_base: Path, tmp_path: Path) -> None:
