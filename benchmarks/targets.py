@@ -34,7 +34,7 @@ from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.zoo import Zoo, open_zoo
-from mvp_edge.zoo_build import make_narrow, sample_tasks
+from mvp_edge.zoo_build import make_member, sample_tasks
 
 log = logging.getLogger("benchmarks.targets")
 TASK_SEED = 1000  # never used to build a zoo
@@ -85,8 +85,9 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
 
     def run(s: Setting) -> nn.Module:
         found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.breadth)]
-        plan, voters = vote(s.zoo, s.trunk, electorate(found, s.trunk, s.task, config), config, s.seed)
-        return tuned(s, assemble(s.trunk, plan, voters, s.train, device=s.device), fitting)
+        counts = target_counts(s.trunk.table, config.keep, config.align)
+        plan, voters = vote(s.zoo, s.trunk, electorate(found, s.trunk, s.task, config), config, counts, s.seed)
+        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fitting)
 
     return run
 
@@ -110,7 +111,7 @@ def iterative(iterations: int, lr: float = 0.005) -> Method:
 
     def run(s: Setting) -> nn.Module:
         fitting = FitConfig(iterations=iterations, lr=lr)
-        return make_narrow(s.trunk, s.train, PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
+        return make_member(s.trunk, s.train, PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
 
     return run
 

@@ -100,11 +100,7 @@ def _result(timings: Sequence[Timing], counts: Sequence[int], batch: int) -> dic
                 "bytes": timing.contender.path.stat().st_size,
                 "threads": latency.threads,
                 "cpus": list(timing.cpus),
-                "latency_ms": {
-                    "median": round(latency.median_ms, 4),
-                    "iqr": round(latency.iqr_ms, 4),
-                    "p95": round(latency.p95_ms, 4),
-                },
+                "latency_ms": latency.to_json(),
                 "clock": latency.clock,
                 "waited": round(latency.waited, 3),
                 "ratio": ratio and round(ratio.median, 4),

@@ -77,6 +77,7 @@ def show_report(report: dict[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_row("top-1", f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images")
+    grid.add_row("", f"[dim]{escape(score['source'])}[/]")
     onnx, dense_onnx = report["bytes"]["onnx"], report["bytes"].get("dense_onnx")
     grid.add_row("file", size(onnx) + (f", {times(dense_onnx, onnx)} smaller" if dense_onnx else ""))
     grid.add_row("MACs", f"{amount(report['macs'])}, {times(report['base_macs'], report['macs'])} fewer")

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from mvp_edge.errors import ConfigError
 
-Similarity = Literal["leep", "wordnet"]
+Similarity = Literal["auto", "leep", "wordnet"]
 Vote = Literal["top", "sample"]
 Voters = Literal["auto", "any", "narrow", "broad"]
 InputFormat = Literal["float32-nchw", "uint8-nhwc"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 Importance = Literal["activation", "taylor", "random"]
+Packing = Literal["float16", "int8"]
+Parent = Literal["broad", "base"]
 
 
 def check(problems: list[str]) -> None:
     """Raise one `ConfigError` that lists all problems, if there are any."""
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _size_problems(keep: float, align: int) -> list[str]:
+    problems = []
+    if not 0 < keep <= 1:
+        problems.append(f"keep is {keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
+    if align < 1:
+        problems.append(f"align is {align}; it must be at least 1")
+    return problems
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,8 @@ class VoteConfig:
         keep: Fraction of every group's units to keep.
         align: Kept counts are multiples of this many channels.
         neighbours: How many of the nearest members vote.
-        similarity: What is near: LEEP on the task's images, or WordNet on the class names.
+        similarity: What is near: LEEP on the task's images, or WordNet on the class names; `auto` is LEEP where there
+            are images.
         voters: Members that may vote: `narrow` ones as in the paper, `broad` ones, or `any`. `auto` leaves it to the
             broad member alone if there is one of the size asked for that knows all classes, which won on the
             four held-out tasks that we tried; else `any`.
@@ -84,17 +97,13 @@ class VoteConfig:
     keep: float = 0.1
     align: int = 8
     neighbours: int = 5
-    similarity: Similarity = "leep"
+    similarity: Similarity = "auto"
     voters: Voters = "auto"
     vote: Vote = "top"
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.keep <= 1:
-            problems.append(f"keep is {self.keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
-        if self.align < 1:
-            problems.append(f"align is {self.align}; it must be at least 1")
+        problems = _size_problems(self.keep, self.align)
         if self.neighbours < 1:
             problems.append(f"neighbours is {self.neighbours}; it must be at least 1")
         if not self.temperature > 0:
@@ -154,11 +163,7 @@ class PruneSchedule:
     importance: Importance = "activation"
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.keep <= 1:
-            problems.append(f"keep is {self.keep}; it must be in (0, 1]")
-        if self.align < 1:
-            problems.append(f"align is {self.align}; it must be at least 1")
+        problems = _size_problems(self.keep, self.align)
         if not 0 < self.drop < 1:
             problems.append(f"drop is {self.drop}; it must be in (0, 1)")
         check(problems)
@@ -177,6 +182,9 @@ class BuildConfig:
         ways: Classes of a narrow member's task.
         schedule: How they are pruned.
         fit: How they are trained meanwhile.
+        broad_fit: How members for all classes are trained.
+        parent: What a member is pruned from: the smallest `broad` member that is larger, where there is one, or
+            always the whole `base` model, as in the paper.
         seed: Of the tasks and of each training run.
     """
 
@@ -184,6 +192,8 @@ class BuildConfig:
     ways: int = 5
     schedule: PruneSchedule = PruneSchedule()
     fit: FitConfig = NARROW_FIT
+    broad_fit: FitConfig = BROAD_FIT
+    parent: Parent = "broad"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -207,6 +217,8 @@ class PretrainConfig:
         fit: Everything else; its iterations are derived from the epochs.
         init: Weights to start from, in the same format.
         save_every: Steps between two checkpoints.
+        small_size: Shorter side in pixels of the images in the first epochs, for progressive resizing; 0 turns it off.
+        small_epochs: How many of the epochs these are.
     """
 
     base: str
@@ -218,6 +230,21 @@ class PretrainConfig:
     device: str = "auto"
     seed: int = 0
     save_every: int = 200
+    small_size: int = 0
+    small_epochs: float = 0
 
     def __post_init__(self) -> None:
-        check([] if self.epochs > 0 else [f"epochs is {self.epochs}; it must be above 0"])
+        problems = []
+        if not 0 < self.epochs < math.inf:
+            problems.append(f"epochs is {self.epochs}; it must be above 0 and finite")
+        if self.small_size < 0:
+            problems.append(f"small size is {self.small_size}; it must be at least 1 pixel, or 0 for full size only")
+        if not 0 <= self.small_epochs <= self.epochs:
+            problems.append(
+                f"small epochs is {self.small_epochs}; it must be in [0, {self.epochs:g}], the epochs in all"
+            )
+        if (self.small_size > 0) != (self.small_epochs > 0):
+            problems.append(
+                "a small size and the number of small epochs only make sense together; give both or neither"
+            )
+        check(problems)

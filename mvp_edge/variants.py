@@ -52,7 +52,6 @@ class Variant:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; what was not measured is null."""
-        time = self.latency
         return {
             "precision": self.precision,
             "file": self.file,
@@ -61,8 +60,7 @@ class Variant:
             "reasons": list(self.reasons),
             "top1": None if self.top1 is None else round(self.top1, 2),
             "bytes": self.size_bytes,
-            "latency_ms": time
-            and {"median": round(time.median_ms, 4), "iqr": round(time.iqr_ms, 4), "p95": round(time.p95_ms, 4)},
+            "latency_ms": None if self.latency is None else self.latency.to_json(),
             "time_ratio": None if self.time_ratio is None else round(self.time_ratio, 4),
         }
 

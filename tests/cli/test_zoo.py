@@ -16,11 +16,6 @@ from tests.conftest import save_tiny_base
 from .conftest import Done, Run
 
 
-@pytest.fixture
-def zoo(tiny_zoo: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_zoo, tmp_path / "tiny"))
-
-
 def test_list(run: Run, tiny_zoo: Path) -> None:
     zoos = run("zoo", "list", "--json", "--zoo", tiny_zoo).json["zoos"]
     assert zoos[-1]["name"] == "tiny"
@@ -45,7 +40,7 @@ def test_show(run: Run, tiny_zoo: Path) -> None:
 def test_verify(run: Run, zoo: Path) -> None:
     assert "sound" in run("zoo", "verify", zoo).out
     assert run("zoo", "verify", zoo, "--json").json == {"zoo": "tiny", "members": 3, "problems": []}
-    file = next(zoo.glob("members/*/weights.safetensors"))
+    file = next(zoo.glob("members/*/weights.safetensors.gz"))
     file.write_bytes(file.read_bytes()[:-7])
     done = run("zoo", "verify", zoo)
     assert "1 problem was found" in done.error()
