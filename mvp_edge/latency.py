@@ -53,6 +53,14 @@ class Latency:
     clock: Clock = "wall"
     waited: float = 0.0
 
+    def to_json(self) -> dict[str, float]:
+        """Return the times as a JSON-ready value, in milliseconds."""
+        return {
+            "median": round(self.median_ms, 4),
+            "iqr": round(self.iqr_ms, 4),
+            "p95": round(self.p95_ms, 4),
+        }
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -111,14 +119,6 @@ class Timing:
         rounds = np.median(self.times_ms, axis=1) / np.median(other.times_ms, axis=1)
         low, median, high = np.percentile(rounds, [25, 50, 75]).tolist()
         return Ratio(median, low, high)
-
-    def to_json(self) -> dict[str, float]:
-        """Return the times as a JSON-ready value, in milliseconds."""
-        return {
-            "median": round(self.median_ms, 4),
-            "iqr": round(self.iqr_ms, 4),
-            "p95": round(self.p95_ms, 4),
-        }
 
 
 def compare_latency(
