@@ -2,8 +2,8 @@
 
     python -m benchmarks.precision --data DIR [--zoo DIR] [--members 20]
 
-Each member is exported, then converted and judged as `mvp-edge prune --precision` does it; INT8 is calibrated on training
-images of its task. Every (member, precision) is one record.
+Each member is exported, then converted and judged as `mvp-edge prune --precision` does it; INT8 is calibrated on
+training images of its task. Every (member, precision) is one record.
 """
 
 from __future__ import annotations
