@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from mvp_edge.latency import Contender, Timing, time_in_turns
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
+from mvp_edge.profiling import profile_model
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.zoo import open_zoo
@@ -73,6 +75,7 @@ def main() -> None:
         )
         result = {
             "models": {name: figures(timings[name], networks.get(name), trunk) for name in files},
+            "profile": [asdict(node) for node in profile_model(files["aligned"]).nodes],
             "ratios": {f"{slow}/{fast}": ratio(timings[slow], timings[fast]) for slow, fast in PAIRS},
         }
     config = {
