@@ -126,12 +126,13 @@ def edge_latency() -> str:
         share = m["file_bytes"] / m["parameter_bytes"]
         lines.append(f"| {title} | {m['latency_ms']['median']:.3f} | {against} | {share:.3f} |")
     lanes, eight = ratios["unaligned/aligned"], ratios["aligned/int8"]
-    large = max(n["output_shape"][-1] for n in r["result"]["profile"])
-    first = sum(n["share"] for n in r["result"]["profile"] if n["output_shape"][-1] == large)
+    maps = [n for n in r["result"]["profile"] if len(n["output_shape"]) == 4]
+    large = max(n["output_shape"][-1] for n in maps)
+    first = sum(n["share"] for n in maps if n["output_shape"][-1] == large)
     lines += [
         "",
-        f"Paired: lanes of 8 are {lanes['median']:.2f}x as fast as the ratio's own counts, and INT8 {eight['median']:.2f}x "
-        f"as fast as float32. Of the float32 network's time in operators, {100 * first:.0f} % is spent on maps of the "
+        f"Paired: lanes of 8 are {lanes['median']:.2f}x as fast as the ratio's own counts, and INT8 "
+        f"{eight['median']:.2f}x as fast as float32. Of the float32 network's time in operators, {100 * first:.0f} % is spent on maps of the "
         "image's full size.",
     ]
     return "\n".join(lines)
