@@ -132,8 +132,8 @@ def edge_latency() -> str:
     lines += [
         "",
         f"Paired: lanes of 8 are {lanes['median']:.2f}x as fast as the ratio's own counts, and INT8 "
-        f"{eight['median']:.2f}x as fast as float32. Of the float32 network's time in operators, {100 * first:.0f} % is spent on maps of the "
-        "image's full size.",
+        f"{eight['median']:.2f}x as fast as float32. Of the float32 network's time in operators, {100 * first:.0f} % "
+        "is spent on maps of the image's full size.",
     ]
     return "\n".join(lines)
 

@@ -212,11 +212,13 @@ def show_accuracy(result: dict[str, Any]) -> None:
 
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
-    table = Table("zoo", "base", "members", "broad", "mean top-1", "size", "directory", box=None, header_style="bold")
+    table = Table(
+        "zoo", "base", "members", "broad", "mean top-1", "exemplars", "size", "directory", box=None, header_style="bold"
+    )
     for zoo in zoos:
         table.add_row(
             escape(zoo["name"]), escape(zoo["base"]), str(zoo["members"]), str(zoo["broad"]), percent(zoo["mean_top1"]),
-            size(zoo["bytes"]), escape(zoo["path"]),
+            str(zoo["exemplars"]), size(zoo["bytes"]), escape(zoo["path"]),
         )  # fmt: skip
     console().print(table)
 

@@ -11,13 +11,26 @@ LAYERS = [
     {"tasks", "plan", "config", "output"},
     {"tensors"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
-    {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
+    {
+        "slicing",
+        "averaging",
+        "voting",
+        "similarity",
+        "train",
+        "heads",
+        "measure",
+        "latency",
+        "export",
+        "report",
+        "zoo",
+        "inversion",
+    },
     {"profiling", "precision", "latency_plot"},
     {"pruners", "checkpoint"},
     {"metavote"},
     {"variants"},
     {"delivery"},
-    {"pipeline", "zoo_build", "zoo_add", "pretrain"},
+    {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))

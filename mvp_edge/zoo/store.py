@@ -31,6 +31,8 @@ from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, pack_base
 from mvp_edge.tensors import pack, squeeze, unpack
+from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
+from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
 from mvp_edge.zoo.member import FORMAT, Member, MemberInfo, read_weights
 from mvp_edge.zoo.outputs import Outputs, pack_outputs, unpack_outputs
 
@@ -181,12 +183,28 @@ class Zoo:
         except ConfigError as e:
             raise ZooError(f"zoo {self.name}: {e}; {self._repair}") from e
 
+    def exemplars(self) -> Exemplars | None:
+        """Return the generated images of the base model's classes, or None if the zoo has none.
+
+        Raises:
+            ZooError: their file is damaged or was made from another base model.
+        """
+        places = [root / EXEMPLARS for root in reversed(self._roots)]
+        path = next((p for p in places if p.exists()), places[-1])
+        repair = f"make them again with: mvp-edge zoo exemplars {self.name if self.growth else self.path}"
+        bundled = ASSETS in path.parents
+        return read_exemplars(path, self.base.sha256, self._repair if bundled else repair)
+
     def verify(self) -> list[str]:
         """Check every file against its checksum and return what is wrong, one line a problem."""
         problems = []
         base = self.path / BASE
         if not base.is_file() or file_sha256(base) != self.base.sha256:
             problems.append(f"{base} is missing or does not match its checksum; {self._repair}")
+        try:
+            self.exemplars()
+        except MvpEdgeError as e:
+            problems.append(str(e))
         for name in self.ids():
             try:
                 info = self.info(name)
@@ -214,6 +232,7 @@ class Zoo:
             "members": len(infos),
             "narrow": sum(i.breadth == "narrow" for i in infos),
             "broad": sum(i.breadth == "broad" for i in infos),
+            "exemplars": len(self.exemplars() or ()),
             "mean_top1": round(sum(scores) / len(scores), 2) if scores else None,
             "bytes": sum(f.stat().st_size for root in self._roots for f in root.rglob("*") if f.is_file()),
         }
@@ -226,6 +245,11 @@ class Zoo:
         if _sha256(data) != sha256:
             raise ZooError(f"{path} does not match its checksum; {self._mend(path)}")
         return data
+
+    @property
+    def directory(self) -> Path:
+        """Where what is added is written: the zoo's own directory or, for a bundled one, its place at the user's."""
+        return self._roots[-1]
 
     @property
     def _roots(self) -> list[Path]:

@@ -11,7 +11,7 @@ from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.main import get_command
 
 import mvp_edge
-from mvp_edge.config import BuildConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
+from mvp_edge.config import BuildConfig, ExemplarConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
 
 from .conftest import Run
 
@@ -30,6 +30,7 @@ COMMANDS = {
     "zoo list": "--zoo --json",
     "zoo show": "--json",
     "zoo verify": "--json",
+    "zoo exemplars": "--per-class --steps --batch-size --seed --device --json --quiet",
 }
 HEAVY = {"torch", "timm", "torchvision", "onnx", "onnxruntime", "nltk", "matplotlib", "numpy", "fvcore"}
 
@@ -103,6 +104,7 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("zoo build", build, "members", "ways", "seed")
     expect("zoo build", build.schedule, "keep", "align", "importance")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
+    expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
     assert default("zoo build", "broad_iterations") == build.broad_fit.iterations
     assert build.broad_fit.batch_size == build.fit.batch_size
     expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")
