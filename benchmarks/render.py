@@ -118,7 +118,8 @@ def packing() -> str:
     return (
         f"Eight bits instead of sixteen, on an earlier zoo of {r['config']['members']} narrow members: the base goes "
         f"from {before:.2f} to {after:.2f} % on 100 classes, members change by {v['mean_change']:+.2f} points "
-        f"on average ({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the same voters, "
+        f"on average ({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the "
+        "same voters, "
         f"{v['same_plan']} keep the same units, and {large:.1f} MiB become {small:.1f}."
     )
 
@@ -160,12 +161,70 @@ def zoo_speed() -> str:
     )
 
 
+def edge_latency() -> str:
+    """Paired latency of the dense base and of what is cut from it."""
+    r = records.read("edge-latency")[-1]
+    models, ratios, widths = r["result"]["models"], r["result"]["ratios"], r["config"]["widths"]
+    titles = {
+        "dense": "the whole base",
+        "unaligned": f"keep {r['config']['keep']} as the ratio falls: {_numbers(widths['unaligned'])} channels",
+        "aligned": f"keep {r['config']['keep']} in lanes of 8: {_numbers(widths['aligned'])} channels",
+        "bytes_in": "the same, fed with uint8 images",
+        "int8": "the same in INT8",
+        "floor": "one channel everywhere: the runtime's floor",
+    }
+    machine = f"{r['environment']['processor']}, 1 thread, batch 1"
+    lines = [f"| {machine} | ms | against dense (quartiles) | file / weights bytes |", "|---|---|---|---|"]
+    for name, title in titles.items():
+        m, paired = models[name], ratios.get(f"dense/{name}")
+        against = f"{paired['median']:.1f}x ({paired['low']:.1f} to {paired['high']:.1f})" if paired else ""
+        share = m["file_bytes"] / m["parameter_bytes"]
+        lines.append(f"| {title} | {m['latency_ms']['median']:.3f} | {against} | {share:.3f} |")
+    lanes, eight = ratios["unaligned/aligned"], ratios["aligned/int8"]
+    maps = [n for n in r["result"]["profile"] if len(n["output_shape"]) == 4]
+    large = max(n["output_shape"][-1] for n in maps)
+    first = sum(n["share"] for n in maps if n["output_shape"][-1] == large)
+    lines += [
+        "",
+        f"Paired: lanes of 8 are {lanes['median']:.2f}x as fast as the ratio's own counts, and INT8 "
+        f"{eight['median']:.2f}x as fast as float32. Of the float32 network's time in operators, {100 * first:.0f} % "
+        "is spent on maps of the image's full size.",
+    ]
+    return "\n".join(lines)
+
+
+def precision() -> str:
+    """INT8 and half precision against float32, over members and their own tasks."""
+    rows = records.read("precision")
+    base = rows[-1]["config"]["base_sha256"]
+    lines = [
+        "| against float32 | tasks | top-1, points | sd | worst | bytes | time | kept |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, title in (("int8", "INT8"), ("fp16", "float16")):
+        mine = [r["result"] for r in rows if r["config"]["precision"] == name and r["config"]["base_sha256"] == base]
+        change = [m[name]["top1"] - m["fp32"]["top1"] for m in mine]
+        lines.append(
+            f"| {title} | {len(mine)} | {statistics.mean(change):+.2f} | {statistics.stdev(change):.2f} "
+            f"| {min(change):+.2f} | {statistics.median(m[name]['bytes'] / m['fp32']['bytes'] for m in mine):.2f}x "
+            f"| {statistics.median(m[name]['time_ratio'] for m in mine):.2f}x "
+            f"| {sum(m[name]['earned'] for m in mine)} of {len(mine)} |"
+        )
+    return "\n".join(lines)
+
+
+def _numbers(values: list[int]) -> str:
+    return ", ".join(map(str, values[:-1])) + f" and {values[-1]}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
     "images": images,
     "packing": packing,
     "prune-time": prune_time,
     "zoo-speed": zoo_speed,
+    "edge-latency": edge_latency,
+    "precision": precision,
 }
 
 

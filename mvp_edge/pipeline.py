@@ -100,6 +100,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         iterations=iterations,
         device=device,
         warnings=inputs.warnings,
+        calibration=None if inputs.train is None else inputs.train.images,
     )
     with result_directory(config.out) as directory:
         report = deliver(directory, outcome, config, clock, progress)
