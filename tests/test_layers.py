@@ -14,7 +14,7 @@ LAYERS = [
     {"pruners"},
     {"metavote"},
     {"delivery"},
-    {"pipeline", "zoo_build", "zoo_add", "pretrain"},
+    {"pipeline", "zoo_build", "zoo_add", "pretrain", "deploy"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))
