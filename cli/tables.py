@@ -208,8 +208,7 @@ def show_export(made: dict[str, Any]) -> None:
     for precision, rows in made["providers"].items():
         table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "says", box=None)
         for row in rows:
-            table.add_row(
-                row["provider"], f"{row['supported']} of {row['nodes']}", str(row["partitions"]), row["verdict"] or "-", row["basis"]
-            )  # fmt: skip
+            nodes = f"{row['supported']} of {row['nodes']}"
+            table.add_row(row["provider"], nodes, str(row["partitions"]), row["verdict"] or "-", row["basis"])
         console().print(table)
     console().print("[dim]eligibility by operators, not latency: nothing was run on a phone; see README.md there[/]")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mvp_edge import __version__
 from mvp_edge.deploy.dense import write_dense
 from mvp_edge.deploy.interface import Interface
 from mvp_edge.deploy.ort_format import REPLAY, convert, fixed_batch, verify
@@ -132,8 +132,8 @@ def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
             raise ExportError(f"model.onnx and the {precision} model differ in what they take and give; prune again")
     if interface.labels != result.labels:
         raise ExportError(
-            f"labels.txt names {', '.join(result.labels[:5])} but model.onnx {', '.join(interface.labels[:5])}; they are "
-            "of two runs or in another order, make the result again with: mvp-edge prune --force"
+            f"labels.txt names {', '.join(result.labels[:5])} but model.onnx {', '.join(interface.labels[:5])}; they "
+            "are of two runs or in another order, make the result again with: mvp-edge prune --force"
         )
     convert(folder, needs)
     parity: dict[str, float] = {}
@@ -181,7 +181,7 @@ def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
     if report.get("params"):
         facts.append(("Parameters", f"{report['params'] / 1e3:.0f} k"))
     sizes = [f"{name} {file_size((made.folder / name).stat().st_size)}" for name in made.parity]
-    return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {__version__}")]
+    return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {_version()}")]
 
 
 def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_web: OrtWeb | None) -> str:
@@ -214,7 +214,7 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
         source=result.path.name,
         target=target,
         title=NEEDS[target].title,
-        version=__version__,
+        version=_version(),
         width=width,
     )
     return text + "\n"
@@ -222,3 +222,10 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
 
 def _what(name: str) -> str:
     return next((what for end, what in WHAT.items() if name.endswith(end)), "")
+
+
+def _version() -> str:
+    try:
+        return version("mvp-edge")
+    except PackageNotFoundError:
+        return "0"  # run from a source tree that is not installed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.INFO)
     ort.set_default_logger_severity(4)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # the converter leaves files to the garbage collector
             yield
     finally:
         ort.set_default_logger_severity(2)

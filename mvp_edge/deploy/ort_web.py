@@ -59,7 +59,9 @@ def find_ort_web(directory: Path | None) -> OrtWeb:
 
 
 def _from_directory(directory: Path) -> OrtWeb:
-    dist = next((d for d in (directory, directory / "dist", directory / "package" / "dist") if (d / WASM).is_file()), directory)
+    dist = next(
+        (d for d in (directory, directory / "dist", directory / "package" / "dist") if (d / WASM).is_file()), directory
+    )
     missing = [name for name in (SCRIPT, WASM) if not (dist / name).is_file()]
     if missing:
         raise ExportError(
@@ -112,12 +114,12 @@ def _fetch(scratch: Path) -> Path:
             subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=TIMEOUT_S)  # noqa: S603
             return next(scratch.glob("*.tgz"))
         archive = scratch / "package.tgz"
-        with urllib.request.urlopen(URL, timeout=60) as response, archive.open("wb") as file:  # noqa: S310
+        with urllib.request.urlopen(URL, timeout=60) as response, archive.open("wb") as file:
             shutil.copyfileobj(response, file)
         return archive
     except (OSError, subprocess.SubprocessError, StopIteration) as e:
         reason = (getattr(e, "stderr", None) or b"").decode(errors="replace").strip() or str(e) or type(e).__name__
         raise ExportError(
-            f"onnxruntime-web {VERSION} cannot be fetched from npm ({reason.splitlines()[0]}); connect once, or fetch it "
-            f"elsewhere with `npm pack onnxruntime-web@{VERSION}`, unpack it and give it with --ort-web DIR"
+            f"onnxruntime-web {VERSION} cannot be fetched from npm ({reason.splitlines()[0]}); connect once, or fetch "
+            f"it elsewhere with `npm pack onnxruntime-web@{VERSION}`, unpack it and give it with --ort-web DIR"
         ) from e

@@ -21,19 +21,19 @@ Verdict = Literal["yes", "maybe", "no"]
 CHECKER, DOCUMENTED = "usability checker", "documented operators"
 
 # Names as in the documentation, with ONNX's own spelling where it differs ("Matmul", "Prelu").
-XNNPACK = frozenset(
-    "AveragePool Conv ConvTranspose MaxPool Softmax QLinearConv Resize Gemm MatMul "
-    "com.microsoft:QLinearAveragePool com.microsoft:QLinearSoftmax com.microsoft:QLinearConvTranspose".split()
-)
-QNN = frozenset(
-    "Abs Add And ArgMax ArgMin Asin Atan AveragePool BatchNormalization Cast Clip Concat Conv ConvTranspose Cos "
-    "DepthToSpace DequantizeLinear Div Elu Equal Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool Greater "
-    "GreaterOrEqual GridSample HardSwish InstanceNormalization LRN LayerNormalization LeakyRelu Less LessOrEqual Log "
-    "LogSoftmax LpNormalization MatMul Max MaxPool Min Mul Neg Not Or PRelu Pad Pow QuantizeLinear ReduceMax "
-    "ReduceMean ReduceMin ReduceProd ReduceSum Relu Resize Round Sigmoid Sign Sin Slice Softmax SpaceToDepth Split "
-    "Sqrt Squeeze Sub Tanh Tile TopK Transpose Unsqueeze Where "
-    "com.microsoft:DequantizeLinear com.microsoft:Gelu com.microsoft:QuantizeLinear".split()
-)
+XNNPACK = """
+AveragePool Conv ConvTranspose MaxPool Softmax QLinearConv Resize Gemm MatMul com.microsoft:QLinearAveragePool
+com.microsoft:QLinearSoftmax com.microsoft:QLinearConvTranspose
+"""
+QNN = """
+Abs Add And ArgMax ArgMin Asin Atan AveragePool BatchNormalization Cast Clip Concat Conv ConvTranspose Cos
+DepthToSpace DequantizeLinear Div Elu Equal Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool Greater
+GreaterOrEqual GridSample HardSwish InstanceNormalization LRN LayerNormalization LeakyRelu Less LessOrEqual Log
+LogSoftmax LpNormalization MatMul Max MaxPool Min Mul Neg Not Or PRelu Pad Pow QuantizeLinear ReduceMax
+ReduceMean ReduceMin ReduceProd ReduceSum Relu Resize Round Sigmoid Sign Sin Slice Softmax SpaceToDepth Split
+Sqrt Squeeze Sub Tanh Tile TopK Transpose Unsqueeze Where com.microsoft:DequantizeLinear com.microsoft:Gelu
+com.microsoft:QuantizeLinear
+"""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Eligibility:
 class _Operators:
     """A list of operators in the form that onnxruntime's partitioning asks."""
 
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
+    def __init__(self, names: str) -> None:
+        self._names = frozenset(names.split())
 
     def is_op_supported(self, node: Any) -> bool:
         name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
