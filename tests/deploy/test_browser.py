@@ -41,6 +41,9 @@ REASON = (
 pytestmark = pytest.mark.skipif(CHROMIUM is None or not (ORT_WEB / WASM).is_file(), reason=REASON)
 
 
+FRAME = "(({ width, height }) => width / height)(document.getElementById('video').getBoundingClientRect())"
+
+
 class Handler(SimpleHTTPRequestHandler):
     """Serves files from a directory that is isolated, so that threads are allowed."""
 
@@ -168,6 +171,7 @@ def test_served_with_threads_and_a_camera(browser: Page, served: str) -> None:
     browser.run("document.getElementById('camera').click()")
     until(browser, "document.getElementById('camera').getAttribute('aria-pressed') === 'true'")
     until(browser, "!document.getElementById('answer').classList.contains('waiting')")
+    assert browser.run(FRAME) == pytest.approx(1)  # the camera's is 4:3, the model's is square
     shoot(browser, "camera")
     browser.run("document.getElementById('camera').click()")
     assert browser.run("document.getElementById('video').srcObject === null") is True
