@@ -9,7 +9,7 @@ import typer
 
 from mvp_edge.deploy.targets import Target
 
-from .options import INPUT, OUTPUT, Json, Quiet, print_json
+from .options import INPUT, OUTPUT, Force, Json, Quiet, print_json
 from .progress import shown
 
 EPILOG = """
@@ -37,9 +37,7 @@ def export(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Default: RESULT_DIR/TARGET.", rich_help_panel=OUTPUT),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a folder that is there.", rich_help_panel=OUTPUT)] = (
-        False
-    ),
+    force: Force = False,
     with_dense: Annotated[
         bool, typer.Option("--with-dense", help="web: also the whole model, to compare.", rich_help_panel=OUTPUT)
     ] = False,

@@ -8,18 +8,26 @@ from typing import Annotated
 
 import typer
 
-from mvp_edge.config import PruneConfig, Similarity, Vote, Voters
+from mvp_edge.config import PruneConfig, Vote
 
 from .options import (
-    INPUT,
     OUTPUT,
     TRAINING,
     VOTING,
+    Align,
+    BatchSize,
     Device,
+    Force,
     Json,
+    Keep,
+    LearningRate,
+    OptionalData,
     Quiet,
     Seed,
+    Similarity,
     Task,
+    Threads,
+    Voters,
     ZooName,
     checked,
 )
@@ -45,40 +53,22 @@ def register(app: typer.Typer) -> None:
 
 def prune(
     task: Task,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DIR|NAME",
-            help="Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    data: OptionalData = None,
     zoo: ZooName = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the result goes.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a result that is there.", rich_help_panel=OUTPUT)
-    ] = DEFAULT.force,
+    force: Force = DEFAULT.force,
     add_to_zoo: Annotated[
         bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
     ] = DEFAULT.add_to_zoo,
-    keep: Annotated[
-        float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=VOTING)
-    ] = DEFAULT.vote.keep,
-    align: Annotated[
-        int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=VOTING)
-    ] = DEFAULT.vote.align,
+    keep: Keep = DEFAULT.vote.keep,
+    align: Align = DEFAULT.vote.align,
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="How many of the nearest tasks vote.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.neighbours,
-    similarity: Annotated[
-        Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)
-    ] = DEFAULT.vote.similarity,
-    voters: Annotated[
-        Voters, typer.Option("--voters", help="Members that may vote, by breadth.", rich_help_panel=VOTING)
-    ] = DEFAULT.vote.voters,
+    similarity: Similarity = DEFAULT.vote.similarity,
+    voters: Voters = DEFAULT.vote.voters,
     vote: Annotated[
         Vote, typer.Option("--vote", help="Most votes win, or draw by votes.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.vote,
@@ -88,14 +78,13 @@ def prune(
     iterations: Annotated[
         int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.iterations,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.batch_size,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = DEFAULT.fit.lr,
+    batch_size: BatchSize = DEFAULT.fit.batch_size,
+    lr: LearningRate = DEFAULT.fit.lr,
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.distill,
     device: Device = DEFAULT.device,
+    threads: Threads = None,
     seed: Seed = DEFAULT.seed,
     json: Json = False,
     quiet: Quiet = False,
@@ -125,7 +114,9 @@ def prune(
         add_to_zoo=add_to_zoo,
     )
     from mvp_edge.pipeline import compress
+    from mvp_edge.runtime import use_threads
 
+    use_threads(threads)
     with shown(quiet=quiet) as progress:
         report = compress(config, progress)
     from .tables import show_report, warn

@@ -175,7 +175,7 @@ def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
     score, macs, base_macs = report.get("accuracy") or {}, report.get("macs"), report.get("base_macs")
     facts = [("Cut from", result.base.name)]
     if score.get("top1") is not None:
-        facts.append(("Top-1 accuracy", f"{score['top1']} % of {score.get('n', '?')} test images"))
+        facts.append(("Top-1 accuracy", f"{score['top1']} % ({score.get('source', 'source unknown')})"))
     if macs and base_macs:
         facts.append(("Multiply-adds", f"{macs / 1e6:.1f} M of {base_macs / 1e6:.0f} M"))
     if report.get("params"):

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from mvp_edge.errors import ConfigError
 from mvp_edge.models import load_base
 
 from .conftest import Done, Run
@@ -33,6 +35,37 @@ def test_prune_for_people(run: Run, task: Path, images: Path, tiny_zoo: Path) ->
     for wanted in ("top-1", "of 12 test images", "MACs", "fewer", "latency", "1 thread", "voters", "there: model.onnx"):
         assert wanted in done.out
     assert run(*words, "--out", "there", "--force", "--quiet").code == 0
+
+
+def test_the_report_tells_the_threads(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 0, "--json"]
+        done = run(*words, "--threads", before + 1)
+    finally:
+        torch.set_num_threads(before)
+    assert done.json["environment"]["torch_threads"] == before + 1
+    assert done.json["latency_ms"]["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prune --task classes.txt --data x",
+        "neighbours --task classes.txt",
+        "eval model.onnx --data x",
+        "pretrain --data x",
+        "zoo build new --data x",
+        "zoo add out",
+    ],
+)
+def test_threads_are_set_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    def told(count: int | None) -> None:
+        raise ConfigError(f"{count} threads")
+
+    monkeypatch.setattr("mvp_edge.runtime.use_threads", told)
+    assert run(*words.split(), "--threads", 3).error() == "3 threads\n"
+    assert run(*words.split()).error() == "None threads\n"
 
 
 def test_eval(run: Run, pruned: tuple[Path, Done], images: Path) -> None:
