@@ -100,7 +100,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         iterations=iterations,
         device=device,
         warnings=inputs.warnings,
-        calibration=None if inputs.train is None else inputs.train.images,
+        calibration=calibration_images(inputs),
     )
     with result_directory(config.out) as directory:
         report = deliver(directory, outcome, config, clock, progress)
@@ -173,6 +173,14 @@ def known_score(inputs: Inputs, member: MemberInfo) -> KnownScore | None:
     data = member.recipe.get("data", "its data")
     source = f"{data}, test split, from the stored outputs of member {member.id}, which this model is"
     return KnownScore(score(part.logits, part.labels, inputs.task.names), source)
+
+
+def calibration_images(inputs: Inputs) -> Tensor | None:
+    """Return uint8 images such as the model will see: the training images, else generated ones if the zoo has any."""
+    if inputs.train is not None:
+        return inputs.train.images
+    exemplars = inputs.zoo.exemplars()
+    return None if exemplars is None else exemplars.load(inputs.task.names).images
 
 
 def fine_tune(
