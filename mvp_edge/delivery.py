@@ -118,7 +118,11 @@ def deliver(
         "keep": {"requested": config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
         "accuracy": score,
         **costs,
-        "precisions": {"asked": config.precision, "files": [v.to_json() for v in variants]},
+        "precisions": {
+            "asked": config.precision,
+            "calibrated_on": "generated images" if outcome.test is None else "training images",
+            "files": [v.to_json() for v in variants],
+        },
         "operators": take_inventory(file).operators,
         "groups": [{"name": g.name, "width": g.width, "kept": len(g.kept)} for g in outcome.plan.groups],
         "parity_max_abs_diff": parity,

@@ -18,8 +18,10 @@ def precisions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     bytes_full = max((row["bytes"] or 0 for row in rows), default=0)
     ms_full = max((_median(row) or 0 for row in rows), default=0)
+    source = (report.get("precisions") or {}).get("calibrated_on")
     return [
         {
+            "calibrated_on": source if row["precision"] == "int8" and row["bytes"] else "",
             "name": PRECISIONS.get(row["precision"], row["precision"]),
             "file": row["file"],
             "kept": row["kept"],

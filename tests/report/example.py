@@ -62,6 +62,7 @@ def example_report() -> dict[str, Any]:
         "operators": {"Conv": 20, "Relu": 17, "Add": 8, "Gemm": 1},
         "precisions": {
             "asked": "auto",
+            "calibrated_on": "training images",
             "files": [
                 {
                     "precision": "fp32",
