@@ -261,3 +261,24 @@ def show_bases(bases: Sequence[dict[str, Any]]) -> None:
         )  # fmt: skip
     console().print(table)
     console().print("[dim]and timm:NAME for any convolutional network of timm, such as timm:mobilenetv2_100[/]")
+
+
+def show_export(made: dict[str, Any]) -> None:
+    """Show what lies in a deploy folder, and who may run it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_row("folder", escape(made["out"]))
+    files = Table.grid(padding=(0, 2))
+    for file in made["files"]:
+        files.add_row(escape(file["name"]), size(file["bytes"]))
+    grid.add_row("files", files)
+    worst = max(made["max_abs_diff"].values())
+    grid.add_row("checked", f"logits of the .ort files and the ONNX file differ by {worst:.1e} at most")
+    console().print(grid)
+    for precision, rows in made["providers"].items():
+        table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "says", box=None)
+        for row in rows:
+            nodes = f"{row['supported']} of {row['nodes']}"
+            table.add_row(row["provider"], nodes, str(row["partitions"]), row["verdict"] or "-", row["basis"])
+        console().print(table)
+    console().print("[dim]eligibility by operators, not latency: nothing was run on a phone; see README.md there[/]")

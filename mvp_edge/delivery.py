@@ -57,6 +57,7 @@ class Outcome:
         iterations: Fine-tuning steps that it had.
         device: Where it was trained.
         warnings: What the user should know.
+        generated: Images generated from the base model, shown where there are no real ones.
         calibration: uint8 images `(N, 3, H, W)` such as the model will see, real or generated, for INT8.
     """
 
@@ -73,6 +74,7 @@ class Outcome:
     iterations: int
     device: torch.device
     warnings: list[str]
+    generated: ImageSet | None = None
     calibration: Tensor | None = None
 
 
@@ -148,8 +150,9 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
     write_json(report, directory / "report.json")
     data = f" --data {config.data}" if config.data else ""
     command = f"mvp-edge prune --task {config.task}{data} --seed {config.seed}"
-    samples = () if outcome.test is None else _gallery(directory / "model.onnx", outcome.test)
-    extras = Extras(samples, command)
+    shown = outcome.generated if outcome.test is None else outcome.test
+    samples = () if shown is None else _gallery(directory / "model.onnx", shown)
+    extras = Extras(samples, command, "generated" if outcome.test is None else "test")
     render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
 
 
@@ -214,15 +217,15 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
     return {**score.to_json(), "source": source}
 
 
-def _gallery(file: Path, test: ImageSet) -> tuple[Sample, ...]:
-    """Return the first test images of each class with what the delivered model says."""
-    chosen = [int(i) for k in range(len(test.classes)) for i in (test.labels == k).nonzero()[:GALLERY]]
-    chances = torch.as_tensor(OnnxClassifier(file).predict(test.images[chosen].numpy())).softmax(1)
+def _gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:
+    """Return the first images of each class with what the delivered model says."""
+    chosen = [int(i) for k in range(len(images.classes)) for i in (images.labels == k).nonzero()[:GALLERY]]
+    chances = torch.as_tensor(OnnxClassifier(file).predict(images.images[chosen].numpy())).softmax(1)
     return tuple(
         Sample(
-            image=image_uri(test.images[i]),
-            true=test.classes[int(test.labels[i])],
-            predicted=test.classes[int(p.argmax())],
+            image=image_uri(images.images[i]),
+            true=images.classes[int(images.labels[i])],
+            predicted=images.classes[int(p.argmax())],
             confidence=float(p.max()),
         )
         for i, p in zip(chosen, chances, strict=True)

@@ -30,7 +30,7 @@ LAYERS = [
     {"metavote"},
     {"variants"},
     {"delivery"},
-    {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain"},
+    {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))
