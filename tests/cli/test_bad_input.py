@@ -168,6 +168,8 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--threads", "two"],
         ["--device", "gpu"],
         ["--device", "cuda:x"],
+        ["--precision", "int4"],
+        ["--input", "float"],
         ["--no-such-flag"],
     ],
 )
@@ -182,6 +184,7 @@ def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, w
         ["bench"],
         ["bench", "a.onnx", "--runs", "0"],
         ["bench", "a.onnx", "--threads", "0"],
+        ["bench", "a.onnx", "--batch", "0"],
         ["eval", "a.onnx"],
         ["eval", "a.onnx", "--data", "x", "--threads", "0"],
         ["neighbours", "--task", "classes.txt", "--top", "0"],
@@ -216,6 +219,12 @@ def test_file_that_is_no_onnx(run: Run, tmp_path: Path, words: list[str]) -> Non
     assert "is no file" in run(*words).error()
     (tmp_path / "fake.onnx").write_bytes(b"no model at all")
     assert "cannot be loaded as an ONNX model" in run(*words).error()
+
+
+@pytest.mark.parametrize("name", ["plot.pdf", "none/plot.svg"])
+def test_plot_that_cannot_be(run: Run, tmp_path: Path, name: str) -> None:
+    assert "plot" in run("bench", "fake.onnx", "--plot", name).error()
+    assert not list(tmp_path.iterdir())
 
 
 def test_zoo_build_from_a_bad_base(run: Run, images: Path, tiny_base: Path, tmp_path: Path) -> None:
