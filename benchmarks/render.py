@@ -31,8 +31,9 @@ ROWS = {
     "any-distill-100": "narrow and broad neighbours vote, distillation",
     "random-100": "random units, 100 iterations",
     "ifp-100": "IFP, 100 iterations",
-    "ifp-300": "IFP, 300 iterations at four times the rate (how members are made)",
+    "ifp-300": "IFP, 300 iterations at four times the rate",
     "ifp-1000": "IFP, 1000 iterations",
+    "member-200": "what narrow members are: pruned from the broad one at keep 0.2 in 200 iterations of 64 images",
     "base": "ceiling: the whole base model, restricted to the classes",
 }
 IMAGES = {

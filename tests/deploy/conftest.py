@@ -13,7 +13,7 @@ from mvp_edge.deploy.ort_format import load
 from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import export_onnx
 from mvp_edge.models import load_base
-from mvp_edge.zoo import create_zoo
+from mvp_edge.zoo import create_zoo, open_zoo
 
 LABELS = ("apple", "chair", "crab", "plain", "rose", "tiger")
 
@@ -29,7 +29,8 @@ def made_result(base_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Result directory whose network is the tiny base itself. Copy it before you change it."""
     out = tmp_path_factory.mktemp("made") / "result"
     out.mkdir()
-    base, model = load_base(str(base_zoo / "base.safetensors"))
+    zoo = open_zoo(str(base_zoo))
+    base, model = zoo.base, zoo.load_base()
     export_onnx(
         model, out / "model.onnx", input_size=base.input_size, mean=base.mean, std=base.std, labels=LABELS, metadata={}
     )  # fmt: skip
