@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from mvp_edge import __version__
 from mvp_edge.errors import MvpEdgeError
 
-from . import bases, bench, evaluate, exemplars, interrupt, neighbours, pretrain, prune, zoo
+from . import bases, bench, evaluate, exemplars, export, interrupt, neighbours, pretrain, prune, zoo
 
 
 class Boundary(TyperGroup):
@@ -63,6 +63,7 @@ prune.register(app)
 neighbours.register(app)
 bench.register(app)
 evaluate.register(app)
+export.register(app)
 zoo.register(app)
 exemplars.register(zoo.zoo)
 pretrain.register(app)

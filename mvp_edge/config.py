@@ -12,6 +12,8 @@ from mvp_edge.errors import ConfigError
 Similarity = Literal["auto", "leep", "wordnet"]
 Vote = Literal["top", "sample"]
 Voters = Literal["auto", "any", "narrow", "broad"]
+InputFormat = Literal["float32-nchw", "uint8-nhwc"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
 Importance = Literal["activation", "taylor", "random"]
 Packing = Literal["float16", "int8"]
 Parent = Literal["broad", "base"]
@@ -114,7 +116,14 @@ class VoteConfig:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Everything that `mvp-edge prune` is told."""
+    """Everything that `mvp-edge prune` is told.
+
+    Attributes:
+        input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
+            camera or a decoder gives it. Both normalise inside.
+        precision: What is written beside `model.onnx`, which is always float32: nothing (`fp32`), a half-precision
+            file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
+    """
 
     task: Path
     data: str | None
@@ -126,6 +135,12 @@ class PruneConfig:
     device: str = "auto"
     seed: int = 0
     add_to_zoo: bool = False
+    input: InputFormat = "float32-nchw"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        given = ((self.input, get_args(InputFormat)), (self.precision, get_args(Precision)))
+        check([f"{value!r} is none of {', '.join(known)}" for value, known in given if value not in known])
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,13 @@ from pathlib import Path
 from mvp_edge.errors import ConfigError
 
 
-def check_output(out: Path, *, force: bool) -> None:
+def check_output(out: Path, *, force: bool, marker: str = "report.json") -> None:
     """Say early, before any work, whether a result can be written.
+
+    Args:
+        out: The directory.
+        force: Whether an older result may be replaced.
+        marker: File that an older result has; a directory without it is somebody's own.
 
     Raises:
         ConfigError: the directory exists and may not be replaced, or its parent cannot be written.
@@ -22,7 +27,7 @@ def check_output(out: Path, *, force: bool) -> None:
         raise ConfigError(f"{out} is a file; choose a directory with --out")
     if out.exists() and any(out.iterdir()) and not force:
         raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
-    if out.exists() and any(out.iterdir()) and not (out / "report.json").is_file():
+    if out.exists() and any(out.iterdir()) and not (out / marker).is_file():
         raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
     parent = out.resolve().parent
     while not parent.exists():

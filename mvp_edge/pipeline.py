@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ FAR_LEEP = 0.75  # of the LEEP of a member whose predictions say nothing about t
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a run works on, checked; without `--data` there are no images."""
+    """What a run works on, checked; without `--data` there are no images but those that the zoo may have generated."""
 
     task: Task
     zoo: Zoo
@@ -39,6 +39,7 @@ class Inputs:
     train: ImageSet | None = None
     test: ImageSet | None = None
     source: str | None = None
+    generated: ImageSet | None = None
 
 
 def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
             require_known(inputs.task, trunk)
+            exemplars = inputs.zoo.exemplars()
+            inputs = replace(inputs, generated=None if exemplars is None else exemplars.load(inputs.task.names))
     device, seed, task = inputs.device, config.seed, inputs.task
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(inputs.zoo, trunk, task, inputs.train, config.vote, device=device, seed=seed, stage=stage)
@@ -86,6 +89,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         if inputs.train is not None:
             iterations = fine_tune(model, trunk, inputs, inputs.train, config, progress)
     model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    examples = inputs.generated if inputs.train is None else inputs.train
     outcome = Outcome(
         task=task,
         test=inputs.test,
@@ -100,6 +104,8 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         iterations=iterations,
         device=device,
         warnings=inputs.warnings,
+        generated=inputs.generated,
+        calibration=None if examples is None else examples.images,
     )
     with result_directory(config.out) as directory:
         report = deliver(directory, outcome, config, clock, progress)

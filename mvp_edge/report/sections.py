@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mvp_edge.report import figures
+from mvp_edge.report import figures, files
 from mvp_edge.tasks import canonical
 
 TITLE_NAMES = 8
@@ -14,7 +14,7 @@ CHIPS = 12
 READABLE_CLASSES = 12
 # Column headings that do not fit side by side stand upright.
 UPRIGHT_CLASSES, UPRIGHT_LETTERS = 6, 7
-STAGES = ("load", "rank", "vote", "slice", "fine_tune", "export", "evaluate", "measure")
+STAGES = ("load", "rank", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
 
 
 def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +35,8 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "groups": _groups(report.get("groups", []), plan),
         "accuracy": _accuracy(report.get("accuracy"), classes),
         "latency": _latency(report.get("latency_ms")),
+        "precisions": files.precisions(report),
+        "contents": files.contents(report),
         "stages": _stages(report["seconds"]),
         "facts": _facts(report),
         "settings": _flat(report.get("settings", {})),
@@ -166,7 +168,8 @@ def _latency(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     bars = figures.latency_bars(latency, {"dense": "Base, dense", "pruned": "This model"})
     runs = f", {latency['runs']:,} calls each" if latency.get("runs") else ""
-    return {"bars": bars, "about": f"{_threads(latency)}{runs}"} if bars else None
+    clock = f", {latency['clock']} time" if latency.get("clock") else ""
+    return {"bars": bars, "about": f"{_threads(latency)}{clock}{runs}"} if bars else None
 
 
 def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:
@@ -186,7 +189,7 @@ def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:
 
 def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("Seed", str(report["seed"])), ("Base", str(report.get("base", ""))), ("Method", report.get("method", ""))]
-    facts += [(name.title(), str(report[name])) for name in ("data", "zoo") if name in report]
+    facts += [(name.title(), str(report[name])) for name in ("data", "zoo", "input") if name in report]
     if (parity := report.get("parity_max_abs_diff")) is not None:
         facts.append(("ONNX against eager", f"{parity:.1e} at most".replace("-", figures.MINUS)))
     if (nominal := report.get("nominal_training_tflops")) is not None:

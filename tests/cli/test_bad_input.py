@@ -168,6 +168,8 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--threads", "two"],
         ["--device", "gpu"],
         ["--device", "cuda:x"],
+        ["--precision", "int4"],
+        ["--input", "float"],
         ["--no-such-flag"],
     ],
 )
@@ -182,6 +184,7 @@ def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, w
         ["bench"],
         ["bench", "a.onnx", "--runs", "0"],
         ["bench", "a.onnx", "--threads", "0"],
+        ["bench", "a.onnx", "--batch", "0"],
         ["eval", "a.onnx"],
         ["eval", "a.onnx", "--data", "x", "--threads", "0"],
         ["neighbours", "--task", "classes.txt", "--top", "0"],
@@ -218,6 +221,12 @@ def test_file_that_is_no_onnx(run: Run, tmp_path: Path, words: list[str]) -> Non
     assert "cannot be loaded as an ONNX model" in run(*words).error()
 
 
+@pytest.mark.parametrize(("name", "hint"), [("plot.pdf", ".svg or .png"), ("none/plot.svg", "mkdir -p none")])
+def test_plot_that_cannot_be(run: Run, tmp_path: Path, name: str, hint: str) -> None:
+    assert hint in run("bench", "fake.onnx", "--plot", name).error()
+    assert not list(tmp_path.iterdir())
+
+
 def test_zoo_build_from_a_bad_base(run: Run, images: Path, tiny_base: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
 
@@ -245,7 +254,9 @@ def test_zoo_build_in_a_place_that_holds_something_else(run: Run, images: Path, 
 
 
 def test_neighbours_without_images(run: Run, task: Path, tiny_zoo: Path) -> None:
-    assert "--similarity wordnet" in run("neighbours", "--task", task, "--zoo", tiny_zoo).error()
+    assert (
+        "--similarity wordnet" in run("neighbours", "--task", task, "--zoo", tiny_zoo, "--similarity", "leep").error()
+    )
 
 
 def test_pretrain_does_not_replace_a_file(run: Run, tmp_path: Path) -> None:
