@@ -159,7 +159,7 @@ PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
 DISTILLED = PruneConfig(Path(), None).fit
 NARROW = VoteConfig(voters="narrow")
-BROAD = VoteConfig(voters="broad", neighbours=1)
+BROAD = VoteConfig(voters="broad")
 ANY = VoteConfig(voters="any")
 METHODS: dict[str, Method] = {
     "default": voted(VoteConfig(), DISTILLED),

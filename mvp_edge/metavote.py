@@ -152,8 +152,11 @@ def _leep_all(
 
 
 def electorate(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig) -> list[Neighbour]:
-    """Return who votes: the nearest members, or, under `auto`, a broad member that contains the whole task."""
-    if config.voters == "auto":
+    """Return who votes: a broad member of the size asked for that knows the whole task, or the nearest members.
+
+    The first only where broad members may vote alone, under `auto` and `broad`.
+    """
+    if config.voters in ("auto", "broad"):
         counts = target_counts(trunk.table, config.keep, config.align)
         for neighbour in ranked:
             info = neighbour.info

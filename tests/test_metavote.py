@@ -59,6 +59,7 @@ def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trun
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
     broad = Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
     assert electorate([*narrow, broad], trunk, task, CONFIG) == [broad]
+    assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters="broad")) == [broad]
     for other in ("any", "narrow"):
         assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters=other)) == narrow[:2]  # pyright: ignore
     assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=0.25)) == narrow[:2]
