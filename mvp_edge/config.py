@@ -221,9 +221,9 @@ class ExemplarConfig:
     """
 
     per_class: int = 5
-    steps: int = 80
+    steps: int = 40
     batch_size: int = 50
-    lr: float = 0.25
+    lr: float = 0.4
     norm: float = 5.0
     critics: float = 0.5
     crop: int = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -32,8 +31,12 @@ def check_output(out: Path, *, force: bool, marker: str = "report.json") -> None
     parent = out.resolve().parent
     while not parent.exists():
         parent = parent.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"{parent} cannot be written; choose another directory with --out")
+    probe = parent / f".{out.name}.{secrets.token_hex(4)}"
+    try:  # permissions do not tell of read-only and other special file systems
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as e:
+        raise ConfigError(f"{parent} cannot be written ({e.strerror or e}); choose another place with --out") from e
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import faithfulness
 from mvp_edge.tasks import Task, TaskClass, canonical, read_task
-from mvp_edge.train import BatchSource, fit, make_optimizer, predict, score
+from mvp_edge.train import BatchSource, drawn, fit, make_optimizer, predict, score
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
 FAR_WORDNET = 0.6
@@ -188,9 +188,13 @@ def fine_tune(
         return 0
     teacher = None
     if config.fit.distill > 0:
-        teacher = restricted_teacher(trunk, inputs.task, train, inputs.device, progress)
-        if teacher is None:
+        # The base model is large, and a short training of many images does not see all of them.
+        seen = drawn(len(train), config.fit, config.seed)
+        told = restricted_teacher(trunk, inputs.task, train.subset(seen), inputs.device, progress)
+        if told is None:
             inputs.warnings.append("distillation is off: the base model does not know all classes of this task")
+        else:
+            teacher = torch.full((len(train), told.shape[1]), math.nan).index_copy_(0, seen, told)
     with progress.stage("Fine-tuning", config.fit.iterations) as stage:
         source = BatchSource(train, trunk.base, config.fit, inputs.device, config.seed, teacher)
         fit(model, source, config.fit, optimizer=make_optimizer(model, config.fit), stage=stage)

@@ -102,7 +102,7 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("prune", fit, "iterations", "batch_size", "lr", "distill")
     expect("prune", vote, "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
     expect("zoo build", build, "members", "ways", "seed")
-    expect("zoo build", build.schedule, "keep", "align", "importance")
+    expect("zoo build", build.schedule, "keep", "align", "importance", "every")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
     expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
     assert default("zoo build", "broad_iterations") == build.broad_fit.iterations
