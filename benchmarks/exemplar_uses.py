@@ -28,6 +28,7 @@ from mvp_edge.heads import ridge_head
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
 from mvp_edge.models import set_head
 from mvp_edge.pipeline import restricted_teacher
+from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task
@@ -60,7 +61,7 @@ def norm_scores(
 ) -> Scores:
     """Score the mean of the narrow voters by what its norms are re-estimated on and its head is fitted to."""
     ranked = rank(zoo, trunk, task, real, NARROW, device=device, seed=0, exclude=frozenset([task.id]))
-    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, NARROW), NARROW, 0)
+    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, NARROW), NARROW, _counts(trunk, NARROW), 0)
     mean = sliced_copy(trunk.model, trunk.table, plan)
     ballots = [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
     mean.load_state_dict(average(trunk.table, plan, mean.state_dict(), ballots))
@@ -90,7 +91,7 @@ def tuning_scores(
 ) -> Scores:
     """Score the broad member as it is and fine-tuned on exemplars of the task alone."""
     ranked = rank(zoo, None, task, None, BROAD, device=device, seed=0)
-    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, BROAD), BROAD, 0)
+    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, BROAD), BROAD, _counts(trunk, BROAD), 0)
     own = made.load(task.names)
     start = assemble(trunk, plan, voters, task, None, device=device)
     scores: Scores = {"broad member as it is": judge(start)}
@@ -101,6 +102,10 @@ def tuning_scores(
         fit(model, source, config, optimizer=make_optimizer(model, config))
         scores[f"fine-tuned on exemplars, rate {rate}"] = judge(model)
     return scores
+
+
+def _counts(trunk: Trunk, config: VoteConfig) -> dict[str, int]:
+    return target_counts(trunk.table, config.keep, config.align)
 
 
 def main() -> None:

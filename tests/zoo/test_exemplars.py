@@ -106,3 +106,13 @@ def test_a_zoo_knows_its_exemplars(zoo: Zoo) -> None:
     assert f"make them again with: mvp-edge zoo exemplars {zoo.path}" in problem
     with pytest.raises(ZooError, match="damaged"):
         zoo.exemplars()
+
+
+def test_the_bundled_exemplars_are_sound_and_small() -> None:
+    zoo = open_zoo(None)
+    found = zoo.exemplars()
+    assert found is not None
+    assert found.classes == zoo.base.classes
+    assert found.labels.bincount().min() >= 5
+    assert found.images.shape[1:] == (3, *zoo.base.input_size)
+    assert (zoo.path / FILE).stat().st_size <= 2 * 2**20
