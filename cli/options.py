@@ -12,7 +12,7 @@ import typer
 
 from mvp_edge.errors import ConfigError
 
-INPUT, OUTPUT, VOTING, TRAINING, MACHINE = "Input", "Output", "Voting", "Training", "Machine"
+INPUT, OUTPUT, BUDGET, VOTING, TRAINING, MACHINE = "Input", "Output", "Size", "Voting", "Training", "Machine"
 T = TypeVar("T")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,8 @@ from mvp_edge.tasks import Task
 from mvp_edge.train import Accuracy, accuracy
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
+METHODS = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
+OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud
 GALLERY = 6  # test images of each class in the report
 
 
@@ -45,6 +47,7 @@ class Outcome:
         model: The network, on the CPU, in evaluation mode.
         device: Where it was trained.
         warnings: What the user should know.
+        requested: Units of each group that were asked for, before lanes that cost no time were filled.
     """
 
     task: Task
@@ -57,6 +60,7 @@ class Outcome:
     model: nn.Module
     device: torch.device
     warnings: list[str]
+    requested: Mapping[str, int]
 
 
 def deliver(
@@ -70,10 +74,11 @@ def deliver(
     base, names, model = outcome.trunk.base, outcome.task.names, outcome.model
     file = directory / "model.onnx"
     with clock.time("export"), progress.stage("Exporting"):
-        provenance = {"base": base.name, "zoo": outcome.zoo, "keep": str(config.vote.keep), "seed": str(config.seed)}
+        asked = config.budget.label if config.budget else str(config.vote.keep)
+        provenance = {"base": base.name, "zoo": outcome.zoo, "keep": asked, "seed": str(config.seed)}
         _export(model, outcome.trunk, file, names, provenance)
         parity = verify_onnx(file, model, base.input_size, base.mean, base.std)
-        plan = {"base": base.to_json(), **outcome.plan.to_json()}
+        plan = {"base": base.to_json(), "requested": dict(outcome.requested), **outcome.plan.to_json()}
         write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
         write_atomically(directory / "plan.json", json.dumps(plan).encode())
         write_atomically(directory / "weights.safetensors", save(outcome.trunk.state_of(model)))
@@ -85,15 +90,20 @@ def deliver(
     slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
     if fast > slow:
         outcome.warnings.append("the pruned model is slower than the dense one here; keep less, or align to 8 or 16")
+    budget = _spent(config, outcome, costs)
     return {
         "task": {"classes": list(names), "synsets": [c.synset for c in outcome.task.classes], "id": outcome.task.id},
         "base": base.name,
-        "method": "meta-vote pruning",
+        "method": METHODS[config.vote.method],
         "neighbours": [_describe(n) for n in outcome.neighbours],
-        "keep": {"requested": config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
+        "keep": {"requested": None if config.budget else config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
+        "budget": budget,
         "accuracy": _score(score, outcome.source),
         **costs,
-        "groups": [{"name": g.name, "width": g.width, "kept": len(g.kept)} for g in outcome.plan.groups],
+        "groups": [
+            {"name": g.name, "width": g.width, "kept": len(g.kept), "requested": outcome.requested[g.name]}
+            for g in outcome.plan.groups
+        ],
         "parity_max_abs_diff": parity,
         "files": list(FILES),
         "out": str(config.out),
@@ -113,9 +123,14 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
         ExportError: they cannot be written.
     """
     write_json(report, directory / "report.json")
-    command = f"mvp-edge prune --task {config.task} --data {config.data} --seed {config.seed}"
+    command = f"mvp-edge prune --task {config.task} --data {config.data} --seed {config.seed}{_limits(config)}"
     extras = Extras(_gallery(directory / "model.onnx", outcome.test), command)
     render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
+
+
+def _limits(config: PruneConfig) -> str:
+    given = config.budget.given if config.budget else {}
+    return "".join(f" --max-{name.replace('_', '-')} {value:g}" for name, value in given.items())
 
 
 def _export(model: nn.Module, trunk: Trunk, path: Path, labels: Sequence[str], metadata: dict[str, str]) -> None:
@@ -136,7 +151,8 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         slow, fast = compare_latency([dense, file])
         sizes = {"onnx": file.stat().st_size, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
-    nominal = nominal_training_flops(base_macs, config.vote.keep, fit.iterations, fit.batch_size)
+    keep = outcome.plan.achieved if config.budget else config.vote.keep
+    nominal = nominal_training_flops(base_macs, keep, fit.iterations, fit.batch_size)
     return {
         "params": count_params(outcome.model),
         "base_params": count_params(whole),
@@ -146,6 +162,28 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "bytes": sizes,
         "latency_ms": {"dense": _times(slow), "pruned": _times(fast), "threads": fast.threads, "runs": fast.runs},
     }
+
+
+def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict[str, dict[str, float]] | None:
+    """Return each limit with what was achieved; what is over a limit or far under the tightest one is a warning."""
+    if config.budget is None:
+        return None
+    figures = {
+        "latency_ms": costs["latency_ms"]["pruned"]["median"],
+        "macs": costs["macs"],
+        "params": costs["params"],
+        "size_kib": costs["bytes"]["onnx"] / 1024,
+    }
+    spent = {k: {"limit": v, "achieved": round(figures[k], 4)} for k, v in config.budget.given.items()}
+    for name, value in spent.items():
+        if value["achieved"] > OVER * value["limit"]:
+            outcome.warnings.append(
+                f"{name} is {value['achieved']:g}, over the budget of {value['limit']:g}"
+                + ("; other programs may have slowed the measurement down" if name == "latency_ms" else "")
+            )
+    if max(v["achieved"] / v["limit"] for v in spent.values()) < UNDER and outcome.plan.achieved < 1:
+        outcome.warnings.append("the budget is not used up: no larger network that fits was found")
+    return spent
 
 
 def _times(latency: Latency) -> dict[str, float]:

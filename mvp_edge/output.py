@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mvp_edge.errors import ConfigError
 
+RESULTS = ("report.json", "index.json")  # one of them is in every result
+
 
 def check_output(out: Path, *, force: bool) -> None:
     """Say early, before any work, whether a result can be written.
@@ -22,7 +24,7 @@ def check_output(out: Path, *, force: bool) -> None:
         raise ConfigError(f"{out} is a file; choose a directory with --out")
     if out.exists() and any(out.iterdir()) and not force:
         raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
-    if out.exists() and any(out.iterdir()) and not (out / "report.json").is_file():
+    if out.exists() and any(out.iterdir()) and not any((out / name).is_file() for name in RESULTS):
         raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
     parent = out.resolve().parent
     while not parent.exists():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.delivery import Outcome, deliver, write_report
 from mvp_edge.errors import ConfigError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
+from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, vote, vote_weights
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
+from mvp_edge.sizing import Ballots, Sizing, choose_counts
 from mvp_edge.slicing import faithfulness
 from mvp_edge.tasks import Task, canonical, read_task
 from mvp_edge.train import BatchSource, fit, make_optimizer, predict
@@ -40,6 +42,23 @@ class Inputs:
     warnings: list[str]
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Inputs, the base model, and the zoo's members, nearest first."""
+
+    inputs: Inputs
+    trunk: Trunk
+    ranked: Sequence[Neighbour]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What `report.json` holds, and the model as a zoo would take it."""
+
+    report: dict[str, Any]
+    member: tuple[MemberInfo, dict[str, Tensor]]
+
+
 def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Make a compact model for a task and write it with its report.
 
@@ -56,6 +75,22 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
     progress = progress or SilentProgress()
     clock = Stopwatch()
     check_output(config.out, force=config.force)
+    prepared = prepare(config, progress, clock)
+    with clock.time("size"):
+        sizing = size(prepared, config, progress)
+    with result_directory(config.out) as directory:
+        made = make(prepared, sizing, config, directory, progress, clock)
+    if config.add_to_zoo:  # last, so that a run that fails leaves no member behind
+        prepared.inputs.zoo.add(*made.member)
+    return made.report
+
+
+def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepared:
+    """Read the inputs and rank the zoo: what models of several sizes for one task share.
+
+    Raises:
+        MvpEdgeError: an input cannot be used.
+    """
     with clock.time("load"):
         inputs = read_inputs(config, progress)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
@@ -64,11 +99,40 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         ranked = rank(
             inputs.zoo, trunk, inputs.task, inputs.train, config.vote, device=device, seed=seed, stage=stage
         )  # fmt: skip
-        neighbours = electorate(ranked, trunk, inputs.task, config.vote)
+    return Prepared(inputs, trunk, ranked)
+
+
+def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
+    """Decide how many units of each group the model keeps.
+
+    Raises:
+        BudgetError: no sub-network meets the budget.
+    """
+    ranked, task = prepared.ranked, prepared.inputs.task
+    voters = ranked[: config.vote.neighbours]
+    seeds = knowing(ranked, task) if config.vote.voters == "auto" and config.vote.method == "mvp" else []
+    ballots = Ballots(
+        [n.info.plan for n in voters], vote_weights(voters, config.vote), [n.info.plan for n in seeds]
+    )  # fmt: skip
+    return choose_counts(prepared.trunk, config.vote, config.budget, ballots, task.names, progress)
+
+
+def make(
+    prepared: Prepared, sizing: Sizing, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch
+) -> Made:
+    """Make one model and write it with its report into a directory.
+
+    Raises:
+        MvpEdgeError: the model cannot be sliced faithfully or exported, or a voter is damaged.
+    """
+    inputs, trunk, device = prepared.inputs, prepared.trunk, prepared.inputs.device
+    inputs = replace(inputs, warnings=list(inputs.warnings))  # each model has its own
+    sized = None if sizing.by_rule else sizing.counts
+    with clock.time("vote"):
+        neighbours = electorate(prepared.ranked, trunk, inputs.task, config.vote, sized)
+        plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, config.seed, sized)
     if warning := far_warning(neighbours, inputs.task, config.vote.similarity):
         inputs.warnings.append(warning)
-    with clock.time("vote"):
-        plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, seed)
     with clock.time("slice"), progress.stage("Slicing"):
         images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
@@ -87,18 +151,16 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         model=model,
         device=device,
         warnings=inputs.warnings,
+        requested=sizing.requested,
     )
-    with result_directory(config.out) as directory:
-        report = deliver(directory, outcome, config, clock, progress)
-        report["sliced_vs_masked_max_abs_diff"] = sliced_diff
-        member = _as_member(outcome, config, report["accuracy"]["top1"])
-        if config.add_to_zoo:
-            report["added_member"] = member.id
-        report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
-        write_report(directory, report, outcome, config)
-    if config.add_to_zoo:  # last, so that a run that fails leaves no member behind
-        inputs.zoo.add(member, trunk.state_of(model))
-    return report
+    report = deliver(directory, outcome, config, clock, progress)
+    report["sliced_vs_masked_max_abs_diff"] = sliced_diff
+    member = _as_member(outcome, config, report["accuracy"]["top1"])
+    if config.add_to_zoo:
+        report["added_member"] = member.id
+    report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
+    write_report(directory, report, outcome, config)
+    return Made(report, (member, trunk.state_of(model)))
 
 
 def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
@@ -167,6 +229,8 @@ def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) ->
 
 
 def _as_member(outcome: Outcome, config: PruneConfig, top1: float) -> MemberInfo:
-    recipe = {"method": "mvp", "vote": asdict(config.vote), "fit": asdict(config.fit), "seed": config.seed}
+    recipe = {"method": config.vote.method, "vote": asdict(config.vote), "fit": asdict(config.fit), "seed": config.seed}
+    if config.budget is not None:
+        recipe["budget"] = config.budget.given
     name, sha256 = member_id(outcome.task, recipe), outcome.trunk.base.sha256
     return MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, top1)

@@ -10,11 +10,26 @@ LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
     {"data", "models", "groups", "runtime", "onnx_session"},
-    {"slicing", "averaging", "voting", "similarity", "train", "heads", "measure", "latency", "export", "report", "zoo"},
-    {"pruners"},
+    {
+        "slicing",
+        "averaging",
+        "voting",
+        "similarity",
+        "train",
+        "heads",
+        "growing",
+        "measure",
+        "latency",
+        "export",
+        "report",
+        "zoo",
+    },
+    {"pruners", "budget"},
     {"metavote"},
+    {"sizing"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "pretrain"},
+    {"family"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))
