@@ -36,7 +36,7 @@ class LatencyModel:
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         """Return milliseconds `(...)` for counts `(..., G)`."""
-        return self.floor_ms + sum(part(counts) for part in self.parts)
+        return np.sum([part(counts) for part in self.parts], axis=0) + self.floor_ms
 
 
 def fit_latency(costs: Costs, counts: np.ndarray, times_ms: np.ndarray) -> LatencyModel:
@@ -84,7 +84,9 @@ def nonnegative_least_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             below = free & (best <= 0)
             if not below.any():
                 break
-            x += (x[below] / (x[below] - best[below])).min() * (best - x)
+            x = x + (x[below] / (x[below] - best[below])).min() * (best - x)
             free &= x > 1e-12
+            if not free.any():
+                return np.zeros_like(x)
         x = best
     return x
