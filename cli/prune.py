@@ -60,6 +60,7 @@ def lane(value: Any) -> Align:
 
 
 def prune(
+    context: typer.Context,
     task: Task,
     data: Annotated[
         str | None,
@@ -81,14 +82,8 @@ def prune(
         bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
     ] = DEFAULT.add_to_zoo,
     keep: Annotated[
-        float | None,
-        typer.Option(
-            "--keep",
-            help="Fraction of the units to keep, in (0, 1]; instead of a budget.",
-            rich_help_panel=BUDGET,
-            show_default=str(DEFAULT.vote.keep),
-        ),
-    ] = None,
+        float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=BUDGET)
+    ] = DEFAULT.vote.keep,
     max_latency_ms: Annotated[
         float | None,
         typer.Option("--max-latency-ms", help="On this machine, one thread.", rich_help_panel=BUDGET),
@@ -156,7 +151,8 @@ def prune(
     """Make a compact model for the classes of a list: ONNX file, labels, plan, weights and report."""
     limits = {"latency_ms": max_latency_ms, "macs": max_macs, "params": max_params, "size_kib": max_size_kib}
     given = {name: value for name, value in limits.items() if value is not None}
-    if keep is not None and (given or budgets is not None):
+    typed = context.get_parameter_source("keep")
+    if (given or budgets is not None) and typed is not None and typed.name == "COMMANDLINE":
         raise typer.BadParameter("--keep and a budget both set the size; give one of them")
     wanted = None if budgets is None else family(budgets, given)
     if wanted and add_to_zoo:
@@ -171,7 +167,7 @@ def prune(
             lambda: replace(
                 DEFAULT.vote,
                 method=method,
-                keep=DEFAULT.vote.keep if keep is None else keep,
+                keep=keep,
                 align=align,
                 neighbours=neighbours,
                 similarity=similarity,

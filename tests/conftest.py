@@ -62,6 +62,12 @@ def tiny_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFac
     return zoo.path
 
 
+@pytest.fixture(scope="session")
+def probe_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache directory that tests share, so that this machine is timed once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 def save_tiny_base(path: Path, images: Path, seed: int) -> Path:
     """Train a base model for a few steps, write it and return its path."""
     base = Base("timm:test_resnet", "test_resnet", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), licence="Apache-2.0")

@@ -18,7 +18,7 @@ SIZE = (32, 32)
 
 
 @pytest.mark.parametrize("arch", ["test_resnet", "test_efficientnet", "resnet18"])
-def test_costs_are_those_of_the_sliced_network(arch: str, tmp_path) -> None:  # noqa: ANN001
+def test_costs_are_those_of_the_sliced_network(arch: str, tmp_path) -> None:
     torch.manual_seed(0)
     model = timm.create_model(arch, num_classes=10).eval()
     for tensor in model.parameters():  # zeros would make tensors alike, and those are stored once

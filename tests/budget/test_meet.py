@@ -22,7 +22,7 @@ def measure(counts: np.ndarray) -> Achieved:
     st.tuples(*[st.floats(0.6, 1.6)] * 3),
     st.sampled_from(["uniform", "balanced"]),
 )
-def test_a_model_that_is_off_still_leads_to_the_budget(most: float, scale: float, off: tuple[float, ...], rule) -> None:  # noqa: ANN001
+def test_a_model_that_is_off_still_leads_to_the_budget(most: float, scale: float, off: tuple[float, ...], rule) -> None:
     model = chain((4.0 * off[0], 2.0 * off[1], 1.0 * off[2], 1.0))
     met = meet([Bound("latency_ms", most, lambda c: scale * model(c))], groups(1), worth(), measure, rule=rule)
     assert met is not None

@@ -45,7 +45,9 @@ def test_no_further_lane_fits(bound: float, rule: Rule) -> None:
 def test_a_larger_budget_is_never_used_for_less(one: float, other: float, rule: Rule) -> None:
     """Rising bounds follow one path until a lane does not fit; what is spent then differs by less than that lane."""
     low, high = sorted((one, other))
-    lane = max(float(chain()(found(low, rule) + d)) - float(chain()(found(low, rule))) for d in 4 * np.eye(3, dtype=int))
+    lane = max(
+        float(chain()(found(low, rule) + d)) - float(chain()(found(low, rule))) for d in 4 * np.eye(3, dtype=int)
+    )
     assert chain()(found(high, rule)) >= chain()(found(low, rule)) - lane
 
 

@@ -97,7 +97,7 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     build, pretrain = BuildConfig(), PretrainConfig("", "", tmp_path)
     expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo")
     expect("prune", fit, "iterations", "batch_size", "lr", "distill")
-    expect("prune", vote, "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
+    expect("prune", vote, "method", "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
     expect("zoo build", build, "members", "ways", "seed")
     expect("zoo build", build.schedule, "keep", "align", "importance")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
