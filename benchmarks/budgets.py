@@ -1,6 +1,6 @@
 """Are budgets met, and what do they buy? Requested and achieved figures and accuracy, for several tasks and budgets.
 
-    python -m benchmarks.budgets --data DIR [--tasks 3] [--budgets 0.2ms,0.5ms,200KiB] [--iterations 100] [--rule balanced]
+    python -m benchmarks.budgets --data DIR [--tasks 3] [--budgets 0.2ms,0.5ms,200KiB] [--iterations 100]
 
 Every run is one record. `achieved` is measured on the exported file: the median wall time of calls (what the report
 shows), and the median processor time, which other programs on the machine disturb less. `--iterations 0` only asks
