@@ -116,8 +116,8 @@ def main() -> None:
             config = VoteConfig(voters="narrow", keep=keep, align=lane)
             counts = counts_of(trunk, keep, lane)
             near = [n for n in setting.ranked if n.info.breadth == "narrow"][: config.neighbours]
-            plan, voters = vote(zoo, trunk, near, config, args.seed, counts)
-            model = tuned(setting, assemble(trunk, plan, voters, train, device=device), fitting)
+            plan, voters = vote(zoo, trunk, near, config, counts, args.seed)
+            model = tuned(setting, assemble(trunk, plan, voters, task, train, device=device), fitting)
             top1 = accuracy(predict(model, test.images, zoo.base, device), test).top1
             records.append("alignment", about, {"top1": round(top1, 2), "counts": list(counts.values())}, device)
             log.info("%s align %s: %.1f", ",".join(task.names), lane, top1)

@@ -56,9 +56,9 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
         return {"status": "out of reach", "reason": str(e)}
     size_s = time.perf_counter() - begin
     plan, chosen = vote(
-        s.zoo, s.trunk, electorate(s.ranked, s.trunk, s.task, config, sized.counts), config, s.seed, sized.counts
+        s.zoo, s.trunk, electorate(s.ranked, s.trunk, s.task, config, sized.counts), config, sized.counts, s.seed
     )  # fmt: skip
-    model = assemble(s.trunk, plan, chosen, s.train, device=s.device)
+    model = assemble(s.trunk, plan, chosen, s.task, s.train, device=s.device)
     start = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1
     model = tuned(s, model, replace(DISTILLED, iterations=iterations))
     top1 = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1

@@ -1,6 +1,6 @@
 """How good is a model for a new task? MVP, its rivals and its baselines on the same target tasks, test split.
 
-    python -m benchmarks.targets --data DIR [--zoo DIR] [--tasks 20] [--methods mvp,ifp-1000]
+    python -m benchmarks.targets --data DIR [--zoo DIR] [--tasks 20] [--methods mvp-100,ifp-1000] [--lists superclasses]
 
 Every finished (task, method) is one record; a run goes on where it was stopped. Choices were made with
 `--split held-out`, which trains on 80 % of the training images and scores on the rest; the test split only reports.
@@ -9,6 +9,7 @@ Every finished (task, method) is one record; a run goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks import records
+from benchmarks.superclasses import SUPERCLASSES
 from mvp_edge.config import FitConfig, PruneConfig, PruneSchedule, VoteConfig
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, ridge_head, shared_rows
@@ -30,11 +32,12 @@ from mvp_edge.pipeline import restricted_teacher
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
+from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import sliced_copy
-from mvp_edge.tasks import Task
+from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.zoo import Zoo, open_zoo
-from mvp_edge.zoo_build import make_narrow, sample_tasks
+from mvp_edge.zoo_build import make_member, sample_tasks
 
 log = logging.getLogger("benchmarks.targets")
 TASK_SEED = 1000  # never used to build a zoo
@@ -71,7 +74,7 @@ Method = Callable[[Setting], nn.Module]
 
 
 def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
-    """Fine-tune a network on the target task."""
+    """Fine-tune a network on the target task, in place."""
     if config.iterations == 0:
         return model
     teacher = setting.teacher if config.distill > 0 else None
@@ -85,8 +88,9 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
 
     def run(s: Setting) -> nn.Module:
         found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.breadth)]
-        plan, voters = vote(s.zoo, s.trunk, electorate(found, s.trunk, s.task, config), config, s.seed)
-        return tuned(s, assemble(s.trunk, plan, voters, s.train, device=s.device), fitting)
+        counts = target_counts(s.trunk.table, config.keep, config.align)
+        plan, voters = vote(s.zoo, s.trunk, electorate(found, s.trunk, s.task, config), config, counts, s.seed)
+        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fitting)
 
     return run
 
@@ -110,15 +114,27 @@ def iterative(iterations: int, lr: float = 0.005) -> Method:
 
     def run(s: Setting) -> nn.Module:
         fitting = FitConfig(iterations=iterations, lr=lr)
-        return make_narrow(s.trunk, s.train, PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
+        return make_member(s.trunk, s.train, PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
 
     return run
 
 
+def few(per_class: int, method: Method) -> Method:
+    """A method that is given only so many training images of each class."""
+
+    def run(s: Setting) -> nn.Module:
+        return method(replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}"))))
+
+    return run
+
+
+def whole_base_tuned(fitting: FitConfig) -> Method:
+    """Fine-tune the whole base model on the task."""
+    return lambda s: tuned(s, whole_base(s), fitting)
+
+
 def whole_base(s: Setting) -> nn.Module:
     """The base model with the task's rows of its head: the ceiling, 100 times as large."""
-    import copy
-
     model = copy.deepcopy(s.trunk.model)
     rows = shared_rows(s.task.names, s.trunk.base.classes, model.get_submodule(s.trunk.head))
     set_head(model, rows or ridge_head(model, s.train, s.trunk.base, s.device))
@@ -133,6 +149,9 @@ BROAD = VoteConfig(voters="broad", neighbours=1)
 ANY = VoteConfig(voters="any")
 METHODS: dict[str, Method] = {
     "default": voted(VoteConfig(), DISTILLED),
+    "default-5": few(5, voted(VoteConfig(), DISTILLED)),
+    "default-20": few(20, voted(VoteConfig(), DISTILLED)),
+    "default-100": few(100, voted(VoteConfig(), DISTILLED)),
     "mvp-100": voted(NARROW, PAPER),
     "mvp-fast-100": voted(NARROW, replace(PAPER, lr=0.03)),
     "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),
@@ -148,6 +167,7 @@ METHODS: dict[str, Method] = {
     "any-100": voted(ANY, PAPER),
     "any-distill-100": voted(ANY, DISTILLED),
     "base": whole_base,
+    "base-100": whole_base_tuned(PAPER),
 }
 
 
@@ -161,8 +181,10 @@ def load(source: DataSource, task: Task, size: tuple[int, int], split: str) -> t
     return train.subset(order[cut:]), train.subset(order[:cut])
 
 
-def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int) -> list[Task]:
-    """Draw tasks whose exact class set is not in the zoo."""
+def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int, lists: str = "random") -> list[Task]:
+    """Draw tasks whose exact class set is not in the zoo, or take the superclasses of CIFAR-100."""
+    if lists == "superclasses":
+        return [wordnet.resolve(Task(tuple(map(TaskClass, names)))) for names in SUPERCLASSES.values()][:count]
     taken = {i.task.id for i in zoo.infos()}
     return [t for t in sample_tasks(classes, ways, count + len(taken), TASK_SEED) if t.id not in taken][:count]
 
@@ -175,6 +197,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="number of the first task")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--lists", choices=["random", "superclasses"], default="random")
     parser.add_argument("--split", choices=["test", "held-out"], default="test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
@@ -183,17 +206,18 @@ def main() -> None:
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
     trunk = Trunk.of(zoo.base, zoo.load_base())
-    question = "targets" if args.split == "test" else "targets-held-out"
+    question = "targets" if args.lists == "random" else args.lists
+    question += "" if args.split == "test" else "-held-out"
     keys = ("task", "method", "base_sha256", "seed")
     done = {tuple(r["config"][k] for k in keys) for r in records.read(question)}
-    tasks = target_tasks(zoo, source.classes, 5, args.first + args.tasks)[args.first :]
+    tasks = target_tasks(zoo, source.classes, 5, args.first + args.tasks, args.lists)[args.first :]
     for task in tasks:
         train, test = load(source, task, zoo.base.input_size, args.split)
         setting = Setting(zoo, trunk, task, train, test, device, args.seed)
         for name in args.methods.split(","):
             if (task.id, name, zoo.base.sha256, args.seed) in done:
                 continue
-            if name not in ("base", "random-100") and not name.startswith("ifp"):
+            if not name.startswith(("base", "random", "ifp")):
                 _ = setting.ranked, setting.teacher  # shared by several methods, so not in their time
             begin = time.perf_counter()
             model = METHODS[name](setting)

@@ -27,7 +27,7 @@ from mvp_edge.runtime import resolve_device
 from mvp_edge.slicing import masked
 from mvp_edge.train import BatchSource, fit, make_optimizer
 from mvp_edge.zoo import open_zoo
-from mvp_edge.zoo_build import make_narrow, sample_tasks
+from mvp_edge.zoo_build import make_member, sample_tasks
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     for task in sample_tasks(source.classes, 5, args.members, seed=2000):
         train = source.load(task.names, "train", zoo.base.input_size)
         begin = time.perf_counter()
-        make_narrow(trunk, train, PruneSchedule(), config, device=device, seed=0)
+        make_member(trunk, train, PruneSchedule(), config, device=device, seed=0)
         sliced_s.append(time.perf_counter() - begin)
 
         model = copy.deepcopy(trunk.model)

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from mvp_edge import __version__
 from mvp_edge.errors import MvpEdgeError
 
-from . import bases, bench, evaluate, interrupt, neighbours, pretrain, prune, zoo
+from . import bases, bench, evaluate, exemplars, interrupt, neighbours, pretrain, prune, zoo
 
 
 class Boundary(TyperGroup):
@@ -64,6 +64,7 @@ neighbours.register(app)
 bench.register(app)
 evaluate.register(app)
 zoo.register(app)
+exemplars.register(zoo.zoo)
 pretrain.register(app)
 bases.register(app)
 

@@ -48,11 +48,7 @@ def bench(
             {
                 "path": str(path),
                 "bytes": path.stat().st_size,
-                "latency_ms": {
-                    "median": round(latency.median_ms, 4),
-                    "iqr": round(latency.iqr_ms, 4),
-                    "p95": round(latency.p95_ms, 4),
-                },
+                "latency_ms": latency.to_json(),
                 "ratio": round(latency.median_ms / found[0].median_ms, 4),
             }
             for path, latency in zip(paths, found, strict=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Data, Json, Quiet, print_json
+from .options import Data, Json, Quiet, Threads, print_json
 from .progress import shown
 
 EPILOG = """
@@ -27,16 +27,19 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model that `prune` made.")],
     data: Data,
+    threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure the top-1 accuracy of a model on the test images of its classes."""
     import torch
 
-    from mvp_edge.data import open_source
+    from mvp_edge.data import open_source, skipped_warnings
     from mvp_edge.export import OnnxClassifier
+    from mvp_edge.runtime import use_threads
     from mvp_edge.train import accuracy
 
+    use_threads(threads)
     classifier = OnnxClassifier(model, torch.get_num_threads())
     source = open_source(data)
     with shown(quiet=quiet) as progress:
@@ -44,17 +47,10 @@ def evaluate(
             images = source.load(classifier.labels, "test", classifier.input_size, stage.advance)
         with progress.stage("Evaluating", None):
             score = accuracy(torch.as_tensor(classifier.predict(images.images)), images)
-    skipped = [f"{len(images.skipped)} unreadable images were skipped: {', '.join(images.skipped[:5])}"]
     result: dict[str, Any] = {
         "model": str(model),
-        "accuracy": {
-            "top1": round(score.top1, 2),
-            "n": score.n,
-            "source": f"test images of {source.name}",
-            "per_class": {k: None if v is None else round(v, 2) for k, v in score.per_class.items()},
-            "confusion": [list(row) for row in score.confusion],
-        },
-        "warnings": [*source.notes, *(skipped if images.skipped else [])],
+        "accuracy": {**score.to_json(), "source": f"test images of {source.name}"},
+        "warnings": [*source.notes, *skipped_warnings(images)],
     }
     if json:
         print_json(result)

@@ -7,10 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mvp_edge.config import Similarity, VoteConfig, Voters
+from mvp_edge.config import VoteConfig
 from mvp_edge.errors import ConfigError
 
-from .options import INPUT, VOTING, Device, Json, Quiet, Seed, Task, ZooName, checked, print_json
+from .options import (
+    VOTING,
+    Device,
+    Json,
+    OptionalData,
+    Quiet,
+    Seed,
+    Similarity,
+    Task,
+    Threads,
+    Voters,
+    ZooName,
+    checked,
+    print_json,
+)
 from .progress import shown
 
 if TYPE_CHECKING:
@@ -37,47 +51,43 @@ def register(app: typer.Typer) -> None:
 
 def neighbours(
     task: Task,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data", metavar="DIR|NAME", help="Images of the classes; LEEP looks at them.", rich_help_panel=INPUT
-        ),
-    ] = None,
+    data: OptionalData = None,
     zoo: ZooName = None,
-    similarity: Annotated[
-        Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)
-    ] = DEFAULT.similarity,
-    voters: Annotated[
-        Voters, typer.Option("--voters", help="Members to look at, by breadth.", rich_help_panel=VOTING)
-    ] = DEFAULT.voters,
+    similarity: Similarity = DEFAULT.similarity,
+    voters: Voters = DEFAULT.voters,
     top: Annotated[int, typer.Option("--top", min=1, help="How many to show.", rich_help_panel=VOTING)] = 10,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Show the earlier tasks that are nearest to a class list: by images (LEEP) or by words (WordNet)."""
     config = checked(lambda: replace(DEFAULT, similarity=similarity, voters=voters))
-    from mvp_edge.metavote import Trunk, rank
+    if similarity == "leep" and data is None:
+        raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
+    from mvp_edge.metavote import Trunk, rank, similarity_used
     from mvp_edge.pipeline import far_warning
-    from mvp_edge.runtime import resolve_device
+    from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.similarity import wordnet
     from mvp_edge.tasks import read_task
     from mvp_edge.zoo import open_zoo
 
+    use_threads(threads)
     target = wordnet.resolve(read_task(task))
     place = resolve_device(device)
     opened = open_zoo(zoo)
     with shown(quiet=quiet) as progress:
-        images = None if similarity == "wordnet" else _images(data, target, opened, progress)
+        images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
         trunk = Trunk.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:
             found = rank(opened, trunk, target, images, config, device=place, seed=seed, stage=stage)
-    warning = far_warning(found, target, similarity)
+    used = similarity_used(config, images)
+    warning = far_warning(found, target, used)
     result: dict[str, Any] = {
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
         "zoo": opened.name,
-        "similarity": similarity,
+        "similarity": used,
         "neighbours": [
             {
                 "id": n.info.id,
@@ -95,17 +105,13 @@ def neighbours(
     if json:
         print_json(result)
     else:
-        show_neighbours(result["neighbours"], similarity)
+        show_neighbours(result["neighbours"], used)
     warn(result["warnings"])
 
 
-def _images(data: str | None, task: mvp_edge.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:
+def _images(data: str, task: mvp_edge.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:
     from mvp_edge.data import open_source
 
-    if data is None:
-        raise ConfigError(
-            "no images were given, and LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet"
-        )
     source = open_source(data)
     with progress.stage("Reading images", source.count(task.names, "train")) as stage:
         return source.load(task.names, "train", zoo.base.input_size, stage.advance)

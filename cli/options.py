@@ -10,9 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from mvp_edge import config
 from mvp_edge.errors import ConfigError
 
-INPUT, OUTPUT, BUDGET, VOTING, TRAINING, MACHINE = "Input", "Output", "Size", "Voting", "Training", "Machine"
+INPUT, OUTPUT, SIZE, VOTING, TRAINING, MACHINE = "Input", "Output", "Size", "Voting", "Training", "Machine"
 T = TypeVar("T")
 
 
@@ -40,25 +41,44 @@ Task = Annotated[
     Path,
     typer.Option("--task", metavar="FILE", help="Class list: a name a line, # comments.", rich_help_panel=INPUT),
 ]
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="DIR|NAME",
-        help="Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100.",
-        rich_help_panel=INPUT,
-    ),
-]
+_DATA = typer.Option(
+    "--data",
+    metavar="DIR|NAME",
+    help="Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100.",
+    rich_help_panel=INPUT,
+)
+Data = Annotated[str, _DATA]
+OptionalData = Annotated[str | None, _DATA]
 ZooName = Annotated[
     str | None,
     typer.Option(
         "--zoo", metavar="NAME|DIR", help="Bundled or own zoo. Default: the bundled one.", rich_help_panel=INPUT
     ),
 ]
+Keep = Annotated[float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=SIZE)]
+Align = Annotated[
+    int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=SIZE)
+]
+Similarity = Annotated[
+    config.Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)
+]
+Voters = Annotated[
+    config.Voters, typer.Option("--voters", help="Members that may vote, by breadth.", rich_help_panel=VOTING)
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)]
+LearningRate = Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.", rich_help_panel=OUTPUT)]
 Device = Annotated[
     str,
     typer.Option(
         "--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=MACHINE,
+    ),
+]  # fmt: skip
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, metavar="N", help="CPU threads to compute on. Default: torch's own choice.",
         rich_help_panel=MACHINE,
     ),
 ]  # fmt: skip

@@ -11,7 +11,22 @@ import typer
 from mvp_edge.config import PretrainConfig
 from mvp_edge.errors import ConfigError
 
-from .options import INPUT, OUTPUT, TRAINING, Data, Device, Json, Quiet, Seed, checked, print_json
+from .options import (
+    INPUT,
+    OUTPUT,
+    TRAINING,
+    BatchSize,
+    Data,
+    Device,
+    Force,
+    Json,
+    LearningRate,
+    Quiet,
+    Seed,
+    Threads,
+    checked,
+    print_json,
+)
 from .progress import shown
 
 DEFAULT = PretrainConfig("resnet18-cifar100", "", Path("base.safetensors"))
@@ -20,6 +35,8 @@ EPILOG = """
 [bold]Examples[/]
 
 mvp-edge pretrain --data cifar100 --out base.safetensors
+
+mvp-edge pretrain --data cifar100 --init earlier.safetensors --epochs 7 --small-size 24 --small-epochs 2.5
 
 mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safetensors --epochs 10 --lr 0.02
 
@@ -43,27 +60,45 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The file to write.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a file that is there.", rich_help_panel=OUTPUT)
-    ] = False,
+    force: Force = False,
     epochs: Annotated[
         float, typer.Option("--epochs", help="Passes over the images.", rich_help_panel=TRAINING)
     ] = DEFAULT.epochs,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.batch_size,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = DEFAULT.fit.lr,
+    small_size: Annotated[
+        int,
+        typer.Option(
+            "--small-size", metavar="PIXELS", help="Begin with images of this side.", rich_help_panel=TRAINING
+        ),
+    ] = DEFAULT.small_size,
+    small_epochs: Annotated[
+        float, typer.Option("--small-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
+    ] = DEFAULT.small_epochs,
+    batch_size: BatchSize = DEFAULT.fit.batch_size,
+    lr: LearningRate = DEFAULT.fit.lr,
     cutout: Annotated[
         int, typer.Option("--cutout", min=0, help="Side of the blanked square; 0 = off.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.cutout,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a base model: SGD with warm-up and cosine, crops, flips and Cutout; one safetensors file with metadata."""
-    if not 0 < epochs < float("inf"):
-        raise typer.BadParameter(f"epochs is {epochs}; it must be above 0", param_hint="--epochs")
+    config = checked(
+        lambda: PretrainConfig(
+            base=base,
+            data=data,
+            out=out,
+            epochs=epochs,
+            fit=replace(DEFAULT.fit, batch_size=batch_size, lr=lr, cutout=cutout),
+            init=init,
+            device=device,
+            seed=seed,
+            small_size=small_size,
+            small_epochs=small_epochs,
+        )
+    )
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"{out} does not end in .safetensors", param_hint="--out")
     if out.exists() and not force:
@@ -71,9 +106,9 @@ def pretrain(
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.pretrain import pretrain as train
+    from mvp_edge.runtime import use_threads
 
-    fit = checked(lambda: replace(DEFAULT.fit, batch_size=batch_size, lr=lr, cutout=cutout))
-    config = PretrainConfig(base, data, out, epochs, fit, init, device, seed)
+    use_threads(threads)
     try:
         with shown(quiet=quiet) as progress:
             result = train(config, progress)

@@ -8,20 +8,27 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import Align, Budget, Method, PruneConfig, Similarity, Vote, Voters
+from mvp_edge.config import Align, Budget, Method, PruneConfig, Vote
 
 from .amounts import count, family
 from .options import (
-    BUDGET,
-    INPUT,
     OUTPUT,
+    SIZE,
     TRAINING,
     VOTING,
+    BatchSize,
     Device,
+    Force,
     Json,
+    Keep,
+    LearningRate,
+    OptionalData,
     Quiet,
     Seed,
+    Similarity,
     Task,
+    Threads,
+    Voters,
     ZooName,
     checked,
 )
@@ -62,47 +69,35 @@ def lane(value: Any) -> Align:
 def prune(
     context: typer.Context,
     task: Task,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DIR|NAME",
-            help="Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    data: OptionalData = None,
     zoo: ZooName = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the result goes.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a result that is there.", rich_help_panel=OUTPUT)
-    ] = DEFAULT.force,
+    force: Force = DEFAULT.force,
     add_to_zoo: Annotated[
         bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
     ] = DEFAULT.add_to_zoo,
-    keep: Annotated[
-        float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=BUDGET)
-    ] = DEFAULT.vote.keep,
+    keep: Keep = DEFAULT.vote.keep,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option("--max-latency-ms", help="On this machine, one thread.", rich_help_panel=BUDGET),
+        typer.Option("--max-latency-ms", help="On this machine, one thread.", rich_help_panel=SIZE),
     ] = None,
     max_macs: Annotated[
         float | None,
-        typer.Option("--max-macs", metavar="COUNT", parser=count, help="Such as 7.5M.", rich_help_panel=BUDGET),
+        typer.Option("--max-macs", metavar="COUNT", parser=count, help="Such as 7.5M.", rich_help_panel=SIZE),
     ] = None,
     max_params: Annotated[
         float | None,
-        typer.Option("--max-params", metavar="COUNT", parser=count, help="Such as 100k.", rich_help_panel=BUDGET),
+        typer.Option("--max-params", metavar="COUNT", parser=count, help="Such as 100k.", rich_help_panel=SIZE),
     ] = None,
     max_size_kib: Annotated[
-        float | None, typer.Option("--max-size-kib", help="Of model.onnx.", rich_help_panel=BUDGET)
+        float | None, typer.Option("--max-size-kib", help="Of model.onnx.", rich_help_panel=SIZE)
     ] = None,
     budgets: Annotated[
         str | None,
         typer.Option(
-            "--budgets", metavar="LIST", help="One model each, such as 0.2ms,0.5ms,1ms.", rich_help_panel=BUDGET
+            "--budgets", metavar="LIST", help="One model each, such as 0.2ms,0.5ms,1ms.", rich_help_panel=SIZE
         ),
     ] = None,
     align: Annotated[
@@ -112,7 +107,7 @@ def prune(
             metavar="N|auto",
             parser=lane,
             help="Kept counts are multiples of this; 1 = any; auto = fill what costs no time here.",
-            rich_help_panel=BUDGET,
+            rich_help_panel=SIZE,
         ),
     ] = DEFAULT.vote.align,
     method: Annotated[
@@ -121,12 +116,8 @@ def prune(
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="How many of the nearest tasks vote.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.neighbours,
-    similarity: Annotated[
-        Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)
-    ] = DEFAULT.vote.similarity,
-    voters: Annotated[
-        Voters, typer.Option("--voters", help="Members that may vote, by breadth.", rich_help_panel=VOTING)
-    ] = DEFAULT.vote.voters,
+    similarity: Similarity = DEFAULT.vote.similarity,
+    voters: Voters = DEFAULT.vote.voters,
     vote: Annotated[
         Vote, typer.Option("--vote", help="Most votes win, or draw by votes.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.vote,
@@ -136,14 +127,13 @@ def prune(
     iterations: Annotated[
         int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.iterations,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.batch_size,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)] = DEFAULT.fit.lr,
+    batch_size: BatchSize = DEFAULT.fit.batch_size,
+    lr: LearningRate = DEFAULT.fit.lr,
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.distill,
     device: Device = DEFAULT.device,
+    threads: Threads = None,
     seed: Seed = DEFAULT.seed,
     json: Json = False,
     quiet: Quiet = False,
@@ -182,10 +172,12 @@ def prune(
         seed=seed,
         add_to_zoo=add_to_zoo,
     )
+    from mvp_edge.pipeline import compress
+    from mvp_edge.runtime import use_threads
+
+    use_threads(threads)
     if wanted:
         return _family(config, wanted, json=json, quiet=quiet)
-    from mvp_edge.pipeline import compress
-
     with shown(quiet=quiet) as progress:
         report = compress(config, progress)
     from .tables import show_report, warn

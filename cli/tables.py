@@ -75,6 +75,7 @@ def show_report(report: dict[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_row("top-1", f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images")
+    grid.add_row("", f"[dim]{escape(score['source'])}[/]")
     onnx, dense_onnx = report["bytes"]["onnx"], report["bytes"].get("dense_onnx")
     grid.add_row("file", size(onnx) + (f", {times(dense_onnx, onnx)} smaller" if dense_onnx else ""))
     grid.add_row("MACs", f"{amount(report['macs'])}, {times(report['base_macs'], report['macs'])} fewer")
@@ -170,11 +171,13 @@ def show_accuracy(result: dict[str, Any]) -> None:
 
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
-    table = Table("zoo", "base", "members", "broad", "mean top-1", "size", "directory", box=None, header_style="bold")
+    table = Table(
+        "zoo", "base", "members", "broad", "mean top-1", "exemplars", "size", "directory", box=None, header_style="bold"
+    )
     for zoo in zoos:
         table.add_row(
             escape(zoo["name"]), escape(zoo["base"]), str(zoo["members"]), str(zoo["broad"]), percent(zoo["mean_top1"]),
-            size(zoo["bytes"]), escape(zoo["path"]),
+            str(zoo["exemplars"]), size(zoo["bytes"]), escape(zoo["path"]),
         )  # fmt: skip
     console().print(table)
 

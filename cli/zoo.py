@@ -8,10 +8,25 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import BROAD_FIT, BuildConfig, Importance, VoteConfig
+from mvp_edge.config import BuildConfig, Importance, Parent, VoteConfig
 from mvp_edge.errors import ZooError
 
-from .options import INPUT, TRAINING, Data, Device, Json, Quiet, Seed, ZooName, checked, print_json
+from .options import (
+    INPUT,
+    TRAINING,
+    Align,
+    BatchSize,
+    Data,
+    Device,
+    Json,
+    Keep,
+    Quiet,
+    Seed,
+    Threads,
+    ZooName,
+    checked,
+    print_json,
+)
 from .progress import shown
 
 DEFAULT = BuildConfig()
@@ -58,12 +73,8 @@ def build(
         int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)
     ] = DEFAULT.members,
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
-    keep: Annotated[
-        float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=MEMBERS)
-    ] = DEFAULT.schedule.keep,
-    align: Annotated[
-        int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=MEMBERS)
-    ] = DEFAULT.schedule.align,
+    keep: Keep = DEFAULT.schedule.keep,
+    align: Align = DEFAULT.schedule.align,
     importance: Annotated[
         Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
@@ -72,23 +83,33 @@ def build(
         typer.Option(
             "--broad",
             metavar="KEEP",
-            help="Also add a member for all classes at this keep; repeat for more.",
+            help="First add a member for all classes at this keep; repeat for more.",
             rich_help_panel=MEMBERS,
         ),
     ] = None,
+    parent: Annotated[
+        Parent,
+        typer.Option(
+            "--parent",
+            help="Prune from the next larger broad member, or always from the base.",
+            rich_help_panel=MEMBERS,
+        ),
+    ] = DEFAULT.parent,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.iterations,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.batch_size,
+    batch_size: BatchSize = DEFAULT.fit.batch_size,
     lr: Annotated[
         float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.lr,
+    distill: Annotated[
+        float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
+    ] = DEFAULT.fit.distill,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
-    ] = BROAD_FIT.iterations,
+    ] = DEFAULT.broad_fit.iterations,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -96,26 +117,23 @@ def build(
     """Prune the base model for random tasks until the zoo has the members asked for."""
     checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
     schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance))
-    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr))
-    broad_fit = checked(lambda: replace(BROAD_FIT, iterations=broad_iterations, batch_size=batch_size))
-    config = checked(lambda: BuildConfig(members, ways, schedule, fit, seed))
+    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill))
+    broad_fit = checked(lambda: replace(DEFAULT.broad_fit, iterations=broad_iterations, batch_size=batch_size))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
-    from mvp_edge.runtime import resolve_device
+    from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.zoo_build import build_broad, build_narrow
 
+    use_threads(threads)
     place = resolve_device(device)
     source = open_source(data)
     opened = _open_or_create(directory, base, weights)
     try:
         with shown(quiet=quiet) as progress:
             trunk = Trunk.of(opened.base, opened.load_base())
-            made = build_narrow(opened, trunk, source, config, device=place, progress=progress)
-            for each in broad or []:
-                member = build_broad(
-                    opened, trunk, source, each, align, broad_fit, device=place, seed=seed, progress=progress
-                )
-                made += [member] if member else []
+            made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
+            made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
     summary = opened.summary()
@@ -138,12 +156,15 @@ def _open_or_create(directory: Path, base: str | None, weights: Path | None) -> 
 def add(
     result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
     name: ZooName = None,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Add the model that `prune` made to a zoo."""
+    from mvp_edge.runtime import use_threads
     from mvp_edge.zoo import open_zoo
     from mvp_edge.zoo_add import add_result
 
+    use_threads(threads)
     opened = open_zoo(name)
     before = set(opened.ids())
     info = add_result(opened, result)

@@ -14,10 +14,10 @@ from safetensors.torch import save
 from torch import nn
 
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import PruneConfig
+from mvp_edge.config import PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
-from mvp_edge.latency import Latency, compare_latency
+from mvp_edge.latency import compare_latency
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.plan import KeepPlan
@@ -32,32 +32,46 @@ OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud
 GALLERY = 6  # test images of each class in the report
 
 
+@dataclass(frozen=True)
+class KnownScore:
+    """An accuracy on real images that is known without having them here, and where it comes from."""
+
+    accuracy: Accuracy
+    source: str
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What a run has made so far.
 
     Attributes:
         task: Its classes.
-        test: Real images that nothing was trained on.
+        test: Real images that nothing was trained on, if there are any.
+        known: How good the network is known to be, where there are no images.
         source: Name of the data.
         zoo: Name of the zoo.
         trunk: The base model.
         neighbours: Who voted.
+        similarity: What made them the nearest.
         plan: What was kept.
         model: The network, on the CPU, in evaluation mode.
+        iterations: Fine-tuning steps that it had.
         device: Where it was trained.
         warnings: What the user should know.
         requested: Units of each group that were asked for, before lanes that cost no time were filled.
     """
 
     task: Task
-    test: ImageSet
-    source: str
+    test: ImageSet | None
+    known: KnownScore | None
+    source: str | None
     zoo: str
     trunk: Trunk
     neighbours: Sequence[Neighbour]
+    similarity: Similarity
     plan: KeepPlan
     model: nn.Module
+    iterations: int
     device: torch.device
     warnings: list[str]
     requested: Mapping[str, int]
@@ -83,8 +97,9 @@ def deliver(
         write_atomically(directory / "plan.json", json.dumps(plan).encode())
         write_atomically(directory / "weights.safetensors", save(outcome.trunk.state_of(model)))
     with clock.time("evaluate"), progress.stage("Evaluating"):
-        logits = OnnxClassifier(file, torch.get_num_threads()).predict(outcome.test.images.numpy())
-        score = accuracy(torch.as_tensor(logits), outcome.test)
+        score = _evaluate(file, outcome)
+    if score["top1"] is None:
+        outcome.warnings.append(f"accuracy is unknown: {score['source']}")
     with clock.time("measure"), progress.stage("Measuring"):
         costs = _measure(file, outcome, config)
     slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
@@ -98,7 +113,7 @@ def deliver(
         "neighbours": [_describe(n) for n in outcome.neighbours],
         "keep": {"requested": None if config.budget else config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
         "budget": budget,
-        "accuracy": _score(score, outcome.source),
+        "accuracy": score,
         **costs,
         "groups": [
             {"name": g.name, "width": g.width, "kept": len(g.kept), "requested": outcome.requested[g.name]}
@@ -110,7 +125,11 @@ def deliver(
         "zoo": outcome.zoo,
         "data": outcome.source,
         "seed": config.seed,
-        "settings": {"vote": asdict(config.vote), "fit": asdict(config.fit)},
+        "settings": {
+            "vote": {**asdict(config.vote), "similarity": outcome.similarity},
+            "fit": {**asdict(config.fit), "iterations": outcome.iterations},
+            **({"budget": config.budget.given} if config.budget else {}),
+        },
         "environment": environment(outcome.device),
         "warnings": outcome.warnings,
     }
@@ -123,8 +142,10 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
         ExportError: they cannot be written.
     """
     write_json(report, directory / "report.json")
-    command = f"mvp-edge prune --task {config.task} --data {config.data} --seed {config.seed}{_limits(config)}"
-    extras = Extras(_gallery(directory / "model.onnx", outcome.test), command)
+    data = f" --data {config.data}" if config.data else ""
+    command = f"mvp-edge prune --task {config.task}{data} --seed {config.seed}{_limits(config)}"
+    samples = () if outcome.test is None else _gallery(directory / "model.onnx", outcome.test)
+    extras = Extras(samples, command)
     render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
 
 
@@ -142,17 +163,18 @@ def _export(model: nn.Module, trunk: Trunk, path: Path, labels: Sequence[str], m
 
 def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any]:
     """Compare the delivered file with the whole base model, in turns in one process."""
-    trunk, fit = outcome.trunk, config.fit
+    trunk = outcome.trunk
     whole = trunk.model.to("cpu", memory_format=torch.contiguous_format)
     outputs = int(whole.get_submodule(trunk.head).out_features)
     with TemporaryDirectory() as scratch:
         dense = Path(scratch) / "dense.onnx"
         _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {})
         slow, fast = compare_latency([dense, file])
+        times_ms = {"dense": slow.to_json(), "pruned": fast.to_json()}
         sizes = {"onnx": file.stat().st_size, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
     keep = outcome.plan.achieved if config.budget else config.vote.keep
-    nominal = nominal_training_flops(base_macs, keep, fit.iterations, fit.batch_size)
+    nominal = nominal_training_flops(base_macs, keep, outcome.iterations, config.fit.batch_size)
     return {
         "params": count_params(outcome.model),
         "base_params": count_params(whole),
@@ -160,7 +182,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "base_macs": base_macs,
         "nominal_training_tflops": round(nominal / 1e12, 4),
         "bytes": sizes,
-        "latency_ms": {"dense": _times(slow), "pruned": _times(fast), "threads": fast.threads, "runs": fast.runs},
+        "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs},
     }
 
 
@@ -186,14 +208,6 @@ def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict
     return spent
 
 
-def _times(latency: Latency) -> dict[str, float]:
-    return {
-        "median": round(latency.median_ms, 4),
-        "iqr": round(latency.iqr_ms, 4),
-        "p95": round(latency.p95_ms, 4),
-    }
-
-
 def _describe(neighbour: Neighbour) -> dict[str, Any]:
     info = neighbour.info
     return {
@@ -204,14 +218,20 @@ def _describe(neighbour: Neighbour) -> dict[str, Any]:
     }
 
 
-def _score(score: Accuracy, source: str) -> dict[str, Any]:
-    return {
-        "top1": round(score.top1, 2),
-        "n": score.n,
-        "source": f"{source}, test split, delivered ONNX file",
-        "per_class": {k: None if v is None else round(v, 2) for k, v in score.per_class.items()},
-        "confusion": [list(row) for row in score.confusion],
-    }
+def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
+    """Return the accuracy of the delivered file on the test images, or what is known of it without any."""
+    if outcome.test is not None:
+        logits = OnnxClassifier(file, torch.get_num_threads()).predict(outcome.test.images.numpy())
+        score = accuracy(torch.as_tensor(logits), outcome.test)
+        source = f"{outcome.source}, test split, delivered ONNX file"
+    elif outcome.known is not None:
+        score, source = outcome.known.accuracy, outcome.known.source
+    else:
+        source = (
+            "there are no test images, and the zoo stores no outputs of this member; evaluate it with: mvp-edge eval"
+        )
+        return {"top1": None, "n": 0, "source": source, "per_class": {}, "confusion": []}
+    return {**score.to_json(), "source": source}
 
 
 def _gallery(file: Path, test: ImageSet) -> tuple[Sample, ...]:

@@ -35,6 +35,14 @@ class Latency:
     runs: int
     threads: int
 
+    def to_json(self) -> dict[str, float]:
+        """Return the times as a JSON-ready value, in milliseconds."""
+        return {
+            "median": round(self.median_ms, 4),
+            "iqr": round(self.iqr_ms, 4),
+            "p95": round(self.p95_ms, 4),
+        }
+
 
 def compare_latency(
     paths: Sequence[Path],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.averaging import Voter, average
-from mvp_edge.config import VoteConfig
+from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
 from mvp_edge.groups import GroupTable, find_groups
@@ -25,7 +25,7 @@ from mvp_edge.runtime import SilentProgress, Stage, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.similarity.leep import leep
 from mvp_edge.slicing import sliced_copy
-from mvp_edge.tasks import Task, canonical
+from mvp_edge.tasks import Task
 from mvp_edge.train import predict, reestimate_norms
 from mvp_edge.voting import count_votes, elect
 from mvp_edge.zoo import Member, MemberInfo, Zoo
@@ -93,13 +93,13 @@ def rank(
     """Return the zoo's members, nearest first.
 
     LEEP needs one forward pass of each member over a sample of the task's images; WordNet, which needs none, limits it
-    to the most promising narrow members.
+    to the most promising narrow members. Without images, `auto` is WordNet.
 
     Args:
         zoo: Where the members are.
         trunk: The zoo's base model; only LEEP needs it.
         task: With synsets.
-        images: Training images of the task; only LEEP needs them.
+        images: Training images of the task, if there are any; only LEEP needs them.
         config: `similarity` and `voters` matter here.
         device: Where to compute LEEP.
         seed: Of the sample of images.
@@ -114,7 +114,7 @@ def rank(
         wanted = "members" if config.voters in ("auto", "any") else f"{config.voters} members"
         raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")
     words = wordnet.rank(task, [i.task for i in infos])
-    if config.similarity == "wordnet":
+    if similarity_used(config, images) == "wordnet":
         pairs = [Neighbour(i, s) for i, s in zip(infos, words, strict=True)]
     else:
         if images is None or trunk is None:
@@ -124,6 +124,13 @@ def rank(
         chosen += [i for _, i in nearest if i.breadth == "narrow"][:PREFILTER]
         pairs = _leep_all(zoo, trunk, chosen, images, device, seed, stage or SilentProgress())
     return sorted(pairs, key=lambda n: (-n.similarity, n.info.id))
+
+
+def similarity_used(config: VoteConfig, images: ImageSet | None) -> Similarity:
+    """Return what decides who is near."""
+    if config.similarity != "auto":
+        return config.similarity
+    return "wordnet" if images is None else "leep"
 
 
 def _leep_all(
@@ -171,8 +178,7 @@ def electorate(
 
 def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
     """Return the broad members that know all classes of a task, largest first."""
-    names = {canonical(n) for n in task.names}
-    broad = [n for n in ranked if n.info.breadth == "broad" and names <= {canonical(c) for c in n.info.task.names}]
+    broad = [n for n in ranked if n.info.breadth == "broad" and n.info.knows(task)]
     return sorted(broad, key=lambda n: -n.info.plan.achieved)
 
 
@@ -184,33 +190,41 @@ def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[fl
     """
     if config.method == "mvp":
         return [1.0] * len(neighbours)
-    return [math.exp(n.similarity) if config.similarity == "leep" else n.similarity for n in neighbours]
+    leep = any(n.similarity < 0 for n in neighbours)
+    return [math.exp(n.similarity) if leep else n.similarity for n in neighbours]
+
+
+def ready_made(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig) -> Neighbour:
+    """Return the largest broad member within the size asked for that knows the whole task: it works without training.
+
+    Raises:
+        ZooError: there is none; the message says what would do.
+    """
+    counts = target_counts(trunk.table, config.keep, config.align)
+    able = knowing(ranked, task)
+    fitting = [n for n in able if all(have <= counts[g] for g, have in n.info.plan.counts.items())]
+    if fitting:
+        return max(fitting, key=lambda n: n.info.plan.achieved)
+    if not able:
+        raise ZooError("no member of the zoo knows all classes of this task; add images with --data DIR")
+    least = min(n.info.plan.achieved for n in able)
+    raise ZooError(
+        f"keep {config.keep:g} is less than the smallest member that works without images ({least:.3f}); "
+        "keep more, or add images with --data DIR"
+    )
 
 
 def vote(
-    zoo: Zoo,
-    trunk: Trunk,
-    neighbours: Sequence[Neighbour],
-    config: VoteConfig,
-    seed: int,
-    counts: Mapping[str, int] | None = None,
+    zoo: Zoo, trunk: Trunk, neighbours: Sequence[Neighbour], config: VoteConfig, counts: Mapping[str, int], seed: int
 ) -> tuple[KeepPlan, list[Member]]:
-    """Let neighbours vote; return the plan and the voters with their tensors.
-
-    Args:
-        zoo: Where the neighbours' tensors are.
-        trunk: The base model.
-        neighbours: Who votes.
-        config: How.
-        seed: Of a sampled vote.
-        counts: Units to keep by group; as the ratio says if not given.
+    """Let neighbours vote on `counts[group]` units to keep; return the plan and the voters with their tensors.
 
     References:
         Algorithm 1, lines 2-3; Equation 1.
     """
     plan = elect(
         count_votes([n.info.plan for n in neighbours], vote_weights(neighbours, config)),
-        counts or target_counts(trunk.table, config.keep, config.align),
+        counts,
         vote=config.vote,
         temperature=config.temperature,
         tie_break=base_importance(trunk.model, trunk.table),
@@ -220,12 +234,13 @@ def vote(
 
 
 def assemble(
-    trunk: Trunk, plan: KeepPlan, voters: Sequence[Member], data: ImageSet, *, device: torch.device
+    trunk: Trunk, plan: KeepPlan, voters: Sequence[Member], task: Task, data: ImageSet | None, *, device: torch.device
 ) -> nn.Module:
     """Return the sliced network with the voters' mean weights and a new head, in evaluation mode on `device`.
 
     The head is fitted to the task's images in closed form, after the norm statistics have been re-estimated on them; a
-    single voter that knows all classes and whose units are all kept gives its rows and keeps its statistics.
+    single voter that knows all classes and whose units are all kept gives its rows and keeps its statistics, and needs
+    no images.
 
     References:
         Algorithm 1, lines 4-6.
@@ -239,9 +254,11 @@ def assemble(
         # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
         model.load_state_dict(silence(trunk.table, plan, voters[0].info.plan, model.state_dict(), trunk.head))
         classifier = trunk.restore(voters[0]).get_submodule(trunk.head)
-        rows = shared_rows(data.classes, voters[0].info.task.names, classifier)
+        rows = shared_rows(task.names, voters[0].info.task.names, classifier)
         head = rows and widen_head(rows, trunk.table, plan, voters[0].info.plan, trunk.head)
     if head is None:
+        if data is None:
+            raise ValueError("a head that no voter gives is fitted to images")
         reestimate_norms(model, data.images, trunk.base, device)
         head = ridge_head(model, data, trunk.base, device)
     set_head(model, head.to(device))

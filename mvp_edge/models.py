@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
+from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError
+from mvp_edge.tensors import pack, unpack
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_ZOO = "cifar100-resnet18"
@@ -82,7 +81,7 @@ CIFAR100_RESNET18 = Base(
     licence="Apache-2.0",
 )
 REGISTRY: dict[str, Base] = {CIFAR100_RESNET18.name: CIFAR100_RESNET18}
-BUNDLED: dict[str, Path] = {CIFAR100_RESNET18.name: ASSETS / "zoos" / DEFAULT_ZOO / "base.safetensors"}
+BUNDLED: dict[str, Path] = {CIFAR100_RESNET18.name: ASSETS / "zoos" / DEFAULT_ZOO / "base.safetensors.gz"}
 
 
 def new_model(arch: str, num_classes: int) -> nn.Module:
@@ -133,7 +132,7 @@ def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
         ConfigError: the name or file is unknown, damaged, or does not fit; or timm's weights are neither in the cache
             nor to be downloaded.
     """
-    if name.endswith(".safetensors"):
+    if name.endswith((".safetensors", ".safetensors.gz")):
         return _from_file(Path(name), None)
     base = find_base(name)
     return _from_file(weights or BUNDLED.get(name) or _download(base), base)
@@ -155,11 +154,10 @@ def find_base(name: str) -> Base:
     )
 
 
-def pack_base(model: nn.Module, base: Base) -> bytes:
-    """Return weights, in half precision, and metadata as safetensors bytes; the same model gives the same bytes."""
-    tensors = {k: compact(v) for k, v in model.state_dict().items()}
+def pack_base(model: nn.Module, base: Base, packing: Packing = "float16") -> bytes:
+    """Return weights and metadata as safetensors bytes; the same model gives the same bytes."""
     meta = {k: v for k, v in base.to_json().items() if k != "sha256"}
-    return save(tensors, metadata={"mvp_edge": json.dumps(meta)})
+    return pack(model.state_dict(), packing, {"mvp_edge": json.dumps(meta)})
 
 
 def save_base(model: nn.Module, base: Base, path: Path) -> None:
@@ -174,24 +172,17 @@ def save_base(model: nn.Module, base: Base, path: Path) -> None:
         raise ConfigError(f"cannot write {path}: {e}; choose another place or make room") from e
 
 
-def compact(tensor: Tensor, dtype: torch.dtype = torch.float16) -> Tensor:
-    """Return a tensor as it is stored: weights in `dtype`; vectors (norms, biases) stay as precise as they are."""
-    small = tensor.is_floating_point() and tensor.ndim > 1
-    return (tensor.to(dtype) if small else tensor).contiguous().cpu()
-
-
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: tensors and metadata.
+    """Read a safetensors file, packed or not: tensors in single precision, and metadata.
 
     Raises:
         ConfigError: there is no such file, or it is damaged.
     """
     try:
-        with safe_open(path, "pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}  # noqa: SIM118
+        return unpack(path.read_bytes())
     except FileNotFoundError as e:
         raise ConfigError(f"{path} does not exist; give a .safetensors file with the weights") from e
-    except (OSError, SafetensorError) as e:
+    except (OSError, ValueError) as e:
         raise ConfigError(f"{path} is no readable safetensors file ({e}); it may be truncated, fetch it again") from e
 
 
@@ -210,7 +201,6 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
         known = told
     if known is None:
         raise ConfigError(f"{path} does not say what model it is; name one with --base and give it with --weights")
-    tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     model = new_model(known.arch, max(1, _outputs(known, tensors)))
     expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]

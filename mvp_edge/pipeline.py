@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import PruneConfig
-from mvp_edge.data import ImageSet, open_source
-from mvp_edge.delivery import Outcome, deliver, write_report
-from mvp_edge.errors import ConfigError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, vote, vote_weights
+from mvp_edge.data import ImageSet, open_source, skipped_warnings
+from mvp_edge.delivery import KnownScore, Outcome, deliver, write_report
+from mvp_edge.errors import ConfigError, TaskError
+from mvp_edge.metavote import (
+    Neighbour,
+    Trunk,
+    assemble,
+    electorate,
+    knowing,
+    rank,
+    ready_made,
+    similarity_used,
+    vote,
+    vote_weights,
+)
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
-from mvp_edge.sizing import Ballots, Sizing, choose_counts
+from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within
 from mvp_edge.slicing import faithfulness
-from mvp_edge.tasks import Task, canonical, read_task
-from mvp_edge.train import BatchSource, fit, make_optimizer, predict
+from mvp_edge.tasks import Task, TaskClass, canonical, read_task
+from mvp_edge.train import BatchSource, fit, make_optimizer, predict, score
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
 FAR_WORDNET = 0.6
@@ -31,15 +42,15 @@ FAR_LEEP = 0.75  # of the LEEP of a member whose predictions say nothing about t
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a run works on, checked."""
+    """What a run works on, checked; without `--data` there are no images."""
 
     task: Task
-    train: ImageSet
-    test: ImageSet
-    source: str
     zoo: Zoo
     device: torch.device
     warnings: list[str]
+    train: ImageSet | None = None
+    test: ImageSet | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,27 +105,35 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepar
     with clock.time("load"):
         inputs = read_inputs(config, progress)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
-    device, seed = inputs.device, config.seed
+        if inputs.train is None:
+            require_known(inputs.task, trunk)
+    device, seed, task = inputs.device, config.seed, inputs.task
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
-        ranked = rank(
-            inputs.zoo, trunk, inputs.task, inputs.train, config.vote, device=device, seed=seed, stage=stage
-        )  # fmt: skip
+        ranked = rank(inputs.zoo, trunk, task, inputs.train, config.vote, device=device, seed=seed, stage=stage)
     return Prepared(inputs, trunk, ranked)
 
 
 def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
     """Decide how many units of each group the model keeps.
 
+    Without images the model is a broad member as it is: the largest one within the budget or the ratio.
+
     Raises:
-        BudgetError: no sub-network meets the budget.
+        BudgetError: no sub-network, or no member where there are no images, meets the budget.
+        ZooError: no member is small enough for the ratio.
     """
-    ranked, task = prepared.ranked, prepared.inputs.task
+    trunk, ranked, task = prepared.trunk, prepared.ranked, prepared.inputs.task
+    able = [n.info.plan for n in knowing(ranked, task)]
+    if prepared.inputs.train is None:
+        if config.budget is None or not able:
+            counts = ready_made(ranked, trunk, task, config.vote).info.plan.counts
+        else:
+            counts = largest_within(trunk, config.budget, able, task.names, progress).counts
+        return Sizing(counts, counts)
     voters = ranked[: config.vote.neighbours]
-    seeds = knowing(ranked, task) if config.vote.voters == "auto" and config.vote.method == "mvp" else []
-    ballots = Ballots(
-        [n.info.plan for n in voters], vote_weights(voters, config.vote), [n.info.plan for n in seeds]
-    )  # fmt: skip
-    return choose_counts(prepared.trunk, config.vote, config.budget, ballots, task.names, progress)
+    seeds = able if config.vote.voters == "auto" and config.vote.method == "mvp" else []
+    ballots = Ballots([n.info.plan for n in voters], vote_weights(voters, config.vote), seeds)
+    return choose_counts(trunk, config.vote, config.budget, ballots, task.names, progress)
 
 
 def make(
@@ -125,37 +144,46 @@ def make(
     Raises:
         MvpEdgeError: the model cannot be sliced faithfully or exported, or a voter is damaged.
     """
-    inputs, trunk, device = prepared.inputs, prepared.trunk, prepared.inputs.device
+    inputs, trunk, ranked = prepared.inputs, prepared.trunk, prepared.ranked
     inputs = replace(inputs, warnings=list(inputs.warnings))  # each model has its own
-    sized = None if sizing.by_rule else sizing.counts
-    with clock.time("vote"):
-        neighbours = electorate(prepared.ranked, trunk, inputs.task, config.vote, sized)
-        plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, config.seed, sized)
-    if warning := far_warning(neighbours, inputs.task, config.vote.similarity):
+    device, seed, task = inputs.device, config.seed, inputs.task
+    if inputs.train is None:  # what is not trained works only as it was made
+        neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
+    else:
+        neighbours = electorate(ranked, trunk, task, config.vote, None if sizing.by_rule else sizing.counts)
+    similarity = similarity_used(config.vote, inputs.train)
+    if warning := far_warning(neighbours, task, similarity):
         inputs.warnings.append(warning)
+    with clock.time("vote"):
+        plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, seed)
     with clock.time("slice"), progress.stage("Slicing"):
         images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
-        model = assemble(trunk, plan, voters, inputs.train, device=device)
+        model = assemble(trunk, plan, voters, task, inputs.train, device=device)
+    iterations = 0
     with clock.time("fine_tune"):
-        fine_tune(model, trunk, inputs, config, progress)
+        if inputs.train is not None:
+            iterations = fine_tune(model, trunk, inputs, inputs.train, config, progress)
     model = model.to("cpu", memory_format=torch.contiguous_format).eval()
     outcome = Outcome(
-        task=inputs.task,
+        task=task,
         test=inputs.test,
+        known=known_score(inputs, voters[0].info) if inputs.train is None else None,
         source=inputs.source,
         zoo=inputs.zoo.name,
         trunk=trunk,
         neighbours=neighbours,
+        similarity=similarity,
         plan=plan,
         model=model,
+        iterations=iterations,
         device=device,
         warnings=inputs.warnings,
         requested=sizing.requested,
     )
     report = deliver(directory, outcome, config, clock, progress)
     report["sliced_vs_masked_max_abs_diff"] = sliced_diff
-    member = _as_member(outcome, config, report["accuracy"]["top1"])
+    member = _as_member(outcome, report)
     if config.add_to_zoo:
         report["added_member"] = member.id
     report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
@@ -173,35 +201,73 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     device = resolve_device(config.device)
     zoo = open_zoo(config.zoo)
     if config.data is None:
-        raise ConfigError(
-            "no images were given; add --data DIR with folders DIR/train/CLASS and DIR/test/CLASS (or DIR/CLASS), "
-            "or a data set's name such as --data cifar100"
-        )
+        if config.vote.similarity == "leep":
+            raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
+        if config.vote.method == "smsp":
+            raise ConfigError("smsp chooses what is then trained on images; add --data DIR")
+        if config.vote.voters == "narrow":
+            raise ConfigError("narrow members vote on what is then trained on images; add --data DIR")
+        if config.add_to_zoo:
+            raise ConfigError(
+                "without images a member is delivered as it is, and is in the zoo already; add --data DIR"
+            )
+        return Inputs(task, zoo, device, [])
     source = open_source(config.data)
     sets = []
     for split in ("train", "test"):
         with progress.stage(f"Reading {split} images", source.count(task.names, split)) as stage:
             sets.append(source.load(task.names, split, zoo.base.input_size, stage.advance))
     train, test = sets
-    warnings = list(source.notes)
-    if skipped := [*train.skipped, *test.skipped]:
-        shown = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        warnings.append(f"{len(skipped)} unreadable images were skipped: {shown}")
-    return Inputs(task, train, test, source.name, zoo, device, warnings)
+    warnings = [*source.notes, *skipped_warnings(train, test)]
+    return Inputs(task, zoo, device, warnings, train, test, source.name)
 
 
-def fine_tune(model: nn.Module, trunk: Trunk, inputs: Inputs, config: PruneConfig, progress: Progress) -> None:
-    """Train the assembled network on the task's images, in place (Algorithm 1, line 9)."""
-    if config.fit.iterations == 0:
+def require_known(task: Task, trunk: Trunk) -> None:
+    """Refuse a task without images whose classes the base model has not learned.
+
+    Raises:
+        TaskError: a class is unknown; the message names the nearest known ones, for all such classes.
+    """
+    known = {canonical(n): n for n in trunk.base.classes}
+    missing = [c for c in task.classes if canonical(c.name) not in known]
+    if not missing:
         return
+    everything = wordnet.resolve(Task(tuple(TaskClass(n) for n in known.values())))
+    lines = [f"class {c.name!r} is unknown to {trunk.base.name}{_nearest(c, everything)}" for c in missing]
+    raise TaskError("; ".join(lines) + "; take known classes, or add images of them with --data DIR")
+
+
+def _nearest(wanted: TaskClass, known: Task) -> str:
+    near = wordnet.nearest_classes(wanted, known, 3)
+    return f" (nearest: {', '.join(near)})" if near else ""
+
+
+def known_score(inputs: Inputs, member: MemberInfo) -> KnownScore | None:
+    """Return what a member that is delivered as it is scores on its data's test images of the task's classes."""
+    outputs = inputs.zoo.outputs(member)
+    if outputs is None:
+        return None
+    part = outputs.of(inputs.task.names, member.task.names)
+    data = member.recipe.get("data", "its data")
+    source = f"{data}, test split, from the stored outputs of member {member.id}, which this model is"
+    return KnownScore(score(part.logits, part.labels, inputs.task.names), source)
+
+
+def fine_tune(
+    model: nn.Module, trunk: Trunk, inputs: Inputs, train: ImageSet, config: PruneConfig, progress: Progress
+) -> int:
+    """Train the assembled network on the task's images, in place; return the steps (Algorithm 1, line 9)."""
+    if config.fit.iterations == 0:
+        return 0
     teacher = None
     if config.fit.distill > 0:
-        teacher = restricted_teacher(trunk, inputs.task, inputs.train, inputs.device, progress)
+        teacher = restricted_teacher(trunk, inputs.task, train, inputs.device, progress)
         if teacher is None:
             inputs.warnings.append("distillation is off: the base model does not know all classes of this task")
     with progress.stage("Fine-tuning", config.fit.iterations) as stage:
-        source = BatchSource(inputs.train, trunk.base, config.fit, inputs.device, config.seed, teacher)
+        source = BatchSource(train, trunk.base, config.fit, inputs.device, config.seed, teacher)
         fit(model, source, config.fit, optimizer=make_optimizer(model, config.fit), stage=stage)
+    return config.fit.iterations
 
 
 def restricted_teacher(
@@ -228,9 +294,7 @@ def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) ->
     )
 
 
-def _as_member(outcome: Outcome, config: PruneConfig, top1: float) -> MemberInfo:
-    recipe = {"method": config.vote.method, "vote": asdict(config.vote), "fit": asdict(config.fit), "seed": config.seed}
-    if config.budget is not None:
-        recipe["budget"] = config.budget.given
+def _as_member(outcome: Outcome, report: dict[str, Any]) -> MemberInfo:
+    recipe = {"method": report["settings"]["vote"]["method"], **report["settings"], "seed": report["seed"]}
     name, sha256 = member_id(outcome.task, recipe), outcome.trunk.base.sha256
-    return MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, top1)
+    return MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, report["accuracy"]["top1"])

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mvp_edge.atomic import write_atomically
-from mvp_edge.config import PretrainConfig
+from mvp_edge.checkpoint import Checkpoint
+from mvp_edge.config import FitConfig, PretrainConfig
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import find_base, load_base, new_model, read_tensors, save_base
-from mvp_edge.runtime import Progress, resolve_device
-from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.heads import random_head, shared_rows
+from mvp_edge.models import Base, find_base, head_name, load_base, new_model, save_base, set_head
+from mvp_edge.runtime import Progress, resolve_device, torch_rng
+from mvp_edge.train import Batch, BatchSource, accuracy, fit, make_optimizer, predict
 
 NOTE_EVERY = 20
 
@@ -28,23 +28,28 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     A checkpoint beside the file lets a killed run go on where it was; it is removed at the end.
 
     Raises:
-        ConfigError: the base is unknown, or the checkpoint belongs to another run.
+        ConfigError: the base is unknown, cannot process the small size, or the checkpoint belongs to another run.
         DataError: the images cannot be read.
     """
     device = resolve_device(config.device)
     known = find_base(config.base)
     source = open_source(config.data)
+    model = _initial(config, known, source.classes)
+    small = _small_size(config, known, model)
     with progress.stage("Reading images", source.count(None, "train")) as stage:
         train = source.load(None, "train", known.input_size, stage.advance)
     test = source.load(None, "test", known.input_size)
-    steps = max(1, round(config.epochs * len(train) / config.fit.batch_size))
-    fit_config = replace(config.fit, iterations=steps)
-    model = load_base(config.base, config.init)[1] if config.init else new_model(known.arch, len(train.classes))
+    steps, small_steps = (
+        round(epochs * len(train) / config.fit.batch_size) for epochs in (config.epochs, config.small_epochs)
+    )
+    fit_config = replace(config.fit, iterations=max(1, steps))
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, fit_config)
-    batches = BatchSource(train, known, fit_config, device, config.seed)
+    batches = Progressive(BatchSource(train, known, fit_config, device, config.seed), small, small_steps)
     checkpoint = Checkpoint(
-        config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | {"seed": config.seed}
+        config.out.with_name(f".{config.out.name}.checkpoint"),
+        asdict(fit_config)
+        | {"seed": config.seed, "base": config.base, "data": source.name, "small": [*small, small_steps]},
     )
     start = checkpoint.load(model, optimizer)
     batches.skip(start)
@@ -55,12 +60,12 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         if (step + 1) % config.save_every == 0:
             checkpoint.save(model, optimizer, step + 1)
 
-    with progress.stage("Training", steps) as stage:
+    with progress.stage("Training", fit_config.iterations) as stage:
         stage.advance(start)
         fit(model, batches, fit_config, optimizer=optimizer, start=start, after_step=after_step, stage=stage)
     top1 = accuracy(predict(model, test.images, known, device, bf16=True), test).top1
-    recipe = f"{config.epochs:g} epochs, SGD {json.dumps(asdict(fit_config))}" + (", warm start" if config.init else "")
-    save_base(model, replace(known, classes=train.classes, top1=round(top1, 2), recipe=recipe), config.out)
+    trained = replace(known, classes=train.classes, top1=round(top1, 2), recipe=_recipe(config, fit_config))
+    save_base(model, trained, config.out)
     checkpoint.path.unlink(missing_ok=True)
     return {
         "base": config.base,
@@ -71,42 +76,78 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Weights, momentum and step of a run, bound to its settings."""
+class Progressive:
+    """Batches whose first ones are scaled down: coarse features come first, at a fraction of the price.
 
-    path: Path
-    settings: dict[str, Any]
+    References:
+        Howard, "Training Imagenet in 3 hours for USD 25", 2018 (progressive resizing).
+    """
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Write the state of a run, all or nothing.
+    def __init__(self, source: BatchSource, size: tuple[int, int], steps: int) -> None:
+        """Scale the images of the first `steps` batches of `source` to `size` (H, W)."""
+        self.device = source.device
+        self._source, self._size, self._left = source, size, steps
 
-        Raises:
-            ConfigError: it cannot be written.
-        """
-        tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
-        for i, parameter in enumerate(model.parameters()):
-            if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
-                tensors[f"momentum/{i}"] = momentum
-        meta = {"step": str(step), "settings": json.dumps(self.settings)}
-        try:
-            write_atomically(self.path, save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata=meta))
-        except OSError as e:
-            raise ConfigError(f"cannot write {self.path} ({e.strerror or e}); make room or choose another --out") from e
+    def next(self) -> Batch:
+        """Return the next batch."""
+        batch = self._source.next()
+        if self._left <= 0:
+            return batch
+        self._left -= 1
+        # After augmentation, so that shifts and holes keep their share of the image; the scaling is linear, so that it
+        # may follow the normalisation.
+        images = F.interpolate(batch.images, self._size, mode="bilinear", antialias=True)
+        return replace(batch, images=images.contiguous(memory_format=torch.channels_last))
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Restore a run and return the step it goes on with; 0 if there is nothing to restore.
+    def skip(self, n: int) -> None:
+        """Pass over `n` batches as if they had been drawn."""
+        self._source.skip(n)
+        self._left -= n
 
-        Raises:
-            ConfigError: the checkpoint belongs to a run with other settings.
-        """
-        if not self.path.exists():
-            return 0
-        tensors, meta = read_tensors(self.path)
-        if json.loads(meta["settings"]) != self.settings:
-            raise ConfigError(f"{self.path} belongs to a run with other settings; remove it or repeat those settings")
-        model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-        for i, parameter in enumerate(model.parameters()):
-            if (momentum := tensors.get(f"momentum/{i}")) is not None:
-                optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
-        return int(meta["step"])
+
+def _initial(config: PretrainConfig, known: Base, classes: tuple[str, ...]) -> nn.Module:
+    """Return the network to train: new, or with the given weights and a head for the classes of the data."""
+    if config.init is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_rng(config.seed, "init").initial_seed())
+            return new_model(known.arch, len(classes))
+    base, model = load_base(config.base, config.init)
+    head = model.get_submodule(head_name(model))
+    assert isinstance(head, nn.Linear)
+    if base.classes or head.out_features != len(classes):  # weights that name no classes are taken to have the data's
+        rows = shared_rows(classes, base.classes, head)
+        set_head(model, rows or random_head(head.in_features, len(classes), torch_rng(config.seed, "head")))
+    return model
+
+
+def _small_size(config: PretrainConfig, known: Base, model: nn.Module) -> tuple[int, int]:
+    """Return (H, W) of the first images.
+
+    Raises:
+        ConfigError: it is not smaller than what the base takes anyway, or too small for its layers.
+    """
+    height, width = known.input_size
+    if not config.small_size:
+        return height, width
+    side = min(height, width)
+    if config.small_size >= side:
+        raise ConfigError(
+            f"small size is {config.small_size}; {known.name} takes {height} x {width}, so use 1..{side - 1}"
+        )
+    size = round(height * config.small_size / side), round(width * config.small_size / side)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, *size))
+    except (RuntimeError, AssertionError) as e:
+        reason = (str(e).splitlines() or [""])[0]
+        raise ConfigError(
+            f"{known.name} cannot process images of {size[0]} x {size[1]} ({reason}); use larger ones"
+        ) from e
+    return size
+
+
+def _recipe(config: PretrainConfig, fit_config: FitConfig) -> str:
+    told = f"{config.epochs:g} epochs"
+    if config.small_size:
+        told += f", the first {config.small_epochs:g} at {config.small_size} px"
+    return f"{told}, SGD {json.dumps(asdict(fit_config))}" + (", warm start" if config.init else "")

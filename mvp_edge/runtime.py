@@ -40,6 +40,22 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def use_threads(count: int | None) -> None:
+    """Let this process compute on `count` CPU threads: torch, decoding of images, evaluation with ONNX Runtime.
+
+    Args:
+        count: At least 1; None leaves torch its own choice, which `OMP_NUM_THREADS` sets.
+
+    Raises:
+        ConfigError: the number is below 1.
+    """
+    if count is None:
+        return
+    if count < 1:
+        raise ConfigError(f"threads is {count}; it must be at least 1")
+    torch.set_num_threads(count)
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Say whether matrix products in bfloat16 are faster than in float32 on this device."""
     if device.type == "cuda":

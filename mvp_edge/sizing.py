@@ -79,6 +79,45 @@ def choose_counts(
     return sizer.by_ratio() if budget is None else sizer.by_budget(budget)
 
 
+def largest_within(
+    trunk: Trunk, budget: Budget, plans: Sequence[KeepPlan], labels: Sequence[str], progress: Progress
+) -> KeepPlan:
+    """Return the first of some plans, largest first, that meets a budget as it is.
+
+    Raises:
+        BudgetError: none does; the message says how near the smallest comes.
+    """
+    costs = costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, len(labels))
+    prober = Prober(trunk.base, trunk.model, trunk.table, costs, labels)
+    bounds = [Bound(*_figure(name, most), lambda c: c) for name, most in budget.given.items()]
+    with progress.stage("Fitting the budget", len(plans)) as stage:
+        for plan in plans:
+            found = prober.achieved(costs.counts(plan.counts))
+            if all(bound.share(found) <= 1 for bound in bounds):
+                return plan
+            stage.advance()
+    raise BudgetError(
+        f"no member of the zoo that works without images meets the budget: {'; '.join(_missed(bounds, found))}. "
+        "Allow a little more than that, or add images with --data DIR for networks of other sizes"
+    )
+
+
+def _figure(name: str, most: float) -> tuple[str, float]:
+    """Return the figure that a limit is on, and its bound."""
+    return ("size_bytes", most * 1024 - HEADROOM_BYTES) if name == "size_kib" else (name, most)
+
+
+def _missed(bounds: Sequence[Bound], least: Achieved) -> list[str]:
+    """Say of each bound that a network breaks how far it is from it."""
+    room = {"size_bytes": HEADROOM_BYTES}
+    return [
+        f"the smallest has {shown(b.figure, getattr(least, b.figure))}, and {FLAGS[b.figure]} is "
+        f"{shown(b.figure, b.most + room.get(b.figure, 0))}"
+        for b in bounds
+        if b.share(least) > 1
+    ]
+
+
 class _Sizer:
     def __init__(
         self, trunk: Trunk, config: VoteConfig, ballots: Ballots, labels: Sequence[str], progress: Progress
@@ -88,7 +127,7 @@ class _Sizer:
         self.costs: Costs = costs_of(trunk.model, table, trunk.base.input_size, trunk.head, len(labels))
         self.prober = Prober(trunk.base, trunk.model, table, self.costs, labels)
         self.unit_channels = np.array([g.unit_channels for g in table.groups])
-        self.rule = RULES[config.method]
+        self.rule: Rule = RULES[config.method]
 
     def by_ratio(self) -> Sizing:
         keep, align = self.config.keep, 1 if self.config.align == "auto" else self.config.align
@@ -129,9 +168,7 @@ class _Sizer:
             elif name == "size_kib":
                 least = self.prober.achieved(groups.least).size_bytes
                 around = least - float(self.costs.stored(groups.least))
-                bounds.append(
-                    Bound("size_bytes", most * 1024 - HEADROOM_BYTES, lambda c, a=around: self.costs.stored(c) + a)
-                )
+                bounds.append(Bound(*_figure(name, most), lambda c, a=around: self.costs.stored(c) + a))
             else:
                 bounds.append(Bound(name, most, getattr(self.costs, name)))
         return bounds
@@ -165,16 +202,10 @@ class _Sizer:
     def out_of_reach(self, bounds: Sequence[Bound], groups: Groups, align: int) -> BudgetError:
         """Say how near the smallest network comes."""
         least = self.prober.achieved(groups.least)
-        missed = [
-            f"the smallest has {shown(b.figure, getattr(least, b.figure))}, and {FLAGS[b.figure]} is "
-            f"{shown(b.figure, b.most + (HEADROOM_BYTES if b.figure == 'size_bytes' else 0))}"
-            for b in bounds
-            if b.share(least) > 1
-        ]  # fmt: skip
         finer = "" if align == 1 else ", or --align 1 for a smaller one"
         return BudgetError(
             f"no sub-network of {self.trunk.base.name} in lanes of {align} channels meets the budget: "
-            f"{'; '.join(missed)}. Allow a little more than that{finer}"
+            f"{'; '.join(_missed(bounds, least))}. Allow a little more than that{finer}"
         )
 
 

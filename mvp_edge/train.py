@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,16 @@ class Batch:
     images: Tensor
     labels: Tensor
     teacher: Tensor | None
+
+
+class Batches(Protocol):
+    """Where `fit` gets its batches from."""
+
+    device: torch.device
+
+    def next(self) -> Batch:
+        """Return the next batch, on `device`."""
+        ...
 
 
 class BatchSource:
@@ -97,7 +108,7 @@ def loss_of(logits: Tensor, batch: Batch, config: FitConfig) -> Tensor:
 
 def fit(
     model: nn.Module,
-    source: BatchSource,
+    source: Batches,
     config: FitConfig,
     *,
     optimizer: torch.optim.Optimizer,
@@ -187,16 +198,30 @@ class Accuracy:
     per_class: dict[str, float | None]
     confusion: tuple[tuple[int, ...], ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value, percentages with two decimals."""
+        return {
+            "top1": round(self.top1, 2),
+            "n": self.n,
+            "per_class": {k: None if v is None else round(v, 2) for k, v in self.per_class.items()},
+            "confusion": [list(row) for row in self.confusion],
+        }
+
 
 def accuracy(logits: Tensor, data: ImageSet) -> Accuracy:
     """Score logits `(N, C)` against the labels of a set of `N` images."""
-    c = len(data.classes)
-    pairs = data.labels * c + logits.argmax(1)
+    return score(logits, data.labels, data.classes)
+
+
+def score(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Accuracy:
+    """Score logits `(N, C)` against labels `(N,)`."""
+    c = len(classes)
+    pairs = labels * c + logits.argmax(1)
     table = np.bincount(pairs.numpy(), minlength=c * c).reshape(c, c)
     rows = table.sum(1)
     return Accuracy(
-        top1=100 * float(np.trace(table)) / max(1, len(data)),
-        n=len(data),
-        per_class={n: 100 * float(table[i, i]) / int(rows[i]) if rows[i] else None for i, n in enumerate(data.classes)},
+        top1=100 * float(np.trace(table)) / max(1, len(labels)),
+        n=len(labels),
+        per_class={n: 100 * float(table[i, i]) / int(rows[i]) if rows[i] else None for i, n in enumerate(classes)},
         confusion=tuple(tuple(int(v) for v in row) for row in table),
     )

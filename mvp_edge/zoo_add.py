@@ -14,7 +14,7 @@ from mvp_edge.plan import KeepPlan
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import MemberInfo, Zoo, member_id
-from mvp_edge.zoo.member import unpack
+from mvp_edge.zoo.member import read_weights
 
 
 def add_result(zoo: Zoo, result: Path) -> MemberInfo:
@@ -32,7 +32,7 @@ def add_result(zoo: Zoo, result: Path) -> MemberInfo:
             or the zoo cannot be written.
     """
     plan_json, report = _read_json(result / "plan.json"), _read_json(result / "report.json")
-    state = unpack(_read(result / "weights.safetensors"), str(result / "weights.safetensors"))
+    state = read_weights(_read(result / "weights.safetensors"), str(result / "weights.safetensors"))
     try:
         base_name, base_sha256 = plan_json["base"]["name"], plan_json["base"]["sha256"]
         plan = KeepPlan.from_json(plan_json)

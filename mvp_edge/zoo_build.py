@@ -5,25 +5,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.heads import random_head
+from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
 from mvp_edge.plan import KeepPlan
-from mvp_edge.pruners import base_importance, iterative_prune, target_counts, top_plan
+from mvp_edge.pruners import iterative_prune, target_counts
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
-from mvp_edge.slicing import sliced_copy
-from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
-from mvp_edge.zoo import MemberInfo, Zoo, member_id
+from mvp_edge.tasks import Task, TaskClass, canonical
+from mvp_edge.train import BatchSource, accuracy, predict
+from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, member_id
 
 
 def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:
@@ -45,37 +44,76 @@ def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> li
     return [wordnet.resolve(t) for t in tasks.values()]
 
 
-def make_narrow(
+def make_member(
     trunk: Trunk, train: ImageSet, schedule: PruneSchedule, config: FitConfig, *, device: torch.device, seed: int,
-    stage: Stage | None = None,
+    parent: Member | None = None, teacher: Tensor | None = None, stage: Stage | None = None,
 ) -> tuple[nn.Module, KeepPlan]:  # fmt: skip
-    """Prune the base model for one task with IFP; return the sliced model on `device` and what it keeps."""
-    model = copy.deepcopy(trunk.model)
-    features = int(model.get_submodule(trunk.head).in_features)
-    set_head(model, random_head(features, len(train.classes), torch_rng(seed, "head")))
+    """Prune for a task with IFP; return the sliced model on `device` and what it keeps of the base model.
+
+    Args:
+        trunk: The base model.
+        train: Images of the task.
+        schedule: What is dropped when.
+        config: How it is trained meanwhile.
+        device: Where.
+        seed: Of the head, the batches and random importance.
+        parent: A larger member to prune from, which also gives the head's rows; the whole base model with a random
+            head if not given.
+        teacher: Logits `(N, classes)` of the base model on the images, for distillation.
+        stage: Progress.
+    """
+    model = copy.deepcopy(trunk.model) if parent is None else trunk.restore(parent)
+    head = None
+    if parent is not None or teacher is not None:
+        known = trunk.base.classes if parent is None else parent.info.task.names
+        head = shared_rows(train.classes, known, model.get_submodule(trunk.head))
+    if head is None:
+        features = int(model.get_submodule(trunk.head).in_features)
+        head = random_head(features, len(train.classes), torch_rng(seed, "head"))
+    set_head(model, head)
     model = model.to(device, memory_format=torch.channels_last)
-    source = BatchSource(train, trunk.base, config, device, seed)
-    plan = iterative_prune(model, trunk.table, source, schedule, config, rng=rng(seed, "prune"), stage=stage)
+    source = BatchSource(train, trunk.base, config, device, seed, teacher)
+    plan = iterative_prune(
+        model, trunk.table, source, schedule, config,
+        rng=rng(seed, "prune"), start=None if parent is None else parent.info.plan, stage=stage,
+    )  # fmt: skip
     return model, plan
 
 
-def make_broad(
-    trunk: Trunk, train: ImageSet, keep: float, align: int, config: FitConfig, *, device: torch.device, seed: int,
-    progress: Progress,
-) -> tuple[nn.Module, KeepPlan]:  # fmt: skip
-    """Cut the base model once for all its classes and train it long, with distillation from the base."""
-    counts = target_counts(trunk.table, keep, align)
-    plan = top_plan(trunk.table, base_importance(trunk.model, trunk.table), counts)
-    model = sliced_copy(trunk.model, trunk.table, plan).to(device, memory_format=torch.channels_last)
-    teacher = None
-    if config.distill > 0:
-        whole = trunk.model.to(device, memory_format=torch.channels_last)
-        with progress.stage("Teacher", len(train)) as stage:
-            teacher = predict(whole, train.images, trunk.base, device, stage=stage, bf16=True)
-    with progress.stage("Broad member", config.iterations) as stage:
-        source = BatchSource(train, trunk.base, config, device, seed, teacher)
-        fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
-    return model, plan
+@dataclass(eq=False)
+class Teacher:
+    """Logits of the base model on training images, class by class, each class asked once."""
+
+    trunk: Trunk
+    device: torch.device
+    _known: dict[str, Tensor] = field(default_factory=dict)
+
+    def logits(self, data: ImageSet, stage: Stage | None = None) -> Tensor | None:
+        """Return logits `(N, classes)` for the classes of `data`, or None if the base does not know them all."""
+        row = {canonical(n): i for i, n in enumerate(self.trunk.base.classes)}
+        if not all(canonical(n) in row for n in data.classes):
+            return None
+        rows = [row[canonical(n)] for n in data.classes]
+        out = torch.empty(len(data), len(self.trunk.base.classes))
+        for label, name in enumerate(data.classes):
+            mine = data.labels == label
+            if name not in self._known:
+                self._known[name] = predict(
+                    self.trunk.model.to(self.device, memory_format=torch.channels_last),
+                    data.images[mine], self.trunk.base, self.device, stage=stage, bf16=True,
+                )  # fmt: skip
+            out[mine] = self._known[name]
+        return out[:, rows]
+
+
+def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> MemberInfo | None:
+    """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it."""
+    wanted = target_counts(trunk.table, schedule.keep, schedule.align)
+    larger = [
+        i for i in zoo.infos()
+        if i.breadth == "broad" and i.knows(task) and all(n > wanted[g] for g, n in i.plan.counts.items())
+    ]  # fmt: skip
+    return min(larger, key=lambda i: (i.plan.achieved, i.id), default=None)
 
 
 def build_narrow(
@@ -93,45 +131,88 @@ def build_narrow(
     zoo.remove_leftovers()
     made = []
     tasks = sample_tasks(trunk.base.classes or data.classes, config.ways, config.members, config.seed)
-    recipe = {
-        "method": "ifp", **asdict(config.schedule), "fit": asdict(config.fit), "seed": config.seed, "data": data.name
-    }  # fmt: skip
+    parent = None
+    if config.parent == "broad":
+        everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))
+        found = find_parent(zoo, trunk, everything, config.schedule)
+        parent = None if found is None else zoo.load(found)
+    recipe = _recipe(parent, config.schedule, config.fit, config.seed, data)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
+    teacher = Teacher(trunk, device)
     with progress.stage("Members", len(tasks)) as stage:
         stage.advance(len(tasks) - len(pending))
         for task, member in _claimed(zoo, pending, recipe):
             train = data.load(task.names, "train", trunk.base.input_size)
             test = data.load(task.names, "test", trunk.base.input_size)
-            model, plan = make_narrow(trunk, train, config.schedule, config.fit, device=device, seed=config.seed)
-            top1 = accuracy(predict(model, test.images, trunk.base, device), test).top1
-            info = MemberInfo(member, task, "narrow", plan, trunk.base.sha256, recipe, round(top1, 2))
-            made.append(zoo.add(info, trunk.state_of(model)))
-            stage.note(f"{', '.join(task.names)}: {top1:.1f} %")
+            model, plan = make_member(
+                trunk, train, config.schedule, config.fit, device=device, seed=config.seed, parent=parent,
+                teacher=teacher.logits(train) if config.fit.distill > 0 else None,
+            )  # fmt: skip
+            info = MemberInfo(member, task, "narrow", plan, zoo.base.sha256, recipe)
+            made.append(_add(zoo, trunk, model, info, test))
+            stage.note(f"{', '.join(task.names)}: {made[-1].top1:.1f} %")
             stage.advance()
     return made
 
 
 def build_broad(
-    zoo: Zoo, trunk: Trunk, data: DataSource, keep: float, align: int, config: FitConfig, *, device: torch.device,
-    seed: int, progress: Progress,
-) -> MemberInfo | None:  # fmt: skip
-    """Add the member for all classes of the base model at one keep ratio; None if it is there already."""
+    zoo: Zoo, trunk: Trunk, data: DataSource, keeps: Sequence[float], config: BuildConfig, *, device: torch.device,
+    progress: Progress,
+) -> list[MemberInfo]:  # fmt: skip
+    """Add members for all classes of the base model, the largest first and each pruned from the one before.
+
+    Their outputs on the test split are stored beside them: what a part of the classes scores can be told later without
+    any image.
+
+    Raises:
+        DataError: images of a class are missing.
+        ZooError: the zoo cannot be written.
+    """
     classes = trunk.base.classes or data.classes
     task = wordnet.resolve(Task(tuple(TaskClass(c) for c in classes)))
-    recipe = {
-        "method": "norm-scale", "keep": keep, "align": align, "fit": asdict(config), "seed": seed, "data": data.name
+    made: list[MemberInfo] = []
+    with progress.stage("Reading images", None):
+        train = data.load(classes, "train", trunk.base.input_size)
+        test = data.load(classes, "test", trunk.base.input_size)
+    teacher, logits = Teacher(trunk, device), None
+    for keep in sorted(keeps, reverse=True):
+        schedule = replace(config.schedule, keep=keep)
+        found = find_parent(zoo, trunk, task, schedule) if config.parent == "broad" else None
+        parent = None if found is None else zoo.load(found)
+        recipe = _recipe(parent, schedule, config.broad_fit, config.seed, data)
+        member = member_id(task, recipe)
+        with zoo.claim(member) as mine:
+            if not mine:
+                continue
+            if config.broad_fit.distill > 0 and logits is None:
+                with progress.stage("Asking the base model", len(train)) as stage:
+                    logits = teacher.logits(train, stage)
+            with progress.stage(f"Broad member, keep {keep:g}", config.broad_fit.iterations) as stage:
+                model, plan = make_member(
+                    trunk, train, schedule, config.broad_fit, device=device, seed=config.seed, parent=parent,
+                    teacher=logits, stage=stage,
+                )  # fmt: skip
+            made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
+    return made
+
+
+def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:
+    """Add a network with its accuracy as it will be read back; a broad one with its outputs."""
+    state = zoo.as_stored(trunk.state_of(model))
+    device = next(model.parameters()).device
+    restored = trunk.restore(Member(info, state)).to(device, memory_format=torch.channels_last)
+    logits = predict(restored, test.images, trunk.base, device)
+    info = replace(info, top1=round(accuracy(logits, test).top1, 2))
+    return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None)
+
+
+def _recipe(
+    parent: Member | None, schedule: PruneSchedule, fit: FitConfig, seed: int, data: DataSource
+) -> dict[str, object]:
+    return {
+        "method": "ifp", "parent": None if parent is None else parent.info.id, **asdict(schedule), "fit": asdict(fit),
+        "seed": seed, "data": data.name,
     }  # fmt: skip
-    member = member_id(task, recipe)
-    with zoo.claim(member) as mine:
-        if not mine:
-            return None
-        with progress.stage("Images", None):
-            train = data.load(classes, "train", trunk.base.input_size)
-            test = data.load(classes, "test", trunk.base.input_size)
-        model, plan = make_broad(trunk, train, keep, align, config, device=device, seed=seed, progress=progress)
-        top1 = accuracy(predict(model, test.images, trunk.base, device), test).top1
-        info = MemberInfo(member, task, "broad", plan, trunk.base.sha256, recipe, round(top1, 2))
-        return zoo.add(info, trunk.state_of(model))
 
 
 def _claimed(zoo: Zoo, tasks: Sequence[Task], recipe: dict[str, object]) -> Iterator[tuple[Task, str]]:

@@ -17,7 +17,7 @@ from mvp_edge.models import Base, load_base, new_model, save_base
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.train import BatchSource, fit, make_optimizer
 from mvp_edge.zoo import create_zoo
-from mvp_edge.zoo_build import build_narrow
+from mvp_edge.zoo_build import build_broad, build_narrow
 
 COLOURS = {
     "apple": (200, 30, 30),
@@ -66,6 +66,20 @@ def tiny_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFac
 def probe_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cache directory that tests share, so that this machine is timed once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def broad_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a zoo with broad members at keep 0.75 and 0.5 and two narrow ones cut from the larger."""
+    zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "broad", *load_base(str(tiny_base)))
+    training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
+    schedule = PruneSchedule(keep=0.5, align=4)
+    config = BuildConfig(members=2, ways=2, schedule=schedule, fit=training, broad_fit=training)
+    trunk, data = Trunk.of(zoo.base, zoo.load_base()), open_source(str(images))
+    cpu, silent = torch.device("cpu"), SilentProgress()
+    build_broad(zoo, trunk, data, [0.5, 0.75], config, device=cpu, progress=silent)
+    build_narrow(zoo, trunk, data, config, device=cpu, progress=silent)
+    return zoo.path
 
 
 def save_tiny_base(path: Path, images: Path, seed: int) -> Path:

@@ -41,7 +41,7 @@ def test_a_grown_network_computes_what_the_member_does(
     names = member.info.task.names
     data = open_source(str(images)).load(names, "train", trunk.base.input_size)
     plan = grown(member.info.plan, more)
-    model = assemble(trunk, plan, [member], data, device=CPU)
+    model = assemble(trunk, plan, [member], member.info.task, data, device=CPU)
     expected = predict(trunk.restore(member), data.images, trunk.base, CPU)
     assert sum(p.numel() for p in model.parameters()) >= sum(v.numel() for v in member.state.values() if v.ndim > 1)
     assert torch.allclose(predict(model, data.images, trunk.base, CPU), expected, atol=1e-4)
@@ -49,7 +49,7 @@ def test_a_grown_network_computes_what_the_member_does(
 
 def test_new_units_learn(trunk: Trunk, member: Member, images: Path) -> None:
     data = open_source(str(images)).load(member.info.task.names, "train", trunk.base.input_size)
-    model = assemble(trunk, grown(member.info.plan, 4), [member], data, device=CPU).train()
+    model = assemble(trunk, grown(member.info.plan, 4), [member], member.info.task, data, device=CPU).train()
     out = model(torch.randn(4, 3, *trunk.base.input_size))
     out.square().mean().backward()
     for group in trunk.table.groups:

@@ -70,12 +70,13 @@ def test_what_is_assembled_fits_the_task_before_any_training(
     zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
 ) -> None:
     found = rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0)
-    plan, voters = vote(zoo, trunk, found[:2], CONFIG, seed=0)
+    counts = target_counts(trunk.table, CONFIG.keep, CONFIG.align)
+    plan, voters = vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)
     assert plan.counts == target_counts(trunk.table, 0.5, 4)
-    model = assemble(trunk, plan, voters, data, device=CPU)
+    model = assemble(trunk, plan, voters, task, data, device=CPU)
     score = accuracy(predict(model, data.images, zoo.base, CPU), data)
     assert score.top1 > 60  # three colours, one closed-form head on re-estimated norms
-    assert vote(zoo, trunk, found[:2], CONFIG, seed=0)[0] == plan
+    assert vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)[0] == plan
 
 
 def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:

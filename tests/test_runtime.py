@@ -1,8 +1,10 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.runtime import Stopwatch, autocast, environment, resolve_device, rng, torch_rng
+from mvp_edge.runtime import Stopwatch, autocast, environment, resolve_device, rng, torch_rng, use_threads
 
 
 def test_streams_are_named_and_repeatable() -> None:
@@ -24,6 +26,23 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_device("cuda")
     assert resolve_device("cpu").type == "cpu"
     assert resolve_device("auto").type in ("cpu", "mps")
+
+
+@pytest.fixture
+def own_threads() -> Iterator[int]:
+    """The number of threads, put back afterwards."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_threads(own_threads: int) -> None:
+    use_threads(None)
+    assert torch.get_num_threads() == own_threads
+    use_threads(own_threads + 1)
+    assert environment(torch.device("cpu"))["torch_threads"] == own_threads + 1
+    with pytest.raises(ConfigError, match="threads is 0; it must be at least 1"):
+        use_threads(0)
 
 
 def test_autocast_only_where_asked_for() -> None:

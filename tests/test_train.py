@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,6 +80,9 @@ def test_accuracy_by_hand() -> None:
     assert score.top1 == 50 and score.n == 4
     assert score.confusion == ((1, 1, 0), (0, 1, 1), (0, 0, 0))
     assert score.per_class == {"a": 50, "b": 50, "c": None}
+    assert replace(score, top1=200 / 3).to_json() == {
+        "top1": 66.67, "n": 4, "per_class": score.per_class, "confusion": [[1, 1, 0], [0, 1, 1], [0, 0, 0]],
+    }  # fmt: skip
 
 
 def test_the_closed_form_head_separates_what_the_features_do() -> None:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from mvp_edge.data.augment import augment, normalise
 from mvp_edge.data.batches import batches
-from mvp_edge.data.images import ImageSet
+from mvp_edge.data.images import ImageSet, skipped_warnings
 from mvp_edge.data.named import NAMES, cache_dir
 from mvp_edge.data.source import DataSource, open_source
 
-__all__ = ["NAMES", "DataSource", "ImageSet", "augment", "batches", "cache_dir", "normalise", "open_source"]
+__all__ = [
+    "NAMES",
+    "DataSource",
+    "ImageSet",
+    "augment",
+    "batches",
+    "cache_dir",
+    "normalise",
+    "open_source",
+    "skipped_warnings",
+]

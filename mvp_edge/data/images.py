@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import warnings
 import zlib
@@ -89,6 +88,13 @@ class ImageSet:
         return self.subset(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen])))
 
 
+def skipped_warnings(*sets: ImageSet) -> list[str]:
+    """Return what the user is told of images that could not be read: one warning, or none."""
+    paths = [path for images in sets for path in images.skipped]
+    shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+    return [f"{len(paths)} unreadable images were skipped: {shown}"] if paths else []
+
+
 @dataclass(frozen=True, eq=False)
 class Pixels:
     """What a reader delivers: the images that could be read, and (path, reason) for each that could not.
@@ -136,7 +142,7 @@ def decode(path: Path, size: Size) -> np.ndarray:
 
 
 def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_image: OnImage | None = None) -> Pixels:
-    """Read many image files with a few threads; Pillow decodes without holding the interpreter lock.
+    """Read many image files on torch's number of threads; Pillow decodes without holding the interpreter lock.
 
     Args:
         paths: Files, in the order of the result.
@@ -162,7 +168,7 @@ def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_imag
     # Filters are global to the process, so they are set once around the pool and not in its threads.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
         try:
             for done in as_completed([pool.submit(work, start) for start in range(0, len(paths), _CHUNK)]):
                 count = done.result()

@@ -92,21 +92,33 @@ def iterative_prune(
     config: FitConfig,
     *,
     rng: np.random.Generator,
+    start: KeepPlan | None = None,
     stage: Stage | None = None,
 ) -> KeepPlan:
-    """Prune and fine-tune a copy of the base model in place, and return what was kept.
+    """Prune and fine-tune a copy of the base model, or of a part of it, in place, and return what was kept.
 
     Every `every` steps each group loses the fraction `drop` of its units that scored lowest since the last event,
     until it has reached its target. The optimiser's momentum is sliced along.
+
+    Args:
+        model: The network.
+        table: Groups of the base model.
+        source: Where batches come from.
+        schedule: What is dropped when.
+        config: How it is trained meanwhile.
+        rng: Decides for random importance.
+        start: What `model` keeps of the base model; everything if not given.
+        stage: Progress.
 
     References:
         Algorithm 2.
     """
     every = schedule.every or max(1, config.iterations // 100)
-    counts = target_counts(table, schedule.keep, schedule.align)
+    wanted = target_counts(table, schedule.keep, schedule.align)
     optimizer = make_optimizer(model, config)
     meter = ImportanceMeter(model, table, schedule.importance)
-    plan = full_plan(table.widths)
+    plan = start or full_plan(table.widths)
+    counts = {name: min(wanted[name], have) for name, have in plan.counts.items()}
 
     def prune(step: int) -> None:
         nonlocal plan

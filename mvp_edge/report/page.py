@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mvp_edge.atomic import write_atomically
 from mvp_edge.errors import ExportError
 from mvp_edge.report.sections import sections
 
+Pictures = Literal["test", "generated"]
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One test image and what the model says.
+    """One image and what the model says.
 
     Attributes:
         image: PNG data URI, from `image_uri`.
@@ -33,10 +35,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Extras:
-    """What the page shows beyond the report: sample predictions and the command that made it."""
+    """What the page shows beyond the report.
+
+    Attributes:
+        samples: Pictures with the model's answers.
+        command: What made the report.
+        pictures: What the samples are: real `test` images, or images `generated` from the base model.
+    """
 
     samples: tuple[Sample, ...] = ()
     command: str = ""
+    pictures: Pictures = "test"
 
 
 def write_json(report: Mapping[str, Any], path: Path) -> None:
@@ -55,7 +64,7 @@ def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extr
     Args:
         report: What `report.json` holds.
         plan: The keep plan as JSON.
-        extras: Sample predictions and the command.
+        extras: Sample predictions, what they are made on, and the command.
         path: File to write; it appears complete or not at all.
 
     Raises:
@@ -65,6 +74,7 @@ def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extr
         "template.html.j2",
         path,
         samples=[_caption(sample) for sample in extras.samples],
+        pictures=extras.pictures,
         command=extras.command,
         **sections(report, plan),
     )

@@ -69,7 +69,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     # The base's weights are four bytes each, unless it was exported and weighed as well.
     base_bytes = report["bytes"].get("dense_onnx") or 4 * base_params
     cards: list[dict[str, Any]] = []
-    if accuracy:
+    if accuracy and accuracy["top1"] is not None:
         low, high = figures.interval(accuracy["top1"], accuracy["n"])
         cards.append(
             {
@@ -161,7 +161,7 @@ def _groups(groups: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> lis
 
 
 def _accuracy(accuracy: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, Any] | None:
-    if not accuracy:
+    if not accuracy or accuracy["top1"] is None:
         return None
     per_class, confusion = accuracy.get("per_class") or {}, accuracy.get("confusion") or []
     readable = len(confusion) <= READABLE_CLASSES

@@ -86,6 +86,16 @@ def task_similarity(a: Task, b: Task) -> float:
     return (forth + back) / 2
 
 
+def nearest_classes(wanted: TaskClass, known: Task, count: int) -> list[str]:
+    """Return the names of the `count` classes of a resolved task nearest to a class, in spelling or else in meaning."""
+    spelled = {canonical(c.name): c.name for c in known.classes}
+    near = [spelled[n] for n in difflib.get_close_matches(canonical(wanted.name), list(spelled), count, cutoff=0.8)]
+    if wanted.synset is not None:
+        others = [c for c in known.classes if c.name not in near]
+        near += [c.name for c in sorted(others, key=lambda c: -_class_similarity(wanted, c))]
+    return near[:count]
+
+
 def rank(task: Task, others: Sequence[Task]) -> list[float]:
     """Return the similarity of `task` to each of `others`, in their order."""
     return [task_similarity(task, other) for other in others]

@@ -1,6 +1,18 @@
 """The zoo: pruned models of earlier tasks, on disk."""
 
+from mvp_edge.zoo.exemplars import Exemplars
 from mvp_edge.zoo.member import Member, MemberInfo, member_id
+from mvp_edge.zoo.outputs import Outputs
 from mvp_edge.zoo.store import Zoo, bundled_zoos, create_zoo, open_zoo
 
-__all__ = ["Member", "MemberInfo", "Zoo", "bundled_zoos", "create_zoo", "member_id", "open_zoo"]
+__all__ = [
+    "Exemplars",
+    "Member",
+    "MemberInfo",
+    "Outputs",
+    "Zoo",
+    "bundled_zoos",
+    "create_zoo",
+    "member_id",
+    "open_zoo",
+]

@@ -7,16 +7,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from mvp_edge.errors import PlanError, ZooError
-from mvp_edge.models import compact
 from mvp_edge.plan import KeepPlan
-from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.tasks import Task, TaskClass, canonical
+from mvp_edge.tensors import unpack
 
-FORMAT = 1
+FORMAT = 2
 Breadth = Literal["narrow", "broad"]
 
 
@@ -33,6 +31,7 @@ class MemberInfo:
         recipe: How it was made: method, iterations, seed, versions.
         top1: Percent on the test split of its own task, or None if it was not measured.
         weights_sha256: Checksum of its tensors' file.
+        outputs_sha256: Checksum of the file with its outputs on the test split; empty if there is none.
     """
 
     id: str
@@ -43,6 +42,11 @@ class MemberInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     top1: float | None = None
     weights_sha256: str = ""
+    outputs_sha256: str = ""
+
+    def knows(self, task: Task) -> bool:
+        """Say whether all classes of a task are among its own."""
+        return {canonical(n) for n in task.names} <= {canonical(n) for n in self.task.names}
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
@@ -55,6 +59,7 @@ class MemberInfo:
             "recipe": self.recipe,
             "base_sha256": self.base_sha256,
             "weights_sha256": self.weights_sha256,
+            "outputs_sha256": self.outputs_sha256,
             "plan": self.plan.to_json(),
         }
 
@@ -77,6 +82,7 @@ class MemberInfo:
                 recipe=value["recipe"],
                 top1=value["top1"],
                 weights_sha256=value["weights_sha256"],
+                outputs_sha256=value["outputs_sha256"],
             )
         except (KeyError, TypeError, PlanError) as e:
             raise ZooError(f"{where} is damaged ({e}); remove its directory and build it again") from e
@@ -96,18 +102,13 @@ def member_id(task: Task, recipe: dict[str, Any]) -> str:
     return f"{task.id}-{digest[:6]}"
 
 
-def pack(state: dict[str, Tensor]) -> bytes:
-    """Return tensors as safetensors bytes, weights in half precision."""
-    return save({k: compact(v) for k, v in state.items()})
-
-
-def unpack(data: bytes, where: str) -> dict[str, Tensor]:
-    """Read what `pack` wrote, in single precision.
+def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
+    """Return the tensors in a file's bytes, in single precision.
 
     Raises:
         ZooError: the bytes are damaged.
     """
     try:
-        return {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
-    except (SafetensorError, ValueError) as e:
+        return unpack(data)[0]
+    except ValueError as e:
         raise ZooError(f"{where} is no readable safetensors file ({e}); remove its directory and build it again") from e

@@ -1,8 +1,8 @@
 """A zoo's directory: crash-safe, open to several writers at once, and never out of step with itself.
 
     zoo.json            name, format, the base model's metadata
-    base.safetensors    the base model's weights
-    members/ID/         member.json, weights.safetensors
+    base.safetensors.gz the base model's weights
+    members/ID/         member.json, weights.safetensors.gz and, of broad members, outputs.safetensors.gz
 
 A member is written under a temporary name and renamed last, so that a directory under its own name is complete. There
 is no index file: reading a few hundred small JSON files takes milliseconds, and what does not exist cannot go stale.
@@ -27,11 +27,19 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
+from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, pack_base
-from mvp_edge.zoo.member import FORMAT, Member, MemberInfo, pack, unpack
+from mvp_edge.tensors import pack, squeeze, unpack
+from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
+from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
+from mvp_edge.zoo.member import FORMAT, Member, MemberInfo, read_weights
+from mvp_edge.zoo.outputs import Outputs, pack_outputs, unpack_outputs
 
 STALE_SECONDS = 24 * 3600
+WEIGHTS = "weights.safetensors.gz"
+OUTPUTS = "outputs.safetensors.gz"
+BASE = "base.safetensors.gz"
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Zoo:
     path: Path
     name: str
     base: Base
+    packing: Packing
     growth: Path | None = None
 
     def infos(self) -> list[MemberInfo]:
@@ -83,20 +92,29 @@ class Zoo:
         Raises:
             ZooError: its file is missing or does not match its checksum.
         """
-        path = self._directory(info.id) / "weights.safetensors"
-        try:
-            data = path.read_bytes()
-        except OSError as e:
-            raise ZooError(f"{path} cannot be read ({e.strerror}); remove its directory and build it again") from e
-        if hashlib.sha256(data).hexdigest() != info.weights_sha256:
-            raise ZooError(f"{path} does not match its checksum; remove {path.parent} and build the member again")
-        return Member(info, unpack(data, str(path)))
+        path = self._directory(info.id) / WEIGHTS
+        return Member(info, read_weights(self._checked(path, info.weights_sha256), str(path)))
 
     def has(self, member: str) -> bool:
         """Say whether a member is there."""
         return (self._directory(member) / "member.json").is_file()
 
-    def add(self, info: MemberInfo, state: dict[str, Tensor]) -> MemberInfo:
+    def outputs(self, info: MemberInfo) -> Outputs | None:
+        """Return a member's outputs on the test split of its data, or None if they were not kept.
+
+        Raises:
+            ZooError: their file is missing or does not match its checksum.
+        """
+        if not info.outputs_sha256:
+            return None
+        path = self._directory(info.id) / OUTPUTS
+        return unpack_outputs(self._checked(path, info.outputs_sha256), str(path))
+
+    def as_stored(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors as they would be read back after packing."""
+        return unpack(pack(state, self.packing))[0]
+
+    def add(self, info: MemberInfo, state: dict[str, Tensor], outputs: Outputs | None = None) -> MemberInfo:
         """Write a member, all or nothing; one that is there already stays as it is.
 
         Raises:
@@ -107,13 +125,17 @@ class Zoo:
                 f"this model was cut from another base ({info.base_sha256[:12]}) than zoo {self.name}'s "
                 f"{self.base.name} ({self.base.sha256[:12]}); add it to the zoo of its own base"
             )
-        data = pack(state)
-        info = replace(info, weights_sha256=hashlib.sha256(data).hexdigest())
+        files = {WEIGHTS: squeeze(pack(state, self.packing))}
+        info = replace(info, weights_sha256=_sha256(files[WEIGHTS]))
+        if outputs is not None:
+            files[OUTPUTS] = pack_outputs(outputs)
+            info = replace(info, outputs_sha256=_sha256(files[OUTPUTS]))
         members = self._roots[-1] / "members"
         partial = members / f".{info.id}.{secrets.token_hex(4)}"
         try:
             partial.mkdir(parents=True)
-            (partial / "weights.safetensors").write_bytes(data)
+            for name, data in files.items():
+                (partial / name).write_bytes(data)
             (partial / "member.json").write_text(json.dumps(info.to_json()), encoding="utf-8")
             _sync(partial)
             with contextlib.suppress(FileExistsError):
@@ -153,24 +175,41 @@ class Zoo:
         Raises:
             ZooError: its file is missing, damaged or another one than when the zoo was made.
         """
-        path = self.path / "base.safetensors"
-        try:
-            base, model = load_base(str(path))
-        except ConfigError as e:
-            raise ZooError(f"zoo {self.name}: {e}") from e
-        if base.sha256 != self.base.sha256:
+        path = self.path / BASE
+        if path.is_file() and file_sha256(path) != self.base.sha256:
             raise ZooError(f"{path} does not match its checksum; {self._repair}")
-        return model
+        try:
+            return load_base(str(path))[1]
+        except ConfigError as e:
+            raise ZooError(f"zoo {self.name}: {e}; {self._repair}") from e
+
+    def exemplars(self) -> Exemplars | None:
+        """Return the generated images of the base model's classes, or None if the zoo has none.
+
+        Raises:
+            ZooError: their file is damaged or was made from another base model.
+        """
+        places = [root / EXEMPLARS for root in reversed(self._roots)]
+        path = next((p for p in places if p.exists()), places[-1])
+        repair = f"make them again with: mvp-edge zoo exemplars {self.name if self.growth else self.path}"
+        bundled = ASSETS in path.parents
+        return read_exemplars(path, self.base.sha256, self._repair if bundled else repair)
 
     def verify(self) -> list[str]:
         """Check every file against its checksum and return what is wrong, one line a problem."""
         problems = []
-        base = self.path / "base.safetensors"
+        base = self.path / BASE
         if not base.is_file() or file_sha256(base) != self.base.sha256:
             problems.append(f"{base} is missing or does not match its checksum; {self._repair}")
+        try:
+            self.exemplars()
+        except MvpEdgeError as e:
+            problems.append(str(e))
         for name in self.ids():
             try:
-                self.load(self.info(name))
+                info = self.info(name)
+                self.load(info)
+                self.outputs(info)
             except MvpEdgeError as e:
                 problems.append(str(e))
         return problems
@@ -193,9 +232,24 @@ class Zoo:
             "members": len(infos),
             "narrow": sum(i.breadth == "narrow" for i in infos),
             "broad": sum(i.breadth == "broad" for i in infos),
+            "exemplars": len(self.exemplars() or ()),
             "mean_top1": round(sum(scores) / len(scores), 2) if scores else None,
             "bytes": sum(f.stat().st_size for root in self._roots for f in root.rglob("*") if f.is_file()),
         }
+
+    def _checked(self, path: Path, sha256: str) -> bytes:
+        try:
+            data = path.read_bytes()
+        except OSError as e:
+            raise ZooError(f"{path} cannot be read ({e.strerror}); {self._mend(path)}") from e
+        if _sha256(data) != sha256:
+            raise ZooError(f"{path} does not match its checksum; {self._mend(path)}")
+        return data
+
+    @property
+    def directory(self) -> Path:
+        """Where what is added is written: the zoo's own directory or, for a bundled one, its place at the user's."""
+        return self._roots[-1]
 
     @property
     def _roots(self) -> list[Path]:
@@ -205,11 +259,20 @@ class Zoo:
         places = [root / "members" / member for root in self._roots]
         return next((p for p in places if p.is_dir()), places[-1])
 
+    def _mend(self, path: Path) -> str:
+        if ASSETS in path.parents:
+            return self._repair
+        return f"remove {path.parent} and build the member again with: mvp-edge zoo build"
+
     @property
     def _repair(self) -> str:
         if ASSETS in self.path.parents:
             return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
         return "build the zoo again with: mvp-edge zoo build"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def user_directory() -> Path:
@@ -239,21 +302,21 @@ def open_zoo(name: str | None) -> Zoo:
             raise ZooError(f"{path} has zoo format {value['format']!r}; this version reads {FORMAT}")
         base = Base.from_json(value["base"])
         growth = user_directory() / "zoos" / f"{value['name']}-{base.sha256[:12]}" if ASSETS in path.parents else None
-        return Zoo(path, value["name"], base, growth)
+        return Zoo(path, value["name"], base, value["packing"], growth)
     except (OSError, NotADirectoryError) as e:
         raise ZooError(f"{path} is no zoo (it has no readable zoo.json); make one with: mvp-edge zoo build") from e
     except (ValueError, KeyError, TypeError) as e:
         raise ZooError(f"{path / 'zoo.json'} is damaged ({e}); build the zoo again with: mvp-edge zoo build") from e
 
 
-def create_zoo(path: Path, base: Base, model: nn.Module) -> Zoo:
+def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int8") -> Zoo:
     """Make an empty zoo for a base model, or open the one that is there.
 
     Raises:
         ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
     """
-    data = pack_base(model, base)
-    sha256 = hashlib.sha256(data).hexdigest()
+    data = squeeze(pack_base(model, base, packing))
+    sha256 = _sha256(data)
     if (path / "zoo.json").exists():
         zoo = open_zoo(str(path))
         if zoo.base.name != base.name or zoo.base.sha256 != sha256:
@@ -263,12 +326,17 @@ def create_zoo(path: Path, base: Base, model: nn.Module) -> Zoo:
             )
         return zoo
     # A process that was killed while it made the zoo has left no more than these.
-    if path.exists() and (not path.is_dir() or {f.name for f in path.iterdir()} - {"base.safetensors", "members"}):
+    if path.exists() and (not path.is_dir() or {f.name for f in path.iterdir()} - {BASE, "members"}):
         raise ZooError(f"{path} exists and is no zoo; choose another directory")
     try:
         (path / "members").mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "base.safetensors", data)
-        value = {"format": FORMAT, "name": path.resolve().name, "base": replace(base, sha256=sha256).to_json()}
+        write_atomically(path / BASE, data)
+        value = {
+            "format": FORMAT,
+            "name": path.resolve().name,
+            "packing": packing,
+            "base": replace(base, sha256=sha256).to_json(),
+        }
         write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
     except OSError as e:
         raise ZooError(f"zoo {path} cannot be written ({e}); choose another directory or make room") from e

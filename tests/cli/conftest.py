@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,6 +63,12 @@ def task(tmp_path: Path) -> Path:
     path = tmp_path / "classes.txt"
     path.write_text("tiger\napple\nrose\n")
     return path
+
+
+@pytest.fixture
+def zoo(tiny_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zoo of one's own, to be changed or damaged."""
+    return Path(shutil.copytree(tiny_zoo, tmp_path_factory.mktemp("own") / "tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -11,24 +11,25 @@ from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.main import get_command
 
 import mvp_edge
-from mvp_edge.config import BROAD_FIT, BuildConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
+from mvp_edge.config import BuildConfig, ExemplarConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
 
 from .conftest import Run
 
 COMMANDS = {
     "prune": "--task --data --out --force --zoo --keep --align --neighbours --similarity --voters --vote --temperature "
-    "--iterations --batch-size --lr --distill --device --seed --add-to-zoo --json --quiet",
-    "neighbours": "--task --data --zoo --similarity --top --json",
+    "--iterations --batch-size --lr --distill --device --threads --seed --add-to-zoo --json --quiet",
+    "neighbours": "--task --data --zoo --similarity --top --threads --json",
     "bench": "--vs --threads --runs --batch --json",
-    "eval": "--data --json",
-    "pretrain": "--base --data --out --epochs --init --force --json",
+    "eval": "--data --threads --json",
+    "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
-    "--broad --broad-iterations --seed --device --json",
-    "zoo add": "--zoo --json",
+    "--broad --broad-iterations --seed --device --threads --json",
+    "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
     "zoo show": "--json",
     "zoo verify": "--json",
+    "zoo exemplars": "--per-class --steps --batch-size --seed --device --json --quiet",
 }
 HEAVY = {"torch", "timm", "torchvision", "onnx", "onnxruntime", "nltk", "matplotlib", "numpy", "fvcore"}
 
@@ -101,9 +102,10 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("zoo build", build, "members", "ways", "seed")
     expect("zoo build", build.schedule, "keep", "align", "importance")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
-    assert default("zoo build", "broad_iterations") == BROAD_FIT.iterations
-    assert BROAD_FIT.batch_size == build.fit.batch_size
-    expect("pretrain", pretrain, "epochs", "device", "seed", "init")
+    expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
+    assert default("zoo build", "broad_iterations") == build.broad_fit.iterations
+    assert build.broad_fit.batch_size == build.fit.batch_size
+    expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")
     expect("pretrain", pretrain.fit, "batch_size", "lr", "cutout")
     assert isinstance(fit, FitConfig)
     assert isinstance(vote, VoteConfig)

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from mvp_edge.errors import ConfigError
 from mvp_edge.models import load_base
 
 from .conftest import Done, Run
@@ -58,6 +60,21 @@ def test_prune_under_a_budget(
     assert json.loads((task.parent / "out" / "report.json").read_text())["method"].startswith("SMSP")
 
 
+def test_a_budget_without_images(
+    run: Run, task: Path, broad_zoo: Path, probe_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
+    words = ["prune", "--task", task, "--zoo", broad_zoo, "--json", "--force"]
+    large = run(*words, "--max-params", "10M").json
+    small = run(*words, "--max-params", large["params"] - 1).json
+    assert large["params"] > small["params"]  # the two broad members as they are
+    assert small["neighbours"][0]["breadth"] == "broad"
+    assert any("not used up" in w for w in large["warnings"])
+    error = run(*words, "--max-params", "1k").error()
+    assert f"smallest has {small['params']:,} parameters" in error and "--data" in error
+    assert "smsp" in run(*words, "--method", "smsp").error()
+
+
 def test_prune_a_family(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
     words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4]
     done = run(*words, "--budgets", "0.6MMACs, 20kparams,0.1MiB", "--max-latency-ms", 60, "--json")
@@ -79,6 +96,37 @@ def test_prune_a_family(run: Run, task: Path, images: Path, tiny_zoo: Path) -> N
     assert done.code == 0, done.err
     assert "20kparams" in done.out
     assert sorted(p.name for p in out.iterdir()) == ["20kparams", "index.html", "index.json"]
+
+
+def test_the_report_tells_the_threads(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 0, "--json"]
+        done = run(*words, "--threads", before + 1)
+    finally:
+        torch.set_num_threads(before)
+    assert done.json["environment"]["torch_threads"] == before + 1
+    assert done.json["latency_ms"]["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prune --task classes.txt --data x",
+        "neighbours --task classes.txt",
+        "eval model.onnx --data x",
+        "pretrain --data x",
+        "zoo build new --data x",
+        "zoo add out",
+    ],
+)
+def test_threads_are_set_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    def told(count: int | None) -> None:
+        raise ConfigError(f"{count} threads")
+
+    monkeypatch.setattr("mvp_edge.runtime.use_threads", told)
+    assert run(*words.split(), "--threads", 3).error() == "3 threads\n"
+    assert run(*words.split()).error() == "None threads\n"
 
 
 def test_eval(run: Run, pruned: tuple[Path, Done], images: Path) -> None:

@@ -16,11 +16,6 @@ from tests.conftest import save_tiny_base
 from .conftest import Done, Run
 
 
-@pytest.fixture
-def zoo(tiny_zoo: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_zoo, tmp_path / "tiny"))
-
-
 def test_list(run: Run, tiny_zoo: Path) -> None:
     zoos = run("zoo", "list", "--json", "--zoo", tiny_zoo).json["zoos"]
     assert zoos[-1]["name"] == "tiny"
@@ -45,7 +40,7 @@ def test_show(run: Run, tiny_zoo: Path) -> None:
 def test_verify(run: Run, zoo: Path) -> None:
     assert "sound" in run("zoo", "verify", zoo).out
     assert run("zoo", "verify", zoo, "--json").json == {"zoo": "tiny", "members": 3, "problems": []}
-    file = next(zoo.glob("members/*/weights.safetensors"))
+    file = next(zoo.glob("members/*/weights.safetensors.gz"))
     file.write_bytes(file.read_bytes()[:-7])
     done = run("zoo", "verify", zoo)
     assert "1 problem was found" in done.error()
@@ -136,3 +131,19 @@ def test_neighbours(run: Run, task: Path, images: Path, tiny_zoo: Path, similari
     assert len(values) == 2
     assert values == sorted(values, reverse=True)
     assert found["neighbours"][0]["id"] in run(*words).out
+
+
+def test_exemplars(run: Run, zoo: Path) -> None:
+    words = ["zoo", "exemplars", zoo, "--per-class", 2, "--steps", 2]
+    made = run(*words, "--json").json
+    assert (made["zoo"], made["images"], made["classes"], made["recipe"]["steps"]) == ("tiny", 12, 6, 2)
+    assert "12 images of 6 classes" in run(*words).out
+    assert run("zoo", "show", zoo, "--json").json["exemplars"] == 12
+    file = zoo / "exemplars.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    done = run("zoo", "verify", zoo)
+    assert "1 problem was found" in done.error()
+    assert "zoo exemplars" in done.out
+    assert run(*words).code == 0
+    assert "sound" in run("zoo", "verify", zoo).out
+    assert run("zoo", "exemplars", zoo, "--steps", 0).code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mvp_edge.data import ImageSet
+from mvp_edge.data import ImageSet, skipped_warnings
 from mvp_edge.data.images import decode, decode_all, resize
 
 RED = (255, 0, 0)
@@ -131,6 +132,31 @@ def _jpeg(width: int = 64) -> bytes:
     stream = io.BytesIO()
     _gradient(width, width).save(stream, "JPEG")
     return stream.getvalue()
+
+
+def test_what_was_skipped_is_told_in_one_line() -> None:
+    def images(*skipped: str) -> ImageSet:
+        return ImageSet(torch.empty(0, 3, 1, 1, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), (), skipped)
+
+    assert skipped_warnings(images(), images()) == []
+    assert skipped_warnings(images("a"), images("b")) == ["2 unreadable images were skipped: a, b"]
+    assert skipped_warnings(images(*"abcdef")) == ["6 unreadable images were skipped: a, b, c, d, e, ..."]
+
+
+def test_files_are_read_on_as_many_threads_as_torch_computes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int, **names: Any) -> None:
+            seen.append(workers)
+            super().__init__(workers, **names)
+
+    monkeypatch.setattr("mvp_edge.data.images.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    decode_all([_save(_gradient(8, 8), tmp_path / "a.png")], [0], (8, 8))
+    assert seen == [3]
 
 
 DAMAGED = {

@@ -39,7 +39,8 @@ def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
     loaded = again.load(written).state
     assert loaded.keys() == state.keys()
     for key, value in state.items():
-        assert torch.allclose(loaded[key], value, atol=1e-3)
+        half_a_level = value.abs().max() / 254 if value.ndim > 1 else 0
+        assert (loaded[key] - value).abs().max() <= half_a_level * 1.001
     assert again.verify() == []
     assert again.summary()["members"] == again.summary()["narrow"] == 1
     assert again.summary()["mean_top1"] == 81.5
@@ -47,7 +48,7 @@ def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
 
 def test_nothing_in_a_zoo_is_a_pickle(zoo: Zoo) -> None:
     zoo.add(*member(zoo))
-    assert {f.suffix for f in zoo.path.rglob("*") if f.is_file()} == {".json", ".safetensors"}
+    assert {f.suffix for f in zoo.path.rglob("*") if f.is_file()} == {".json", ".gz"}
 
 
 def test_adding_twice_keeps_the_first(zoo: Zoo) -> None:
@@ -60,7 +61,7 @@ def test_adding_twice_keeps_the_first(zoo: Zoo) -> None:
 
 def test_damage_is_named(zoo: Zoo) -> None:
     info = zoo.add(*member(zoo))
-    file = zoo.path / "members" / info.id / "weights.safetensors"
+    file = zoo.path / "members" / info.id / "weights.safetensors.gz"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ZooError, match="does not match its checksum"):
         zoo.load(info)
@@ -74,7 +75,7 @@ def test_damage_is_named(zoo: Zoo) -> None:
 
 
 def test_a_damaged_base_is_named(zoo: Zoo) -> None:
-    file = zoo.path / "base.safetensors"
+    file = zoo.path / "base.safetensors.gz"
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(ZooError, match="safetensors|checksum"):
         zoo.load_base()

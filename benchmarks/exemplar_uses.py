@@ -1,0 +1,140 @@
+"""Are generated images good for anything where there are no real ones?
+
+    python -m benchmarks.exemplar_uses --data DIR [--zoo DIR] [--tasks 5]
+
+Two uses on lists that are not in the zoo. Norm statistics: the mean of five narrow voters, its norms re-estimated on
+exemplars or on real images; its head is fitted to real images, so that only the norms differ, or to exemplars, so that
+no real image is used but for ranking. Fine-tuning: the broad member as it is, and trained on exemplars alone, distilled
+from the restricted base model. Scores are on the test split and on a fifth of the training split; the latter is what
+choices are made by, though the zoo has seen it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from benchmarks import records
+from benchmarks.targets import NARROW, load, target_tasks
+from mvp_edge.averaging import Voter, average
+from mvp_edge.config import FitConfig, VoteConfig
+from mvp_edge.data import ImageSet, open_source
+from mvp_edge.heads import ridge_head
+from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
+from mvp_edge.models import set_head
+from mvp_edge.pipeline import restricted_teacher
+from mvp_edge.runtime import SilentProgress, resolve_device, rng
+from mvp_edge.slicing import sliced_copy
+from mvp_edge.tasks import Task
+from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
+from mvp_edge.zoo import Exemplars, Zoo, open_zoo
+
+log = logging.getLogger("benchmarks.exemplar_uses")
+BROAD = VoteConfig(similarity="wordnet")  # `auto` takes the broad member of the size asked for
+TUNING = FitConfig(batch_size=64, warmup=0.1, distill=0.9)
+RATES = (0.001, 0.003, 0.01)
+
+Scores = dict[str, dict[str, float]]
+
+
+class Judge:
+    """Scores networks of one task on real images."""
+
+    def __init__(self, trunk: Trunk, sets: dict[str, ImageSet], device: torch.device) -> None:
+        self._trunk, self._sets, self._device = trunk, sets, device
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        return {
+            name: round(accuracy(predict(model, data.images, self._trunk.base, self._device), data).top1, 2)
+            for name, data in self._sets.items()
+        }
+
+
+def norm_scores(
+    zoo: Zoo, trunk: Trunk, task: Task, real: ImageSet, made: Exemplars, judge: Judge, device: torch.device
+) -> Scores:
+    """Score the mean of the narrow voters by what its norms are re-estimated on and its head is fitted to."""
+    ranked = rank(zoo, trunk, task, real, NARROW, device=device, seed=0, exclude=frozenset([task.id]))
+    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, NARROW), NARROW, 0)
+    mean = sliced_copy(trunk.model, trunk.table, plan)
+    ballots = [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
+    mean.load_state_dict(average(trunk.table, plan, mean.state_dict(), ballots))
+    mean = mean.to(device, memory_format=torch.channels_last).eval()
+    own = made.load(task.names)
+    few = real.at_most(len(own) // len(task.names), rng(0, "few"))
+    statistics = {
+        "voters' mean": None,
+        "exemplars of the task": own.images,
+        "exemplars of all classes": made.images,
+        "as many real images": few.images,
+        "all real images": real.images,
+    }
+    scores: Scores = {}
+    for name, images in statistics.items():
+        model = copy.deepcopy(mean)
+        if images is not None:
+            reestimate_norms(model, images, trunk.base, device)
+        for source, data in {"real": real, "exemplars": own}.items():
+            set_head(model, ridge_head(model, data, trunk.base, device).to(device))
+            scores[f"norms: {name}, head: {source}"] = judge(model)
+    return scores
+
+
+def tuning_scores(
+    zoo: Zoo, trunk: Trunk, task: Task, real: ImageSet, made: Exemplars, judge: Judge, device: torch.device
+) -> Scores:
+    """Score the broad member as it is and fine-tuned on exemplars of the task alone."""
+    ranked = rank(zoo, None, task, None, BROAD, device=device, seed=0)
+    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, BROAD), BROAD, 0)
+    own = made.load(task.names)
+    start = assemble(trunk, plan, voters, own, device=device)
+    scores: Scores = {"broad member as it is": judge(start)}
+    teacher = restricted_teacher(trunk, task, own, device, SilentProgress())
+    for rate in RATES:
+        model, config = copy.deepcopy(start), replace(TUNING, lr=rate)
+        source = BatchSource(own, trunk.base, config, device, 0, teacher)
+        fit(model, source, config, optimizer=make_optimizer(model, config))
+        scores[f"fine-tuned on exemplars, rate {rate}"] = judge(model)
+    return scores
+
+
+def main() -> None:
+    """Append a record for each task that has none."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--zoo")
+    parser.add_argument("--tasks", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = resolve_device(args.device)
+    zoo, source = open_zoo(args.zoo), open_source(args.data)
+    made = zoo.exemplars()
+    if made is None:
+        raise SystemExit(f"zoo {zoo.name} has no exemplars; make them with: mvp-edge zoo exemplars {zoo.name}")
+    trunk = Trunk.of(zoo.base, zoo.load_base())
+    done = {(r["config"]["task"], str(r["config"]["recipe"])) for r in records.read("exemplar-uses")}
+    for task in target_tasks(zoo, source.classes, 5, args.tasks):
+        if (task.id, str(made.recipe)) in done:
+            continue
+        real, held_out = load(source, task, zoo.base.input_size, "held-out")
+        test = source.load(task.names, "test", zoo.base.input_size)
+        judge = Judge(trunk, {"test": test, "held-out": held_out}, device)
+        given = (zoo, trunk, task, real, made, judge, device)
+        result = norm_scores(*given) | tuning_scores(*given)
+        config = {
+            "task": task.id, "classes": task.names, "base_sha256": zoo.base.sha256, "members": len(zoo.ids()),
+            "recipe": made.recipe,
+        }  # fmt: skip
+        records.append("exemplar-uses", config, result, device)
+        for name, scores in result.items():
+            log.info("%s: %s %s", ",".join(task.names), name, scores)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`prune` without images: a member that knows all classes is cut to them, and its accuracy is known beforehand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from mvp_edge.data import open_source
+from mvp_edge.zoo import open_zoo
+
+from .conftest import Run
+
+
+def words(task: Path, zoo: Path, *more: object) -> list[object]:
+    return ["prune", "--task", task, "--zoo", zoo, "--align", 4, *more]
+
+
+def test_the_accuracy_told_is_that_of_the_delivered_file(run: Run, task: Path, broad_zoo: Path, images: Path) -> None:
+    done = run(*words(task, broad_zoo, "--keep", 0.5, "--json"))
+    assert done.code == 0, done.err
+    report = done.json
+    assert report == json.loads(Path("out/report.json").read_text())
+    assert sorted(p.name for p in Path("out").iterdir()) == sorted(report["files"])
+    assert report["settings"]["vote"]["similarity"] == "wordnet"
+    assert report["settings"]["fit"]["iterations"] == 0
+    assert report["nominal_training_tflops"] == 0
+    assert "stored outputs" in report["accuracy"]["source"]
+    assert report["data"] is None
+    test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", (32, 32))
+    session = onnxruntime.InferenceSession("out/model.onnx")
+    (logits,) = session.run(None, {session.get_inputs()[0].name: test.images.numpy().astype(np.float32) / 255})
+    right = np.asarray(logits).argmax(1) == test.labels.numpy()
+    assert report["accuracy"]["n"] == len(right)
+    assert report["accuracy"]["top1"] == pytest.approx(100 * right.mean(), abs=0.01)
+    assert "tiger" in Path("out/report.html").read_text()
+
+
+def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, broad_zoo: Path) -> None:
+    zoo = open_zoo(str(broad_zoo))
+    small, large = sorted((i for i in zoo.infos() if i.breadth == "broad"), key=lambda i: i.plan.achieved)
+    for keep, expected in ((0.6, small), (0.8, large), (1.0, large)):
+        report = run(*words(task, broad_zoo, "--keep", keep, "--json", "--force")).json
+        assert [n["id"] for n in report["neighbours"]] == [expected.id]
+        assert report["keep"] == {"requested": keep, "achieved": round(expected.plan.achieved, 4)}
+    assert "keep more" in run(*words(task, broad_zoo, "--keep", 0.1, "--out", "none")).error()
+    assert not Path("none").exists()
+
+
+def test_classes_that_the_base_does_not_know(run: Run, tmp_path: Path, broad_zoo: Path) -> None:
+    path = tmp_path / "unknown.txt"
+    path.write_text("tiger\nlion\napples\n")
+    message = run(*words(path, broad_zoo)).error()
+    assert "'lion'" in message and "nearest: tiger" in message
+    assert "'apples'" in message and "nearest: apple" in message
+    assert "'tiger' is unknown" not in message
+    assert "--data" in message
+
+
+def test_a_zoo_without_broad_members(run: Run, task: Path, tiny_zoo: Path) -> None:
+    assert "--data" in run(*words(task, tiny_zoo)).error()
+
+
+@pytest.mark.parametrize("flags", [["--similarity", "leep"], ["--voters", "narrow"], ["--add-to-zoo"]])
+def test_flags_that_need_images(run: Run, task: Path, broad_zoo: Path, flags: list[str]) -> None:
+    assert "--data" in run(*words(task, broad_zoo, *flags)).error()
+
+
+def test_neighbours_by_words(run: Run, task: Path, broad_zoo: Path) -> None:
+    assert run("neighbours", "--task", task, "--zoo", broad_zoo, "--json").json["similarity"] == "wordnet"
+    assert "--data" in run("neighbours", "--task", task, "--zoo", broad_zoo, "--similarity", "leep").error()

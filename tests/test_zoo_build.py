@@ -1,0 +1,97 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.data import open_source
+from mvp_edge.metavote import Trunk
+from mvp_edge.runtime import SilentProgress
+from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.train import accuracy, predict, score
+from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo_build import Teacher, build_broad, find_parent, make_member
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def zoo(broad_zoo: Path) -> Zoo:
+    return open_zoo(str(broad_zoo))
+
+
+@pytest.fixture
+def trunk(zoo: Zoo) -> Trunk:
+    return Trunk.of(zoo.base, zoo.load_base())
+
+
+def test_members_are_pruned_from_the_next_larger_broad_one(zoo: Zoo) -> None:
+    large, small = sorted((i for i in zoo.infos() if i.breadth == "broad"), key=lambda i: -i.plan.achieved)
+    assert large.recipe["parent"] is None
+    assert small.recipe["parent"] == large.id
+    narrow = [i for i in zoo.infos() if i.breadth == "narrow"]
+    assert len(narrow) == 2
+    for info in [small, *narrow]:
+        assert info.plan.counts == small.plan.counts
+        for group in info.plan.groups:
+            assert set(group.kept) <= set(large.plan[group.name])
+    assert all(i.recipe["parent"] == large.id for i in narrow)
+
+
+def test_a_parent_is_larger_in_every_group_and_knows_the_classes(zoo: Zoo, trunk: Trunk) -> None:
+    task, schedule = Task((TaskClass("tiger"), TaskClass("rose"))), PruneSchedule(keep=0.5, align=4)
+    sizes = {i.id: i.plan.achieved for i in zoo.infos() if i.breadth == "broad"}
+    found = find_parent(zoo, trunk, task, schedule)
+    assert found is not None and sizes[found.id] == max(sizes.values())
+    smaller = find_parent(zoo, trunk, task, replace(schedule, keep=0.25))
+    assert smaller is not None and sizes[smaller.id] == min(sizes.values())
+    assert find_parent(zoo, trunk, task, replace(schedule, keep=0.75)) is None
+    assert find_parent(zoo, trunk, Task((TaskClass("tiger"), TaskClass("spaceship"))), schedule) is None
+
+
+def test_a_broad_member_exists_once(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+    training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
+    config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
+    data, silent = open_source(str(images)), SilentProgress()
+    assert build_broad(zoo, trunk, data, [0.75, 0.5], config, device=CPU, progress=silent) == []
+
+
+def test_stored_outputs_tell_the_accuracy_of_any_classes(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+    names = ("rose", "tiger", "crab")
+    test = open_source(str(images)).load(names, "test", zoo.base.input_size)
+    for info in zoo.infos():
+        outputs = zoo.outputs(info)
+        if info.breadth == "narrow":
+            assert outputs is None
+            continue
+        assert outputs is not None
+        assert score(outputs.logits, outputs.labels, info.task.names).top1 == pytest.approx(info.top1, abs=0.01)
+        part = outputs.of(names, info.task.names)
+        columns = [info.task.names.index(n) for n in names]
+        logits = predict(trunk.restore(zoo.load(info)), test.images, zoo.base, CPU)[:, columns]
+        assert sorted(part.labels.tolist()) == sorted(test.labels.tolist())
+        assert score(part.logits, part.labels, names).confusion == accuracy(logits, test).confusion
+        order = part.labels.argsort(stable=True)
+        assert (part.logits[order] - logits[test.labels.argsort(stable=True)]).abs().max() < 0.05
+
+
+def test_without_a_parent_or_teacher_the_head_is_new(trunk: Trunk, images: Path) -> None:
+    """The paper's IFP; with a teacher the base's own rows are a start."""
+    data = open_source(str(images)).load(("tiger", "rose"), "train", trunk.base.input_size)
+    fit, schedule = FitConfig(iterations=0, batch_size=4), PruneSchedule(keep=1.0, align=1)
+    rows = trunk.model.get_submodule(trunk.head).weight[[trunk.base.classes.index(n) for n in data.classes]]
+    for teacher, same in ((None, False), (torch.zeros(len(data), 2), True)):
+        model, _ = make_member(trunk, data, schedule, fit, device=CPU, seed=0, teacher=teacher)
+        assert torch.equal(model.get_submodule(trunk.head).weight, rows) == same
+
+
+def test_the_teacher_is_the_base_restricted_to_the_classes(trunk: Trunk, images: Path) -> None:
+    data = open_source(str(images)).load(("tiger", "rose"), "train", trunk.base.input_size)
+    teacher = Teacher(trunk, CPU)
+    logits = teacher.logits(data)
+    columns = [trunk.base.classes.index(n) for n in data.classes]
+    whole = predict(trunk.model, data.images, trunk.base, CPU)[:, columns]
+    assert logits is not None and (logits - whole).abs().max() < 0.2  # bfloat16
+    assert torch.equal(teacher.logits(data), logits)  # pyright: ignore[reportArgumentType]
+    assert teacher.logits(replace(data, classes=("tiger", "spaceship"))) is None
