@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import open_zoo
 
 log = logging.getLogger("benchmarks.budgets")
-LATENCIES_MS = np.geomspace(0.19, 6, 20)
+LATENCIES_MS = np.geomspace(0.19, 5, 14)
 SIZES = "100KiB,200KiB,400KiB,1MiB,3MiB,100kparams,300kparams,1Mparams,3MMACs,7MMACs,15MMACs,40MMACs,120MMACs"
 
 
@@ -91,6 +92,7 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
         "top1": round(top1, 2),
         "size_s": round(size_s, 2),
         "seconds": round(time.perf_counter() - begin, 2),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 

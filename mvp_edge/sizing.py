@@ -104,15 +104,15 @@ def largest_within(
 
 def _figure(name: str, most: float) -> tuple[str, float]:
     """Return the figure that a limit is on, and its bound."""
-    return ("size_bytes", most * 1024 - HEADROOM_BYTES) if name == "size_kib" else (name, most)
+    return ("size_bytes", max(1.0, most * 1024 - HEADROOM_BYTES)) if name == "size_kib" else (name, most)
 
 
 def _missed(bounds: Sequence[Bound], least: Achieved) -> list[str]:
-    """Say of each bound that a network breaks how far it is from it."""
+    """Say of each bound that a network breaks how far it is from it; headroom counts as part of the file."""
     room = {"size_bytes": HEADROOM_BYTES}
     return [
-        f"the smallest has {shown(b.figure, getattr(least, b.figure))}, and {FLAGS[b.figure]} is "
-        f"{shown(b.figure, b.most + room.get(b.figure, 0))}"
+        f"the smallest has {shown(b.figure, getattr(least, b.figure) + room.get(b.figure, 0))}, and {FLAGS[b.figure]} "
+        f"is {shown(b.figure, b.most + room.get(b.figure, 0))}"
         for b in bounds
         if b.share(least) > 1
     ]

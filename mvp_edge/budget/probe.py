@@ -36,8 +36,8 @@ from mvp_edge.slicing import sliced_copy
 
 PROBES = 20
 PROBE_KEEP = (0.03, 0.6)  # smallest and largest fraction that probes keep, before they are varied by group
-WARMUP_RUNS, LEAST_RUNS, MOST_RUNS = 3, 5, 40
-BLOCKS, BLOCK_S = 3, 0.05
+WARMUP_RUNS, LEAST_RUNS, MOST_RUNS = 3, 5, 30
+BLOCKS, BLOCK_S = 5, 0.04
 FORMAT = 1
 
 
