@@ -16,18 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from benchmarks import records
 from benchmarks.targets import PAPER, Setting, load, target_tasks, tuned
-from mvp_edge.budget.probe import thread_clock
 from mvp_edge.config import Align, VoteConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
+from mvp_edge.latency import Contender, time_in_turns
 from mvp_edge.measure import count_macs
 from mvp_edge.metavote import Trunk, assemble, vote
-from mvp_edge.onnx_session import ImageSession, open_session
 from mvp_edge.plan import make_plan
 from mvp_edge.runtime import SilentProgress, resolve_device
 from mvp_edge.sizing import Ballots, choose_counts
@@ -46,24 +44,9 @@ def counts_of(trunk: Trunk, keep: float, align: Align) -> dict[str, int]:
     return choose_counts(trunk, VoteConfig(keep=keep, align=align), None, plans, list("abcde"), SilentProgress()).counts
 
 
-def paired_ms(sessions: list[ImageSession]) -> list[float]:
-    """Return the median processor time of a call of each, taken in turns."""
-    clock = thread_clock()
-    image = np.random.default_rng(0).random((1, 3, *sessions[0].input_size), np.float32)
-    times: list[list[float]] = [[] for _ in sessions]
-    for _ in range(BLOCKS):
-        for session, own in zip(sessions, times, strict=True):
-            session.run(image)
-            for _ in range(RUNS):
-                begin = clock()
-                session.runner.run(None, {session.input_name: image})
-                own.append((clock() - begin) / 1e6)
-    return [float(np.median(own)) for own in times]
-
-
 def time_lanes(trunk: Trunk, keep: float) -> dict[str, object]:
     """Time all lanes at one keep."""
-    base, rows, sessions = trunk.base, [], []
+    base, rows, files = trunk.base, [], []
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         for lane in LANES:
@@ -76,8 +59,8 @@ def time_lanes(trunk: Trunk, keep: float) -> dict[str, object]:
             )  # fmt: skip
             macs = count_macs(model, base.input_size)
             rows.append({"align": lane, "counts": list(counts.values()), "macs": macs, "units": sum(counts.values())})
-            sessions.append(open_session(file))
-        times = paired_ms(sessions)
+            files.append(Contender(file))
+        times = [t.latency().median_ms for t in time_in_turns(files, BLOCKS, RUNS, budget_s=30)]
     return {"lanes": [{**row, "processor_ms": round(ms, 4)} for row, ms in zip(rows, times, strict=True)]}
 
 

@@ -92,7 +92,7 @@ def tuning_scores(
     ranked = rank(zoo, None, task, None, BROAD, device=device, seed=0)
     plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, BROAD), BROAD, 0)
     own = made.load(task.names)
-    start = assemble(trunk, plan, voters, own, device=device)
+    start = assemble(trunk, plan, voters, task, None, device=device)
     scores: Scores = {"broad member as it is": judge(start)}
     teacher = restricted_teacher(trunk, task, own, device, SilentProgress())
     for rate in RATES:
@@ -108,13 +108,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--zoo")
+    parser.add_argument("--exemplars-of", help="zoo that the exemplars are taken from, if it is not the same")
     parser.add_argument("--tasks", type=int, default=5)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
-    made = zoo.exemplars()
+    made = open_zoo(args.exemplars_of or args.zoo).exemplars()
     if made is None:
         raise SystemExit(f"zoo {zoo.name} has no exemplars; make them with: mvp-edge zoo exemplars {zoo.name}")
     trunk = Trunk.of(zoo.base, zoo.load_base())
@@ -128,7 +129,8 @@ def main() -> None:
         given = (zoo, trunk, task, real, made, judge, device)
         result = norm_scores(*given) | tuning_scores(*given)
         config = {
-            "task": task.id, "classes": task.names, "base_sha256": zoo.base.sha256, "members": len(zoo.ids()),
+            "task": task.id, "classes": task.names, "base_sha256": zoo.base.sha256,
+            "exemplars_base_sha256": made.base_sha256, "members": len(zoo.ids()),
             "recipe": made.recipe,
         }  # fmt: skip
         records.append("exemplar-uses", config, result, device)

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import records
 from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base
+from mvp_edge.models import Base, read_tensors
 from mvp_edge.runtime import autocast, resolve_device, rng
 from mvp_edge.tasks import canonical
 from mvp_edge.train import accuracy, predict
@@ -59,14 +60,26 @@ def spread(values: Tensor) -> dict[str, float]:
     return {name: round(float(values.quantile(q)), 4) for name, q in QUANTILES.items()}
 
 
+def known_features(model: nn.Module, train: ImageSet, base: Base, device: torch.device, cache: Path | None) -> Tensor:
+    """Return the features of all training images, which take a processor minutes, from a file if it holds them."""
+    if cache is not None and cache.exists():
+        tensors, meta = read_tensors(cache)
+        if meta.get("base_sha256") == base.sha256:
+            return tensors["features"]
+    found = features(model, train.images, base, device)
+    if cache is not None:
+        save_file({"features": found}, cache, {"base_sha256": base.sha256})
+    return found
+
+
 def distances(
-    trunk: Trunk, made: Exemplars, train: ImageSet, test: ImageSet, device: torch.device
+    trunk: Trunk, made: Exemplars, train: ImageSet, test: ImageSet, device: torch.device, cache: Path | None
 ) -> dict[str, object]:
     """Compare exemplars and test images by how near a training image comes to them."""
     model = trunk.model.to(device, memory_format=torch.channels_last)
     queries = {"exemplars": made.images, "test_images": test.images}
     seen = {k: features(model, v, trunk.base, device) for k, v in queries.items()}
-    known = features(model, train.images, trunk.base, device)
+    known = known_features(model, train, trunk.base, device, cache)
     found: dict[str, dict[str, Tensor]] = {"pixel_l2": {}, "feature_l2": {}, "feature_cosine": {}}
     for name, images in queries.items():
         both = [nearest(flat(images), flat(keys)) for keys in (train.images, train.images.flip(3))]
@@ -139,6 +152,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--zoo")
     parser.add_argument("--sheet", type=Path, help="only draw the contact sheet here")
+    parser.add_argument("--cache", type=Path, help="safetensors file that keeps the training images' features")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -158,7 +172,7 @@ def main() -> None:
     result = {
         "networks": judged(zoo, trunk, made, device),
         "cosine_within_class": variety(trunk, made.load(zoo.base.classes), test, device),
-        "nearest_training_image": distances(trunk, made, train, test, device),
+        "nearest_training_image": distances(trunk, made, train, test, device, args.cache),
     }
     config = {
         "base_sha256": zoo.base.sha256, "images": len(made), "test_images": len(test), "train_images": len(train),

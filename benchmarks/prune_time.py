@@ -1,12 +1,13 @@
-"""How long does the main job take, from the typed command to the report?
+"""How long does the main job take, from the typed command to the report, and how much memory?
 
-python -m benchmarks.prune_time --data DIR --runs 5
+python -m benchmarks.prune_time [--data DIR] [--runs 5]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,23 +23,25 @@ CLASSES = "apple\norange\npear\nmushroom\nsweet_pepper\n"
 
 
 def main() -> None:
-    """Run the command several times in fresh processes and append a record."""
+    """Run the command several times in fresh processes, with images if there are any, and append a record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", help="images; without, from names alone")
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
+    more = ["--data", str(Path(args.data).resolve())] if args.data else []
     walls, reports = [], []
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "classes.txt").write_text(CLASSES)
         for run in range(args.runs):
             begin = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--data",
-                 str(Path(args.data).resolve()), "--out", f"out{run}", "--json"],
+                [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", *more, "--out", f"out{run}",
+                 "--json"],
                 cwd=scratch, capture_output=True, text=True, check=True,
             )  # fmt: skip
             walls.append(time.perf_counter() - begin)
             reports.append(json.loads(done.stdout))
+        peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mvp_edge_cli", "--help"], capture_output=True, check=True)
         help_s = time.perf_counter() - begin
@@ -46,6 +49,7 @@ def main() -> None:
     result = {
         "wall_s": [round(w, 1) for w in walls],
         "median_s": round(statistics.median(walls), 1),
+        "peak_mib": round(peak_kib / 1024),
         "help_s": round(help_s, 3),
         "stages_median_s": stages,
         "top1": [r["accuracy"]["top1"] for r in reports],
@@ -54,7 +58,8 @@ def main() -> None:
         "macs": reports[-1]["macs"],
         "base_macs": reports[-1]["base_macs"],
     }
-    records.append("prune-time", {"classes": CLASSES.split(), "runs": args.runs}, result, torch.device("cpu"))
+    config = {"classes": CLASSES.split(), "runs": args.runs, "images": bool(args.data)}
+    records.append("prune-time", config, result, torch.device("cpu"))
 
 
 if __name__ == "__main__":

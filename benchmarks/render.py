@@ -9,7 +9,7 @@ import argparse
 import re
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,20 @@ ROWS = {
     "any-distill-100": "narrow and broad neighbours vote, distillation",
     "random-100": "random units, 100 iterations",
     "ifp-100": "IFP, 100 iterations",
-    "ifp-300": "IFP, 300 iterations at four times the rate (how members are made)",
+    "ifp-300": "IFP, 300 iterations at four times the rate",
     "ifp-1000": "IFP, 1000 iterations",
+    "member-200": "what narrow members are: pruned from the broad one at keep 0.2 in 200 iterations of 64 images",
+    "base": "ceiling: the whole base model, restricted to the classes",
+}
+IMAGES = {
+    "names-only": "**no images**: the broad member as it is, delivered ONNX file",
+    "default-5": "5 images a class",
+    "default-20": "20 images a class",
+    "default-100": "100 images a class",
+    "default": "**all 500 images a class**",
+    "broad-100": "rival: the broad member, fine-tuned without distillation, all images",
+    "mvp-100": "rival: MVP from narrow members only, all images",
+    "base-100": "rival: the whole base model fine-tuned, 77 times the MACs",
     "base": "ceiling: the whole base model, restricted to the classes",
 }
 PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
@@ -40,54 +52,154 @@ PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
 
 def targets() -> str:
     """Accuracy by method, mean and standard deviation over the target tasks."""
-    rows = records.read("targets")
-    base = rows[-1]["config"]["base_sha256"]
     lines = ["| method | tasks | top-1 mean | sd | paper | MMACs | seconds |", "|---|---|---|---|---|---|---|"]
+    top1: dict[str, dict[str, float]] = {}
     for method, title in ROWS.items():
-        mine = [r for r in rows if r["config"]["method"] == method and r["config"]["base_sha256"] == base]
+        mine = _latest_base([r for r in records.read("targets") if r["config"]["method"] == method])
         if not mine:
             continue
-        top1 = [r["result"]["top1"] for r in mine]
-        sd = statistics.stdev(top1) if len(top1) > 1 else 0.0
+        top1[method] = {r["config"]["task"]: r["result"]["top1"] for r in mine}
+        seconds = statistics.median(r["result"]["seconds"] for r in mine)
         lines.append(
-            f"| {title} | {len(top1)} | {statistics.mean(top1):.2f} | {sd:.2f} "
-            f"| {PAPER.get(method, '')} | {mine[-1]['result']['macs'] / 1e6:.1f} "
-            f"| {statistics.median(r['result']['seconds'] for r in mine):.0f} |"
+            f"| {title} | {len(mine)} | {_spread(top1[method].values())} | {PAPER.get(method, '')} "
+            f"| {mine[-1]['result']['macs'] / 1e6:.1f} | {seconds:.0f} |"
         )
-    return "\n".join([*lines, "", _paired(rows, base)])
+    return "\n".join([*lines, "", _paired(top1)])
 
 
-def _paired(rows: list[dict[str, Any]], base: str) -> str:
-    """Compare on the tasks for which IFP(1000), the dearest method, has been run."""
-    top1: dict[str, dict[str, float]] = {}
-    for r in rows:
-        if r["config"]["base_sha256"] == base:
-            top1.setdefault(r["config"]["method"], {})[r["config"]["task"]] = r["result"]["top1"]
+def _paired(top1: dict[str, dict[str, float]]) -> str:
+    """Compare the methods on the tasks for which the dearest, IFP(1000), has been run."""
     tasks = top1["ifp-1000"].keys()
     means = {m: statistics.mean(v[t] for t in tasks) for m, v in top1.items() if tasks <= v.keys()}
     listed = ", ".join(f"{m} {means[m]:.2f}" for m in ROWS if m in means)
     return f"On the {len(tasks)} tasks on which all of these were run: {listed}."
 
 
-def prune_time() -> str:
-    """The main job's wall time and what it delivers."""
-    r = records.read("prune-time")[-1]
-    v, env = r["result"], r["environment"]
-    slow, fast = (v["latency_ms"][k]["median"] for k in ("dense", "pruned"))
-    stages = ", ".join(f"{k.replace('_', ' ')} {s:.1f}" for k, s in v["stages_median_s"].items() if k != "total")
-    return "\n".join(
-        [
-            f"| on {env['cores']} cores of {env['processor']} | |",
-            "|---|---|",
-            f"| typed command to report, median of {len(v['wall_s'])} | {v['median_s']:.1f} s |",
-            f"| of which (s) | {stages} |",
-            f"| `mvp-edge --help` | {v['help_s']:.2f} s |",
-            f"| model file | {v['bytes']['onnx'] / 1024:.0f} KiB (dense {v['bytes']['dense_onnx'] / 2**20:.1f} MiB) |",
-            f"| MACs | {v['macs'] / 1e6:.2f} M (dense {v['base_macs'] / 1e6:.0f} M) |",
-            f"| latency, {v['latency_ms']['threads']} thread, batch 1 "
-            f"| {fast:.3f} ms (dense {slow:.2f} ms, {slow / fast:.0f}x) |",
-        ]
+def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of the newest file of the base model.
+
+    IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
+    """
+    return [r for r in rows if r["config"]["base_sha256"] == rows[-1]["config"]["base_sha256"]]
+
+
+def _spread(values: Iterable[float]) -> str:
+    """Return mean and standard deviation as two cells."""
+    found = list(values)
+    return f"{statistics.mean(found):.2f} | {statistics.stdev(found) if len(found) > 1 else 0:.2f}"
+
+
+def images() -> str:
+    """Accuracy by the number of training images, on random lists and on superclasses."""
+    lines = ["| | 20 random lists | sd | 20 superclasses | sd |", "|---|---|---|---|---|"]
+    for method, title in IMAGES.items():
+        cells = []
+        for lists in ("random", "superclasses"):
+            if method == "names-only":
+                rows = [r for r in records.read(method) if r["config"]["lists"] == lists and r["config"]["keep"] == 0.1]
+            else:
+                question = "targets" if lists == "random" else lists
+                rows = [r for r in records.read(question) if r["config"]["method"] == method]
+            top1 = [r["result"]["top1"] for r in _latest_base(rows)] if rows else []
+            cells.append(_spread(top1) + (f" ({len(top1)} lists)" if len(top1) != 20 else "") if top1 else " | ")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    errors = [abs(r["result"]["told"] - r["result"]["top1"]) for r in records.read("names-only")]
+    lines += ["", f"Without images the report tells an accuracy from stored outputs: over {len(errors)} lists it is "
+              f"{statistics.mean(errors):.2f} points off what the delivered file scores on the real images on average, "
+              f"{max(errors):.2f} at most."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def packing() -> str:
+    """What eight bits cost."""
+    r = records.read("packing")[-1]
+    v = r["result"]
+    before, after = v["base"]
+    small, large = v["bytes"][1] / 2**20, v["bytes"][0] / 2**20
+    return (
+        f"Eight bits instead of sixteen, on an earlier zoo of {r['config']['members']} narrow members: the base goes "
+        f"from {before:.2f} to {after:.2f} % on 100 classes, members change by {v['mean_change']:+.2f} points "
+        f"on average ({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the "
+        "same voters, "
+        f"{v['same_plan']} keep the same units, and {large:.1f} MiB become {small:.1f}."
     )
+
+
+def prune_time() -> str:
+    """The main job's wall time and what it delivers, without and with images."""
+    rows = records.read("prune-time")
+    found = [[r for r in rows if r["config"].get("images", True) is images][-1] for images in (False, True)]
+    env = found[0]["environment"]
+    lines = [
+        f"| on {env['cores']} cores of {env['processor']} | names alone | with 500 images a class |",
+        "|---|---|---|",
+    ]
+    for title, cell in MAIN_JOB.items():
+        lines.append(f"| {title} | {' | '.join(cell(r['result']) for r in found)} |")
+    return "\n".join(lines)
+
+
+def _stages(v: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{k.replace('_', ' ')} {s:.1f}" for k, s in v["stages_median_s"].items() if k != "total" and s >= 0.05
+    )
+
+
+def _latency(v: dict[str, Any]) -> str:
+    slow, fast = (v["latency_ms"][k]["median"] for k in ("dense", "pruned"))
+    return f"{fast:.3f} ms (dense {slow:.2f} ms, {slow / fast:.0f}x)"
+
+
+MAIN_JOB: dict[str, Callable[[dict[str, Any]], str]] = {
+    "top-1 on the real test images": lambda v: f"{v['top1'][-1]:.1f} %",
+    "typed command to report, median of 5": lambda v: f"{v['median_s']:.1f} s",
+    "of which (s)": _stages,
+    "peak memory": lambda v: f"{v['peak_mib'] / 1024:.2f} GiB" if "peak_mib" in v else "",
+    "`mvp-edge --help`": lambda v: f"{v['help_s']:.2f} s",
+    "model file": lambda v: f"{v['bytes']['onnx'] / 1024:.0f} KiB (dense {v['bytes']['dense_onnx'] / 2**20:.1f} MiB)",
+    "MACs": lambda v: f"{v['macs'] / 1e6:.2f} M (dense {v['base_macs'] / 1e6:.0f} M)",
+    "latency, 1 thread, batch 1": _latency,
+}
+
+
+NEAREST = {
+    "pixel_l2": "distance in pixels (values 0 to 1)",
+    "feature_l2": "distance in the base model's features",
+    "feature_cosine": "cosine in the base model's features",
+}
+
+
+def exemplars() -> str:
+    """How near generated images come to training images, and what networks take them for."""
+    v = records.read("exemplars")[-1]["result"]
+    nearest, judges = v["nearest_training_image"], v["networks"]
+    lines = ["| nearest training image | generated: median (5 %, 95 %) | test images |", "|---|---|---|"]
+    for key, title in NEAREST.items():
+        cells = [
+            "{median:.3f} ({p05:.3f}, {p95:.3f})".format(**nearest[key][k]) for k in ("exemplars", "test_images")
+        ]  # fmt: skip
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    cosines = v["cosine_within_class"]
+    lines.append(
+        f"| mean cosine of two images of a class | {cosines['exemplars']:.3f} | {cosines['test_images']:.3f} |"
+    )
+    told = [
+        f"{key.replace('_', ' ')} {j['exemplars']:.1f} % (real test images {j['test']:.1f} %)"
+        for key, j in judges.items() if j["test"] is not None
+    ]  # fmt: skip
+    return "\n".join([*lines, "", f"Taken for their class by: {', '.join(told)}."])
+
+
+def exemplar_uses() -> str:
+    """What generated images are good for."""
+    rows = records.read("exemplar-uses")
+    recipe = rows[-1]["config"]["recipe"]
+    rows = [r for r in rows if r["config"]["recipe"] == recipe]
+    lines = [f"| top-1, mean over {len(rows)} lists | test | held-out |", "|---|---|---|"]
+    for name in rows[-1]["result"]:
+        cells = [f"{statistics.mean(r['result'][name][k] for r in rows):.2f}" for k in ("test", "held-out")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def zoo_speed() -> str:
@@ -104,6 +216,62 @@ def zoo_speed() -> str:
             f"| ratio | {v['ratio']:.1f}x | |",
         ]
     )
+
+
+def edge_latency() -> str:
+    """Paired latency of the dense base and of what is cut from it."""
+    r = records.read("edge-latency")[-1]
+    models, ratios, widths = r["result"]["models"], r["result"]["ratios"], r["config"]["widths"]
+    titles = {
+        "dense": "the whole base",
+        "unaligned": f"keep {r['config']['keep']} as the ratio falls: {_numbers(widths['unaligned'])} channels",
+        "aligned": f"keep {r['config']['keep']} in lanes of 8: {_numbers(widths['aligned'])} channels",
+        "bytes_in": "the same, fed with uint8 images",
+        "int8": "the same in INT8",
+        "floor": "one channel everywhere: the runtime's floor",
+    }
+    machine = f"{r['environment']['processor']}, 1 thread, batch 1"
+    lines = [f"| {machine} | ms | against dense (quartiles) | file / weights bytes |", "|---|---|---|---|"]
+    for name, title in titles.items():
+        m, paired = models[name], ratios.get(f"dense/{name}")
+        against = f"{paired['median']:.1f}x ({paired['low']:.1f} to {paired['high']:.1f})" if paired else ""
+        share = m["file_bytes"] / m["parameter_bytes"]
+        lines.append(f"| {title} | {m['latency_ms']['median']:.3f} | {against} | {share:.3f} |")
+    lanes, eight = ratios["unaligned/aligned"], ratios["aligned/int8"]
+    maps = [n for n in r["result"]["profile"] if len(n["output_shape"]) == 4]
+    large = max(n["output_shape"][-1] for n in maps)
+    first = sum(n["share"] for n in maps if n["output_shape"][-1] == large)
+    lines += [
+        "",
+        f"Paired: lanes of 8 are {lanes['median']:.2f}x as fast as the ratio's own counts, and INT8 "
+        f"{eight['median']:.2f}x as fast as float32. Of the float32 network's time in operators, {100 * first:.0f} % "
+        "is spent on maps of the image's full size.",
+    ]
+    return "\n".join(lines)
+
+
+def precision() -> str:
+    """INT8 and half precision against float32, over members and their own tasks."""
+    rows = records.read("precision")
+    base = rows[-1]["config"]["base_sha256"]
+    lines = [
+        "| against float32 | tasks | top-1, points | sd | worst | bytes | time | kept |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, title in (("int8", "INT8"), ("fp16", "float16")):
+        mine = [r["result"] for r in rows if r["config"]["precision"] == name and r["config"]["base_sha256"] == base]
+        change = [m[name]["top1"] - m["fp32"]["top1"] for m in mine]
+        lines.append(
+            f"| {title} | {len(mine)} | {statistics.mean(change):+.2f} | {statistics.stdev(change):.2f} "
+            f"| {min(change):+.2f} | {statistics.median(m[name]['bytes'] / m['fp32']['bytes'] for m in mine):.2f}x "
+            f"| {statistics.median(m[name]['time_ratio'] for m in mine):.2f}x "
+            f"| {sum(m[name]['earned'] for m in mine)} of {len(mine)} |"
+        )
+    return "\n".join(lines)
+
+
+def _numbers(values: list[int]) -> str:
+    return ", ".join(map(str, values[:-1])) + f" and {values[-1]}"
 
 
 def budgets() -> str:
@@ -151,8 +319,14 @@ def alignment() -> str:
 ALIGNMENT_KEEP = 0.1  # at which accuracy was measured
 TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
+    "images": images,
+    "packing": packing,
     "prune-time": prune_time,
     "zoo-speed": zoo_speed,
+    "edge-latency": edge_latency,
+    "precision": precision,
+    "exemplars": exemplars,
+    "exemplar-uses": exemplar_uses,
     "budgets": budgets,
     "alignment": alignment,
 }

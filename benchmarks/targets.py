@@ -37,7 +37,7 @@ from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.zoo import Zoo, open_zoo
-from mvp_edge.zoo_build import make_member, sample_tasks
+from mvp_edge.zoo_build import find_parent, make_member, sample_tasks
 
 log = logging.getLogger("benchmarks.targets")
 TASK_SEED = 1000  # never used to build a zoo
@@ -119,6 +119,20 @@ def iterative(iterations: int, lr: float = 0.005) -> Method:
     return run
 
 
+def from_parent(fitting: FitConfig, every: int) -> Method:
+    """A narrow member of the bundled zoo's recipe, made for the task itself."""
+
+    def run(s: Setting) -> nn.Module:
+        schedule = PruneSchedule(every=every)
+        found = find_parent(s.zoo, s.trunk, s.task, schedule)
+        parent = None if found is None else s.zoo.load(found)
+        return make_member(
+            s.trunk, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.teacher
+        )[0]
+
+    return run
+
+
 def few(per_class: int, method: Method) -> Method:
     """A method that is given only so many training images of each class."""
 
@@ -162,6 +176,7 @@ METHODS: dict[str, Method] = {
     "ifp-100": iterative(100),
     "ifp-300": iterative(300, 0.02),
     "ifp-1000": iterative(1000),
+    "member-200": from_parent(FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9), every=5),
     "broad-0": voted(BROAD, NONE),
     "broad-100": voted(BROAD, PAPER),
     "any-100": voted(ANY, PAPER),

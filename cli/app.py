@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from mvp_edge import __version__
 from mvp_edge.errors import MvpEdgeError
 
-from . import bases, bench, evaluate, exemplars, interrupt, neighbours, pretrain, prune, zoo
+from . import bases, bench, evaluate, exemplars, export, interrupt, neighbours, pretrain, prune, zoo
 
 
 class Boundary(TyperGroup):
@@ -35,6 +35,9 @@ class Boundary(TyperGroup):
                 _stop(interrupt.message(e), interrupt.STATUS, e)
             if isinstance(e, MvpEdgeError):
                 _stop(f"error: {one_line(e)}", 1, e)
+            if isinstance(e, OSError) and e.strerror:  # paths that are too long, loops of links, a disk that is full
+                path = "" if e.filename is None else f"{e.filename}: "
+                _stop(f"error: {path}{e.strerror}; check the path, its permissions and the space on the disk", 1, e)
             raise
 
 
@@ -63,6 +66,7 @@ prune.register(app)
 neighbours.register(app)
 bench.register(app)
 evaluate.register(app)
+export.register(app)
 zoo.register(app)
 exemplars.register(zoo.zoo)
 pretrain.register(app)

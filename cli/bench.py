@@ -1,22 +1,29 @@
-"""`mvp-edge bench`: how long ONNX models take, one against the other."""
+"""`mvp-edge bench`: how long ONNX models take, one against the other, and where the time goes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import MACHINE, Json, print_json
+from .options import MACHINE, OUTPUT, Json, print_json
+
+if TYPE_CHECKING:
+    from mvp_edge.latency import Timing
+    from mvp_edge.profiling import Profile
 
 RUNS_PER_ROUND = 20
 
 EPILOG = """
 [bold]Examples[/]
 
-mvp-edge bench out/model.onnx
+mvp-edge bench out/model.onnx --profile
 
-mvp-edge bench out/model.onnx --vs other/model.onnx --vs third.onnx --threads 2
+mvp-edge bench dense.onnx --vs out/model.onnx --vs out/model-int8.onnx
+
+mvp-edge bench a.onnx b.onnx --threads 1 --threads 2 --plot latency.svg
 """
 
 
@@ -26,40 +33,116 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model that the others are compared with.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL.onnx...", help="What to time; the first is what others are compared with."),
+    ],
     vs: Annotated[
-        list[Path] | None, typer.Option("--vs", metavar="OTHER.onnx", help="A model to compare; repeat for more.")
+        list[Path] | None, typer.Option("--vs", metavar="OTHER.onnx", help="A further model; repeat for more.")
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.", rich_help_panel=MACHINE)] = 1,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option("--threads", min=1, help="CPU threads [default: 1]; repeat for more.", rich_help_panel=MACHINE),
+    ] = None,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Timed calls of each.", rich_help_panel=MACHINE)] = 160,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images a call.", rich_help_panel=MACHINE)] = 1,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show in which operators the time goes.", rich_help_panel=OUTPUT)
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE.svg|png", help="Draw the latencies as bars.", rich_help_panel=OUTPUT),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Time ONNX models on this machine, in turns, with ONNX Runtime on the CPU."""
-    from mvp_edge.latency import compare_latency
+    """Time ONNX models on this machine, in turns, on pinned threads, with ONNX Runtime on the CPU."""
+    from mvp_edge.latency import Contender, time_in_turns
+    from mvp_edge.latency_plot import check_format
 
-    paths = [model, *(vs or [])]
+    if plot is not None:
+        check_format(plot)
+    paths, counts = [*models, *(vs or [])], sorted(set(threads or [1]))
     per_round = min(runs, RUNS_PER_ROUND)
-    found = compare_latency(
-        paths, threads, rounds=-(-runs // per_round), runs_per_round=per_round, batch=batch, budget_s=float("inf")
+    timings = time_in_turns(
+        [Contender(path, count) for path in paths for count in counts],
+        rounds=-(-runs // per_round),
+        runs_per_round=per_round,
+        batch=batch,
+        budget_s=float("inf"),
     )
-    result = {
-        "models": [
-            {
-                "path": str(path),
-                "bytes": path.stat().st_size,
-                "latency_ms": latency.to_json(),
-                "ratio": round(latency.median_ms / found[0].median_ms, 4),
-            }
-            for path, latency in zip(paths, found, strict=True)
-        ],
-        "runs": found[0].runs,
-        "threads": threads,
-        "batch": batch,
-    }
+    result = _result(timings, counts, batch)
+    if profile:
+        from mvp_edge.profiling import profile_model
+
+        result["profiles"] = [
+            {"path": str(path), "threads": counts[0], **_profile(profile_model(path, counts[0], batch))}
+            for path in paths
+        ]
+    if plot is not None:
+        _draw(result, plot)
     if json:
         print_json(result)
     else:
         from .tables import show_bench
 
         show_bench(result)
+
+
+def _result(timings: Sequence[Timing], counts: Sequence[int], batch: int) -> dict[str, Any]:
+    # Against the first model on as many threads: one thread and several are not timed by the same clock.
+    first = {t.contender.threads: t for t in reversed(timings)}
+    rows = []
+    for timing in timings:
+        latency, ratio = timing.latency(), timing.ratio_to(first[timing.contender.threads])
+        rows.append(
+            {
+                "path": str(timing.contender.path),
+                "bytes": timing.contender.path.stat().st_size,
+                "threads": latency.threads,
+                "cpus": list(timing.cpus),
+                "latency_ms": latency.to_json(),
+                "clock": latency.clock,
+                "waited": round(latency.waited, 3),
+                "ratio": ratio and round(ratio.median, 4),
+                "ratio_quartiles": ratio and [round(ratio.low, 4), round(ratio.high, 4)],
+            }
+        )
+    return {"models": rows, "runs": timings[0].times_ms.size, "threads": list(counts), "batch": batch}
+
+
+def _profile(found: Profile) -> dict[str, Any]:
+    return {
+        "operators_us": found.operators_us,
+        "between_us": round(found.between_us, 1),
+        "runs": found.runs,
+        "operators": [
+            {"operator": o.operator, "count": o.count, "median_us": o.median_us, "share": round(o.share, 4)}
+            for o in found.operators
+        ],
+        "nodes": [
+            {
+                "name": n.name,
+                "operator": n.operator,
+                "median_us": n.median_us,
+                "share": round(n.share, 4),
+                "output_shape": list(n.output_shape),
+            }
+            for n in found.nodes
+        ],
+    }
+
+
+def _draw(result: dict[str, Any], path: Path) -> None:
+    from mvp_edge.latency_plot import LatencyBar, plot_latencies
+
+    from .tables import short_paths, versus
+
+    names = short_paths([row["path"] for row in result["models"]])
+    bars = [
+        LatencyBar(
+            name, row["threads"], row["latency_ms"]["median"], row["latency_ms"]["iqr"],
+            versus(row["ratio"]) if index >= len(result["threads"]) else "",
+        )
+        for index, (name, row) in enumerate(zip(names, result["models"], strict=True))
+    ]  # fmt: skip
+    plot_latencies(bars, path, f"ONNX Runtime on the CPU, batch {result['batch']}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import Align, Budget, Method, PruneConfig, Vote
+from mvp_edge.config import Align, Budget, InputFormat, Method, Precision, PruneConfig, Vote
 
 from .amounts import count, family
 from .options import (
@@ -78,6 +78,22 @@ def prune(
     add_to_zoo: Annotated[
         bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
     ] = DEFAULT.add_to_zoo,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            help="Beside the float32 file: nothing (fp32), fp16, int8, or int8 if it earns its place (auto).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = DEFAULT.precision,
+    input_format: Annotated[
+        InputFormat,
+        typer.Option(
+            "--input",
+            help="What the file takes: RGB in [0, 1], or raw bytes with colours last.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = DEFAULT.input,
     keep: Keep = DEFAULT.vote.keep,
     max_latency_ms: Annotated[
         float | None,
@@ -171,6 +187,8 @@ def prune(
         device=device,
         seed=seed,
         add_to_zoo=add_to_zoo,
+        input=input_format,
+        precision=precision,
     )
     from mvp_edge.pipeline import compress
     from mvp_edge.runtime import use_threads

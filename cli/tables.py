@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 BAR_WIDTH = 20
 SHOWN_CLASSES = 6
 PIPED_WIDTH = 120
+SHOWN_NODES = 8
 
 
 def console() -> Console:
@@ -90,6 +92,11 @@ def show_report(report: dict[str, Any]) -> None:
             "budget",
             f"{limit(name, value['achieved'])} of {limit(name, value['limit'])} ({100 * share:.0f} %) {bar(share)}",
         )
+    for row in report.get("precisions", {}).get("files", [])[1:]:
+        verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
+        ms = "" if row["latency_ms"] is None else f"{percent(row['top1'])}, {size(row['bytes'])}, "
+        ms += "" if row["latency_ms"] is None else f"{row['latency_ms']['median']:.2f} ms; "
+        grid.add_row(escape(row["precision"]), f"{verdict}: {ms}{escape('; '.join(row['reasons']))}")
     grid.add_row("kept", f"{100 * report['keep']['achieved']:.1f} % of the units of {escape(report['base'])}")
     voters = Table.grid(padding=(0, 2))
     for neighbour in report["neighbours"]:
@@ -141,18 +148,78 @@ def show_neighbours(rows: Sequence[dict[str, Any]], similarity: str) -> None:
 
 
 def show_bench(result: dict[str, Any]) -> None:
-    """Show latencies side by side; ratios are against the first model."""
-    table = Table("model", "median", "iqr", "p95", "ratio", "file", box=None, header_style="bold")
-    for model in result["models"]:
+    """Show latencies side by side; ratios are against the first model, with their quartiles over the rounds."""
+    several, rows, out = len(result["threads"]) > 1, result["models"], console()
+    columns = ["model", *(["threads"] if several else []), "median", "iqr", "p95", "against the first", "file"]
+    table = Table(*columns, *([] if several else [""]), box=None, header_style="bold")
+    longest = max(m["latency_ms"]["median"] for m in rows)
+    for index, model in enumerate(rows):
         ms = model["latency_ms"]
         table.add_row(
-            escape(model["path"]), f"{ms['median']:.3f} ms", f"{ms['iqr']:.3f} ms", f"{ms['p95']:.3f} ms",
-            f"{model['ratio']:.2f}x", size(model["bytes"]),
+            escape(model["path"]), *([str(model["threads"])] if several else []), f"{ms['median']:.3f} ms",
+            f"{ms['iqr']:.3f} ms", f"{ms['p95']:.3f} ms",
+            versus(model["ratio"], model["ratio_quartiles"]) if index >= len(result["threads"]) else "",
+            size(model["bytes"]), *([] if several else [bar(ms["median"] / longest)]),
         )  # fmt: skip
-    console().print(table)
-    console().print(
-        f"[dim]{result['runs']} runs of batch {result['batch']} each, in turns, {threads(result['threads'])}[/]"
+    out.print(table)
+    pinned = "pinned" if all(m["cpus"] for m in rows) else "not pinned"
+    counts = " and ".join(map(str, result["threads"])) + f" thread{'s' * (result['threads'] != [1])}"
+    clocks = " and ".join(sorted({m["clock"] for m in rows}))
+    out.print(
+        f"[dim]{result['runs']} runs of batch {result['batch']} each, in turns, {counts} {pinned}, {clocks} time[/]"
     )
+    for profile in result.get("profiles", []):
+        show_profile(profile)
+    if any(m["ratio"] is None for m in rows):
+        waited = max(m["waited"] for m in rows)
+        warn([f"other programs took up to {100 * waited:.0f} % of the time; comparing threads needs a quiet machine"])
+
+
+def show_profile(profile: dict[str, Any]) -> None:
+    """Show where the time of one model goes: by operator, then the dearest nodes."""
+    out = console()
+    out.print(f"\n[bold]{escape(profile['path'])}[/] [dim]{threads(profile['threads'])}, under the profiler[/]")
+    table = Table("operator", "nodes", "time", "share", "", box=None, header_style="bold")
+    for o in profile["operators"]:
+        table.add_row(
+            escape(o["operator"]),
+            str(o["count"]),
+            f"{o['median_us']:.0f} us",
+            percent(100 * o["share"]),
+            bar(o["share"]),
+        )
+    between = profile["between_us"]
+    table.add_row("[dim]between them[/]", "", f"[dim]{between:.0f} us[/]", "", "")
+    out.print(table)
+    dearest = sorted(profile["nodes"], key=lambda n: -n["median_us"])[:SHOWN_NODES]
+    nodes = Table("dearest nodes", "operator", "output", "time", "share", "", box=None, header_style="bold")
+    for n in dearest:
+        nodes.add_row(
+            escape(n["name"]), escape(n["operator"]), "x".join(map(str, n["output_shape"])), f"{n['median_us']:.0f} us",
+            percent(100 * n["share"]), bar(n["share"] / dearest[0]["share"] if dearest[0]["share"] else 0.0),
+        )  # fmt: skip
+    out.print(nodes)
+
+
+def versus(ratio: float | None, quartiles: Sequence[float] | None = None) -> str:
+    """Return a ratio of times, and a range of it, in words: "51.6x faster (51.2 to 52)", "1.2x slower"."""
+    if ratio is None:
+        return "- (too busy)"
+    faster = ratio <= 1
+    text = f"{1 / ratio:.3g}x faster" if faster else f"{ratio:.3g}x slower"
+    if quartiles is None:
+        return text
+    low, high = sorted(1 / q if faster else q for q in quartiles)
+    return f"{text} ({low:.3g} to {high:.3g})"
+
+
+def short_paths(paths: Sequence[str]) -> list[str]:
+    """Return paths without the directories that all of them share."""
+    parts = [Path(p).absolute().parts for p in paths]
+    shared = 0
+    while all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return ["/".join(p[shared:]) for p in parts]
 
 
 def show_accuracy(result: dict[str, Any]) -> None:
@@ -220,3 +287,24 @@ def show_bases(bases: Sequence[dict[str, Any]]) -> None:
         )  # fmt: skip
     console().print(table)
     console().print("[dim]and timm:NAME for any convolutional network of timm, such as timm:mobilenetv2_100[/]")
+
+
+def show_export(made: dict[str, Any]) -> None:
+    """Show what lies in a deploy folder, and who may run it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_row("folder", escape(made["out"]))
+    files = Table.grid(padding=(0, 2))
+    for file in made["files"]:
+        files.add_row(escape(file["name"]), size(file["bytes"]))
+    grid.add_row("files", files)
+    worst = max(made["max_abs_diff"].values())
+    grid.add_row("checked", f"logits of the .ort files and the ONNX file differ by {worst:.1e} at most")
+    console().print(grid)
+    for precision, rows in made["providers"].items():
+        table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "says", box=None)
+        for row in rows:
+            nodes = f"{row['supported']} of {row['nodes']}"
+            table.add_row(row["provider"], nodes, str(row["partitions"]), row["verdict"] or "-", row["basis"])
+        console().print(table)
+    console().print("[dim]eligibility by operators, not latency: nothing was run on a phone; see README.md there[/]")

@@ -78,6 +78,12 @@ def build(
     importance: Annotated[
         Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every", help="Steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
+        ),
+    ] = DEFAULT.schedule.every,
     broad: Annotated[
         list[float] | None,
         typer.Option(
@@ -116,7 +122,7 @@ def build(
 ) -> None:
     """Prune the base model for random tasks until the zoo has the members asked for."""
     checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
-    schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance))
+    schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance, every=every))
     fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill))
     broad_fit = checked(lambda: replace(DEFAULT.broad_fit, iterations=broad_iterations, batch_size=batch_size))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))

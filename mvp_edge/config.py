@@ -14,6 +14,8 @@ Vote = Literal["top", "sample"]
 Voters = Literal["auto", "any", "narrow", "broad"]
 Method = Literal["mvp", "smsp"]
 Align = int | Literal["auto"]
+InputFormat = Literal["float32-nchw", "uint8-nhwc"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
 Importance = Literal["activation", "taylor", "random"]
 Packing = Literal["float16", "int8"]
 Parent = Literal["broad", "base"]
@@ -154,7 +156,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Everything that `mvp-edge prune` is told."""
+    """Everything that `mvp-edge prune` is told.
+
+    Attributes:
+        input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
+            camera or a decoder gives it. Both normalise inside.
+        precision: What is written beside `model.onnx`, which is always float32: nothing (`fp32`), a half-precision
+            file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
+    """
 
     task: Path
     data: str | None
@@ -167,6 +176,12 @@ class PruneConfig:
     device: str = "auto"
     seed: int = 0
     add_to_zoo: bool = False
+    input: InputFormat = "float32-nchw"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        given = ((self.input, get_args(InputFormat)), (self.precision, get_args(Precision)))
+        check([f"{value!r} is none of {', '.join(known)}" for value, known in given if value not in known])
 
 
 @dataclass(frozen=True)
@@ -247,9 +262,9 @@ class ExemplarConfig:
     """
 
     per_class: int = 5
-    steps: int = 80
+    steps: int = 40
     batch_size: int = 50
-    lr: float = 0.25
+    lr: float = 0.4
     norm: float = 5.0
     critics: float = 0.5
     crop: int = 4

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import PruneConfig, Similarity
+from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
-from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
+from mvp_edge.export import OnnxClassifier, export_onnx, take_inventory, verify_onnx
 from mvp_edge.latency import compare_latency
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
@@ -25,6 +25,7 @@ from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment
 from mvp_edge.tasks import Task
 from mvp_edge.train import Accuracy, accuracy
+from mvp_edge.variants import notes, try_precisions
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 METHODS = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
@@ -59,6 +60,8 @@ class Outcome:
         device: Where it was trained.
         warnings: What the user should know.
         requested: Units of each group that were asked for, before lanes that cost no time were filled.
+        generated: Images generated from the base model, shown where there are no real ones.
+        calibration: uint8 images `(N, 3, H, W)` such as the model will see, real or generated, for INT8.
     """
 
     task: Task
@@ -75,6 +78,8 @@ class Outcome:
     device: torch.device
     warnings: list[str]
     requested: Mapping[str, int]
+    generated: ImageSet | None = None
+    calibration: Tensor | None = None
 
 
 def deliver(
@@ -90,7 +95,7 @@ def deliver(
     with clock.time("export"), progress.stage("Exporting"):
         asked = config.budget.label if config.budget else str(config.vote.keep)
         provenance = {"base": base.name, "zoo": outcome.zoo, "keep": asked, "seed": str(config.seed)}
-        _export(model, outcome.trunk, file, names, provenance)
+        _export(model, outcome.trunk, file, names, provenance, config.input)
         parity = verify_onnx(file, model, base.input_size, base.mean, base.std)
         plan = {"base": base.to_json(), "requested": dict(outcome.requested), **outcome.plan.to_json()}
         write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
@@ -100,6 +105,11 @@ def deliver(
         score = _evaluate(file, outcome)
     if score["top1"] is None:
         outcome.warnings.append(f"accuracy is unknown: {score['source']}")
+    with clock.time("quantise"), progress.stage("Trying other precisions"):
+        variants = try_precisions(
+            file, config.precision, outcome.calibration, outcome.test, config.seed, threads=torch.get_num_threads()
+        )
+        outcome.warnings.extend(notes(variants))
     with clock.time("measure"), progress.stage("Measuring"):
         costs = _measure(file, outcome, config)
     slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
@@ -115,14 +125,21 @@ def deliver(
         "budget": budget,
         "accuracy": score,
         **costs,
+        "precisions": {
+            "asked": config.precision,
+            "calibrated_on": "generated images" if outcome.test is None else "training images",
+            "files": [v.to_json() for v in variants],
+        },
+        "operators": take_inventory(file).operators,
         "groups": [
             {"name": g.name, "width": g.width, "kept": len(g.kept), "requested": outcome.requested[g.name]}
             for g in outcome.plan.groups
         ],
         "parity_max_abs_diff": parity,
-        "files": list(FILES),
+        "files": [*FILES, *(v.file for v in variants[1:] if v.kept)],
         "out": str(config.out),
         "zoo": outcome.zoo,
+        "input": config.input,
         "data": outcome.source,
         "seed": config.seed,
         "settings": {
@@ -144,8 +161,9 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
     write_json(report, directory / "report.json")
     data = f" --data {config.data}" if config.data else ""
     command = f"mvp-edge prune --task {config.task}{data} --seed {config.seed}{_limits(config)}"
-    samples = () if outcome.test is None else _gallery(directory / "model.onnx", outcome.test)
-    extras = Extras(samples, command)
+    shown = outcome.generated if outcome.test is None else outcome.test
+    samples = () if shown is None else _gallery(directory / "model.onnx", shown)
+    extras = Extras(samples, command, "generated" if outcome.test is None else "test")
     render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
 
 
@@ -154,10 +172,13 @@ def _limits(config: PruneConfig) -> str:
     return "".join(f" --max-{name.replace('_', '-')} {value:g}" for name, value in given.items())
 
 
-def _export(model: nn.Module, trunk: Trunk, path: Path, labels: Sequence[str], metadata: dict[str, str]) -> None:
+def _export(
+    model: nn.Module, trunk: Trunk, path: Path, labels: Sequence[str], metadata: dict[str, str], kind: InputFormat
+) -> None:
     base = trunk.base
     export_onnx(
-        model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata=metadata
+        model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata=metadata,
+        input_format=kind,
     )  # fmt: skip
 
 
@@ -168,10 +189,11 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
     outputs = int(whole.get_submodule(trunk.head).out_features)
     with TemporaryDirectory() as scratch:
         dense = Path(scratch) / "dense.onnx"
-        _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {})
+        _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {}, config.input)
         slow, fast = compare_latency([dense, file])
         times_ms = {"dense": slow.to_json(), "pruned": fast.to_json()}
-        sizes = {"onnx": file.stat().st_size, "dense_onnx": dense.stat().st_size}
+        stored = take_inventory(file)
+        sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
     keep = outcome.plan.achieved if config.budget else config.vote.keep
     nominal = nominal_training_flops(base_macs, keep, outcome.iterations, config.fit.batch_size)
@@ -182,7 +204,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "base_macs": base_macs,
         "nominal_training_tflops": round(nominal / 1e12, 4),
         "bytes": sizes,
-        "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs},
+        "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs, "clock": fast.clock},
     }
 
 
@@ -234,15 +256,15 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
     return {**score.to_json(), "source": source}
 
 
-def _gallery(file: Path, test: ImageSet) -> tuple[Sample, ...]:
-    """Return the first test images of each class with what the delivered model says."""
-    chosen = [int(i) for k in range(len(test.classes)) for i in (test.labels == k).nonzero()[:GALLERY]]
-    chances = torch.as_tensor(OnnxClassifier(file).predict(test.images[chosen].numpy())).softmax(1)
+def _gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:
+    """Return the first images of each class with what the delivered model says."""
+    chosen = [int(i) for k in range(len(images.classes)) for i in (images.labels == k).nonzero()[:GALLERY]]
+    chances = torch.as_tensor(OnnxClassifier(file).predict(images.images[chosen].numpy())).softmax(1)
     return tuple(
         Sample(
-            image=image_uri(test.images[i]),
-            true=test.classes[int(test.labels[i])],
-            predicted=test.classes[int(p.argmax())],
+            image=image_uri(images.images[i]),
+            true=images.classes[int(images.labels[i])],
+            predicted=images.classes[int(p.argmax())],
             confidence=float(p.max()),
         )
         for i, p in zip(chosen, chances, strict=True)

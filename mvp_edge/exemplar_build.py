@@ -19,7 +19,7 @@ from mvp_edge.inversion import Critic, invert
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
 from mvp_edge.runtime import Progress, rng, torch_rng
-from mvp_edge.tasks import canonical
+from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import MemberInfo, Zoo
 from mvp_edge.zoo.exemplars import FILE, Exemplars, read_exemplars, write_exemplars
 
@@ -75,9 +75,8 @@ def build_exemplars(
 
 def all_knowing(zoo: Zoo) -> list[MemberInfo]:
     """Return the broad members that know all classes of the base model, sorted by id."""
-    wanted = {canonical(c) for c in zoo.base.classes}
-    infos = zoo.infos()
-    return [i for i in infos if i.breadth == "broad" and wanted <= {canonical(n) for n in i.task.names}]
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    return [i for i in zoo.infos() if i.breadth == "broad" and i.knows(everything)]
 
 
 def _readable(zoo: Zoo) -> Exemplars | None:

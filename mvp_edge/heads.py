@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvp_edge.data import ImageSet, normalise
+from mvp_edge.data import ImageSet, forward_batch, normalise
 from mvp_edge.models import Base
 from mvp_edge.tasks import canonical
 
@@ -43,7 +43,7 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
     model.eval()
     parts = [
         model.forward_head(model.forward_features(normalise(x.to(device), base.mean, base.std)), pre_logits=True)
-        for x in data.images.split(256)
+        for x in data.images.split(forward_batch(data.images))
     ]
     features = torch.cat([p.float().cpu() for p in parts]).double()
     targets = F.one_hot(data.labels, len(data.classes)).double()

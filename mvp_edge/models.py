@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -227,6 +229,17 @@ def _timm_base(name: str) -> Base:
     return Base(name, arch, tuple(cfg.input_size[1:]), cfg.mean, cfg.std, licence=cfg.license or "")
 
 
+@contextmanager
+def _errors_only(logger: str) -> Iterator[None]:
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _download(base: Base) -> Path:
     """Fetch timm's own weights as safetensors; nothing is ever unpickled."""
     from huggingface_hub import constants, hf_hub_download
@@ -236,7 +249,8 @@ def _download(base: Base) -> Path:
     if cfg is None:
         raise ConfigError(f"timm has no weights for {base.arch}; give your own with --weights FILE.safetensors")
     try:
-        return Path(hf_hub_download(cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors"))
+        with _errors_only("huggingface_hub"):  # its warnings tell of every retry what the exception says in the end
+            return Path(hf_hub_download(cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
         raise ConfigError(
             f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "

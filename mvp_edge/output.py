@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +13,13 @@ from mvp_edge.errors import ConfigError
 RESULTS = ("report.json", "index.json")  # one of them is in every result
 
 
-def check_output(out: Path, *, force: bool) -> None:
+def check_output(out: Path, *, force: bool, markers: Sequence[str] = RESULTS) -> None:
     """Say early, before any work, whether a result can be written.
+
+    Args:
+        out: The directory.
+        force: Whether an older result may be replaced.
+        markers: Files of which an older result has one; a directory without any is somebody's own.
 
     Raises:
         ConfigError: the directory exists and may not be replaced, or its parent cannot be written.
@@ -24,13 +28,17 @@ def check_output(out: Path, *, force: bool) -> None:
         raise ConfigError(f"{out} is a file; choose a directory with --out")
     if out.exists() and any(out.iterdir()) and not force:
         raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
-    if out.exists() and any(out.iterdir()) and not any((out / name).is_file() for name in RESULTS):
+    if out.exists() and any(out.iterdir()) and not any((out / m).is_file() for m in markers):
         raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
     parent = out.resolve().parent
     while not parent.exists():
         parent = parent.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"{parent} cannot be written; choose another directory with --out")
+    probe = parent / f".{out.name}.{secrets.token_hex(4)}"
+    try:  # permissions do not tell of read-only and other special file systems
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as e:
+        raise ConfigError(f"{parent} cannot be written ({e.strerror or e}); choose another place with --out") from e
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from mvp_edge.similarity import wordnet
 from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within
 from mvp_edge.slicing import faithfulness
 from mvp_edge.tasks import Task, TaskClass, canonical, read_task
-from mvp_edge.train import BatchSource, fit, make_optimizer, predict, score
+from mvp_edge.train import BatchSource, drawn, fit, make_optimizer, predict, score
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
 FAR_WORDNET = 0.6
@@ -42,7 +42,7 @@ FAR_LEEP = 0.75  # of the LEEP of a member whose predictions say nothing about t
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a run works on, checked; without `--data` there are no images."""
+    """What a run works on, checked; without `--data` there are no images but those that the zoo may have generated."""
 
     task: Task
     zoo: Zoo
@@ -51,6 +51,7 @@ class Inputs:
     train: ImageSet | None = None
     test: ImageSet | None = None
     source: str | None = None
+    generated: ImageSet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,8 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepar
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
             require_known(inputs.task, trunk)
+            exemplars = inputs.zoo.exemplars()
+            inputs = replace(inputs, generated=None if exemplars is None else exemplars.load(inputs.task.names))
     device, seed, task = inputs.device, config.seed, inputs.task
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(inputs.zoo, trunk, task, inputs.train, config.vote, device=device, seed=seed, stage=stage)
@@ -128,12 +131,12 @@ def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
         if config.budget is None or not able:
             counts = ready_made(ranked, trunk, task, config.vote).info.plan.counts
         else:
-            counts = largest_within(trunk, config.budget, able, task.names, progress).counts
+            counts = largest_within(trunk, config.budget, able, task.names, progress, config.input).counts
         return Sizing(counts, counts)
     voters = ranked[: config.vote.neighbours]
     seeds = able if config.vote.voters == "auto" and config.vote.method == "mvp" else []
     ballots = Ballots([n.info.plan for n in voters], vote_weights(voters, config.vote), seeds)
-    return choose_counts(trunk, config.vote, config.budget, ballots, task.names, progress)
+    return choose_counts(trunk, config.vote, config.budget, ballots, task.names, progress, config.input)
 
 
 def make(
@@ -165,6 +168,7 @@ def make(
         if inputs.train is not None:
             iterations = fine_tune(model, trunk, inputs, inputs.train, config, progress)
     model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    examples = inputs.generated if inputs.train is None else inputs.train
     outcome = Outcome(
         task=task,
         test=inputs.test,
@@ -180,6 +184,8 @@ def make(
         device=device,
         warnings=inputs.warnings,
         requested=sizing.requested,
+        generated=inputs.generated,
+        calibration=None if examples is None else examples.images,
     )
     report = deliver(directory, outcome, config, clock, progress)
     report["sliced_vs_masked_max_abs_diff"] = sliced_diff
@@ -261,9 +267,13 @@ def fine_tune(
         return 0
     teacher = None
     if config.fit.distill > 0:
-        teacher = restricted_teacher(trunk, inputs.task, train, inputs.device, progress)
-        if teacher is None:
+        # The base model is large, and a short training of many images does not see all of them.
+        seen = drawn(len(train), config.fit, config.seed)
+        told = restricted_teacher(trunk, inputs.task, train.subset(seen), inputs.device, progress)
+        if told is None:
             inputs.warnings.append("distillation is off: the base model does not know all classes of this task")
+        else:
+            teacher = torch.full((len(train), told.shape[1]), math.nan).index_copy_(0, seen, told)
     with progress.stage("Fine-tuning", config.fit.iterations) as stage:
         source = BatchSource(train, trunk.base, config.fit, inputs.device, config.seed, teacher)
         fit(model, source, config.fit, optimizer=make_optimizer(model, config.fit), stage=stage)

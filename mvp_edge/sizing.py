@@ -12,7 +12,7 @@ from mvp_edge.budget.free_lanes import fill_free_lanes
 from mvp_edge.budget.meet import Bound, meet
 from mvp_edge.budget.probe import PROBES, Achieved, Prober, probe_counts
 from mvp_edge.budget.search import Rule
-from mvp_edge.config import Budget, Method, VoteConfig
+from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
 from mvp_edge.errors import BudgetError
 from mvp_edge.metavote import Trunk
 from mvp_edge.plan import KeepPlan
@@ -57,7 +57,13 @@ class Ballots:
 
 
 def choose_counts(
-    trunk: Trunk, config: VoteConfig, budget: Budget | None, ballots: Ballots, labels: Sequence[str], progress: Progress
+    trunk: Trunk,
+    config: VoteConfig,
+    budget: Budget | None,
+    ballots: Ballots,
+    labels: Sequence[str],
+    progress: Progress,
+    kind: InputFormat = "float32-nchw",
 ) -> Sizing:
     """Decide how many units of each group are kept.
 
@@ -68,6 +74,7 @@ def choose_counts(
         ballots: Under a budget the search climbs on from the largest seed that fits; `smsp` ranks units by the plans.
         labels: Class names of the model.
         progress: Who is told.
+        kind: What the delivered file takes.
 
     Raises:
         BudgetError: no sub-network meets the budget.
@@ -75,12 +82,17 @@ def choose_counts(
     if budget is None and config.method == "mvp" and config.align != "auto":
         counts = target_counts(trunk.table, config.keep, config.align)
         return Sizing(counts, counts, by_rule=True)
-    sizer = _Sizer(trunk, config, ballots, labels, progress)
+    sizer = _Sizer(trunk, config, ballots, labels, progress, kind)
     return sizer.by_ratio() if budget is None else sizer.by_budget(budget)
 
 
 def largest_within(
-    trunk: Trunk, budget: Budget, plans: Sequence[KeepPlan], labels: Sequence[str], progress: Progress
+    trunk: Trunk,
+    budget: Budget,
+    plans: Sequence[KeepPlan],
+    labels: Sequence[str],
+    progress: Progress,
+    kind: InputFormat = "float32-nchw",
 ) -> KeepPlan:
     """Return the first of some plans, largest first, that meets a budget as it is.
 
@@ -88,7 +100,7 @@ def largest_within(
         BudgetError: none does; the message says how near the smallest comes.
     """
     costs = costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, len(labels))
-    prober = Prober(trunk.base, trunk.model, trunk.table, costs, labels)
+    prober = Prober(trunk.base, trunk.model, trunk.table, costs, labels, kind)
     bounds = [Bound(*_figure(name, most), lambda c: c) for name, most in budget.given.items()]
     with progress.stage("Fitting the budget", len(plans)) as stage:
         for plan in plans:
@@ -120,12 +132,18 @@ def _missed(bounds: Sequence[Bound], least: Achieved) -> list[str]:
 
 class _Sizer:
     def __init__(
-        self, trunk: Trunk, config: VoteConfig, ballots: Ballots, labels: Sequence[str], progress: Progress
+        self,
+        trunk: Trunk,
+        config: VoteConfig,
+        ballots: Ballots,
+        labels: Sequence[str],
+        progress: Progress,
+        kind: InputFormat,
     ) -> None:
         self.trunk, self.config, self.ballots, self.progress = trunk, config, ballots, progress
         table = trunk.table
         self.costs: Costs = costs_of(trunk.model, table, trunk.base.input_size, trunk.head, len(labels))
-        self.prober = Prober(trunk.base, trunk.model, table, self.costs, labels)
+        self.prober = Prober(trunk.base, trunk.model, table, self.costs, labels, kind)
         self.unit_channels = np.array([g.unit_channels for g in table.groups])
         self.rule: Rule = RULES[config.method]
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
-from mvp_edge.data import ImageSet, augment, batches, normalise
+from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models import Base
 from mvp_edge.runtime import SilentProgress, Stage, autocast, rng, torch_rng
 
-EVAL_BATCH = 250
 BeforeStep = Callable[[int], None]
 AfterStep = Callable[[int, Tensor], None]
 
@@ -73,6 +72,12 @@ class BatchSource:
         for _ in range(n):
             next(self._order)
             torch.rand(5, self.config.batch_size, generator=self._augment, dtype=torch.float64)
+
+
+def drawn(n: int, config: FitConfig, seed: int) -> Tensor:
+    """Return the sorted positions of those of `n` images that a `BatchSource` of these settings will ever draw."""
+    order = batches(n, config.batch_size, config.iterations, rng(seed, "batches"))
+    return torch.from_numpy(np.unique(np.concatenate([np.empty(0, np.int64), *order])))
 
 
 def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.SGD:
@@ -164,7 +169,7 @@ def predict(
     """Return the logits `(N, C)`, float32 on the CPU, of uint8 images `(N, 3, H, W)`."""
     model.eval()
     out = []
-    for part in images.split(EVAL_BATCH):
+    for part in images.split(forward_batch(images)):
         with autocast(device, bf16=bf16):
             out.append(model(normalise(part.to(device), base.mean, base.std)).float().cpu())
         if stage is not None:
@@ -177,7 +182,10 @@ def reestimate_norms(model: nn.Module, images: Tensor, base: Base, device: torch
 
     The mean of several networks' weights has other activations than any of them; their statistics do not describe it.
     """
-    parts = (normalise(part.to(device), base.mean, base.std) for part in images.split(EVAL_BATCH))
+    # Images come sorted by class: a run of them would lack the variance between classes, every k-th one has it. Parts
+    # of nearly the same size, because each weighs the same in the mean over the parts.
+    count = math.ceil(len(images) / forward_batch(images))
+    parts = (normalise(images[first::count].to(device), base.mean, base.std) for first in range(count))
     torch.optim.swa_utils.update_bn(parts, model)
     model.eval()
 

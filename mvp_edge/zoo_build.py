@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -82,11 +83,11 @@ def make_member(
 
 @dataclass(eq=False)
 class Teacher:
-    """Logits of the base model on training images, class by class, each class asked once."""
+    """Logits of the base model on training images; the images of a class are shown once, however many tasks have it."""
 
     trunk: Trunk
     device: torch.device
-    _known: dict[str, Tensor] = field(default_factory=dict)
+    _known: dict[bytes, Tensor] = field(default_factory=dict)
 
     def logits(self, data: ImageSet, stage: Stage | None = None) -> Tensor | None:
         """Return logits `(N, classes)` for the classes of `data`, or None if the base does not know them all."""
@@ -95,14 +96,15 @@ class Teacher:
             return None
         rows = [row[canonical(n)] for n in data.classes]
         out = torch.empty(len(data), len(self.trunk.base.classes))
-        for label, name in enumerate(data.classes):
+        for label in range(len(data.classes)):
             mine = data.labels == label
-            if name not in self._known:
-                self._known[name] = predict(
+            key = hashlib.sha256(data.images[mine].numpy().tobytes()).digest()
+            if key not in self._known:
+                self._known[key] = predict(
                     self.trunk.model.to(self.device, memory_format=torch.channels_last),
                     data.images[mine], self.trunk.base, self.device, stage=stage, bf16=True,
                 )  # fmt: skip
-            out[mine] = self._known[name]
+            out[mine] = self._known[key]
         return out[:, rows]
 
 

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvp_edge.config import ExemplarConfig, FitConfig
-from mvp_edge.data import open_source
+from mvp_edge.config import ExemplarConfig
 from mvp_edge.errors import ConfigError, ZooError
 from mvp_edge.exemplar_build import all_knowing, build_exemplars, schedule
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.zoo import Exemplars, Zoo, open_zoo
-from mvp_edge.zoo_build import build_broad
 
 CPU = torch.device("cpu")
 CONFIG = ExemplarConfig(per_class=2, steps=2, batch_size=6, crop=2, cutout=4)
@@ -104,19 +102,16 @@ def test_a_damaged_set_is_repaired_by_making_it_again(zoo: Zoo) -> None:
     assert zoo.verify() == []
 
 
-def test_broad_members_are_critics(zoo: Zoo, images: Path) -> None:
-    without = build(zoo)
-    training = FitConfig(iterations=2, batch_size=8, lr=0.01)
-    source = open_source(str(images))
-    info = build_broad(
-        zoo, trunk_of(zoo), source, 0.5, 4, training, device=CPU, seed=0, progress=SilentProgress()
-    )  # fmt: skip
-    assert info is not None
-    assert all_knowing(zoo) == [info]
+def test_broad_members_are_critics(broad_zoo: Path, tmp_path: Path) -> None:
+    zoo = open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "broad")))
+    members = sorted(i.id for i in zoo.infos() if i.breadth == "broad")
+    assert len(members) == 2
+    assert [i.id for i in all_knowing(zoo)] == members
     made = build(zoo)
-    assert made.recipe["critic_members"] == [info.id]
+    assert made.recipe["critic_members"] == members
+    without = build(zoo, replace(CONFIG, critics=0.0))
+    assert without.recipe["critic_members"] == []
     assert not torch.equal(made.images, without.images)
-    assert build(zoo, replace(CONFIG, critics=0.0)).recipe["critic_members"] == []
 
 
 def test_batches_are_even_and_mixed() -> None:

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from mvp_edge.errors import ExportError
-from mvp_edge.latency import compare_latency
+from mvp_edge.latency import Contender, Timing, compare_latency, time_in_turns
 from mvp_edge.onnx_session import open_session
 from tests.onnx_files import Dim, save_pool
 
@@ -114,3 +114,49 @@ def test_loads_but_does_not_run(tmp_path: Path) -> None:
 def test_programmer_mistakes(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         compare_latency([save_pool(tmp_path / "a.onnx")], **wrong)
+
+
+def timing(rounds: list[list[float]], clock: str = "processor", waited: float = 0.0) -> Timing:
+    return Timing(Contender(Path("a.onnx")), np.array(rounds), (), clock, waited)  # pyright: ignore[reportArgumentType]
+
+
+def test_ratio_by_hand() -> None:
+    """Load in the second round slows both and cancels; one slow call in the third does not count."""
+    one, other = timing([[2, 2, 2], [8, 8, 8], [2, 2, 90]]), timing([[1, 1, 1], [4, 4, 4], [1, 1, 1]])
+    ratio = one.ratio_to(other)
+    assert ratio is not None
+    assert (ratio.low, ratio.median, ratio.high) == (2, 2, 2)
+    assert one.latency().median_ms == 2
+    assert one.latency().runs == 9
+
+
+def test_clocks_that_cannot_be_compared() -> None:
+    quiet, loud = timing([[1.0]], "wall", 0.05), timing([[1.0]], "wall", 0.5)
+    assert timing([[1.0]]).ratio_to(quiet) is None
+    assert quiet.ratio_to(loud) is None
+    assert quiet.ratio_to(quiet) is not None
+    assert timing([[1.0]], waited=0.9).ratio_to(timing([[1.0]], waited=0.9)) is not None
+
+
+def test_several_thread_counts_take_turns(tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "a.onnx")
+    one, two = time_in_turns([Contender(path, 1), Contender(path, 2)], rounds=2, runs_per_round=3)
+    assert one.times_ms.shape == two.times_ms.shape == (2, 3)
+    assert (one.latency().threads, two.latency().threads) == (1, 2)
+    assert two.clock == "wall"
+    assert 0 <= one.waited < 1
+
+
+def test_a_coarse_clock_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvp_edge.latency.FINE_CLOCK_S", 0.0)
+    (found,) = time_in_turns([Contender(save_pool(tmp_path / "a.onnx"))], rounds=1, runs_per_round=2)
+    assert found.clock == "wall"
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [(("n", 8, 6, 3), "nhwc"), (("n", 3, 8, 6), "nchw"), (("n", 3, 8, 3), "nchw")]
+)
+def test_layout(tmp_path: Path, shape: tuple[Dim, ...], layout: str) -> None:
+    session = open_session(save_pool(tmp_path / "a.onnx", shape, TensorProto.UINT8))
+    assert (session.layout, session.channels) == (layout, 3)
+    assert compare_latency([session.path], rounds=1, runs_per_round=2)[0].runs == 2

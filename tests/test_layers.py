@@ -10,7 +10,7 @@ LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
     {"tensors"},
-    {"data", "models", "groups", "runtime", "onnx_session"},
+    {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
     {
         "slicing",
         "averaging",
@@ -26,11 +26,12 @@ LAYERS = [
         "zoo",
         "inversion",
     },
+    {"profiling", "precision", "latency_plot"},
     {"pruners", "checkpoint", "budget"},
     {"metavote"},
-    {"sizing"},
+    {"variants", "sizing"},
     {"delivery"},
-    {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain"},
+    {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},
     {"family"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -6,11 +6,22 @@ import torch
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
-from mvp_edge.data import ImageSet
+from mvp_edge.data import ImageSet, forward_batch, normalise
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.models import Base, new_model, set_head
-from mvp_edge.train import Batch, BatchSource, accuracy, fit, learning_rate, loss_of, make_optimizer, predict
+from mvp_edge.train import (
+    Batch,
+    BatchSource,
+    accuracy,
+    drawn,
+    fit,
+    learning_rate,
+    loss_of,
+    make_optimizer,
+    predict,
+    reestimate_norms,
+)
 
 CPU = torch.device("cpu")
 BASE = Base("tiny", "test_resnet", (32, 32), (0.5,) * 3, (0.25,) * 3)
@@ -48,6 +59,17 @@ def test_a_skipped_source_goes_on_where_it_was() -> None:
     late.skip(4)
     a, b = whole.next(), late.next()
     assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 2, 9])
+def test_what_will_be_drawn_is_known_beforehand(iterations: int) -> None:
+    config = FitConfig(iterations=iterations, batch_size=16, crop=0)
+    data = two_colours()
+    numbered = replace(data, labels=torch.arange(len(data)))
+    source = BatchSource(numbered, BASE, config, CPU, 5)
+    seen = {int(label) for _ in range(iterations) for label in source.next().labels}
+    assert drawn(len(data), config, 5).tolist() == sorted(seen)
+    assert len(seen) == min(len(data), 16 * iterations)
 
 
 def test_the_rate_warms_up_and_ends_at_zero() -> None:
@@ -89,6 +111,27 @@ def test_the_closed_form_head_separates_what_the_features_do() -> None:
     model, data = new_model("test_resnet", 9), two_colours()
     set_head(model, ridge_head(model, data, BASE, CPU))
     assert accuracy(predict(model, data.images, BASE, CPU), data).top1 == 100
+
+
+def test_the_statistics_of_norms_are_those_of_all_classes() -> None:
+    """Also where the images are sorted by class, come in several parts, and the last part is a small one."""
+    images = torch.zeros(501, 3, 32, 32, dtype=torch.uint8)
+    images[300:, 0] = 255  # two classes that differ in red
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten())
+    reestimate_norms(model, images, BASE, CPU)
+    red = normalise(images, BASE.mean, BASE.std)[:, 0]
+    norm = model[0]
+    assert isinstance(norm, torch.nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean[0] == pytest.approx(float(red.mean()), abs=0.02)
+    assert norm.running_var[0] == pytest.approx(float(red.var()), rel=0.02)
+    assert not model.training
+
+
+def test_large_images_take_turns() -> None:
+    def at_once(side: int) -> int:
+        return forward_batch(torch.empty(1, 3, side, side, dtype=torch.uint8))
+
+    assert [at_once(side) for side in (32, 224, 5000)] == [250, 41, 1]
 
 
 def test_rows_of_a_head_follow_the_names() -> None:

@@ -1,8 +1,7 @@
 """Timing sliced networks on this machine, and remembering the times.
 
 A network of one shape takes as long whatever its weights are, so the base's own are sliced to the first units of every
-group. What is timed is the processor time of the calling thread, which does all the work of a one-threaded session: on
-a machine with nothing else to do it is the latency, and on a busy one it still is what the latency would be.
+group. What is timed is one call on one thread, as in the report.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ import contextlib
 import hashlib
 import json
 import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,26 +22,27 @@ from torch import nn
 
 from mvp_edge.atomic import write_atomically
 from mvp_edge.budget.costs import Costs
+from mvp_edge.config import InputFormat
 from mvp_edge.data import cache_dir
 from mvp_edge.export import export_onnx
 from mvp_edge.groups import GroupTable
+from mvp_edge.latency import Contender, time_in_turns
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.models import Base, set_head
-from mvp_edge.onnx_session import ImageSession, open_session
 from mvp_edge.plan import make_plan
 from mvp_edge.runtime import Stage, environment, rng
 from mvp_edge.slicing import sliced_copy
 
 PROBES = 20
 PROBE_KEEP = (0.03, 0.6)  # smallest and largest fraction that probes keep, before they are varied by group
-WARMUP_RUNS, LEAST_RUNS, MOST_RUNS = 3, 5, 30
-BLOCKS, BLOCK_S = 5, 0.04
+ROUNDS, RUNS_PER_ROUND = 5, 16
+ENOUGH_S = 0.2  # of timing one network
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Achieved:
-    """What one network costs: processor milliseconds of a call, and exact counts."""
+    """What one network costs: milliseconds of a call, and exact counts."""
 
     latency_ms: float
     macs: int
@@ -74,7 +73,15 @@ def probe_counts(costs: Costs, unit_channels: np.ndarray) -> np.ndarray:
 class Prober:
     """Makes, times and weighs sliced versions of one base model; times are kept in the user's cache directory."""
 
-    def __init__(self, base: Base, model: nn.Module, table: GroupTable, costs: Costs, labels: Sequence[str]) -> None:
+    def __init__(
+        self,
+        base: Base,
+        model: nn.Module,
+        table: GroupTable,
+        costs: Costs,
+        labels: Sequence[str],
+        kind: InputFormat = "float32-nchw",
+    ) -> None:
         """Open the cache for a base and this machine.
 
         Args:
@@ -83,13 +90,16 @@ class Prober:
             table: Its groups.
             costs: Its costs.
             labels: Class names of the files that are weighed.
+            kind: What the files take.
         """
         self.base, self.model, self.table, self.costs, self.labels = base, model, table, costs, tuple(labels)
+        self.kind: InputFormat = kind
         self.about = {
             "format": FORMAT,
             "arch": base.arch,
             "groups": table.widths,
             "input_size": list(base.input_size),
+            "input": kind,
             "onnxruntime": version("onnxruntime"),
             "processor": environment(torch.device("cpu"))["processor"],
             "machine": platform.machine(),
@@ -108,7 +118,7 @@ class Prober:
         for row in counts:
             if _key(row) not in self._times:
                 with self._exported(row) as (_, file):
-                    self._times[_key(row)] = round(time_call(open_session(file)), 5)
+                    self._times[_key(row)] = round(time_call(file), 5)
             if stage is not None:
                 stage.advance()
         self._write()
@@ -122,7 +132,7 @@ class Prober:
         """
         with self._exported(counts) as (model, file):
             if _key(counts) not in self._times:
-                self._times[_key(counts)] = round(time_call(open_session(file)), 5)
+                self._times[_key(counts)] = round(time_call(file), 5)
                 self._write()
             macs = count_macs(model, self.base.input_size)
             return Achieved(self._times[_key(counts)], macs, count_params(model), file.stat().st_size)
@@ -146,6 +156,7 @@ class Prober:
                 std=base.std,
                 labels=self.labels,
                 metadata={},
+                input_format=self.kind,
             )
             yield model, file
 
@@ -168,28 +179,14 @@ def _key(counts: np.ndarray) -> str:
     return ",".join(str(int(c)) for c in counts)
 
 
-def time_call(session: ImageSession) -> float:
-    """Return the processor time of one call with one image, in milliseconds: the median of the quietest block of calls.
+def time_call(file: Path) -> float:
+    """Return the time of one call with one image, in milliseconds: the median of the quietest round of calls.
 
     Processor time does not count waiting, but a cache that others have emptied meanwhile makes calls slower; such
-    bursts rarely last over several blocks.
+    bursts rarely last over several rounds.
+
+    Raises:
+        ExportError: the file does not run.
     """
-    image = rng(0, "latency image").integers(0, 256, (1, session.channels, *session.input_size)).astype(session.dtype)
-    clock, medians = thread_clock(), []
-    for _ in range(BLOCKS):
-        for _ in range(WARMUP_RUNS):
-            session.run(image)
-        times: list[int] = []
-        stop = time.perf_counter() + BLOCK_S
-        while len(times) < MOST_RUNS and (len(times) < LEAST_RUNS or time.perf_counter() < stop):
-            begin = clock()
-            session.runner.run(None, {session.input_name: image})
-            times.append(clock() - begin)
-        medians.append(float(np.median(times)) / 1e6)
-    return min(medians)
-
-
-def thread_clock() -> Callable[[], int]:
-    """Return a clock in nanoseconds: of this thread's work where that is fine enough, else of the wall."""
-    fine = time.get_clock_info("thread_time").resolution <= 1e-6
-    return time.thread_time_ns if fine else time.perf_counter_ns
+    timing = time_in_turns([Contender(file)], ROUNDS, RUNS_PER_ROUND, budget_s=ENOUGH_S)[0]
+    return float(np.median(timing.times_ms, axis=1).min())

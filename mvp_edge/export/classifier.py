@@ -55,9 +55,7 @@ class OnnxClassifier:
     def _logits(self, pixels: np.ndarray) -> np.ndarray:
         missing = (self._session.batch or len(pixels)) - len(pixels)
         images = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))  # a fixed batch must be filled up
-        if self._session.dtype is np.float32:
-            images = images.astype(np.float32) / np.float32(255)
-        return self._session.run(images)[: len(pixels)]
+        return self._session.run(self._session.feed(images))[: len(pixels)]
 
 
 def _labels(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -27,35 +27,41 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
+from mvp_edge.config import InputFormat
 from mvp_edge.errors import ExportError
+from mvp_edge.export.folding import fold_normalisation
 from mvp_edge.export.graph import tidy
+from mvp_edge.export.naming import name_by_module
 from mvp_edge.onnx_session import open_session
 
 # Absolute. Members and base of the bundled zoo and a whole MobileNetV2, with logits of up to 10, differ by 1.1e-5 at
 # most, so that float32's rounding alone has room.
 TOLERANCE = 1e-4
-RESERVED = ("labels", "input_size", "producer")
+RESERVED = ("labels", "input_size", "input_format", "producer")
 
 
 class _FromPixels(nn.Module):
-    """A network that takes raw RGB in [0, 1] and normalises it itself.
-
-    The mean is subtracted from the image, not folded into the first convolution: that pads with zeros, which stand
-    for the mean after normalisation but for black before it, so folding would change the borders.
-    """
+    """A network that takes RGB pixels and normalises them itself."""
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], full: float) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("scale", 1 / torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("mean", full * torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("scale", 1 / (full * torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)))
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
         return self.model((image - self.mean) * self.scale)
+
+
+class _FromBytes(_FromPixels):
+    """The same from images as a camera or a decoder gives them: uint8 `(N, H, W, 3)`."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image.permute(0, 3, 1, 2).to(self.mean.dtype))
 
 
 def export_onnx(
@@ -67,12 +73,16 @@ def export_onnx(
     std: Sequence[float],
     labels: Sequence[str],
     metadata: Mapping[str, str],
+    input_format: InputFormat = "float32-nchw",
     opset: int = 18,
 ) -> None:
     """Write `model` to `path` as one ONNX file that an app can feed with pixels.
 
-    Input `image`: RGB, float32 `(batch, 3, H, W)` in [0, 1], any batch size. Output `logits`: `(batch, classes)`.
-    Batch norms are folded into the convolutions before them. The same model gives the same bytes.
+    Input `image`: RGB, float32 `(batch, 3, H, W)` in [0, 1] or uint8 `(batch, H, W, 3)`, any batch size. Output
+    `logits`: `(batch, classes)`. Batch norms are folded into the convolutions before them, and the normalisation of
+    the image into the first one as far as that is exact. What runtimes fuse by themselves when they load a file (a
+    convolution with the addition and the activation after it) stays apart: the fused operators are private to each
+    runtime. The same model gives the same bytes.
 
     Args:
         model: A classifier in eval mode, float32, on the CPU.
@@ -82,6 +92,7 @@ def export_onnx(
         std: Standard deviation by colour channel.
         labels: Class names in the order of the logits.
         metadata: Provenance, stored as further key-value properties of the file.
+        input_format: Type and layout of the image.
         opset: ONNX operator set.
 
     Raises:
@@ -90,8 +101,12 @@ def export_onnx(
     if taken := sorted(set(metadata) & set(RESERVED)):
         raise ValueError(f"metadata {', '.join(taken)} is written by the exporter itself")
     _check_exportable(model)
-    wrapper = _FromPixels(model, mean, std)
-    image = torch.zeros(2, len(mean), *input_size)
+    if input_format == "uint8-nhwc":
+        wrapper = _FromBytes(model, mean, std, full=255)
+        image = torch.zeros(2, *input_size, len(mean), dtype=torch.uint8)
+    else:
+        wrapper = _FromPixels(model, mean, std, full=1)
+        image = torch.zeros(2, len(mean), *input_size)
     try:
         with torch.no_grad():
             classes = wrapper(image).shape[1:]
@@ -102,9 +117,12 @@ def export_onnx(
     if classes != (len(labels),):
         raise ValueError(f"the model gives outputs of shape {tuple(classes)} for {len(labels)} labels")
     tidy(proto)
+    fold_normalisation(proto.graph)
+    name_by_module(proto.graph)
+    tidy(proto)  # again, for what folding left unused
     proto.graph.name = "mvp_edge"
     proto.producer_name, proto.producer_version = "mvp-edge", _version()
-    own = (json.dumps(list(labels)), json.dumps(list(input_size)), f"mvp-edge {_version()}")
+    own = (json.dumps(list(labels)), json.dumps(list(input_size)), input_format, f"mvp-edge {_version()}")
     onnx.helper.set_model_props(proto, {**dict(zip(RESERVED, own, strict=True)), **metadata})
     onnx.checker.check_model(proto)
     try:
@@ -177,12 +195,13 @@ def verify_onnx(
     _check_exportable(model)
     session = open_session(path)
     generator = np.random.default_rng(seed)
-    shift, scale = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (mean, std))
+    shift, spread = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (mean, std))
     worst = 0.0
     for batch in batches:
-        images = generator.integers(0, 256, (batch, len(mean), *input_size), dtype=np.uint8) / np.float32(255)
+        pixels = generator.integers(0, 256, (batch, len(mean), *input_size), dtype=np.uint8)
         with torch.no_grad():
-            expected = model((torch.from_numpy(images) - shift) / scale).numpy()
+            expected = model((torch.from_numpy(pixels) / 255 - shift) / spread).numpy()
+        images = session.feed(pixels)
         try:
             found = session.run(images)
         except Exception as e:  # ONNX Runtime's errors share no base class but this one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mvp_edge.report import figures
+from mvp_edge.report import figures, files
 from mvp_edge.tasks import canonical
 
 TITLE_NAMES = 8
@@ -20,7 +20,7 @@ LIMITS = {
     "params": (figures.quantity, " parameters"),
     "size_kib": (lambda v: f"{figures.significant(v)} KiB", ""),
 }
-STAGES = ("load", "rank", "vote", "slice", "fine_tune", "export", "evaluate", "measure")
+STAGES = ("load", "rank", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
 
 
 def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +44,8 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "groups": _groups(report.get("groups", []), plan),
         "accuracy": _accuracy(report.get("accuracy"), classes),
         "latency": _latency(report.get("latency_ms")),
+        "precisions": files.precisions(report),
+        "contents": files.contents(report),
         "stages": _stages(report["seconds"]),
         "facts": _facts(report),
         "settings": _flat(report.get("settings", {})),
@@ -185,7 +187,8 @@ def _latency(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     bars = figures.latency_bars(latency, {"dense": "Base, dense", "pruned": "This model"})
     runs = f", {latency['runs']:,} calls each" if latency.get("runs") else ""
-    return {"bars": bars, "about": f"{_threads(latency)}{runs}"} if bars else None
+    clock = f", {latency['clock']} time" if latency.get("clock") else ""
+    return {"bars": bars, "about": f"{_threads(latency)}{clock}{runs}"} if bars else None
 
 
 def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:
@@ -205,7 +208,7 @@ def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:
 
 def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("Seed", str(report["seed"])), ("Base", str(report.get("base", ""))), ("Method", report.get("method", ""))]
-    facts += [(name.title(), str(report[name])) for name in ("data", "zoo") if name in report]
+    facts += [(name.title(), str(report[name])) for name in ("data", "zoo", "input") if name in report]
     if (parity := report.get("parity_max_abs_diff")) is not None:
         facts.append(("ONNX against eager", f"{parity:.1e} at most".replace("-", figures.MINUS)))
     if (nominal := report.get("nominal_training_tflops")) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -87,6 +88,24 @@ def test_output_directory_that_exists(prune: Callable[..., str], tmp_path: Path)
     (out / "report.json").rename(out / "diary.txt")
     assert "something else" in prune("--force")
     assert "is a file" in prune(out=out / "diary.txt")
+
+
+def test_output_directory_that_cannot_be_written(
+    prune: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "File name too long" in prune(out=tmp_path / ("a" * 300))
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr("mvp_edge.pipeline.read_inputs", pytest.fail)  # this must be found before any work
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert f"{tmp_path} cannot be written (Read-only file system)" in prune(out=tmp_path / "new")
+
+
+@pytest.mark.parametrize("flag", ["task", "data", "zoo"])
+def test_a_path_that_the_system_refuses(prune: Callable[..., str], flag: str) -> None:
+    assert "File name too long" in prune(**{flag: "a" * 300})
 
 
 def test_device_that_is_not_there(prune: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +219,8 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--threads", "two"],
         ["--device", "gpu"],
         ["--device", "cuda:x"],
+        ["--precision", "int4"],
+        ["--input", "float"],
         ["--no-such-flag"],
     ],
 )
@@ -214,6 +235,7 @@ def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, w
         ["bench"],
         ["bench", "a.onnx", "--runs", "0"],
         ["bench", "a.onnx", "--threads", "0"],
+        ["bench", "a.onnx", "--batch", "0"],
         ["eval", "a.onnx"],
         ["eval", "a.onnx", "--data", "x", "--threads", "0"],
         ["neighbours", "--task", "classes.txt", "--top", "0"],
@@ -250,6 +272,12 @@ def test_file_that_is_no_onnx(run: Run, tmp_path: Path, words: list[str]) -> Non
     assert "cannot be loaded as an ONNX model" in run(*words).error()
 
 
+@pytest.mark.parametrize(("name", "hint"), [("plot.pdf", ".svg or .png"), ("none/plot.svg", "mkdir -p none")])
+def test_plot_that_cannot_be(run: Run, tmp_path: Path, name: str, hint: str) -> None:
+    assert hint in run("bench", "fake.onnx", "--plot", name).error()
+    assert not list(tmp_path.iterdir())
+
+
 def test_zoo_build_from_a_bad_base(run: Run, images: Path, tiny_base: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
 
@@ -277,7 +305,9 @@ def test_zoo_build_in_a_place_that_holds_something_else(run: Run, images: Path, 
 
 
 def test_neighbours_without_images(run: Run, task: Path, tiny_zoo: Path) -> None:
-    assert "--similarity wordnet" in run("neighbours", "--task", task, "--zoo", tiny_zoo).error()
+    assert (
+        "--similarity wordnet" in run("neighbours", "--task", task, "--zoo", tiny_zoo, "--similarity", "leep").error()
+    )
 
 
 def test_pretrain_does_not_replace_a_file(run: Run, tmp_path: Path) -> None:

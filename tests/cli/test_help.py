@@ -16,10 +16,11 @@ from mvp_edge.config import BuildConfig, ExemplarConfig, FitConfig, PretrainConf
 from .conftest import Run
 
 COMMANDS = {
-    "prune": "--task --data --out --force --zoo --keep --align --neighbours --similarity --voters --vote --temperature "
-    "--iterations --batch-size --lr --distill --device --threads --seed --add-to-zoo --json --quiet",
+    "prune": "--task --data --out --force --precision --input --zoo --keep --align --neighbours --similarity --voters "
+    "--vote --temperature --iterations --batch-size --lr --distill --device --threads --seed --add-to-zoo --json "
+    "--quiet",
     "neighbours": "--task --data --zoo --similarity --top --threads --json",
-    "bench": "--vs --threads --runs --batch --json",
+    "bench": "--vs --threads --runs --batch --profile --plot --json",
     "eval": "--data --threads --json",
     "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
     "bases": "--json",
@@ -96,11 +97,12 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     """Flags take their defaults from the settings, so that there is one place to change them."""
     prune, fit, vote = PruneConfig(tmp_path, None), PruneConfig(tmp_path, None).fit, PruneConfig(tmp_path, None).vote
     build, pretrain = BuildConfig(), PretrainConfig("", "", tmp_path)
-    expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo")
+    expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo", "precision")
+    assert default("prune", "input_format") == prune.input
     expect("prune", fit, "iterations", "batch_size", "lr", "distill")
     expect("prune", vote, "method", "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
     expect("zoo build", build, "members", "ways", "seed")
-    expect("zoo build", build.schedule, "keep", "align", "importance")
+    expect("zoo build", build.schedule, "keep", "align", "importance", "every")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
     expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
     assert default("zoo build", "broad_iterations") == build.broad_fit.iterations

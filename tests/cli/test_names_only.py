@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from mvp_edge.data import open_source
 from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
+from mvp_edge.zoo.exemplars import Exemplars, write_exemplars
 
 from .conftest import Run
 
@@ -72,3 +76,19 @@ def test_flags_that_need_images(run: Run, task: Path, broad_zoo: Path, flags: li
 def test_neighbours_by_words(run: Run, task: Path, broad_zoo: Path) -> None:
     assert run("neighbours", "--task", task, "--zoo", broad_zoo, "--json").json["similarity"] == "wordnet"
     assert "--data" in run("neighbours", "--task", task, "--zoo", broad_zoo, "--similarity", "leep").error()
+
+
+def test_int8_is_calibrated_on_generated_images(run: Run, task: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(broad_zoo, tmp_path / "own"))
+    wanted = words(task, own, "--keep", 0.5, "--force")
+    assert "INT8 needs images" in run(*wanted, "--precision", "int8").error()
+    zoo = open_zoo(str(own))
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8))
+    made = Exemplars(images, torch.arange(12) % 6, zoo.base.classes, zoo.base.sha256)
+    write_exemplars(own / EXEMPLARS, made)
+    found = run(*wanted, "--precision", "int8", "--json").json["precisions"]
+    assert found["calibrated_on"] == "generated images"
+    assert found["files"][1]["kept"]
+    dropped = run(*wanted, "--json").json["precisions"]["files"][1]
+    assert not dropped["kept"]
+    assert "unknown without real test images" in dropped["reasons"][0]

@@ -142,8 +142,38 @@ def test_bench(run: Run, pruned: tuple[Path, Done]) -> None:
     assert [m["path"] for m in found["models"]] == [str(model)] * 2
     assert found["models"][0]["ratio"] == 1
     assert found["runs"] >= 30
-    assert (found["threads"], found["batch"]) == (1, 2)
+    assert (found["threads"], found["batch"]) == ([1], 2)
     assert "median" in run("bench", model, "--runs", 3).out
+
+
+def test_bench_of_several_threads_with_profile_and_plot(run: Run, pruned: tuple[Path, Done], tmp_path: Path) -> None:
+    model = pruned[0] / "model.onnx"
+    words = ["bench", model, model, "--threads", 2, "--threads", 1, "--runs", 20, "--profile"]
+    found = run(*words, "--plot", "a.svg", "--json").json
+    assert [(m["threads"], m["clock"]) for m in found["models"]] == [(1, "processor"), (2, "wall")] * 2
+    assert [p["threads"] for p in found["profiles"]] == [1, 1]
+    assert sum(o["share"] for o in found["profiles"][0]["operators"]) == pytest.approx(1, abs=0.01)
+    assert (tmp_path / "a.svg").is_file()
+    out = run(*words).out
+    for wanted in ("threads", "Conv", "dearest nodes", "between them", "in turns, 1 and 2 threads"):
+        assert wanted in out
+
+
+def test_prune_in_other_precisions(run: Run, task: Path, images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
+    words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4]
+    words += ["--similarity", "wordnet", "--force"]
+    report = run(*words, "--precision", "int8", "--input", "uint8-nhwc", "--json").json
+    full, small = report["precisions"]["files"]
+    assert (full["precision"], small["precision"], small["kept"]) == ("fp32", "int8", True)
+    assert report["input"] == "uint8-nhwc"
+    assert report["files"][-1] == "model-int8.onnx"
+    assert full["top1"] == report["accuracy"]["top1"]
+    scored = run("eval", "out/model-int8.onnx", "--data", images, "--json").json
+    assert scored["accuracy"]["top1"] == small["top1"]
+    assert run("bench", "out/model.onnx", "out/model-int8.onnx", "--runs", 5).code == 0
+    assert len(run(*words, "--precision", "fp32", "--json").json["precisions"]["files"]) == 1
+    assert not (tmp_path / "out" / "model-int8.onnx").exists()
+    assert "fp16" in run(*words, "--precision", "fp16").out
 
 
 def test_bases(run: Run) -> None:

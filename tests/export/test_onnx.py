@@ -74,7 +74,7 @@ def test_equals_eager_on_real_architectures(tmp_path: Path, name: str) -> None:
 def test_graph_is_clean(file: Path) -> None:
     model = onnx.load(file, load_external_data=False)
     kinds = [node.op_type for node in model.graph.node]
-    assert kinds[:2] == ["Sub", "Mul"]
+    assert kinds[:2] == ["Sub", "Conv"]  # the scale is folded, the mean is not: this convolution pads
     assert kinds.count("Conv") == 4
     assert not {"BatchNormalization", "Identity", "Dropout", "Constant"} & set(kinds)
     parts = (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output)
@@ -142,7 +142,7 @@ def test_large_logits_do_not_widen_the_tolerance(net: Net, tmp_path: Path) -> No
         verify_onnx(path, net, **INPUT)
 
 
-def test_a_narrow_member_a_broad_one_and_the_base_of_the_bundled_zoo(tmp_path: Path) -> None:
+def test_the_base_of_the_bundled_zoo_and_a_member_of_each_breadth(tmp_path: Path) -> None:
     zoo = open_zoo(None)
     trunk = Trunk.of(zoo.base, zoo.load_base())
     members = {i.breadth: i for i in zoo.infos()}
@@ -150,7 +150,7 @@ def test_a_narrow_member_a_broad_one_and_the_base_of_the_bundled_zoo(tmp_path: P
         (zoo.base.classes, trunk.model),
         *((i.task.names, trunk.restore(zoo.load(i))) for i in members.values()),
     ]
-    assert len(networks) == 3
+    assert len(networks) > 1
     own: dict[str, Any] = {"input_size": zoo.base.input_size, "mean": zoo.base.mean, "std": zoo.base.std}
     for labels, network in networks:
         export_onnx(network, tmp_path / "m.onnx", **own, labels=labels, metadata={})

@@ -82,6 +82,11 @@ def test_page_holds_the_numbers(tmp_path: Path) -> None:
         "weights.safetensors",
         COMMAND,
         "Worth knowing",
+        "INT8 kept model-int8.onnx",
+        "INT8 kept: top-1 is 0.20 points lower; 0.80 times the time and 0.32 times the bytes of float32. Calibrated on",
+        "133 KiB",
+        "46 nodes of 4 operators; 419 KiB, 1.025 times the bytes of its weights",
+        "Conv 20",
     ):
         assert part in text
 
@@ -124,6 +129,23 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     assert text.count("not measured") == 2
     for heading in ("Worth knowing", "Who voted", "Confusions", "Sample predictions", "Settings", "Environment"):
         assert heading not in text
+
+
+def test_a_dropped_precision_is_shown_with_its_reasons(tmp_path: Path) -> None:
+    report = example_report()
+    report["precisions"]["files"][1] |= {"kept": False, "earned": False, "reasons": ["top-1 is 3.00 points lower", "b"]}
+    assert "INT8 dropped: top-1 is 3.00 points lower; b." in text_of(render(tmp_path, report))
+    unmade = {"kept": False, "top1": None, "bytes": None, "latency_ms": None, "reasons": ["cannot be quantised"]}
+    report["precisions"]["files"][1] |= unmade
+    text = text_of(render(tmp_path, report))
+    assert "INT8 dropped: cannot be quantised." in text
+    assert "Calibrated" not in text
+    report["precisions"]["files"][1] |= {"kept": True, "earned": False}
+    assert "kept as asked" in text_of(render(tmp_path, report))
+    del report["precisions"]["files"][1], report["operators"]
+    text = text_of(render(tmp_path, report))
+    assert "Precision" not in text
+    assert "Inside the file" not in text
 
 
 def test_generated_pictures_are_called_so(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""What does storing members and the base in eight bits cost, and does it change a vote?
+
+    python -m benchmarks.packing --zoo DIR --data DIR [--tasks 20]
+
+DIR is a zoo in half precision (`mvp-edge zoo build --packing float16`); a packed copy of it is compared with it, member
+by member on the test images of its own task, and on target tasks by who is elected and what they keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks import records
+from benchmarks.targets import target_tasks
+from mvp_edge.config import VoteConfig
+from mvp_edge.data import DataSource, open_source
+from mvp_edge.metavote import Trunk, electorate, rank, vote
+from mvp_edge.pruners import target_counts
+from mvp_edge.train import accuracy, predict
+from mvp_edge.zoo import Zoo, create_zoo, open_zoo
+
+log = logging.getLogger("benchmarks.packing")
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Compare and append one record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--zoo", required=True)
+    parser.add_argument("--tasks", type=int, default=20)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    source, zoo = open_source(args.data), open_zoo(args.zoo)
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = packed_copy(zoo, Path(scratch) / zoo.name)
+        before, after = Trunk.of(zoo.base, zoo.load_base()), Trunk.of(packed.base, packed.load_base())
+        result = {"base": [base_accuracy(t, source) for t in (before, after)], **members(zoo, packed, after, source)}
+        elected, kept = votes(zoo, packed, before, after, source, args.tasks)
+        result |= {"tasks": args.tasks, "same_voters": elected, "same_plan": kept}
+        result["bytes"] = [z.summary()["bytes"] for z in (zoo, packed)]
+    records.append("packing", {"zoo": zoo.name, "members": len(zoo.ids())}, result, CPU)
+    log.info("%s", result)
+
+
+def packed_copy(zoo: Zoo, path: Path) -> Zoo:
+    """Return a zoo with the same members, packed to int8."""
+    packed = create_zoo(path, zoo.base, zoo.load_base(), "int8")
+    for info in zoo.infos():
+        packed.add(replace(info, base_sha256=packed.base.sha256), zoo.load(info).state)
+    return packed
+
+
+def base_accuracy(trunk: Trunk, source: DataSource) -> float:
+    """Return the base model's top-1 in percent over all its classes."""
+    test = source.load(trunk.base.classes, "test", trunk.base.input_size)
+    model = trunk.model.to(memory_format=torch.channels_last)
+    return round(accuracy(predict(model, test.images, trunk.base, CPU), test).top1, 2)
+
+
+def members(zoo: Zoo, packed: Zoo, trunk: Trunk, source: DataSource) -> dict[str, object]:
+    """Compare members on the test images of their own tasks, in points."""
+    changes = []
+    for info in zoo.infos():
+        test = source.load(info.task.names, "test", trunk.base.input_size)
+        top1 = [
+            accuracy(predict(trunk.restore(z.load(z.info(info.id))), test.images, trunk.base, CPU), test).top1
+            for z in (zoo, packed)
+        ]
+        changes.append(top1[1] - top1[0])
+    return {"mean_change": round(statistics.mean(changes), 4), "worst_change": round(min(changes), 2)}
+
+
+def votes(zoo: Zoo, packed: Zoo, before: Trunk, after: Trunk, source: DataSource, count: int) -> tuple[int, int]:
+    """Return for how many target tasks the voters, and what they keep, stay the same."""
+    config = VoteConfig(voters="narrow")
+    counts = target_counts(before.table, config.keep, config.align)
+    same_voters = same_plan = 0
+    for task in target_tasks(zoo, source.classes, 5, count):
+        train = source.load(task.names, "train", before.base.input_size)
+        chosen, plans = [], []
+        for z, trunk in ((zoo, before), (packed, after)):
+            near = electorate(rank(z, trunk, task, train, config, device=CPU, seed=0), trunk, task, config)
+            chosen.append({n.info.id for n in near})
+            plans.append(vote(z, trunk, near, config, counts, seed=0)[0])
+        same_voters += chosen[0] == chosen[1]
+        same_plan += plans[0] == plans[1]
+    return same_voters, same_plan
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""`mvp-edge export`: a folder for an app developer, made from a result of `prune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mvp_edge.deploy.targets import Target
+
+from .options import INPUT, OUTPUT, Force, Json, Quiet, print_json
+from .progress import shown
+
+EPILOG = """
+[bold]Examples[/]
+
+mvp-edge export out/ --target android
+
+mvp-edge export out/ --target web --with-dense --out page/
+
+mvp-edge export out/ --target web --ort-web node_modules/onnxruntime-web/dist
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command("export", epilog=EPILOG)(export)
+
+
+def export(
+    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
+    target: Annotated[
+        Target, typer.Option("--target", help="Kind of device; ort is any ONNX Runtime.", rich_help_panel=OUTPUT)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Default: RESULT_DIR/TARGET.", rich_help_panel=OUTPUT),
+    ] = None,
+    force: Force = False,
+    with_dense: Annotated[
+        bool, typer.Option("--with-dense", help="web: also the whole model, to compare.", rich_help_panel=OUTPUT)
+    ] = False,
+    ort_web: Annotated[
+        Path | None,
+        typer.Option(
+            "--ort-web", metavar="DIR", help="web: onnxruntime-web from here, not npm.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    zoo: Annotated[
+        str | None,
+        typer.Option("--zoo", metavar="NAME|DIR", help="Where --with-dense finds the base.", rich_help_panel=INPUT),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a folder for Android, iOS, the web or any ONNX Runtime: .ort files, labels, facts, code."""
+    if target != "web" and (ort_web is not None or with_dense):
+        raise typer.BadParameter("--ort-web and --with-dense are for --target web")
+    if zoo is not None and not with_dense:
+        raise typer.BadParameter("--zoo is for --with-dense")
+    from mvp_edge.deploy.folder import ExportConfig, export_result
+
+    config = ExportConfig(result, target, out, force, ort_web, with_dense, zoo)
+    with shown(quiet=quiet) as progress:
+        made = export_result(config, progress)
+    if json:
+        print_json(made)
+    else:
+        from .tables import show_export
+
+        show_export(made)

@@ -1,0 +1,231 @@
+"""The deploy folder: models in ONNX Runtime's format, what an app must know, and the lines of code that run them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mvp_edge.deploy.dense import write_dense
+from mvp_edge.deploy.interface import Interface
+from mvp_edge.deploy.ort_format import REPLAY, convert, fixed_batch, verify
+from mvp_edge.deploy.ort_web import OrtWeb, find_ort_web
+from mvp_edge.deploy.providers import Eligibility, eligibility
+from mvp_edge.deploy.result import Result, read_result
+from mvp_edge.deploy.targets import NEEDS, Needs, Target
+from mvp_edge.deploy.web_page import DENSE_FILE, Dense, Embedded, dense_script, file_size, render_page
+from mvp_edge.errors import ExportError
+from mvp_edge.output import check_output, result_directory
+from mvp_edge.runtime import Progress
+
+MARKER = "preprocessing.json"
+TITLES = {"fp32": "Pruned", "int8": "Pruned, INT8"}
+WHAT = {
+    ".config": "operators that these models need, for a reduced build of ONNX Runtime",
+    ".with_runtime_opt.ort": "the same with plain operators, for other execution providers",
+    ".ort": "the model, in ONNX Runtime's format",
+    "labels.txt": "class names in the order of the logits",
+    MARKER: "how a picture becomes the model's input, for machines",
+    "index.html": "the page: open it",
+    DENSE_FILE: "the whole model, for the page's comparison",
+}
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Everything that `export` is told.
+
+    Attributes:
+        result: What `prune` has left.
+        target: Kind of device.
+        out: The folder to write; None takes one inside `result`, named like the target.
+        force: Replace a folder that is there.
+        ort_web: Directory with onnxruntime-web; None takes it from the cache or npm. For the web only.
+        with_dense: Add the whole model for comparison. For the web only.
+        zoo: Where the whole model is found; None takes the zoo that the report names.
+    """
+
+    result: Path
+    target: Target
+    out: Path | None = None
+    force: bool = False
+    ort_web: Path | None = None
+    with_dense: bool = False
+    zoo: str | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Converted models in a scratch directory.
+
+    Attributes:
+        folder: Where they lie.
+        interface: What they take and give.
+        parity: Largest difference from the result's ONNX file, by file name.
+        providers: Eligibility by precision.
+    """
+
+    folder: Path
+    interface: Interface
+    parity: dict[str, float]
+    providers: dict[str, list[Eligibility]]
+
+
+def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
+    """Write a deploy folder, all or nothing.
+
+    Returns:
+        What was made: `out`, `target`, `files` with their sizes, `max_abs_diff` by model and `providers` by precision.
+
+    Raises:
+        ExportError: the result is damaged, a model cannot be converted or differs, or onnxruntime-web is not to be had.
+        ConfigError: the folder exists, or cannot be written.
+    """
+    needs = NEEDS[config.target]
+    result = read_result(config.result)
+    out = config.out or config.result / config.target
+    check_output(out, force=config.force, markers=[MARKER])
+    ort_web = None
+    if config.target == "web":
+        with progress.stage("Fetching onnxruntime-web"):
+            ort_web = find_ort_web(config.ort_web)
+    with result_directory(out) as directory, TemporaryDirectory() as scratch:
+        with progress.stage("Converting"):
+            made = _convert(result, needs, Path(scratch) / "models")
+        dense = None
+        if config.with_dense:
+            with progress.stage("Converting the whole model"):
+                dense = _dense(result, needs, config.zoo, Path(scratch) / "dense")
+        with progress.stage("Writing"):
+            for file in sorted(made.folder.iterdir()):
+                if file.suffix != ".onnx":
+                    (directory / file.name).write_bytes(file.read_bytes())
+            (directory / "labels.txt").write_text("".join(f"{name}\n" for name in result.labels), encoding="utf-8")
+            preprocessing = json.dumps({"format": 1, **made.interface.to_json()}, indent=2, ensure_ascii=False)
+            (directory / MARKER).write_text(preprocessing + "\n", encoding="utf-8")
+            if ort_web is not None:
+                (directory / "index.html").write_text(_page(result, made, dense, ort_web), encoding="utf-8")
+            if dense is not None:
+                (directory / DENSE_FILE).write_text(dense_script(dense), encoding="ascii")
+            readme = _readme(result, made, config.target, directory, ort_web)
+            (directory / "README.md").write_text(readme, encoding="utf-8")
+        sizes = {file.name: file.stat().st_size for file in sorted(directory.iterdir())}
+    return {
+        "out": str(out),
+        "target": config.target,
+        "files": [{"name": name, "bytes": size} for name, size in sizes.items()],
+        "max_abs_diff": made.parity,
+        "providers": {k: [row.to_json() for row in rows] for k, rows in made.providers.items()},
+    }
+
+
+def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
+    folder.mkdir()
+    found = {p: fixed_batch(source, folder / source.name, needs.batch) for p, source in result.models.items()}
+    interface = found["fp32"]
+    for precision, other in found.items():
+        if other != interface:
+            raise ExportError(f"model.onnx and the {precision} model differ in what they take and give; prune again")
+    if interface.labels != result.labels:
+        raise ExportError(
+            f"labels.txt names {', '.join(result.labels[:5])} but model.onnx {', '.join(interface.labels[:5])}; they "
+            "are of two runs or in another order, make the result again with: mvp-edge prune --force"
+        )
+    convert(folder, needs)
+    parity: dict[str, float] = {}
+    for source in result.models.values():
+        for file in sorted(folder.glob(f"{source.stem}.*ort")):
+            parity[file.name] = verify(file, source)
+    providers = {}
+    for precision, source in result.models.items():
+        single = folder / f"single-{source.name}"  # no accelerator takes a free batch, so none is asked about one
+        fixed_batch(source, single, 1)
+        providers[precision] = eligibility(single)
+        single.unlink()
+    return _Made(folder, interface, parity, providers)
+
+
+def _dense(result: Result, needs: Needs, zoo: str | None, folder: Path) -> Dense:
+    folder.mkdir()
+    whole = folder / "whole.onnx"
+    write_dense(result, zoo, whole)
+    target = folder / "fixed" / "dense.onnx"
+    target.parent.mkdir()
+    interface = fixed_batch(whole, target, needs.batch)
+    convert(target.parent, needs)
+    verify(target.with_suffix(".ort"), whole)
+    return Dense(target.with_suffix(".ort").read_bytes(), interface)
+
+
+def _page(result: Result, made: _Made, dense: Dense | None, ort_web: OrtWeb) -> str:
+    models = [
+        Embedded(TITLES[precision], (made.folder / source.name).with_suffix(".ort").read_bytes())
+        for precision, source in result.models.items()
+    ]
+    return render_page(made.interface, models, dense, ort_web, _facts(result, made))
+
+
+def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
+    """Return what the report knows; a result that was made in another way may know less."""
+    report = result.report
+    score, macs, base_macs = report.get("accuracy") or {}, report.get("macs"), report.get("base_macs")
+    facts = [("Cut from", result.base.name)]
+    if score.get("top1") is not None:
+        facts.append(("Top-1 accuracy", f"{score['top1']} % ({score.get('source', 'source unknown')})"))
+    if macs and base_macs:
+        facts.append(("Multiply-adds", f"{macs / 1e6:.1f} M of {base_macs / 1e6:.0f} M"))
+    if report.get("params"):
+        facts.append(("Parameters", f"{report['params'] / 1e3:.0f} k"))
+    sizes = [f"{name} {file_size((made.folder / name).stat().st_size)}" for name in made.parity]
+    return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {_version()}")]
+
+
+def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_web: OrtWeb | None) -> str:
+    import onnxruntime
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = files("mvp_edge.deploy") / "readme"
+    environment = Environment(
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=False,  # noqa: S701  # Markdown, not HTML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    height, width = made.interface.size
+    text = environment.get_template("README.md.j2").render(
+        crop="the largest centred " + ("square" if width == height else f"rectangle of {width}:{height}"),
+        dense=(directory / DENSE_FILE).exists(),
+        files=[(file.name, _what(file.name)) for file in sorted(directory.iterdir())],
+        height=height,
+        interface=made.interface,
+        labels=result.labels,
+        ort_version=onnxruntime.__version__,
+        ort_web=ort_web.version if ort_web else "",
+        parity=list(made.parity.items()),
+        providers=list(made.providers.items()),
+        replay=REPLAY,
+        runtime_style="Runtime" in NEEDS[target].styles,
+        shape=", ".join(str(d or 1) for d in made.interface.shape),
+        source=result.path.name,
+        target=target,
+        title=NEEDS[target].title,
+        version=_version(),
+        width=width,
+    )
+    return text + "\n"
+
+
+def _what(name: str) -> str:
+    return next((what for end, what in WHAT.items() if name.endswith(end)), "")
+
+
+def _version() -> str:
+    try:
+        return version("mvp-edge")
+    except PackageNotFoundError:
+        return "0"  # run from a source tree that is not installed

@@ -1,0 +1,120 @@
+"""Which execution providers of ONNX Runtime can take over how much of a model: eligibility, never latency.
+
+For NNAPI and Core ML this is what `onnxruntime.tools.mobile_helpers.usability_checker` says. It has no list for XNNPACK
+and QNN; for those its own partitioning is run on the operators that onnxruntime's documentation lists.
+
+References:
+    https://onnxruntime.ai/docs/execution-providers/Xnnpack-ExecutionProvider.html#supported-ops
+    https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html#supported-onnx-operators
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from mvp_edge.errors import ExportError
+
+Verdict = Literal["yes", "maybe", "no"]
+CHECKER, DOCUMENTED = "usability checker", "documented operators"
+
+# Names as in the documentation, with ONNX's own spelling where it differs ("Matmul", "Prelu").
+XNNPACK = """
+AveragePool Conv ConvTranspose MaxPool Softmax QLinearConv Resize Gemm MatMul com.microsoft:QLinearAveragePool
+com.microsoft:QLinearSoftmax com.microsoft:QLinearConvTranspose
+"""
+QNN = """
+Abs Add And ArgMax ArgMin Asin Atan AveragePool BatchNormalization Cast Clip Concat Conv ConvTranspose Cos
+DepthToSpace DequantizeLinear Div Elu Equal Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool Greater
+GreaterOrEqual GridSample HardSwish InstanceNormalization LRN LayerNormalization LeakyRelu Less LessOrEqual Log
+LogSoftmax LpNormalization MatMul Max MaxPool Min Mul Neg Not Or PRelu Pad Pow QuantizeLinear ReduceMax
+ReduceMean ReduceMin ReduceProd ReduceSum Relu Resize Round Sigmoid Sign Sin Slice Softmax SpaceToDepth Split
+Sqrt Squeeze Sub Tanh Tile TopK Transpose Unsqueeze Where com.microsoft:DequantizeLinear com.microsoft:Gelu
+com.microsoft:QuantizeLinear
+"""
+
+
+@dataclass(frozen=True)
+class Eligibility:
+    """How much of a model a provider may take over.
+
+    Attributes:
+        provider: Its name.
+        basis: Who says so: onnxruntime's usability checker, or its list of documented operators.
+        nodes: Nodes of the model after the optimisations that every provider shares.
+        supported: How many of them have a supported operator; limits on their attributes are not checked.
+        partitions: Into how many pieces the supported ones fall; each change of processor costs time.
+        verdict: The checker's rule of thumb on whether it is worth a try; None for a provider that runs on the CPU, for
+            which changing the processor costs nothing.
+        unsupported: Operators that stay on the CPU.
+    """
+
+    provider: str
+    basis: str
+    nodes: int
+    supported: int
+    partitions: int
+    verdict: Verdict | None
+    unsupported: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value."""
+        return {**asdict(self), "unsupported": list(self.unsupported)}
+
+
+class _Operators:
+    """A list of operators in the form that onnxruntime's partitioning asks."""
+
+    def __init__(self, names: str) -> None:
+        self._names = frozenset(names.split())
+
+    def is_op_supported(self, node: Any) -> bool:
+        name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+        return name in self._names
+
+    def get_caveats(self) -> list[str]:
+        return []
+
+
+def eligibility(path: Path) -> list[Eligibility]:
+    """Return what each provider may take over of the ONNX file at `path`, whose batch must be fixed.
+
+    Raises:
+        ExportError: onnxruntime's checker cannot read the model.
+    """
+    from onnxruntime.tools.mobile_helpers import usability_checker as checker
+    from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo, optimize_model
+
+    try:
+        with TemporaryDirectory() as scratch:
+            optimised = Path(scratch) / "model.onnx"
+            optimize_model(path, optimised)
+            model = ModelProtoWithShapeInfo(optimised).model_with_shape_info
+        found = [
+            ("NNAPI", CHECKER, checker.check_nnapi_partitions(model, True)),
+            *(
+                (f"CoreML {kind}", CHECKER, checker.check_coreml_partitions(model, True, f"coreml_supported_{file}.md"))
+                for kind, file in (("NeuralNetwork", "neuralnetwork_ops"), ("MLProgram", "mlprogram_ops"))
+            ),
+            *(
+                (name, DOCUMENTED, checker.check_partitioning(model.graph, _Operators(names), True))  # pyright: ignore[reportArgumentType]
+                for name, names in (("XNNPACK", XNNPACK), ("QNN", QNN))
+            ),
+        ]
+    except Exception as e:  # the checker raises whatever it meets
+        raise ExportError(f"onnxruntime's checker cannot read {path}: {str(e).splitlines()[0]}") from e
+    return [_eligibility(*each) for each in found]
+
+
+def _eligibility(provider: str, basis: str, info: Any) -> Eligibility:
+    return Eligibility(
+        provider=provider,
+        basis=basis,
+        nodes=info.num_nodes,
+        supported=info.num_supported_nodes,
+        partitions=info.num_partitions,
+        verdict=None if provider == "XNNPACK" else info.suitability().name.lower(),
+        unsupported=tuple(sorted(op.removeprefix("ai.onnx:") for op in info.unsupported_ops)),
+    )

@@ -1,0 +1,168 @@
+"""`export`, from the typed command to the folder."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from mvp_edge.deploy.ort_web import SCRIPT, WASM
+from mvp_edge.export import OnnxClassifier
+
+from .conftest import Done, Run
+
+COMMON = {"README.md", "labels.txt", "model.ort", "preprocessing.json", "required_operators.config"}
+RUNTIME = {"model.with_runtime_opt.ort", "required_operators.with_runtime_opt.config"}
+
+
+@pytest.fixture
+def result(pruned: tuple[Path, Done], tmp_path: Path) -> Path:
+    """A result directory of one's own."""
+    return Path(shutil.copytree(pruned[0], tmp_path / "result"))
+
+
+@pytest.fixture
+def fake_ort_web(tmp_path: Path) -> Path:
+    folder = tmp_path / "ort-web"
+    folder.mkdir()
+    (folder / SCRIPT).write_text("export {};")
+    (folder / WASM).write_bytes(b"\0asm")
+    return folder
+
+
+@pytest.mark.parametrize(("target", "code"), [("android", "```kotlin"), ("ios", "```swift"), ("ort", "```python")])
+def test_folder(run: Run, result: Path, target: str, code: str) -> None:
+    done = run("export", result, "--target", target, "--json")
+    assert done.code == 0, done.err
+    made = done.json
+    folder = result / target
+    assert made["out"] == str(folder) and made["target"] == target
+    assert {f["name"] for f in made["files"]} == {p.name for p in folder.iterdir()} == COMMON | RUNTIME
+    assert max(made["max_abs_diff"].values()) < 1e-3 and set(made["max_abs_diff"]) == {
+        "model.ort", "model.with_runtime_opt.ort"
+    }  # fmt: skip
+    assert [row["provider"] for row in made["providers"]["fp32"]][-2:] == ["XNNPACK", "QNN"]
+    assert (folder / "labels.txt").read_text() == "tiger\napple\nrose\n"
+    facts = json.loads((folder / "preprocessing.json").read_text())
+    assert facts["classes"] == ["tiger", "apple", "rose"]
+    assert facts["input"]["shape"] == [None if target == "ort" else 1, 3, 32, 32]
+    assert facts["normalisation"]["inside_model"] is True
+    text = (folder / "README.md").read_text()
+    assert code in text and '"image"' in text and "eligibility, not latency" in text
+    assert "{{" not in text and "{%" not in text
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+    expected = OnnxClassifier(result / "model.onnx").predict(pixels)
+    np.testing.assert_allclose(OnnxClassifier(folder / "model.ort").predict(pixels), expected, atol=1e-4)
+
+
+def test_the_lines_of_python_run(run: Run, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("export", result, "--target", "ort").code == 0
+    code = (result / "ort" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code.replace('open("labels.txt", encoding="utf-8").read()', 'Path("labels.txt").read_text()')
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels).resize((90, 60)).save(tmp_path / "b.png")
+    monkeypatch.chdir(result / "ort")
+    names: dict = {"Path": Path}
+    exec(compile(ast.parse(code), "README.md", "exec"), names)
+    found = dict(names["classify"](tmp_path / "a.png"))
+    logits = OnnxClassifier(result / "model.onnx").predict(pixels.transpose(2, 0, 1)[None])[0]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose([found[n] for n in ("tiger", "apple", "rose")], expected, atol=1e-4)
+    assert sum(p for _, p in names["classify"](tmp_path / "b.png")) == pytest.approx(1)
+
+
+def test_web_page_with_the_whole_model(
+    run: Run, result: Path, tiny_zoo: Path, fake_ort_web: Path, tmp_path: Path
+) -> None:
+    words = ["--target", "web", "--ort-web", fake_ort_web, "--out", tmp_path / "page", "--quiet"]
+    done = run("export", result, *words, "--with-dense", "--zoo", tiny_zoo)
+    assert done.code == 0, done.err
+    assert {p.name for p in (tmp_path / "page").iterdir()} == COMMON | {"index.html", "dense.js"}
+    assert "index.html" in done.out and "worth a try" in done.out
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "tiger, apple or rose?" in page
+    text = (tmp_path / "page" / "README.md").read_text()
+    assert "`dense.js`" in text and "```js" in text and "adb reverse" in text
+    assert "exists; replace it with --force" in run("export", result, *words).error()
+    assert run("export", result, *words, "--force").code == 0
+    assert not (tmp_path / "page" / "dense.js").exists()
+
+
+def test_an_int8_model_is_exported_too(run: Run, result: Path, fake_ort_web: Path) -> None:
+    shutil.copy(result / "model.onnx", result / "model-int8.onnx")
+    done = run("export", result, "--target", "web", "--ort-web", fake_ort_web, "--json")
+    assert set(done.json["max_abs_diff"]) == {"model.ort", "model-int8.ort"}
+    assert set(done.json["providers"]) == {"fp32", "int8"}
+    page = (result / "web" / "index.html").read_text()
+    assert "Pruned, INT8" in page and page.count('type="radio"') == 2
+    assert "int8:" in (result / "web" / "README.md").read_text()
+
+
+def test_a_report_that_knows_less(run: Run, result: Path, fake_ort_web: Path) -> None:
+    (result / "report.json").write_text('{"accuracy": null}')
+    assert run("export", result, "--target", "web", "--ort-web", fake_ort_web).code == 0
+    assert "Top-1" not in (result / "web" / "index.html").read_text()
+
+
+def test_labels_of_another_run(run: Run, result: Path) -> None:
+    (result / "labels.txt").write_text("apple\ntiger\nrose\n")
+    before = sorted(result.rglob("*"))
+    assert (
+        "labels.txt names apple, tiger, rose but model.onnx tiger" in run("export", result, "--target", "ort").error()
+    )
+    assert sorted(result.rglob("*")) == before
+
+
+def test_models_that_differ_in_what_they_take(run: Run, result: Path) -> None:
+    model = onnx.load(str(result / "model.onnx"))
+    model.graph.output[0].name = "scores"
+    for node in model.graph.node:
+        node.output[:] = ["scores" if name == "logits" else name for name in node.output]
+    onnx.save(model, str(result / "model-int8.onnx"))
+    assert "differ in what they take" in run("export", result, "--target", "ort").error()
+
+
+def test_what_is_no_result(run: Run, tmp_path: Path) -> None:
+    assert "is no directory" in run("export", "none", "--target", "ort").error()
+    (tmp_path / "empty").mkdir()
+    assert "model.onnx is missing" in run("export", "empty", "--target", "ort").error()
+
+
+def test_a_folder_that_holds_something_else(run: Run, result: Path) -> None:
+    (result / "android").mkdir()
+    (result / "android" / "diary.txt").write_text("dear diary")
+    assert "something else" in run("export", result, "--target", "android", "--force").error()
+    assert "is a file" in run("export", result, "--target", "ort", "--out", result / "labels.txt").error()
+
+
+def test_without_onnxruntime_web(run: Run, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def urlopen(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    assert "--ort-web DIR" in run("export", result, "--target", "web").error()
+    assert "--ort-web" in run("export", result, "--target", "web", "--ort-web", tmp_path).error()
+    assert not (result / "web").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--target", "toaster"],
+        ["--target", "android", "--with-dense"],
+        ["--target", "ios", "--ort-web", "x"],
+        ["--target", "web", "--zoo", "x"],
+    ],
+)
+def test_usage(run: Run, result: Path, words: list[str]) -> None:
+    done = run("export", result, *words)
+    assert (done.code, done.out) == (2, "")

@@ -1,0 +1,65 @@
+"""A result directory as `prune` leaves it, made in a second from the tiny base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mvp_edge.deploy.interface import Interface, read_interface
+from mvp_edge.deploy.ort_format import load
+from mvp_edge.deploy.ort_web import SCRIPT, WASM
+from mvp_edge.export import export_onnx
+from mvp_edge.models import load_base
+from mvp_edge.zoo import create_zoo, open_zoo
+
+LABELS = ("apple", "chair", "crab", "plain", "rose", "tiger")
+
+
+@pytest.fixture(scope="session")
+def base_zoo(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a zoo without members, whose base is the tiny one."""
+    return create_zoo(tmp_path_factory.mktemp("zoo") / "own", *load_base(str(tiny_base))).path
+
+
+@pytest.fixture(scope="session")
+def made_result(base_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Result directory whose network is the tiny base itself. Copy it before you change it."""
+    out = tmp_path_factory.mktemp("made") / "result"
+    out.mkdir()
+    zoo = open_zoo(str(base_zoo))
+    base, model = zoo.base, zoo.load_base()
+    export_onnx(
+        model, out / "model.onnx", input_size=base.input_size, mean=base.mean, std=base.std, labels=LABELS, metadata={}
+    )  # fmt: skip
+    (out / "labels.txt").write_text("".join(f"{name}\n" for name in LABELS))
+    (out / "plan.json").write_text(json.dumps({"base": base.to_json(), "groups": []}))
+    report = {"zoo": "own", "accuracy": {"top1": 90.0, "n": 24}, "macs": 2e6, "base_macs": 4e6, "params": 5e5}
+    (out / "report.json").write_text(json.dumps(report))
+    return out
+
+
+@pytest.fixture
+def result(made_result: Path, tmp_path: Path) -> Path:
+    """A result directory of one's own."""
+    return Path(shutil.copytree(made_result, tmp_path / "result"))
+
+
+@pytest.fixture
+def interface(result: Path) -> Interface:
+    """What the result's model takes and gives."""
+    path = result / "model.onnx"
+    return read_interface(load(path), path)
+
+
+@pytest.fixture
+def fake_ort_web(tmp_path: Path) -> Path:
+    """Directory that looks like an unpacked onnxruntime-web."""
+    dist = tmp_path / "onnxruntime-web" / "dist"
+    dist.mkdir(parents=True)
+    (dist / SCRIPT).write_text("export const fake = '</script>';\n")
+    (dist / WASM).write_bytes(b"\0asm fake")
+    (dist.parent / "package.json").write_text('{"version": "9.9.9"}')
+    return dist.parent

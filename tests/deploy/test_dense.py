@@ -1,0 +1,39 @@
+"""The whole model, made again from the zoo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mvp_edge.deploy.dense import write_dense
+from mvp_edge.deploy.ort_format import verify
+from mvp_edge.deploy.result import read_result
+from mvp_edge.errors import ExportError
+
+
+def test_the_base_is_made_again(result: Path, base_zoo: Path, tmp_path: Path) -> None:
+    write_dense(read_result(result), str(base_zoo), tmp_path / "dense.onnx")
+    assert verify(tmp_path / "dense.onnx", result / "model.onnx") == 0  # this result keeps all of the base
+
+
+def test_a_zoo_that_is_not_to_be_found(result: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"cannot be made again .*'own'.*--zoo DIR"):
+        write_dense(read_result(result), None, tmp_path / "dense.onnx")
+
+
+def test_another_base(result: Path, tmp_path: Path) -> None:
+    plan = json.loads((result / "plan.json").read_text())
+    plan["base"]["name"] = "resnet18-cifar100"
+    (result / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ExportError, match=r"but this zoo's base is resnet18-cifar100"):
+        write_dense(read_result(result), None, tmp_path / "dense.onnx")
+
+
+def test_a_damaged_zoo(result: Path, base_zoo: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(base_zoo, tmp_path / "copy"))
+    next(copy.glob("base.*")).unlink()
+    with pytest.raises(ExportError, match="cannot be made again"):
+        write_dense(read_result(result), str(copy), tmp_path / "dense.onnx")

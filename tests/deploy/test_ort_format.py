@@ -1,0 +1,79 @@
+"""ONNX Runtime's own format: converted quietly, loaded again, and refused where it differs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from mvp_edge.deploy.ort_format import convert, fixed_batch, load, verify
+from mvp_edge.deploy.targets import NEEDS
+from mvp_edge.errors import ExportError
+
+
+@pytest.fixture
+def folder(result: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "models"
+    out.mkdir()
+    fixed_batch(result / "model.onnx", out / "model.onnx", 1)
+    return out
+
+
+def test_conversion_is_quiet_and_exact(folder: Path, result: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    handlers = logging.getLogger().handlers[:]
+    convert(folder, NEEDS["android"])
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger().handlers == handlers
+    assert {f.name for f in folder.iterdir()} == {
+        "model.onnx",
+        "model.ort",
+        "model.with_runtime_opt.ort",
+        "required_operators.config",
+        "required_operators.with_runtime_opt.config",
+    }
+    for name in ("model.ort", "model.with_runtime_opt.ort"):
+        assert verify(folder / name, result / "model.onnx") < 1e-4
+    config = (folder / "required_operators.config").read_text()
+    assert "ai.onnx;" in config and "Conv" in config
+    assert str(folder) not in config
+
+
+def test_the_batch_is_fixed_where_asked(result: Path, tmp_path: Path) -> None:
+    fixed = fixed_batch(result / "model.onnx", tmp_path / "one.onnx", 1)
+    assert fixed.batch == 1
+    assert load(tmp_path / "one.onnx").get_outputs()[0].shape == [1, 6]
+    assert fixed_batch(result / "model.onnx", tmp_path / "any.onnx", None).batch is None
+    assert fixed_batch(tmp_path / "one.onnx", tmp_path / "again.onnx", 1) == fixed
+
+
+def test_labels_travel_along(folder: Path) -> None:
+    convert(folder, NEEDS["web"])
+    assert '"tiger"' in load(folder / "model.ort").get_modelmeta().custom_metadata_map["labels"]
+
+
+def test_a_model_that_differs_is_refused(folder: Path, result: Path, tmp_path: Path) -> None:
+    convert(folder, NEEDS["web"])
+    model = onnx.load(str(result / "model.onnx"))
+    tensor = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
+    tensor.CopyFrom(numpy_helper.from_array(1.5 * numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    with pytest.raises(ExportError, match=r"model.ort and other.onnx differ by"):
+        verify(folder / "model.ort", tmp_path / "other.onnx")
+
+
+def test_files_that_are_no_model(tmp_path: Path) -> None:
+    for name in ("a.onnx", "a.ort"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(ExportError, match="cannot be loaded"):
+            load(tmp_path / name)
+
+
+def test_a_conversion_that_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(ExportError, match="cannot convert"):
+        convert(tmp_path, NEEDS["web"])
+    assert capfd.readouterr() == ("", "")

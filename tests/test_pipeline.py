@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvp_edge.config import FitConfig, PruneConfig, VoteConfig
+from mvp_edge.pipeline import compress
+from mvp_edge.runtime import SilentProgress, Stage
+
+
+class Told(SilentProgress):
+    """Remembers the stages and how many steps each has."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, int | None] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        self.steps[name] = total
+        yield self
+
+
+@pytest.mark.parametrize(("iterations", "asked"), [(0, None), (1, 4), (2, 8), (9, 24)])
+def test_the_base_model_is_asked_about_the_images_that_training_sees(
+    images: Path, tiny_zoo: Path, tmp_path: Path, iterations: int, asked: int | None
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
+    fit = FitConfig(iterations=iterations, batch_size=4, lr=0.01, distill=0.5)
+    told = Told()
+    compress(replace(config, vote=VoteConfig(keep=0.5, align=4), fit=fit), told)
+    assert told.steps["Reading train images"] == 24
+    assert told.steps.get("Asking the base model") == asked
