@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +15,22 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.delivery import KnownScore, Outcome, deliver, write_report
 from mvp_edge.errors import ConfigError, TaskError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, ready_made, similarity_used, vote
+from mvp_edge.metavote import (
+    Neighbour,
+    Trunk,
+    assemble,
+    electorate,
+    knowing,
+    rank,
+    ready_made,
+    similarity_used,
+    vote,
+    vote_weights,
+)
 from mvp_edge.output import check_output, result_directory
-from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
+from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within
 from mvp_edge.slicing import faithfulness
 from mvp_edge.tasks import Task, TaskClass, canonical, read_task
 from mvp_edge.train import BatchSource, drawn, fit, make_optimizer, predict, score
@@ -42,6 +54,23 @@ class Inputs:
     generated: ImageSet | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Inputs, the base model, and the zoo's members, nearest first."""
+
+    inputs: Inputs
+    trunk: Trunk
+    ranked: Sequence[Neighbour]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What `report.json` holds, and the model as a zoo would take it."""
+
+    report: dict[str, Any]
+    member: tuple[MemberInfo, dict[str, Tensor]]
+
+
 def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Make a compact model for a task and write it with its report.
 
@@ -58,6 +87,22 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
     progress = progress or SilentProgress()
     clock = Stopwatch()
     check_output(config.out, force=config.force)
+    prepared = prepare(config, progress, clock)
+    with clock.time("size"):
+        sizing = size(prepared, config, progress)
+    with result_directory(config.out) as directory:
+        made = make(prepared, sizing, config, directory, progress, clock)
+    if config.add_to_zoo:  # last, so that a run that fails leaves no member behind
+        prepared.inputs.zoo.add(*made.member)
+    return made.report
+
+
+def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepared:
+    """Read the inputs and rank the zoo: what models of several sizes for one task share.
+
+    Raises:
+        MvpEdgeError: an input cannot be used.
+    """
     with clock.time("load"):
         inputs = read_inputs(config, progress)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
@@ -68,18 +113,52 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
     device, seed, task = inputs.device, config.seed, inputs.task
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(inputs.zoo, trunk, task, inputs.train, config.vote, device=device, seed=seed, stage=stage)
-        if inputs.train is None:
-            neighbours = [ready_made(ranked, trunk, task, config.vote)]
+    return Prepared(inputs, trunk, ranked)
+
+
+def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
+    """Decide how many units of each group the model keeps.
+
+    Without images the model is a broad member as it is: the largest one within the budget or the ratio.
+
+    Raises:
+        BudgetError: no sub-network, or no member where there are no images, meets the budget.
+        ZooError: no member is small enough for the ratio.
+    """
+    trunk, ranked, task = prepared.trunk, prepared.ranked, prepared.inputs.task
+    able = [n.info.plan for n in knowing(ranked, task)]
+    if prepared.inputs.train is None:
+        if config.budget is None or not able:
+            counts = ready_made(ranked, trunk, task, config.vote).info.plan.counts
         else:
-            neighbours = electorate(ranked, trunk, task, config.vote)
+            counts = largest_within(trunk, config.budget, able, task.names, progress, config.input).counts
+        return Sizing(counts, counts)
+    voters = ranked[: config.vote.neighbours]
+    seeds = able if config.vote.voters == "auto" and config.vote.method == "mvp" else []
+    ballots = Ballots([n.info.plan for n in voters], vote_weights(voters, config.vote), seeds)
+    return choose_counts(trunk, config.vote, config.budget, ballots, task.names, progress, config.input)
+
+
+def make(
+    prepared: Prepared, sizing: Sizing, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch
+) -> Made:
+    """Make one model and write it with its report into a directory.
+
+    Raises:
+        MvpEdgeError: the model cannot be sliced faithfully or exported, or a voter is damaged.
+    """
+    inputs, trunk, ranked = prepared.inputs, prepared.trunk, prepared.ranked
+    inputs = replace(inputs, warnings=list(inputs.warnings))  # each model has its own
+    device, seed, task = inputs.device, config.seed, inputs.task
+    if inputs.train is None:  # what is not trained works only as it was made
+        neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
+    else:
+        neighbours = electorate(ranked, trunk, task, config.vote, None if sizing.by_rule else sizing.counts)
     similarity = similarity_used(config.vote, inputs.train)
     if warning := far_warning(neighbours, task, similarity):
         inputs.warnings.append(warning)
     with clock.time("vote"):
-        counts = target_counts(trunk.table, config.vote.keep, config.vote.align)
-        if inputs.train is None:  # what is not trained works only as it was made
-            counts = neighbours[0].info.plan.counts
-        plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, counts, seed)
+        plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, seed)
     with clock.time("slice"), progress.stage("Slicing"):
         images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
@@ -104,20 +183,18 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         iterations=iterations,
         device=device,
         warnings=inputs.warnings,
+        requested=sizing.requested,
         generated=inputs.generated,
         calibration=None if examples is None else examples.images,
     )
-    with result_directory(config.out) as directory:
-        report = deliver(directory, outcome, config, clock, progress)
-        report["sliced_vs_masked_max_abs_diff"] = sliced_diff
-        member = _as_member(outcome, report)
-        if config.add_to_zoo:
-            report["added_member"] = member.id
-        report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
-        write_report(directory, report, outcome, config)
-    if config.add_to_zoo:  # last, so that a run that fails leaves no member behind
-        inputs.zoo.add(member, trunk.state_of(model))
-    return report
+    report = deliver(directory, outcome, config, clock, progress)
+    report["sliced_vs_masked_max_abs_diff"] = sliced_diff
+    member = _as_member(outcome, report)
+    if config.add_to_zoo:
+        report["added_member"] = member.id
+    report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
+    write_report(directory, report, outcome, config)
+    return Made(report, (member, trunk.state_of(model)))
 
 
 def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
@@ -132,6 +209,8 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     if config.data is None:
         if config.vote.similarity == "leep":
             raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
+        if config.vote.method == "smsp":
+            raise ConfigError("smsp chooses what is then trained on images; add --data DIR")
         if config.vote.voters == "narrow":
             raise ConfigError("narrow members vote on what is then trained on images; add --data DIR")
         if config.add_to_zoo:
@@ -226,6 +305,6 @@ def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) ->
 
 
 def _as_member(outcome: Outcome, report: dict[str, Any]) -> MemberInfo:
-    recipe = {"method": "mvp", **report["settings"], "seed": report["seed"]}
+    recipe = {"method": report["settings"]["vote"]["method"], **report["settings"], "seed": report["seed"]}
     name, sha256 = member_id(outcome.task, recipe), outcome.trunk.base.sha256
     return MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, report["accuracy"]["top1"])

@@ -7,7 +7,7 @@ import torch
 from mvp_edge.config import VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.errors import ZooError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
+from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, vote, vote_weights
 from mvp_edge.plan import make_plan
 from mvp_edge.pruners import target_counts
 from mvp_edge.similarity import wordnet
@@ -65,6 +65,40 @@ def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trun
     assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=0.25)) == narrow[:2]
     unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
     assert electorate([*narrow, broad], trunk, unknown, CONFIG) == narrow[:2]
+
+
+def test_under_a_budget_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    widths = trunk.table.widths
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
+
+    def broad(units: int) -> Neighbour:
+        plan = make_plan(widths, {n: range(min(units, w)) for n, w in widths.items()})
+        return Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
+
+    members = [broad(4), broad(8), broad(12), broad(16)]
+    ranked = [*narrow, *members]
+
+    def chosen(units: int, config: VoteConfig = CONFIG) -> list[Neighbour]:
+        return electorate(ranked, trunk, task, config, {n: min(units, w) for n, w in widths.items()})
+
+    assert chosen(8) == [members[1]]
+    assert chosen(11) == [members[1]]  # grows from the largest inside
+    assert chosen(2) == [members[0]]  # is cut from the smallest around
+    assert chosen(8, replace(CONFIG, method="smsp")) == narrow[:2]
+    mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
+    assert electorate(ranked, trunk, task, CONFIG, mixed) == narrow[:2]
+    assert knowing(ranked, task) == members[::-1]
+
+
+def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
+    info = zoo.infos()[0]
+    leep = [Neighbour(info, 0.0), Neighbour(info, -0.7)]
+    words = [Neighbour(info, 1.0), Neighbour(info, 0.25)]
+    assert vote_weights(leep, CONFIG) == vote_weights(words, CONFIG) == [1.0, 1.0]
+    smsp = replace(CONFIG, method="smsp")
+    assert vote_weights(leep, smsp) == pytest.approx([1.0, 0.4966], abs=1e-4)
+    assert vote_weights(words, smsp) == [1.0, 0.25]
 
 
 def test_what_is_assembled_fits_the_task_before_any_training(

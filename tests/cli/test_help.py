@@ -100,7 +100,7 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo", "precision")
     assert default("prune", "input_format") == prune.input
     expect("prune", fit, "iterations", "batch_size", "lr", "distill")
-    expect("prune", vote, "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
+    expect("prune", vote, "method", "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
     expect("zoo build", build, "members", "ways", "seed")
     expect("zoo build", build.schedule, "keep", "align", "importance", "every")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")
