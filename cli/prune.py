@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import Align, Budget, InputFormat, Method, Precision, PruneConfig, Vote
+from mvp_edge.config import Align, Budget, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
 
 from .amounts import count, family
 from .options import (
@@ -148,6 +148,12 @@ def prune(
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.distill,
+    schedule: Annotated[
+        Schedule,
+        typer.Option(
+            "--schedule", help="auto: gentler with few images; fixed: as these flags say.", rich_help_panel=TRAINING
+        ),
+    ] = DEFAULT.schedule,
     device: Device = DEFAULT.device,
     threads: Threads = None,
     seed: Seed = DEFAULT.seed,
@@ -189,6 +195,7 @@ def prune(
         add_to_zoo=add_to_zoo,
         input=input_format,
         precision=precision,
+        schedule=schedule,
     )
     from mvp_edge.pipeline import compress
     from mvp_edge.runtime import use_threads

@@ -19,6 +19,7 @@ Precision = Literal["auto", "fp32", "fp16", "int8"]
 Importance = Literal["activation", "taylor", "random"]
 Packing = Literal["float16", "int8"]
 Parent = Literal["broad", "base"]
+Schedule = Literal["auto", "fixed"]
 
 
 def check(problems: list[str]) -> None:
@@ -161,6 +162,8 @@ class PruneConfig:
     Attributes:
         input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
             camera or a decoder gives it. Both normalise inside.
+        schedule: `auto` fine-tunes a network that works already more gently the fewer images there are, and not at all
+            with very few; `fixed` takes `fit` as it is.
         precision: What is written beside `model.onnx`, which is always float32: nothing (`fp32`), a half-precision
             file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
     """
@@ -178,6 +181,7 @@ class PruneConfig:
     add_to_zoo: bool = False
     input: InputFormat = "float32-nchw"
     precision: Precision = "auto"
+    schedule: Schedule = "auto"
 
     def __post_init__(self) -> None:
         given = ((self.input, get_args(InputFormat)), (self.precision, get_args(Precision)))

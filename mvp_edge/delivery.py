@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import InputFormat, PruneConfig, Similarity
+from mvp_edge.config import FitConfig, InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier, export_onnx, take_inventory, verify_onnx
 from mvp_edge.latency import compare_latency
@@ -56,7 +56,7 @@ class Outcome:
         similarity: What made them the nearest.
         plan: What was kept.
         model: The network, on the CPU, in evaluation mode.
-        iterations: Fine-tuning steps that it had.
+        fit: How it was fine-tuned; no iterations if it was not.
         device: Where it was trained.
         warnings: What the user should know.
         requested: Units of each group that were asked for, before lanes that cost no time were filled.
@@ -74,7 +74,7 @@ class Outcome:
     similarity: Similarity
     plan: KeepPlan
     model: nn.Module
-    iterations: int
+    fit: FitConfig
     device: torch.device
     warnings: list[str]
     requested: Mapping[str, int]
@@ -144,7 +144,7 @@ def deliver(
         "seed": config.seed,
         "settings": {
             "vote": {**asdict(config.vote), "similarity": outcome.similarity},
-            "fit": {**asdict(config.fit), "iterations": outcome.iterations},
+            "fit": asdict(outcome.fit),
             **({"budget": config.budget.given} if config.budget else {}),
         },
         "environment": environment(outcome.device),
@@ -196,7 +196,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
     keep = outcome.plan.achieved if config.budget else config.vote.keep
-    nominal = nominal_training_flops(base_macs, keep, outcome.iterations, config.fit.batch_size)
+    nominal = nominal_training_flops(base_macs, keep, outcome.fit.iterations, outcome.fit.batch_size)
     return {
         "params": count_params(outcome.model),
         "base_params": count_params(whole),
