@@ -171,7 +171,7 @@ def make(
             fitting = suited(config.fit, inputs.train) if ready and config.schedule == "auto" else config.fit
             if fitting.iterations < config.fit.iterations:
                 inputs.warnings.append(
-                    f"a class has fewer than {ENOUGH_IMAGES} images: the member is delivered as it is, because training "
+                    f"a class has fewer than {ENOUGH_IMAGES} images: the member is delivered as it is; training "
                     "on so few made it worse in our measurements; force it with --schedule fixed"
                 )
             fine_tune(model, trunk, inputs, inputs.train, fitting, config.seed, progress)
