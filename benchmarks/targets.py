@@ -142,7 +142,9 @@ def few(per_class: int, method: Method) -> Method:
     """A method that is given only so many training images of each class."""
 
     def run(s: Setting) -> nn.Module:
-        return method(replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}"))))
+        fewer = replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}")))
+        fewer.__dict__["ranked"] = s.ranked  # by all images: the broad member that votes alone is the same
+        return method(fewer)
 
     return run
 
