@@ -80,6 +80,8 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         if inputs.train is None:  # what is not trained works only as it was made
             counts = neighbours[0].info.plan.counts
         plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, counts, seed)
+        if plan.is_full:
+            inputs.warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
     with clock.time("slice"), progress.stage("Slicing"):
         images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
