@@ -242,17 +242,22 @@ def assemble(
 
     The head is fitted to the task's images in closed form, after the norm statistics have been re-estimated on them; a
     single voter that knows all classes and whose units are all kept gives its rows and keeps its statistics, and needs
-    no images.
+    no images. Where every unit is kept, the base model's own weights stay: what smaller networks have learnt suits
+    their few units only.
 
     References:
         Algorithm 1, lines 4-6.
     """
     model = sliced_copy(trunk.model, trunk.table, plan)
-    ballots = [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
+    whole = plan.is_full
+    ballots = [] if whole else [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
     model.load_state_dict(average(trunk.table, plan, model.state_dict(), ballots))
     model = model.to(device, memory_format=torch.channels_last).eval()
     head = None
-    if len(voters) == 1 and contains(plan, voters[0].info.plan):
+    if whole:
+        classifier = trunk.model.get_submodule(trunk.head)
+        head = shared_rows(task.names, trunk.base.classes, classifier)
+    elif len(voters) == 1 and contains(plan, voters[0].info.plan):
         # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
         model.load_state_dict(silence(trunk.table, plan, voters[0].info.plan, model.state_dict(), trunk.head))
         classifier = trunk.restore(voters[0]).get_submodule(trunk.head)
@@ -261,7 +266,8 @@ def assemble(
     if head is None:
         if data is None:
             raise ValueError("a head that no voter gives is fitted to images")
-        reestimate_norms(model, data.images, trunk.base, device)
+        if not whole:
+            reestimate_norms(model, data.images, trunk.base, device)
         head = ridge_head(model, data, trunk.base, device)
     set_head(model, head.to(device))
     return model

@@ -15,6 +15,7 @@ from mvp_edge.config import FitConfig, PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.delivery import KnownScore, Outcome, deliver, write_report
 from mvp_edge.errors import ConfigError, TaskError
+from mvp_edge.growing import contains
 from mvp_edge.metavote import (
     Neighbour,
     Trunk,
@@ -160,6 +161,8 @@ def make(
         inputs.warnings.append(warning)
     with clock.time("vote"):
         plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, seed)
+        if plan.is_full:
+            inputs.warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
     with clock.time("slice"), progress.stage("Slicing"):
         images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
@@ -167,7 +170,7 @@ def make(
     fitting = replace(config.fit, iterations=0)
     with clock.time("fine_tune"):
         if inputs.train is not None:
-            ready = len(voters) == 1 and voters[0].info.plan == plan and voters[0].info.knows(task)
+            ready = len(voters) == 1 and contains(plan, voters[0].info.plan) and voters[0].info.knows(task)
             fitting = suited(config.fit, inputs.train) if ready and config.schedule == "auto" else config.fit
             if fitting.iterations < config.fit.iterations:
                 inputs.warnings.append(

@@ -8,7 +8,7 @@ from mvp_edge.config import VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.errors import ZooError
 from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, vote, vote_weights
-from mvp_edge.plan import make_plan
+from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import target_counts
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
@@ -112,6 +112,20 @@ def test_what_is_assembled_fits_the_task_before_any_training(
     score = accuracy(predict(model, data.images, zoo.base, CPU), data)
     assert score.top1 > 60  # three colours, one closed-form head on re-estimated norms
     assert vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)[0] == plan
+
+
+def test_where_everything_is_kept_the_base_model_stays_as_it_is(
+    zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
+) -> None:
+    voters = [zoo.load(i) for i in zoo.infos()]
+    whole = predict(trunk.model, data.images, zoo.base, CPU)
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, task, None, device=CPU)
+    rows = [zoo.base.classes.index(name) for name in task.names]
+    assert torch.allclose(predict(model, data.images, zoo.base, CPU), whole[:, rows], atol=1e-5)
+    unknown = Task((*task.classes[:2], TaskClass("spaceship")))
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, unknown, data, device=CPU)
+    assert torch.equal(model.get_buffer("bn1.running_mean"), trunk.model.get_buffer("bn1.running_mean"))
+    assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
 
 
 def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:

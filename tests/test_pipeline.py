@@ -26,6 +26,14 @@ class Told(SilentProgress):
         yield self
 
 
+def test_keeping_everything_is_told(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
+    found = compress(replace(config, vote=VoteConfig(keep=1), fit=FitConfig(iterations=0)))
+    assert found["keep"]["achieved"] == 1
+    assert "every unit is kept: this is the base model itself, and no vote changed it" in found["warnings"]
+
+
 @pytest.mark.parametrize(("iterations", "asked"), [(0, None), (1, 4), (2, 8), (9, 24)])
 def test_the_base_model_is_asked_about_the_images_that_training_sees(
     images: Path, tiny_zoo: Path, tmp_path: Path, iterations: int, asked: int | None
