@@ -331,12 +331,19 @@ TABLES: dict[str, Callable[[], str]] = {
     "alignment": alignment,
 }
 
+DERIVED = ("images",)  # tables of several questions' records
+
+
+def filled(name: str) -> str:
+    """Return a table, or say that there is nothing to show yet."""
+    return TABLES[name]() if name in DERIVED or records.read(name) else "Not measured yet."
+
 
 def rendered(text: str) -> str:
     """Return the README with every `<!-- table NAME -->` block filled in anew."""
-    for name, table in TABLES.items():
+    for name in TABLES:
         block = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = block.sub(lambda m, table=table: f"{m[1]}{table()}\n{m[2]}", text)
+        text = block.sub(lambda m, name=name: f"{m[1]}{filled(name)}\n{m[2]}", text)
     return text
 
 
