@@ -274,6 +274,49 @@ def _numbers(values: list[int]) -> str:
     return ", ".join(map(str, values[:-1])) + f" and {values[-1]}"
 
 
+def budgets() -> str:
+    """How many budgets were met, by what they limit, and how near to the limit."""
+    rows = [r for r in records.read("budgets") if r["config"]["method"] == "mvp" and r["config"]["rule"] == "uniform"]
+    lines = [
+        "| limit | budgets | out of reach | within 10 % | most over | share used, median (least, most) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, title in (("latency_ms", "latency"), ("macs", "MACs"), ("params", "parameters"), ("size_kib", "file")):
+        mine = [r for r in rows if set(r["config"]["budget"]) == {name}]
+        shares = [r["result"]["share"][name] for r in mine if r["result"]["status"] == "ok"]
+        if shares:
+            lines.append(
+                f"| {title} | {len(mine)} | {len(mine) - len(shares)} "
+                f"| {sum(s >= 0.9 for s in shares)} of {len(shares)} "
+                f"| {100 * max(0.0, max(shares) - 1):.1f} % "
+                f"| {statistics.median(shares):.3f} ({min(shares):.3f}, {max(shares):.3f}) |"
+            )
+    return "\n".join(lines)
+
+
+def alignment() -> str:
+    """Time and accuracy of lanes at equal keep."""
+    rows = records.read("alignment")
+    last = {r["config"]["keep"]: r for r in rows if r["config"]["kind"] == "time"}
+    scores: dict[str, list[float]] = {}
+    for r in rows:
+        if r["config"]["kind"] == "accuracy":
+            scores.setdefault(str(r["config"]["align"]), []).append(r["result"]["top1"])
+    lines = ["| keep | `--align` | units | MMACs | ms | against 1 | top-1 (tasks) |", "|---|---|---|---|---|---|---|"]
+    for keep, r in sorted(last.items()):
+        first = r["result"]["lanes"][0]["processor_ms"]
+        for lane in r["result"]["lanes"]:
+            top1 = scores.get(str(lane["align"]), []) if keep == ALIGNMENT_KEEP else []
+            shown = f"{statistics.mean(top1):.1f} ({len(top1)})" if top1 else ""
+            lines.append(
+                f"| {keep:g} | {lane['align']} | {lane['units']} | {lane['macs'] / 1e6:.1f} "
+                f"| {lane['processor_ms']:.3f} "
+                f"| {lane['processor_ms'] / first:.2f} | {shown} |"
+            )
+    return "\n".join(lines)
+
+
+ALIGNMENT_KEEP = 0.1  # at which accuracy was measured
 TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
     "images": images,
@@ -284,14 +327,23 @@ TABLES: dict[str, Callable[[], str]] = {
     "precision": precision,
     "exemplars": exemplars,
     "exemplar-uses": exemplar_uses,
+    "budgets": budgets,
+    "alignment": alignment,
 }
+
+DERIVED = ("images",)  # tables of several questions' records
+
+
+def filled(name: str) -> str:
+    """Return a table, or say that there is nothing to show yet."""
+    return TABLES[name]() if name in DERIVED or records.read(name) else "Not measured yet."
 
 
 def rendered(text: str) -> str:
     """Return the README with every `<!-- table NAME -->` block filled in anew."""
-    for name, table in TABLES.items():
+    for name in TABLES:
         block = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = block.sub(lambda m, table=table: f"{m[1]}{table()}\n{m[2]}", text)
+        text = block.sub(lambda m, name=name: f"{m[1]}{filled(name)}\n{m[2]}", text)
     return text
 
 

@@ -28,7 +28,7 @@ from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.measure import count_macs
 from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
 from mvp_edge.models import set_head
-from mvp_edge.pipeline import restricted_teacher
+from mvp_edge.pipeline import restricted_teacher, suited
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
@@ -95,6 +95,11 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
     return run
 
 
+def default(s: Setting) -> nn.Module:
+    """What the command does with these images: a broad member that works already, fine-tuned as they allow."""
+    return voted(VoteConfig(), suited(DISTILLED, s.train))(s)
+
+
 def at_random(fitting: FitConfig) -> Method:
     """Random pruning: the base's own weights for units drawn uniformly, with a random head."""
 
@@ -137,7 +142,9 @@ def few(per_class: int, method: Method) -> Method:
     """A method that is given only so many training images of each class."""
 
     def run(s: Setting) -> nn.Module:
-        return method(replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}"))))
+        fewer = replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}")))
+        fewer.__dict__["ranked"] = s.ranked  # by all images: the broad member that votes alone is the same
+        return method(fewer)
 
     return run
 
@@ -159,13 +166,13 @@ PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
 DISTILLED = PruneConfig(Path(), None).fit
 NARROW = VoteConfig(voters="narrow")
-BROAD = VoteConfig(voters="broad", neighbours=1)
+BROAD = VoteConfig(voters="broad")
 ANY = VoteConfig(voters="any")
 METHODS: dict[str, Method] = {
-    "default": voted(VoteConfig(), DISTILLED),
-    "default-5": few(5, voted(VoteConfig(), DISTILLED)),
-    "default-20": few(20, voted(VoteConfig(), DISTILLED)),
-    "default-100": few(100, voted(VoteConfig(), DISTILLED)),
+    "default": default,
+    "default-5": few(5, default),
+    "default-20": few(20, default),
+    "default-100": few(100, default),
     "mvp-100": voted(NARROW, PAPER),
     "mvp-fast-100": voted(NARROW, replace(PAPER, lr=0.03)),
     "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import InputFormat, Precision, PruneConfig, Vote
+from mvp_edge.config import Align, Budget, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
 
+from .amounts import count, family
 from .options import (
     OUTPUT,
+    SIZE,
     TRAINING,
     VOTING,
-    Align,
     BatchSize,
     Device,
     Force,
@@ -42,6 +43,10 @@ mvp-edge prune --task classes.txt --data photos/
 
 mvp-edge prune --task classes.txt --data cifar100 --keep 0.2 --out small --force
 
+mvp-edge prune --task classes.txt --data photos/ --max-latency-ms 0.5 --max-size-kib 300
+
+mvp-edge prune --task classes.txt --data photos/ --budgets 0.25ms,0.5ms,1ms --out family
+
 mvp-edge prune --task classes.txt --data photos/ --json > report.json
 """
 
@@ -51,7 +56,18 @@ def register(app: typer.Typer) -> None:
     app.command("prune", epilog=EPILOG)(prune)
 
 
+def lane(value: Any) -> Align:
+    """Read a number of channels or `auto`."""
+    if value == "auto":
+        return "auto"
+    try:
+        return int(value)
+    except ValueError as e:
+        raise typer.BadParameter(f"{value!r} is neither a whole number nor auto") from e
+
+
 def prune(
+    context: typer.Context,
     task: Task,
     data: OptionalData = None,
     zoo: ZooName = None,
@@ -79,7 +95,40 @@ def prune(
         ),
     ] = DEFAULT.input,
     keep: Keep = DEFAULT.vote.keep,
-    align: Align = DEFAULT.vote.align,
+    max_latency_ms: Annotated[
+        float | None,
+        typer.Option("--max-latency-ms", help="On this machine, one thread.", rich_help_panel=SIZE),
+    ] = None,
+    max_macs: Annotated[
+        float | None,
+        typer.Option("--max-macs", metavar="COUNT", parser=count, help="Such as 7.5M.", rich_help_panel=SIZE),
+    ] = None,
+    max_params: Annotated[
+        float | None,
+        typer.Option("--max-params", metavar="COUNT", parser=count, help="Such as 100k.", rich_help_panel=SIZE),
+    ] = None,
+    max_size_kib: Annotated[
+        float | None, typer.Option("--max-size-kib", help="Of model.onnx.", rich_help_panel=SIZE)
+    ] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            "--budgets", metavar="LIST", help="One model each, such as 0.2ms,0.5ms,1ms.", rich_help_panel=SIZE
+        ),
+    ] = None,
+    align: Annotated[
+        Any,
+        typer.Option(
+            "--align",
+            metavar="N|auto",
+            parser=lane,
+            help="Kept counts are multiples of this; 1 = any; auto = fill what costs no time here.",
+            rich_help_panel=SIZE,
+        ),
+    ] = DEFAULT.vote.align,
+    method: Annotated[
+        Method, typer.Option("--method", help="mvp: units by group. smsp: over all at once.", rich_help_panel=VOTING)
+    ] = DEFAULT.vote.method,
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="How many of the nearest tasks vote.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.neighbours,
@@ -99,6 +148,12 @@ def prune(
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
     ] = DEFAULT.fit.distill,
+    schedule: Annotated[
+        Schedule,
+        typer.Option(
+            "--schedule", help="auto: gentler with few images; fixed: as these flags say.", rich_help_panel=TRAINING
+        ),
+    ] = DEFAULT.schedule,
     device: Device = DEFAULT.device,
     threads: Threads = None,
     seed: Seed = DEFAULT.seed,
@@ -106,6 +161,14 @@ def prune(
     quiet: Quiet = False,
 ) -> None:
     """Make a compact model for the classes of a list: ONNX file, labels, plan, weights and report."""
+    limits = {"latency_ms": max_latency_ms, "macs": max_macs, "params": max_params, "size_kib": max_size_kib}
+    given = {name: value for name, value in limits.items() if value is not None}
+    typed = context.get_parameter_source("keep")
+    if (given or budgets is not None) and typed is not None and typed.name == "COMMANDLINE":
+        raise typer.BadParameter("--keep and a budget both set the size; give one of them")
+    wanted = None if budgets is None else family(budgets, given)
+    if wanted and add_to_zoo:
+        raise typer.BadParameter("--add-to-zoo takes one model; add one of a family with: mvp-edge zoo add out/1ms")
     config = PruneConfig(
         task=task,
         data=data,
@@ -115,6 +178,7 @@ def prune(
         vote=checked(
             lambda: replace(
                 DEFAULT.vote,
+                method=method,
                 keep=keep,
                 align=align,
                 neighbours=neighbours,
@@ -124,17 +188,21 @@ def prune(
                 temperature=temperature,
             )
         ),
+        budget=checked(lambda: Budget(**given)) if given and not wanted else None,
         fit=checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill)),
         device=device,
         seed=seed,
         add_to_zoo=add_to_zoo,
         input=input_format,
         precision=precision,
+        schedule=schedule,
     )
     from mvp_edge.pipeline import compress
     from mvp_edge.runtime import use_threads
 
     use_threads(threads)
+    if wanted:
+        return _family(config, wanted, json=json, quiet=quiet)
     with shown(quiet=quiet) as progress:
         report = compress(config, progress)
     from .tables import show_report, warn
@@ -144,3 +212,18 @@ def prune(
         warn(report["warnings"])
     else:
         show_report(report)
+    return None
+
+
+def _family(config: PruneConfig, budgets: list[Budget], *, json: bool, quiet: bool) -> None:
+    from mvp_edge.family import compress_family
+
+    with shown(quiet=quiet) as progress:
+        index = compress_family(config, budgets, progress)
+    from .tables import show_family, warn
+
+    if json:
+        typer.echo((config.out / "index.json").read_text(encoding="utf-8"), nl=False)
+    else:
+        show_family(index)
+    warn(index["warnings"])

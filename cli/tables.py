@@ -86,6 +86,12 @@ def show_report(report: dict[str, Any]) -> None:
         f"{pruned['median']:.2f} ms (iqr {pruned['iqr']:.2f}), {times(dense['median'], pruned['median'])} faster "
         f"than {dense['median']:.2f} ms, {threads(latency['threads'])}",
     )
+    for name, value in (report.get("budget") or {}).items():
+        share = value["achieved"] / value["limit"]
+        grid.add_row(
+            "budget",
+            f"{limit(name, value['achieved'])} of {limit(name, value['limit'])} ({100 * share:.0f} %) {bar(share)}",
+        )
     for row in report.get("precisions", {}).get("files", [])[1:]:
         verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
         ms = "" if row["latency_ms"] is None else f"{percent(row['top1'])}, {size(row['bytes'])}, "
@@ -101,6 +107,26 @@ def show_report(report: dict[str, Any]) -> None:
     grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")
     out.print(grid)
     warn(report["warnings"])
+
+
+def limit(name: str, value: float) -> str:
+    """Return a figure that a budget can limit, with its unit."""
+    if name == "latency_ms":
+        return f"{value:.3g} ms"
+    return f"{value:.4g} KiB" if name == "size_kib" else f"{amount(value)} {'MACs' if name == 'macs' else 'parameters'}"
+
+
+def show_family(index: dict[str, Any]) -> None:
+    """Show a line for each model of a family; those that no other beats in both accuracy and latency are marked."""
+    table = Table("budget", "top-1", "latency", "file", "MACs", "kept", "", box=None, header_style="bold")
+    for m in index["models"]:
+        table.add_row(
+            escape(m["directory"]), percent(m["top1"]), f"{m['latency_ms']:.3f} ms", f"{m['size_kib']:.0f} KiB",
+            amount(m["macs"]), f"{100 * m['keep']:.1f} %", "[green]best[/]" if "latency_ms" in m["front"] else "",
+        )  # fmt: skip
+    out = console()
+    out.print(table)
+    out.print(f"[dim]{index['seconds']['total']:.1f} s; compare them in {escape(index['out'])}/index.html[/]")
 
 
 def threads(count: int) -> str:

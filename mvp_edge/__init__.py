@@ -12,9 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvp_edge.config import FitConfig, PruneConfig, VoteConfig
-    from mvp_edge.errors import ConfigError, DataError, ExportError, MvpEdgeError, PlanError, TaskError, ZooError
+    from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
+    from mvp_edge.errors import (
+        BudgetError,
+        ConfigError,
+        DataError,
+        ExportError,
+        MvpEdgeError,
+        PlanError,
+        TaskError,
+        ZooError,
+    )
     from mvp_edge.export import OnnxClassifier
+    from mvp_edge.family import compress_family
     from mvp_edge.models import Base, load_base
     from mvp_edge.pipeline import compress
     from mvp_edge.plan import KeepPlan
@@ -25,6 +35,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Base",
+    "Budget",
+    "BudgetError",
     "ConfigError",
     "DataError",
     "ExportError",
@@ -41,6 +53,7 @@ __all__ = [
     "ZooError",
     "__version__",
     "compress",
+    "compress_family",
     "load_base",
     "open_zoo",
     "read_task",
@@ -48,9 +61,19 @@ __all__ = [
 
 # Imported on first use: `import mvp_edge` must not cost the seconds that torch takes.
 _HOMES = {
-    "config": ("FitConfig", "PruneConfig", "VoteConfig"),
-    "errors": ("ConfigError", "DataError", "ExportError", "MvpEdgeError", "PlanError", "TaskError", "ZooError"),
+    "config": ("Budget", "FitConfig", "PruneConfig", "VoteConfig"),
+    "errors": (
+        "BudgetError",
+        "ConfigError",
+        "DataError",
+        "ExportError",
+        "MvpEdgeError",
+        "PlanError",
+        "TaskError",
+        "ZooError",
+    ),
     "export": ("OnnxClassifier",),
+    "family": ("compress_family",),
     "models": ("Base", "load_base"),
     "pipeline": ("compress",),
     "plan": ("KeepPlan",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import InputFormat, PruneConfig, Similarity
+from mvp_edge.config import FitConfig, InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier, export_onnx, take_inventory, verify_onnx
 from mvp_edge.latency import compare_latency
@@ -28,6 +28,8 @@ from mvp_edge.train import Accuracy, accuracy
 from mvp_edge.variants import notes, try_precisions
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
+METHODS = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
+OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud
 GALLERY = 6  # test images of each class in the report
 
 
@@ -54,9 +56,10 @@ class Outcome:
         similarity: What made them the nearest.
         plan: What was kept.
         model: The network, on the CPU, in evaluation mode.
-        iterations: Fine-tuning steps that it had.
+        fit: How it was fine-tuned; no iterations if it was not.
         device: Where it was trained.
         warnings: What the user should know.
+        requested: Units of each group that were asked for, before lanes that cost no time were filled.
         generated: Images generated from the base model, shown where there are no real ones.
         calibration: uint8 images `(N, 3, H, W)` such as the model will see, real or generated, for INT8.
     """
@@ -71,9 +74,10 @@ class Outcome:
     similarity: Similarity
     plan: KeepPlan
     model: nn.Module
-    iterations: int
+    fit: FitConfig
     device: torch.device
     warnings: list[str]
+    requested: Mapping[str, int]
     generated: ImageSet | None = None
     calibration: Tensor | None = None
 
@@ -89,10 +93,11 @@ def deliver(
     base, names, model = outcome.trunk.base, outcome.task.names, outcome.model
     file = directory / "model.onnx"
     with clock.time("export"), progress.stage("Exporting"):
-        provenance = {"base": base.name, "zoo": outcome.zoo, "keep": str(config.vote.keep), "seed": str(config.seed)}
+        asked = config.budget.label if config.budget else str(config.vote.keep)
+        provenance = {"base": base.name, "zoo": outcome.zoo, "keep": asked, "seed": str(config.seed)}
         _export(model, outcome.trunk, file, names, provenance, config.input)
         parity = verify_onnx(file, model, base.input_size, base.mean, base.std)
-        plan = {"base": base.to_json(), **outcome.plan.to_json()}
+        plan = {"base": base.to_json(), "requested": dict(outcome.requested), **outcome.plan.to_json()}
         write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
         write_atomically(directory / "plan.json", json.dumps(plan).encode())
         write_atomically(directory / "weights.safetensors", save(outcome.trunk.state_of(model)))
@@ -110,12 +115,14 @@ def deliver(
     slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
     if fast > slow:
         outcome.warnings.append("the pruned model is slower than the dense one here; keep less, or align to 8 or 16")
+    budget = _spent(config, outcome, costs)
     return {
         "task": {"classes": list(names), "synsets": [c.synset for c in outcome.task.classes], "id": outcome.task.id},
         "base": base.name,
-        "method": "meta-vote pruning",
+        "method": METHODS[config.vote.method],
         "neighbours": [_describe(n) for n in outcome.neighbours],
-        "keep": {"requested": config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
+        "keep": {"requested": None if config.budget else config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
+        "budget": budget,
         "accuracy": score,
         **costs,
         "precisions": {
@@ -124,7 +131,10 @@ def deliver(
             "files": [v.to_json() for v in variants],
         },
         "operators": take_inventory(file).operators,
-        "groups": [{"name": g.name, "width": g.width, "kept": len(g.kept)} for g in outcome.plan.groups],
+        "groups": [
+            {"name": g.name, "width": g.width, "kept": len(g.kept), "requested": outcome.requested[g.name]}
+            for g in outcome.plan.groups
+        ],
         "parity_max_abs_diff": parity,
         "files": [*FILES, *(v.file for v in variants[1:] if v.kept)],
         "out": str(config.out),
@@ -134,7 +144,8 @@ def deliver(
         "seed": config.seed,
         "settings": {
             "vote": {**asdict(config.vote), "similarity": outcome.similarity},
-            "fit": {**asdict(config.fit), "iterations": outcome.iterations},
+            "fit": asdict(outcome.fit),
+            **({"budget": config.budget.given} if config.budget else {}),
         },
         "environment": environment(outcome.device),
         "warnings": outcome.warnings,
@@ -149,11 +160,16 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
     """
     write_json(report, directory / "report.json")
     data = f" --data {config.data}" if config.data else ""
-    command = f"mvp-edge prune --task {config.task}{data} --seed {config.seed}"
+    command = f"mvp-edge prune --task {config.task}{data} --seed {config.seed}{_limits(config)}"
     shown = outcome.generated if outcome.test is None else outcome.test
     samples = () if shown is None else _gallery(directory / "model.onnx", shown)
     extras = Extras(samples, command, "generated" if outcome.test is None else "test")
     render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
+
+
+def _limits(config: PruneConfig) -> str:
+    given = config.budget.given if config.budget else {}
+    return "".join(f" --max-{name.replace('_', '-')} {value:g}" for name, value in given.items())
 
 
 def _export(
@@ -179,7 +195,8 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         stored = take_inventory(file)
         sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
-    nominal = nominal_training_flops(base_macs, config.vote.keep, outcome.iterations, config.fit.batch_size)
+    keep = outcome.plan.achieved if config.budget else config.vote.keep
+    nominal = nominal_training_flops(base_macs, keep, outcome.fit.iterations, outcome.fit.batch_size)
     return {
         "params": count_params(outcome.model),
         "base_params": count_params(whole),
@@ -189,6 +206,28 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "bytes": sizes,
         "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs, "clock": fast.clock},
     }
+
+
+def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict[str, dict[str, float]] | None:
+    """Return each limit with what was achieved; what is over a limit or far under the tightest one is a warning."""
+    if config.budget is None:
+        return None
+    figures = {
+        "latency_ms": costs["latency_ms"]["pruned"]["median"],
+        "macs": costs["macs"],
+        "params": costs["params"],
+        "size_kib": costs["bytes"]["onnx"] / 1024,
+    }
+    spent = {k: {"limit": v, "achieved": round(figures[k], 4)} for k, v in config.budget.given.items()}
+    for name, value in spent.items():
+        if value["achieved"] > OVER * value["limit"]:
+            outcome.warnings.append(
+                f"{name} is {value['achieved']:g}, over the budget of {value['limit']:g}"
+                + ("; other programs may have slowed the measurement down" if name == "latency_ms" else "")
+            )
+    if max(v["achieved"] / v["limit"] for v in spent.values()) < UNDER and outcome.plan.achieved < 1:
+        outcome.warnings.append("the budget is not used up: no larger network that fits was found")
+    return spent
 
 
 def _describe(neighbour: Neighbour) -> dict[str, Any]:

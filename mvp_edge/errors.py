@@ -21,6 +21,10 @@ class PlanError(MvpEdgeError):
     """A keep plan that does not fit its model, or a model that cannot be sliced faithfully."""
 
 
+class BudgetError(MvpEdgeError):
+    """A budget that no sub-network meets."""
+
+
 class ZooError(MvpEdgeError):
     """A zoo or member that is missing, damaged or made for another base model."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,23 @@ def count_macs(model: nn.Module, input_size: tuple[int, int]) -> int:
         model: Any network that takes `(N, 3, H, W)`; its mode and its norm statistics are left as they were.
         input_size: Height and width in pixels.
     """
+    with _traced(model, input_size) as analysis:
+        return int(analysis.total())
+
+
+def macs_by_module(model: nn.Module, input_size: tuple[int, int]) -> dict[str, int]:
+    """Return the multiply-adds of `count_macs` by the name of the module that does them itself, not its children."""
+    with _traced(model, input_size) as analysis:
+        total = {name: int(n) for name, n in analysis.by_module().items()}
+    children = {name: [c for c, _ in module.named_children()] for name, module in model.named_modules()}
+    return {
+        name: total.get(name, 0) - sum(total.get(f"{name}.{c}".lstrip("."), 0) for c in inner)
+        for name, inner in children.items()
+    }
+
+
+@contextmanager
+def _traced(model: nn.Module, input_size: tuple[int, int]) -> Iterator[Any]:
     reference = next(model.parameters(), torch.zeros(()))
     image = torch.zeros(1, 3, *input_size, device=reference.device, dtype=reference.dtype)
     modes = [(m, m.training) for m in model.modules()]
@@ -41,7 +60,7 @@ def count_macs(model: nn.Module, input_size: tuple[int, int]) -> int:
             analysis = FlopCountAnalysis(model, image)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
-            return int(analysis.total())
+            yield analysis
     finally:
         for module, training in modes:
             module.training = training

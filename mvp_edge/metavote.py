@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
 from mvp_edge.groups import GroupTable, find_groups
+from mvp_edge.growing import contains, silence, widen_head
 from mvp_edge.heads import ridge_head, shared_rows
 from mvp_edge.models import Base, head_name, set_head
 from mvp_edge.plan import KeepPlan
@@ -151,15 +153,47 @@ def _leep_all(
     return found
 
 
-def electorate(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig) -> list[Neighbour]:
-    """Return who votes: the nearest members, or, under `auto`, a broad member that contains the whole task."""
-    if config.voters == "auto":
-        counts = target_counts(trunk.table, config.keep, config.align)
-        for neighbour in ranked:
-            info = neighbour.info
-            if info.breadth == "broad" and info.knows(task) and info.plan.counts == counts:
-                return [neighbour]
+def electorate(
+    ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig, counts: Mapping[str, int] | None = None
+) -> list[Neighbour]:
+    """Return who votes: a broad member that knows the whole task, or the nearest members.
+
+    The first only where broad members may vote alone, under `auto` and `broad`, and where one has the size asked for.
+
+    Args:
+        ranked: All members, nearest first.
+        trunk: The base model.
+        task: What the model is for.
+        config: `voters`, `method` and `neighbours` matter here.
+        counts: Units to keep by group, where a budget or the runtime's lanes set them: the broad member need not be
+            of just this size then. The largest that fits inside votes, else the smallest that is larger.
+    """
+    if config.voters in ("auto", "broad") and config.method == "mvp":
+        wanted = counts or target_counts(trunk.table, config.keep, config.align)
+        broad = [n for n in knowing(ranked, task) if counts is not None or n.info.plan.counts == wanted]
+        inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
+        around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
+        if inside or around:
+            return inside[:1] or around[-1:]
     return list(ranked[: config.neighbours])
+
+
+def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
+    """Return the broad members that know all classes of a task, largest first."""
+    broad = [n for n in ranked if n.info.breadth == "broad" and n.info.knows(task)]
+    return sorted(broad, key=lambda n: -n.info.plan.achieved)
+
+
+def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[float]:
+    """Return what each neighbour's vote counts: one, or its similarity for `smsp`.
+
+    LEEP is a mean log probability; its exponential, the typical probability of the right class, lies in (0, 1] as
+    WordNet's similarity does.
+    """
+    if config.method == "mvp":
+        return [1.0] * len(neighbours)
+    leep = any(n.similarity < 0 for n in neighbours)
+    return [math.exp(n.similarity) if leep else n.similarity for n in neighbours]
 
 
 def ready_made(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig) -> Neighbour:
@@ -169,7 +203,7 @@ def ready_made(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: Vo
         ZooError: there is none; the message says what would do.
     """
     counts = target_counts(trunk.table, config.keep, config.align)
-    able = [n for n in ranked if n.info.breadth == "broad" and n.info.knows(task)]
+    able = knowing(ranked, task)
     fitting = [n for n in able if all(have <= counts[g] for g, have in n.info.plan.counts.items())]
     if fitting:
         return max(fitting, key=lambda n: n.info.plan.achieved)
@@ -191,7 +225,7 @@ def vote(
         Algorithm 1, lines 2-3; Equation 1.
     """
     plan = elect(
-        count_votes([n.info.plan for n in neighbours]),
+        count_votes([n.info.plan for n in neighbours], vote_weights(neighbours, config)),
         counts,
         vote=config.vote,
         temperature=config.temperature,
@@ -207,23 +241,33 @@ def assemble(
     """Return the sliced network with the voters' mean weights and a new head, in evaluation mode on `device`.
 
     The head is fitted to the task's images in closed form, after the norm statistics have been re-estimated on them; a
-    single voter that knows all classes gives its rows and keeps its statistics, and needs no images.
+    single voter that knows all classes and whose units are all kept gives its rows and keeps its statistics, and needs
+    no images. Where every unit is kept, the base model's own weights stay: what smaller networks have learnt suits
+    their few units only.
 
     References:
         Algorithm 1, lines 4-6.
     """
     model = sliced_copy(trunk.model, trunk.table, plan)
-    ballots = [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
+    whole = plan.is_full
+    ballots = [] if whole else [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
     model.load_state_dict(average(trunk.table, plan, model.state_dict(), ballots))
     model = model.to(device, memory_format=torch.channels_last).eval()
     head = None
-    if len(voters) == 1 and voters[0].info.plan == plan:
+    if whole:
+        classifier = trunk.model.get_submodule(trunk.head)
+        head = shared_rows(task.names, trunk.base.classes, classifier)
+    elif len(voters) == 1 and contains(plan, voters[0].info.plan):
+        # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
+        model.load_state_dict(silence(trunk.table, plan, voters[0].info.plan, model.state_dict(), trunk.head))
         classifier = trunk.restore(voters[0]).get_submodule(trunk.head)
-        head = shared_rows(task.names, voters[0].info.task.names, classifier)
+        rows = shared_rows(task.names, voters[0].info.task.names, classifier)
+        head = rows and widen_head(rows, trunk.table, plan, voters[0].info.plan, trunk.head)
     if head is None:
         if data is None:
             raise ValueError("a head that no voter gives is fitted to images")
-        reestimate_norms(model, data.images, trunk.base, device)
+        if not whole:
+            reestimate_norms(model, data.images, trunk.base, device)
         head = ridge_head(model, data, trunk.base, device)
     set_head(model, head.to(device))
     return model

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mvp_edge.errors import ConfigError
 
+RESULTS = ("report.json", "index.json")  # one of them is in every result
 
-def check_output(out: Path, *, force: bool, marker: str = "report.json") -> None:
+
+def check_output(out: Path, *, force: bool, markers: Sequence[str] = RESULTS) -> None:
     """Say early, before any work, whether a result can be written.
 
     Args:
         out: The directory.
         force: Whether an older result may be replaced.
-        marker: File that an older result has; a directory without it is somebody's own.
+        markers: Files of which an older result has one; a directory without any is somebody's own.
 
     Raises:
         ConfigError: the directory exists and may not be replaced, or its parent cannot be written.
@@ -26,7 +28,7 @@ def check_output(out: Path, *, force: bool, marker: str = "report.json") -> None
         raise ConfigError(f"{out} is a file; choose a directory with --out")
     if out.exists() and any(out.iterdir()) and not force:
         raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
-    if out.exists() and any(out.iterdir()) and not (out / marker).is_file():
+    if out.exists() and any(out.iterdir()) and not any((out / m).is_file() for m in markers):
         raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
     parent = out.resolve().parent
     while not parent.exists():

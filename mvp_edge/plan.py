@@ -46,6 +46,11 @@ class KeepPlan:
         return sum(len(g.kept) for g in self.groups) / sum(g.width for g in self.groups)
 
     @property
+    def is_full(self) -> bool:
+        """Whether every unit is kept."""
+        return self.counts == self.widths
+
+    @property
     def counts(self) -> dict[str, int]:
         """Number of kept units by group name."""
         return {g.name: len(g.kept) for g in self.groups}

@@ -74,6 +74,12 @@ class BatchSource:
             torch.rand(5, self.config.batch_size, generator=self._augment, dtype=torch.float64)
 
 
+def drawn(n: int, config: FitConfig, seed: int) -> Tensor:
+    """Return the sorted positions of those of `n` images that a `BatchSource` of these settings will ever draw."""
+    order = batches(n, config.batch_size, config.iterations, rng(seed, "batches"))
+    return torch.from_numpy(np.unique(np.concatenate([np.empty(0, np.int64), *order])))
+
+
 def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.SGD:
     """Return SGD with Nesterov momentum; norms and biases do not decay."""
     decay = [p for p in model.parameters() if p.ndim > 1]

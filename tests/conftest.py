@@ -63,6 +63,12 @@ def tiny_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
+def probe_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache directory that tests share, so that this machine is timed once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
 def broad_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a zoo with broad members at keep 0.75 and 0.5 and two narrow ones cut from the larger."""
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "broad", *load_base(str(tiny_base)))

@@ -18,6 +18,7 @@ LAYERS = [
         "similarity",
         "train",
         "heads",
+        "growing",
         "measure",
         "latency",
         "export",
@@ -26,11 +27,12 @@ LAYERS = [
         "inversion",
     },
     {"profiling", "precision", "latency_plot"},
-    {"pruners", "checkpoint"},
+    {"pruners", "checkpoint", "budget"},
     {"metavote"},
-    {"variants"},
+    {"variants", "sizing"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},
+    {"family"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))

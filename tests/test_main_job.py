@@ -27,9 +27,10 @@ def cifar100() -> Path:
     return path
 
 
-def prune(where: Path, data: Path, *flags: str) -> tuple[dict, Path]:
+def prune(where: Path, data: Path | None, *flags: str) -> tuple[dict, Path]:
     (where / "classes.txt").write_text(FRUIT)
-    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--data", str(data), "--json"]
+    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--json"]
+    command += [] if data is None else ["--data", str(data)]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, cwd=where, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), where / "out"
@@ -89,3 +90,15 @@ def test_the_same_seed_gives_the_same_model(cifar100: Path, tmp_path: Path) -> N
     assert (out / "plan.json").read_text() == plan
     assert first["accuracy"] == second["accuracy"]
     assert first["neighbours"] == second["neighbours"]
+
+
+def test_names_alone_give_a_model_whose_accuracy_is_told_truly(cifar100: Path, tmp_path: Path) -> None:
+    report, out = prune(tmp_path, None)
+    model = OnnxClassifier(out / "model.onnx")
+    test = open_source(str(cifar100)).load(model.labels, "test", model.input_size)
+    top1 = 100 * (model.predict(test.images.numpy()).argmax(1) == test.labels.numpy()).mean()
+    assert top1 >= 80
+    assert report["accuracy"]["n"] == 500
+    assert report["accuracy"]["top1"] == pytest.approx(top1, abs=1)
+    assert report["data"] is None and report["settings"]["fit"]["iterations"] == 0
+    assert report["bytes"]["onnx"] < 600_000

@@ -7,8 +7,8 @@ import torch
 from mvp_edge.config import VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.errors import ZooError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
-from mvp_edge.plan import make_plan
+from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, vote, vote_weights
+from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import target_counts
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
@@ -59,11 +59,46 @@ def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trun
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
     broad = Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
     assert electorate([*narrow, broad], trunk, task, CONFIG) == [broad]
+    assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters="broad")) == [broad]
     for other in ("any", "narrow"):
         assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters=other)) == narrow[:2]  # pyright: ignore
     assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=0.25)) == narrow[:2]
     unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
     assert electorate([*narrow, broad], trunk, unknown, CONFIG) == narrow[:2]
+
+
+def test_under_a_budget_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    widths = trunk.table.widths
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
+
+    def broad(units: int) -> Neighbour:
+        plan = make_plan(widths, {n: range(min(units, w)) for n, w in widths.items()})
+        return Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
+
+    members = [broad(4), broad(8), broad(12), broad(16)]
+    ranked = [*narrow, *members]
+
+    def chosen(units: int, config: VoteConfig = CONFIG) -> list[Neighbour]:
+        return electorate(ranked, trunk, task, config, {n: min(units, w) for n, w in widths.items()})
+
+    assert chosen(8) == [members[1]]
+    assert chosen(11) == [members[1]]  # grows from the largest inside
+    assert chosen(2) == [members[0]]  # is cut from the smallest around
+    assert chosen(8, replace(CONFIG, method="smsp")) == narrow[:2]
+    mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
+    assert electorate(ranked, trunk, task, CONFIG, mixed) == narrow[:2]
+    assert knowing(ranked, task) == members[::-1]
+
+
+def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
+    info = zoo.infos()[0]
+    leep = [Neighbour(info, 0.0), Neighbour(info, -0.7)]
+    words = [Neighbour(info, 1.0), Neighbour(info, 0.25)]
+    assert vote_weights(leep, CONFIG) == vote_weights(words, CONFIG) == [1.0, 1.0]
+    smsp = replace(CONFIG, method="smsp")
+    assert vote_weights(leep, smsp) == pytest.approx([1.0, 0.4966], abs=1e-4)
+    assert vote_weights(words, smsp) == [1.0, 0.25]
 
 
 def test_what_is_assembled_fits_the_task_before_any_training(
@@ -77,6 +112,20 @@ def test_what_is_assembled_fits_the_task_before_any_training(
     score = accuracy(predict(model, data.images, zoo.base, CPU), data)
     assert score.top1 > 60  # three colours, one closed-form head on re-estimated norms
     assert vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)[0] == plan
+
+
+def test_where_everything_is_kept_the_base_model_stays_as_it_is(
+    zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
+) -> None:
+    voters = [zoo.load(i) for i in zoo.infos()]
+    whole = predict(trunk.model, data.images, zoo.base, CPU)
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, task, None, device=CPU)
+    rows = [zoo.base.classes.index(name) for name in task.names]
+    assert torch.allclose(predict(model, data.images, zoo.base, CPU), whole[:, rows], atol=1e-5)
+    unknown = Task((*task.classes[:2], TaskClass("spaceship")))
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, unknown, data, device=CPU)
+    assert torch.equal(model.get_buffer("bn1.running_mean"), trunk.model.get_buffer("bn1.running_mean"))
+    assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
 
 
 def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:

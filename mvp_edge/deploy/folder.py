@@ -23,7 +23,7 @@ from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress
 
 MARKER = "preprocessing.json"
-TITLES = {"fp32": "Pruned", "int8": "Pruned, INT8"}
+TITLES = {"fp32": "Pruned", "fp16": "Pruned, fp16", "int8": "Pruned, INT8"}
 WHAT = {
     ".config": "operators that these models need, for a reduced build of ONNX Runtime",
     ".with_runtime_opt.ort": "the same with plain operators, for other execution providers",
@@ -88,7 +88,7 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
     needs = NEEDS[config.target]
     result = read_result(config.result)
     out = config.out or config.result / config.target
-    check_output(out, force=config.force, marker=MARKER)
+    check_output(out, force=config.force, markers=[MARKER])
     ort_web = None
     if config.target == "web":
         with progress.stage("Fetching onnxruntime-web"):
@@ -139,7 +139,7 @@ def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
     parity: dict[str, float] = {}
     for source in result.models.values():
         for file in sorted(folder.glob(f"{source.stem}.*ort")):
-            parity[file.name] = verify(file, source)
+            parity[file.name] = verify(file, source, result.models["fp32"])
     providers = {}
     for precision, source in result.models.items():
         single = folder / f"single-{source.name}"  # no accelerator takes a free batch, so none is asked about one
@@ -157,7 +157,7 @@ def _dense(result: Result, needs: Needs, zoo: str | None, folder: Path) -> Dense
     target.parent.mkdir()
     interface = fixed_batch(whole, target, needs.batch)
     convert(target.parent, needs)
-    verify(target.with_suffix(".ort"), whole)
+    verify(target.with_suffix(".ort"), whole, whole)
     return Dense(target.with_suffix(".ort").read_bytes(), interface)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mvp_edge.errors import ExportError
+from mvp_edge.export import OnnxClassifier
+from mvp_edge.onnx_session import open_session
 
 Layout = Literal["NCHW", "NHWC"]
-DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,6 @@ class Interface:
     def shape(self) -> tuple[int | None, ...]:
         """Shape of the input; None for a free batch."""
         return (self.batch, 3, *self.size) if self.layout == "NCHW" else (self.batch, *self.size, 3)
-
-    def random(self, rng: np.random.Generator, images: int) -> np.ndarray:
-        """Return random images in the model's own dtype and layout."""
-        pixels = rng.integers(0, 256, (images, *[d or 1 for d in self.shape[1:]]), dtype=np.uint8)
-        return pixels if self.dtype == "uint8" else pixels.astype(np.float32) / np.float32(255)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as `preprocessing.json` holds them."""
@@ -84,41 +78,19 @@ class Interface:
         }
 
 
-def read_interface(session: Any, path: Path) -> Interface:
-    """Read the interface of a loaded model.
-
-    Args:
-        session: An `onnxruntime.InferenceSession`.
-        path: The file that it came from, for messages.
+def read_interface(path: Path) -> Interface:
+    """Read the interface of an `.onnx` or `.ort` file.
 
     Raises:
         ExportError: it is no image classifier with named classes, as `mvp-edge prune` makes them.
     """
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    shape = list(inputs[0].shape) if len(inputs) == 1 else []
-    if len(shape) != 4 or inputs[0].type not in DTYPES or 3 not in (shape[1], shape[3]):
-        found = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in inputs) or "none"
-        raise ExportError(f"{path} has the inputs [{found}]; one RGB image, float32 or uint8, is required")
-    layout: Layout = "NCHW" if shape[1] == 3 else "NHWC"
-    size = shape[2:] if layout == "NCHW" else shape[1:3]
-    labels = _labels(session, path)
-    if not all(isinstance(d, int) for d in size) or outputs[0].shape[-1] != len(labels):
-        raise ExportError(
-            f"{path} takes {shape} and gives {outputs[0].shape} for {len(labels)} labels; a fixed image size and a "
-            "logit for each label are required, make it again with: mvp-edge prune"
-        )
-    batch = shape[0] if isinstance(shape[0], int) else None
+    session = open_session(path)
     return Interface(
-        inputs[0].name, DTYPES[inputs[0].type], layout, (size[0], size[1]), batch, outputs[0].name, labels
-    )  # fmt: skip
-
-
-def _labels(session: Any, path: Path) -> tuple[str, ...]:
-    stored = session.get_modelmeta().custom_metadata_map.get("labels", "")
-    try:
-        labels = json.loads(stored)
-    except ValueError:
-        labels = None
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ExportError(f"{path} has no metadata `labels` (a JSON list of class names); use mvp-edge's own")
-    return tuple(labels)
+        input_name=session.input_name,
+        dtype=np.dtype(session.dtype).name,
+        layout="NCHW" if session.layout == "nchw" else "NHWC",
+        size=session.input_size,
+        batch=session.batch,
+        output_name=session.runner.get_outputs()[0].name,
+        labels=OnnxClassifier(path).labels,
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from mvp_edge.errors import ExportError
 from mvp_edge.models import Base
 
-MODELS = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
+MODELS = {"fp32": "model.onnx", "fp16": "model-fp16.onnx", "int8": "model-int8.onnx"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Result:
         report: What `report.json` holds.
         base: The base model that the network was cut from.
         labels: Class names in the order of the logits.
-        models: ONNX files by precision; `int8` is there only if it earned its place.
+        models: ONNX files by precision; others than `fp32` are there if they earned their place or were asked for.
     """
 
     path: Path

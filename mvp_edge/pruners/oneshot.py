@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from mvp_edge.config import Align
 from mvp_edge.groups import GroupTable
 from mvp_edge.plan import KeepPlan, keep_count, make_plan
 
 
-def target_counts(table: GroupTable, keep: float, align: int) -> dict[str, int]:
-    """Return the units to keep of every group; the same rule for zoo members, votes and baselines."""
-    return {g.name: keep_count(g.width, keep, align, g.unit_channels) for g in table.groups}
+def target_counts(table: GroupTable, keep: float, align: Align) -> dict[str, int]:
+    """Return the units to keep of every group; the same rule for zoo members, votes and baselines.
+
+    Under `auto` this is what is asked for: the count as the ratio falls, before lanes are filled.
+    """
+    lane = 1 if align == "auto" else align
+    return {g.name: keep_count(g.width, keep, lane, g.unit_channels) for g in table.groups}
 
 
 def base_importance(model: nn.Module, table: GroupTable) -> dict[str, np.ndarray]:

@@ -70,6 +70,22 @@ def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extr
     Raises:
         ExportError: the file cannot be written.
     """
+    render(
+        "template.html.j2",
+        path,
+        samples=[_caption(sample) for sample in extras.samples],
+        pictures=extras.pictures,
+        command=extras.command,
+        **sections(report, plan),
+    )
+
+
+def render(template: str, path: Path, **values: Any) -> None:
+    """Write one of this package's pages.
+
+    Raises:
+        ExportError: the file cannot be written.
+    """
     # Imported here: commands that make no page start faster without it.
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -82,14 +98,7 @@ def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extr
         lstrip_blocks=True,
     )
     style = folder.joinpath("style.css").read_text(encoding="utf-8")
-    page = environment.get_template("template.html.j2").render(
-        style=style,
-        samples=[_caption(sample) for sample in extras.samples],
-        pictures=extras.pictures,
-        command=extras.command,
-        **sections(report, plan),
-    )
-    _write(path, page + "\n")
+    _write(path, environment.get_template(template).render(style=style, **values) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,6 +14,12 @@ CHIPS = 12
 READABLE_CLASSES = 12
 # Column headings that do not fit side by side stand upright.
 UPRIGHT_CLASSES, UPRIGHT_LETTERS = 6, 7
+LIMITS = {
+    "latency_ms": (lambda v: f"{figures.significant(v)} ms", ""),
+    "macs": (figures.quantity, " MACs"),
+    "params": (figures.quantity, " parameters"),
+    "size_kib": (lambda v: f"{figures.significant(v)} KiB", ""),
+}
 STAGES = ("load", "rank", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
 
 
@@ -27,7 +33,10 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "names": names,
         "base": report.get("base", ""),
         "method": report.get("method", ""),
-        "keep": {k: figures.percent(100 * v) for k, v in report["keep"].items() if k in ("requested", "achieved")},
+        "keep": {
+            "achieved": figures.percent(100 * report["keep"]["achieved"]),
+            "requested": _asked(report["keep"]["requested"], report.get("budget")),
+        },
         "total": figures.duration(report["seconds"]["total"]),
         "cards": _cards(report),
         "warnings": report.get("warnings", []),
@@ -43,6 +52,16 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "environment": _flat(report.get("environment", {})),
         "files": _files(report.get("files", [])),
     }
+
+
+def _asked(keep: float | None, budget: Mapping[str, Any] | None) -> str:
+    """Return what was asked for in words: a ratio, or each limit with what was achieved."""
+    if not budget:
+        return figures.percent(100 * (keep or 0))
+    return ", ".join(
+        f"at most {form(v['limit'])}{unit}, measured {form(v['achieved'])}"
+        for (form, unit), v in ((LIMITS[k], v) for k, v in budget.items())
+    )
 
 
 def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:

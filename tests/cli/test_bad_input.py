@@ -134,6 +134,16 @@ def test_zoo_without_members(prune: Callable[..., str], zoo: Path) -> None:
     assert "mvp-edge zoo build" in message
 
 
+def test_budget_out_of_reach(
+    prune: Callable[..., str], probe_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
+    message = prune(max_latency_ms=1e-6, max_params="1k")
+    assert "no sub-network" in message
+    assert all(w in message for w in ("--max-latency-ms", "--max-params", "the smallest has", "--align 1"))
+    assert "no sub-network" in prune(budgets="50kparams,1kparams")
+
+
 def test_damaged_member(prune: Callable[..., str], zoo: Path) -> None:
     for file in zoo.glob("members/*/weights.safetensors.gz"):
         flip_last_byte(file)
@@ -183,6 +193,28 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--vote", "loud"],
         ["--similarity", "words"],
         ["--voters", "all"],
+        ["--align", "wide"],
+        ["--align", "1.5"],
+        ["--method", "luck"],
+        ["--max-latency-ms", "0"],
+        ["--max-latency-ms", "-1"],
+        ["--max-latency-ms", "nan"],
+        ["--max-latency-ms", "soon"],
+        ["--max-macs", "-7M"],
+        ["--max-macs", "inf"],
+        ["--max-macs", "7T"],
+        ["--max-params", "0"],
+        ["--max-params", "few"],
+        ["--max-size-kib", "nan"],
+        ["--keep", "0.2", "--max-macs", "7M"],
+        ["--keep", "0.2", "--budgets", "1ms"],
+        ["--budgets", ""],
+        ["--budgets", "1ms,"],
+        ["--budgets", "1s"],
+        ["--budgets", "0ms"],
+        ["--budgets", "1ms,1.0ms"],
+        ["--budgets", "1ms,2ms", "--max-latency-ms", "3"],
+        ["--budgets", "1ms", "--add-to-zoo"],
         ["--threads", "0"],
         ["--threads", "two"],
         ["--device", "gpu"],

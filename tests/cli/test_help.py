@@ -97,10 +97,10 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     """Flags take their defaults from the settings, so that there is one place to change them."""
     prune, fit, vote = PruneConfig(tmp_path, None), PruneConfig(tmp_path, None).fit, PruneConfig(tmp_path, None).vote
     build, pretrain = BuildConfig(), PretrainConfig("", "", tmp_path)
-    expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo", "precision")
+    expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo", "schedule", "precision")
     assert default("prune", "input_format") == prune.input
     expect("prune", fit, "iterations", "batch_size", "lr", "distill")
-    expect("prune", vote, "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
+    expect("prune", vote, "method", "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
     expect("zoo build", build, "members", "ways", "seed")
     expect("zoo build", build.schedule, "keep", "align", "importance", "every")
     expect("zoo build", build.fit, "iterations", "batch_size", "lr")

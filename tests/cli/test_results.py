@@ -37,6 +37,67 @@ def test_prune_for_people(run: Run, task: Path, images: Path, tiny_zoo: Path) ->
     assert run(*words, "--out", "there", "--force", "--quiet").code == 0
 
 
+def test_prune_under_a_budget(
+    run: Run, task: Path, images: Path, tiny_zoo: Path, probe_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
+    words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4]
+    done = run(*words, "--max-params", "60k", "--max-size-kib", 1000, "--json")
+    assert done.code == 0, done.err
+    report = done.json
+    assert report["budget"]["params"] == {"limit": 60000, "achieved": report["params"]}
+    assert 54000 < report["params"] <= 60000
+    assert report["budget"]["size_kib"]["achieved"] == round(report["bytes"]["onnx"] / 1024, 4)
+    assert report["keep"]["requested"] is None
+    assert all(g["requested"] == g["kept"] for g in report["groups"])
+    assert "at most 60.0 k parameters, measured" in (task.parent / "out" / "report.html").read_text()
+    words += ["--force", "--max-macs", "2M", "--max-latency-ms", 5, "--align", "auto", "--method", "smsp"]
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert "M MACs of 2 M MACs" in done.out and "of 5 ms" in done.out
+    plan = json.loads((task.parent / "out" / "plan.json").read_text())
+    assert all(g["count"] >= plan["requested"][g["name"]] for g in plan["groups"])
+    assert json.loads((task.parent / "out" / "report.json").read_text())["method"].startswith("SMSP")
+
+
+def test_a_budget_without_images(
+    run: Run, task: Path, broad_zoo: Path, probe_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
+    words = ["prune", "--task", task, "--zoo", broad_zoo, "--json", "--force"]
+    large = run(*words, "--max-params", "10M").json
+    small = run(*words, "--max-params", large["params"] - 1).json
+    assert large["params"] > small["params"]  # the two broad members as they are
+    assert small["neighbours"][0]["breadth"] == "broad"
+    assert any("not used up" in w for w in large["warnings"])
+    error = run(*words, "--max-params", "1k").error()
+    assert f"smallest has {small['params']:,} parameters" in error and "--data" in error
+    assert "smsp" in run(*words, "--method", "smsp").error()
+
+
+def test_prune_a_family(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
+    words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4]
+    done = run(*words, "--budgets", "0.6MMACs, 20kparams,0.1MiB", "--max-latency-ms", 60, "--json")
+    assert done.code == 0, done.err
+    index, out = done.json, task.parent / "out"
+    assert done.out == (out / "index.json").read_text()
+    names = ["60ms-0.6MMACs", "60ms-20kparams", "60ms-102.4KiB"]
+    assert [m["directory"] for m in index["models"]] == names
+    assert sorted(p.name for p in out.iterdir()) == sorted([*names, "index.json", "index.html"])
+    for model in index["models"]:
+        report = json.loads((out / model["directory"] / "report.json").read_text())
+        assert (out / model["directory"] / "model.onnx").stat().st_size == report["bytes"]["onnx"]
+        assert model["top1"] == report["accuracy"]["top1"]
+        assert report["out"] == f"out/{model['directory']}"
+        assert all(v["achieved"] <= v["limit"] for v in model["budget"].values())
+    page = (out / "index.html").read_text()
+    assert all(f'href="{name}/report.html"' in page for name in names)
+    done = run(*words, "--budgets", "20kparams", "--force")
+    assert done.code == 0, done.err
+    assert "20kparams" in done.out
+    assert sorted(p.name for p in out.iterdir()) == ["20kparams", "index.html", "index.json"]
+
+
 def test_the_report_tells_the_threads(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
     before = torch.get_num_threads()
     try:

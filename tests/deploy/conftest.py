@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from mvp_edge.deploy.interface import Interface, read_interface
-from mvp_edge.deploy.ort_format import load
 from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import export_onnx
 from mvp_edge.models import load_base
@@ -50,8 +49,7 @@ def result(made_result: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def interface(result: Path) -> Interface:
     """What the result's model takes and gives."""
-    path = result / "model.onnx"
-    return read_interface(load(path), path)
+    return read_interface(result / "model.onnx")
 
 
 @pytest.fixture

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from onnx import TensorProto
 
 from mvp_edge.deploy.interface import Interface, read_interface
-from mvp_edge.deploy.ort_format import load
 from mvp_edge.errors import ExportError
 from tests.onnx_files import save_pool
 
 THREE = {"labels": '["a", "b", "c"]'}
-
-
-def read(path: Path) -> Interface:
-    return read_interface(load(path), path)
 
 
 def test_an_exported_model(interface: Interface) -> None:
@@ -27,21 +21,17 @@ def test_an_exported_model(interface: Interface) -> None:
 
 
 def test_bytes_are_fed_as_they_are(tmp_path: Path) -> None:
-    found = read(save_pool(tmp_path / "a.onnx", ("n", 3, 8, 6), TensorProto.UINT8, THREE))
+    found = read_interface(save_pool(tmp_path / "a.onnx", ("n", 3, 8, 6), TensorProto.UINT8, THREE))
     assert (found.dtype, found.size) == ("uint8", (8, 6))
     facts = found.to_json()
     assert facts["input"]["range"] == [0, 255]
     assert facts["normalisation"]["rule"] == "feed plain pixels"
     assert "6:8" in facts["resize"]["steps"][1]
-    images = found.random(np.random.default_rng(0), 2)
-    assert images.dtype == np.uint8 and images.shape == (2, 3, 8, 6)
 
 
 def test_colours_last() -> None:
     found = Interface("x", "float32", "NHWC", (8, 6), 1, "y", ("a", "b"))
     assert found.shape == (1, 8, 6, 3)
-    images = found.random(np.random.default_rng(0), 2)
-    assert images.dtype == np.float32 and images.shape == (2, 8, 6, 3) and 0 <= images.min() < images.max() <= 1
     assert found.to_json()["input"]["layout"] == "NHWC"
 
 
@@ -56,21 +46,20 @@ def test_colours_last() -> None:
 )
 def test_other_inputs(tmp_path: Path, shape: tuple[int | str, ...], dtype: int, inputs: int) -> None:
     path = save_pool(tmp_path / "a.onnx", shape, dtype, THREE, inputs)
-    with pytest.raises(ExportError, match="one RGB image"):
-        read(path)
+    with pytest.raises(ExportError, match="required"):
+        read_interface(path)
 
 
 @pytest.mark.parametrize(
     ("shape", "labels", "wanted"),
     [
-        (("n", 3, "h", "w"), '["a", "b", "c"]', "fixed image size"),
+        (("n", 3, "h", "w"), '["a", "b", "c"]', "size of its image open"),
         (("n", 3, 8, 8), '["a", "b"]', "2 labels"),
         (("n", 3, 8, 8), "", "no metadata `labels`"),
-        (("n", 3, 8, 8), '{"a": 1}', "no metadata `labels`"),
-        (("n", 3, 8, 8), "[1, 2, 3]", "no metadata `labels`"),
+        (("n", 3, 8, 8), '{"a": 1}', "JSON list of class names"),
     ],
 )
 def test_models_of_others(tmp_path: Path, shape: tuple[int | str, ...], labels: str, wanted: str) -> None:
     path = save_pool(tmp_path / "a.onnx", shape, TensorProto.FLOAT, {"labels": labels})
     with pytest.raises(ExportError, match=wanted):
-        read(path)
+        read_interface(path)

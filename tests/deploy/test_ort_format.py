@@ -10,9 +10,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from mvp_edge.deploy.ort_format import convert, fixed_batch, load, verify
+from mvp_edge.deploy.interface import read_interface
+from mvp_edge.deploy.ort_format import convert, fixed_batch, verify
 from mvp_edge.deploy.targets import NEEDS
 from mvp_edge.errors import ExportError
+from mvp_edge.onnx_session import open_session
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def test_conversion_is_quiet_and_exact(folder: Path, result: Path, capfd: pytest
         "required_operators.with_runtime_opt.config",
     }
     for name in ("model.ort", "model.with_runtime_opt.ort"):
-        assert verify(folder / name, result / "model.onnx") < 1e-4
+        assert verify(folder / name, result / "model.onnx", result / "model.onnx") < 1e-4
     config = (folder / "required_operators.config").read_text()
     assert "ai.onnx;" in config and "Conv" in config
     assert str(folder) not in config
@@ -45,31 +47,42 @@ def test_conversion_is_quiet_and_exact(folder: Path, result: Path, capfd: pytest
 def test_the_batch_is_fixed_where_asked(result: Path, tmp_path: Path) -> None:
     fixed = fixed_batch(result / "model.onnx", tmp_path / "one.onnx", 1)
     assert fixed.batch == 1
-    assert load(tmp_path / "one.onnx").get_outputs()[0].shape == [1, 6]
+    assert open_session(tmp_path / "one.onnx").runner.get_outputs()[0].shape == [1, 6]
     assert fixed_batch(result / "model.onnx", tmp_path / "any.onnx", None).batch is None
     assert fixed_batch(tmp_path / "one.onnx", tmp_path / "again.onnx", 1) == fixed
 
 
 def test_labels_travel_along(folder: Path) -> None:
     convert(folder, NEEDS["web"])
-    assert '"tiger"' in load(folder / "model.ort").get_modelmeta().custom_metadata_map["labels"]
+    assert read_interface(folder / "model.ort") == read_interface(folder / "model.onnx")
 
 
 def test_a_model_that_differs_is_refused(folder: Path, result: Path, tmp_path: Path) -> None:
     convert(folder, NEEDS["web"])
-    model = onnx.load(str(result / "model.onnx"))
-    tensor = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
-    tensor.CopyFrom(numpy_helper.from_array(1.5 * numpy_helper.to_array(tensor), tensor.name))
-    onnx.save(model, str(tmp_path / "other.onnx"))
+    other, exact = scaled(result / "model.onnx", 1.5, tmp_path / "other.onnx"), result / "model.onnx"
+    with pytest.raises(ExportError, match=r"model.ort and other.onnx differ by .* at most 0.0001 is allowed"):
+        verify(folder / "model.ort", other, other)
+    # Another precision may move the logits, and its converted file about as far.
+    near, exact = scaled(exact, 1.01, tmp_path / "near.onnx"), scaled(exact, 1.02, tmp_path / "exact.onnx")
+    assert verify(folder / "model.ort", near, exact) > 1e-4
     with pytest.raises(ExportError, match=r"model.ort and other.onnx differ by"):
-        verify(folder / "model.ort", tmp_path / "other.onnx")
+        verify(folder / "model.ort", other, scaled(exact, 1.4, tmp_path / "exact.onnx"))
+
+
+def scaled(source: Path, factor: float, target: Path) -> Path:
+    """Write a copy of a model whose largest tensor is multiplied by `factor`."""
+    model = onnx.load(str(source))
+    tensor = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
+    tensor.CopyFrom(numpy_helper.from_array(np.float32(factor) * numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, str(target))
+    return target
 
 
 def test_files_that_are_no_model(tmp_path: Path) -> None:
     for name in ("a.onnx", "a.ort"):
         (tmp_path / name).write_bytes(b"nothing of the kind")
         with pytest.raises(ExportError, match="cannot be loaded"):
-            load(tmp_path / name)
+            read_interface(tmp_path / name)
 
 
 def test_a_conversion_that_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,110 @@
+"""What do aligned channel counts gain? Time and accuracy for several lanes, against counts as the ratio falls.
+
+    python -m benchmarks.alignment --data DIR [--keeps 0.05,0.1,0.2] [--tasks 3]
+
+Times of one keep are taken in turns in one process; accuracy is that of narrow members' votes after 100 iterations (the
+bundled members are aligned to 8 themselves). Both go to `results/alignment.jsonl`, one record for a keep's times and
+one for each task, keep and lane.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks import records
+from benchmarks.targets import PAPER, Setting, load, target_tasks, tuned
+from mvp_edge.config import Align, VoteConfig
+from mvp_edge.data import open_source
+from mvp_edge.export import export_onnx
+from mvp_edge.latency import Contender, time_in_turns
+from mvp_edge.measure import count_macs
+from mvp_edge.metavote import Trunk, assemble, vote
+from mvp_edge.plan import make_plan
+from mvp_edge.runtime import SilentProgress, resolve_device
+from mvp_edge.sizing import Ballots, choose_counts
+from mvp_edge.slicing import sliced_copy
+from mvp_edge.train import accuracy, predict
+from mvp_edge.zoo import open_zoo
+
+log = logging.getLogger("benchmarks.alignment")
+LANES: tuple[Align, ...] = (1, 4, 8, 16, "auto")
+BLOCKS, RUNS = 30, 8
+
+
+def counts_of(trunk: Trunk, keep: float, align: Align) -> dict[str, int]:
+    """Return the counts of one setting."""
+    plans = Ballots([], [])
+    return choose_counts(trunk, VoteConfig(keep=keep, align=align), None, plans, list("abcde"), SilentProgress()).counts
+
+
+def time_lanes(trunk: Trunk, keep: float) -> dict[str, object]:
+    """Time all lanes at one keep."""
+    base, rows, files = trunk.base, [], []
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        for lane in LANES:
+            counts = counts_of(trunk, keep, lane)
+            plan = make_plan(trunk.table.widths, {n: range(c) for n, c in counts.items()})
+            model = sliced_copy(trunk.model, trunk.table, plan).eval()
+            file = scratch / f"{lane}.onnx"
+            export_onnx(
+                model, file, input_size=base.input_size, mean=base.mean, std=base.std, labels=base.classes, metadata={}
+            )  # fmt: skip
+            macs = count_macs(model, base.input_size)
+            rows.append({"align": lane, "counts": list(counts.values()), "macs": macs, "units": sum(counts.values())})
+            files.append(Contender(file))
+        times = [t.latency().median_ms for t in time_in_turns(files, BLOCKS, RUNS, budget_s=30)]
+    return {"lanes": [{**row, "processor_ms": round(ms, 4)} for row, ms in zip(rows, times, strict=True)]}
+
+
+def main() -> None:
+    """Run what has no record yet; times are taken anew."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--zoo")
+    parser.add_argument("--keeps", default="0.05,0.1,0.2")
+    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--split", choices=["test", "held-out"], default="held-out")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = resolve_device(args.device)
+    zoo, source = open_zoo(args.zoo), open_source(args.data)
+    trunk = Trunk.of(zoo.base, zoo.load_base())
+    keeps = [float(k) for k in args.keeps.split(",")]
+    for keep in keeps:
+        result = time_lanes(trunk, keep)
+        records.append("alignment", {"kind": "time", "keep": keep, "base": zoo.base.name}, result, torch.device("cpu"))
+        log.info("keep %s: %s", keep, result)
+    done = [r["config"] for r in records.read("alignment")]
+    keep, fitting = 0.1, replace(PAPER, lr=0.03)
+    for task in target_tasks(zoo, source.classes, 5, args.tasks):
+        train, test = load(source, task, zoo.base.input_size, args.split)
+        setting = Setting(zoo, trunk, task, train, test, device, args.seed)
+        for lane in LANES:
+            about = {
+                "kind": "accuracy", "task": task.id, "keep": keep, "align": lane, "split": args.split,
+                "base_sha256": zoo.base.sha256, "seed": args.seed,
+            }  # fmt: skip
+            if about in done:
+                continue
+            config = VoteConfig(voters="narrow", keep=keep, align=lane)
+            counts = counts_of(trunk, keep, lane)
+            near = [n for n in setting.ranked if n.info.breadth == "narrow"][: config.neighbours]
+            plan, voters = vote(zoo, trunk, near, config, counts, args.seed)
+            model = tuned(setting, assemble(trunk, plan, voters, task, train, device=device), fitting)
+            top1 = accuracy(predict(model, test.images, zoo.base, device), test).top1
+            records.append("alignment", about, {"top1": round(top1, 2), "counts": list(counts.values())}, device)
+            log.info("%s align %s: %.1f", ",".join(task.names), lane, top1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Are budgets met, and what do they buy? Requested and achieved figures and accuracy, for several tasks and budgets.
+
+    python -m benchmarks.budgets --data DIR [--tasks 3] [--budgets 0.2ms,0.5ms,200KiB] [--iterations 100]
+
+Every run is one record. `achieved` is measured on the exported file, as for a report. `--iterations 0` only asks
+whether budgets are met. The latency model's probes come from the user's cache, the final figures never do. `--method
+smsp` runs the SMSP-style reading, `--rule balanced` the search that weighs worth against cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from mvp_edge_cli.amounts import family  # pyright: ignore[reportMissingImports]  # installed under this name
+
+from benchmarks import records
+from benchmarks.targets import DISTILLED, Setting, load, target_tasks, tuned
+from mvp_edge import sizing
+from mvp_edge.config import Budget, VoteConfig
+from mvp_edge.data import open_source
+from mvp_edge.errors import BudgetError
+from mvp_edge.export import export_onnx
+from mvp_edge.latency import compare_latency
+from mvp_edge.measure import count_macs, count_params
+from mvp_edge.metavote import Trunk, assemble, electorate, knowing, vote, vote_weights
+from mvp_edge.runtime import SilentProgress, resolve_device
+from mvp_edge.train import accuracy, predict
+from mvp_edge.zoo import open_zoo
+
+log = logging.getLogger("benchmarks.budgets")
+LATENCIES_MS = np.geomspace(0.19, 5, 14)
+SIZES = "100KiB,200KiB,400KiB,1MiB,3MiB,100kparams,300kparams,1Mparams,3MMACs,7MMACs,15MMACs,40MMACs,120MMACs"
+
+
+def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict[str, object]:
+    """Size, make, train, export and measure one model."""
+    begin = time.perf_counter()
+    voters = s.ranked[: config.neighbours]
+    seeds = knowing(s.ranked, s.task) if config.method == "mvp" else []
+    ballots = sizing.Ballots(
+        [n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in seeds]
+    )  # fmt: skip
+    try:
+        sized = sizing.choose_counts(s.trunk, config, budget, ballots, s.task.names, SilentProgress())
+    except BudgetError as e:
+        return {"status": "out of reach", "reason": str(e)}
+    size_s = time.perf_counter() - begin
+    plan, chosen = vote(
+        s.zoo, s.trunk, electorate(s.ranked, s.trunk, s.task, config, sized.counts), config, sized.counts, s.seed
+    )  # fmt: skip
+    model = assemble(s.trunk, plan, chosen, s.task, s.train, device=s.device)
+    start = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1
+    model = tuned(s, model, replace(DISTILLED, iterations=iterations))
+    top1 = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1
+    model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    s.trunk.model.to("cpu", memory_format=torch.contiguous_format)
+    base = s.trunk.base
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "model.onnx"
+        export_onnx(
+            model, file, input_size=base.input_size, mean=base.mean, std=base.std, labels=s.task.names, metadata={}
+        )  # fmt: skip
+        latency = compare_latency([file])[0]
+        figures = {
+            "latency_ms": latency.median_ms,
+            "macs": count_macs(model, base.input_size),
+            "params": count_params(model),
+            "size_kib": file.stat().st_size / 1024,
+        }
+    return {
+        "status": "ok",
+        "achieved": {k: round(v, 4) for k, v in figures.items()},
+        "clock": latency.clock,
+        "share": {k: round(figures[k] / v, 4) for k, v in budget.given.items()},
+        "counts": list(plan.counts.values()),
+        "requested": list(sized.requested.values()),
+        "voters": [v.info.breadth for v in chosen],
+        "top1_start": round(start, 2),
+        "top1": round(top1, 2),
+        "size_s": round(size_s, 2),
+        "seconds": round(time.perf_counter() - begin, 2),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def main() -> None:
+    """Run what has no record yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--zoo")
+    parser.add_argument("--tasks", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--budgets", default=",".join(f"{v:.3g}ms" for v in LATENCIES_MS) + "," + SIZES)
+    parser.add_argument("--iterations", type=int, default=DISTILLED.iterations)
+    parser.add_argument("--align", default="8", help="a number or auto")
+    parser.add_argument("--method", choices=["mvp", "smsp"], default="mvp")
+    parser.add_argument("--rule", choices=["uniform", "balanced"], default="uniform", help="of mvp's search")
+    parser.add_argument("--split", choices=["test", "held-out"], default="held-out")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    sizing.RULES["mvp"] = args.rule
+    device = resolve_device(args.device)
+    zoo, source = open_zoo(args.zoo), open_source(args.data)
+    trunk = Trunk.of(zoo.base, zoo.load_base())
+    config = VoteConfig(method=args.method, align="auto" if args.align == "auto" else int(args.align))
+    done = [r["config"] for r in records.read("budgets")]
+    for task in target_tasks(zoo, source.classes, 5, args.first + args.tasks)[args.first :]:
+        setting = None
+        for budget in family(args.budgets, {}):
+            about = {
+                "task": task.id, "budget": budget.given, "iterations": args.iterations, "align": config.align,
+                "method": args.method, "rule": args.rule if args.method == "mvp" else "global", "split": args.split,
+                "base_sha256": zoo.base.sha256, "members": len(zoo.ids()), "seed": args.seed,
+            }  # fmt: skip
+            if about in done:
+                continue
+            if setting is None:
+                train, test = load(source, task, zoo.base.input_size, args.split)
+                setting = Setting(zoo, trunk, task, train, test, device, args.seed)
+            result = run(setting, config, budget, args.iterations)
+            records.append("budgets", about, result, device)
+            log.info("%s %s", budget.label, result)
+
+
+if __name__ == "__main__":
+    main()

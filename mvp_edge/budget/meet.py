@@ -1,0 +1,109 @@
+"""Finding the counts that meet a budget: search with models, measure what was found, correct the models, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mvp_edge.budget.probe import Achieved
+from mvp_edge.budget.search import Cost, Groups, Limit, Rule, Worth, search
+
+SEARCHES = 12
+ENOUGH = 0.96  # of the tightest limit: no further search then
+AIM = 0.98  # of a latency that the model only estimates
+SAME = 0.004
+
+
+@dataclass(frozen=True)
+class Met:
+    """Counts `(G,)` that meet a budget, and what they cost."""
+
+    counts: np.ndarray
+    achieved: Achieved
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One limit: the name of its figure in `Achieved`, the most that is allowed, and a model of it."""
+
+    figure: str
+    most: float
+    model: Cost
+
+    def share(self, achieved: Achieved) -> float:
+        """Return which share of the limit a network uses."""
+        return getattr(achieved, self.figure) / self.most
+
+
+def meet(
+    bounds: Sequence[Bound],
+    groups: Groups,
+    worth: Worth,
+    measure: Callable[[np.ndarray], Achieved],
+    *,
+    rule: Rule,
+    seeds: Sequence[np.ndarray] = (),
+) -> Met | None:
+    """Return counts whose *measured* costs are within all bounds and near the tightest one.
+
+    The models may be off, as long as they are off alike for networks near each other: each search uses them scaled to
+    what was measured last. When a search comes out too small, the next climbs on from there.
+
+    Args:
+        bounds: At least one.
+        groups: Widths and lanes.
+        worth: Of the units.
+        measure: Tells what a network costs.
+        rule: Of the search.
+        seeds: Counts to climb from: the first that meet the bounds do; else one lane of each group.
+
+    Returns:
+        What was found, or None if even one lane of each group breaks a bound.
+    """
+    best = None
+    for first in (*seeds, groups.least):
+        found = measure(first)
+        if _share(bounds, found) <= 1:
+            best = Met(first, found)
+            break
+    if best is None:
+        return None
+    # Scales at a network that is too large and at the best so far: the truth between the two lies between them.
+    origin, scales, over = best, _scales(bounds, best), None
+    tried = {tuple(best.counts)}
+    for _ in range(SEARCHES):
+        counts = search(groups, worth, _limits(bounds, scales), rule, origin.counts)
+        if counts is None or tuple(counts) in tried:
+            near = _scales(bounds, best)
+            if over is None or np.allclose(over, near, rtol=SAME):
+                break
+            origin, scales = best, np.sqrt(near * over)
+            over = scales
+            continue
+        tried.add(tuple(counts))
+        found = Met(counts, measure(counts))
+        used = _share(bounds, found.achieved)
+        scales = _scales(bounds, found)
+        if used > 1:
+            over = scales
+        elif used > _share(bounds, best.achieved):
+            best = origin = found
+        if ENOUGH <= used <= 1:
+            break
+    return best
+
+
+def _share(bounds: Sequence[Bound], achieved: Achieved) -> float:
+    return max(b.share(achieved) for b in bounds)
+
+
+def _limits(bounds: Sequence[Bound], scales: np.ndarray) -> list[Limit]:
+    aims = [AIM if b.figure == "latency_ms" else 1.0 for b in bounds]
+    return [Limit(b.model, b.most * aim / scale) for b, aim, scale in zip(bounds, aims, scales, strict=True)]
+
+
+def _scales(bounds: Sequence[Bound], met: Met) -> np.ndarray:
+    """Return measured / modelled of each bound."""
+    return np.array([getattr(met.achieved, b.figure) / max(float(b.model(met.counts)), 1e-12) for b in bounds])

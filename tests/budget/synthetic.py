@@ -1,0 +1,31 @@
+"""Made-up networks whose costs are known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mvp_edge.budget import Groups, Limit, Products, Worth
+
+WIDTHS = np.array([16, 32, 64])
+
+
+def chain(speeds: tuple[float, ...] = (4.0, 2.0, 1.0, 1.0), floor: float = 100.0) -> Products:
+    """Return the cost of layers in a row: 3 inputs -> group 0 -> group 1 -> group 2 -> 5 outputs, and a constant."""
+    unit = np.eye(3)
+    none = np.zeros(3)
+    per_unit = np.array([[none, unit[0]], [unit[0], unit[1]], [unit[1], unit[2]], [unit[2], none], [none, none]])
+    fixed = np.array([[3, 0], [0, 0], [0, 0], [0, 5], [1, 1]], float)
+    return Products(np.array([*speeds, floor]), fixed, per_unit)
+
+
+def groups(align: int = 4) -> Groups:
+    return Groups.of(WIDTHS, np.ones(3, int), align)
+
+
+def worth(seed: int = 0) -> Worth:
+    draw = np.random.default_rng(seed)
+    return Worth.of([draw.uniform(0.1, 1, w) for w in WIDTHS])
+
+
+def limit(bound: float, cost: Products | None = None) -> Limit:
+    return Limit(cost or chain(), bound)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mvp_edge.budget import Costs, costs_of
+from mvp_edge.budget.probe import PROBES, Prober, probe_counts
+from mvp_edge.metavote import Trunk
+from mvp_edge.zoo import open_zoo
+
+
+@pytest.fixture
+def trunk(tiny_zoo: Path) -> Trunk:
+    zoo = open_zoo(str(tiny_zoo))
+    return Trunk.of(zoo.base, zoo.load_base())
+
+
+@pytest.fixture
+def costs(trunk: Trunk) -> Costs:
+    return costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, 2)
+
+
+def prober(trunk: Trunk, costs: Costs) -> Prober:
+    return Prober(trunk.base, trunk.model, trunk.table, costs, ["a", "b"])
+
+
+def test_probes_are_always_the_same_whole_lanes(costs: Costs) -> None:
+    ones = np.ones(len(costs.names), int)
+    rows = probe_counts(costs, ones)
+    assert rows.shape == (PROBES, len(costs.names))
+    assert (rows == probe_counts(costs, ones)).all()
+    assert ((rows % 8 == 0) | (rows == costs.widths)).all()
+    assert (rows >= 1).all() and (rows <= costs.widths).all()
+
+
+def test_times_are_kept_and_read_again(
+    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
+    rows = np.array([np.minimum(8, costs.widths), costs.widths])
+    first = prober(trunk, costs).times_ms(rows)
+    assert (first > 0).all()
+    monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("timed again"))
+    again = prober(trunk, costs)
+    assert (again.times_ms(rows) == first).all()
+    found = again.achieved(rows[0])
+    assert (found.latency_ms, found.params) == (first[0], costs.params(rows[0]))
+    assert found.macs == pytest.approx(costs.macs(rows[0]), rel=1e-4)
+    assert found.size_bytes > costs.stored(rows[0])
+    about = json.loads(again.file.read_text())["about"]
+    assert about["input_size"] == [32, 32] and about["threads"] == 1
+    assert {"arch", "groups", "onnxruntime", "processor"} <= about.keys()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"about": {}, "times_ms": {"8": "long"}}', '{"times_ms": {"8": 1}}'])
+def test_a_damaged_or_foreign_cache_is_measured_anew(
+    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
+    one = prober(trunk, costs)
+    one.file.parent.mkdir()
+    one.file.write_text(content)
+    assert prober(trunk, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0
+    assert json.loads(one.file.read_text())["about"] == one.about
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(
+    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path / "file"))
+    assert prober(trunk, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0

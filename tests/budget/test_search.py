@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvp_edge.budget import Groups, Limit, Products, Worth, search
+from mvp_edge.budget.search import Rule
+from tests.budget.synthetic import WIDTHS, chain, groups, limit, worth
+
+RULES = st.sampled_from(["balanced", "uniform", "global"])
+LEAST, MOST = float(chain()(groups().least)), float(chain()(WIDTHS))
+bounds = st.floats(LEAST, 1.1 * MOST)
+
+
+def found(bound: float, rule: Rule, align: int = 4, cost: Products | None = None) -> np.ndarray:
+    counts = search(groups(align), worth(), [limit(bound, cost)], rule)
+    assert counts is not None
+    return counts
+
+
+@given(bounds, RULES, st.sampled_from([1, 4, 8]))
+def test_no_limit_is_ever_exceeded(bound: float, rule: Rule, align: int) -> None:
+    counts = search(groups(align), worth(), [limit(bound), Limit(lambda c: c.sum(-1), 80)], rule)
+    if counts is None:
+        assert chain()(groups(align).least) > bound
+        return
+    assert chain()(counts) <= bound * (1 + 1e-9)
+    assert counts.sum() <= 80
+    assert ((counts % align == 0) | (counts == WIDTHS)).all()
+
+
+@given(bounds, RULES)
+def test_no_further_lane_fits(bound: float, rule: Rule) -> None:
+    counts = found(bound, rule)
+    for g in range(3):
+        if counts[g] < WIDTHS[g]:
+            more = counts.copy()
+            more[g] += 4
+            assert chain()(more) > bound
+
+
+@given(bounds, bounds, st.sampled_from(["uniform", "balanced"]))
+def test_a_larger_budget_is_never_used_for_less(one: float, other: float, rule: Rule) -> None:
+    """Rising bounds follow one path until a lane does not fit; what is spent then differs by less than that lane."""
+    low, high = sorted((one, other))
+    lane = max(
+        float(chain()(found(low, rule) + d)) - float(chain()(found(low, rule))) for d in 4 * np.eye(3, dtype=int)
+    )
+    assert chain()(found(high, rule)) >= chain()(found(low, rule)) - lane
+
+
+@given(st.floats(1.05, 1.0 * MOST / LEAST))
+def test_single_units_come_close_to_the_bound(factor: float) -> None:
+    bound = LEAST * factor
+    used = float(chain()(found(bound, "uniform", align=1)))
+    assert used > bound - max(chain().weight) * 64  # the dearest unit meets at most 64 others
+
+
+def test_room_for_all_keeps_all() -> None:
+    for rule in ("uniform", "balanced", "global"):
+        assert (found(MOST, rule) == WIDTHS).all()
+
+
+def test_uniform_keeps_the_same_fraction_of_every_group() -> None:
+    shares = found(0.3 * MOST, "uniform", align=1) / WIDTHS
+    assert shares.max() - shares.min() <= 1 / 16 + 1e-9
+
+
+def test_balanced_grows_what_is_cheap_further() -> None:
+    flat = Worth.of([np.ones(w) for w in WIDTHS])
+    dear = search(groups(1), flat, [limit(0.5 * MOST, chain((200.0, 2.0, 1.0, 1.0)))], "balanced")
+    cheap = search(groups(1), flat, [limit(0.5 * MOST)], "balanced")
+    assert dear is not None and cheap is not None
+    assert dear[0] < cheap[0]
+
+
+def test_global_takes_the_units_that_score_highest_wherever_they_are() -> None:
+    scores = [np.linspace(0, 0.5, 16), np.r_[np.ones(20), np.zeros(12)], np.full(64, 0.1)]
+    counts = search(groups(1), Worth.of(scores), [Limit(lambda c: c.sum(-1), 30)], "global")
+    assert counts is not None
+    assert counts.tolist() == [9, 20, 1]  # the smallest network has one unit of each group
+
+
+def test_a_climb_goes_on_from_its_start() -> None:
+    start = np.array([4, 8, 32])
+    counts = search(groups(), worth(), [limit(MOST)], "uniform", start)
+    assert counts is not None and (counts >= start).all()
+    assert search(groups(), worth(), [limit(LEAST)], "uniform", start) is None
+
+
+def test_lanes_of_units_that_stand_for_many_channels() -> None:
+    assert Groups.of(WIDTHS, np.array([1, 4, 16]), 8).lanes.tolist() == [8, 2, 1]
+
+
+def test_wide_groups_are_climbed_in_strides() -> None:
+    calls = 0
+
+    def cost(counts: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        return counts.sum(-1)
+
+    wide = Groups(np.array([4096, 4096]), np.array([1, 1]))
+    counts = search(wide, Worth.of([np.ones(4096)] * 2), [Limit(cost, 5001)], "uniform")
+    assert counts is not None and counts.sum() == 5001
+    assert calls < 500
+
+
+@pytest.mark.parametrize("bound", [LEAST - 1, 0.5])
+def test_nothing_fits(bound: float) -> None:
+    assert search(groups(), worth(), [limit(bound)], "uniform") is None

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvp_edge.family import _with_front
+from mvp_edge.report import render_family
+from mvp_edge.report.family import HEIGHT, WIDTH, plot
+from tests.report.test_report import text_of
+
+
+def model(directory: str, top1: float, latency_ms: float, size_kib: float) -> dict[str, Any]:
+    counts = {"macs": 7_000_000, "params": 100_000, "keep": 0.1, "n": 500, "warnings": []}
+    return {"directory": directory, "top1": top1, "latency_ms": latency_ms, "size_kib": size_kib, **counts}
+
+
+MODELS = [model("1ms", 95.0, 0.98, 900.0), model("0.2ms", 90.0, 0.19, 250.0), model("0.5ms", 89.0, 0.49, 240.0)]
+
+
+def test_the_front_holds_what_nothing_else_beats() -> None:
+    assert [m["front"] for m in _with_front(MODELS)] == [
+        ["latency_ms", "size_kib"],
+        ["latency_ms", "size_kib"],
+        ["size_kib"],
+    ]
+    twins = [model("a", 90.0, 1.0, 1.0), model("b", 90.0, 1.0, 1.0)]
+    assert all(m["front"] for m in _with_front(twins))
+
+
+@pytest.mark.parametrize("models", [MODELS, MODELS[:1], [model("a", 100.0, 1.0, 1.0), model("b", 0.0, 1e3, 1e6)]])
+def test_points_lie_inside_the_plot(models: list[dict[str, Any]]) -> None:
+    for cost in ("latency_ms", "size_kib"):
+        drawn = plot(_with_front(models), cost, "x")
+        assert len(drawn.points) == len(models)
+        for point in drawn.points:
+            assert 0 < point.x < WIDTH and 0 < point.y < HEIGHT
+        assert drawn.path.startswith("M")
+        assert drawn.across and drawn.up
+
+
+def test_better_is_higher_and_dearer_is_further_right() -> None:
+    big, small, _ = plot(_with_front(MODELS), "latency_ms", "x").points
+    assert big.y < small.y and big.x > small.x
+    assert [p.front for p in plot(_with_front(MODELS), "latency_ms", "x").points] == [True, True, False]
+
+
+def test_the_page_names_every_model(tmp_path: Path) -> None:
+    index = {
+        "task": {"classes": ["apple", "<b>"]},
+        "base": "b",
+        "models": _with_front(MODELS),
+        "warnings": ["1ms: slow"],
+    }
+    render_family(index, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    text = text_of(page)
+    for part in ("mvp-edge family: apple, <b>", "95 %", "0.190 ms", "240 KiB", "7.00 M", "1ms: slow", "500 real test"):
+        assert part in text
+    assert 'href="0.2ms/report.html"' in page
+    assert "http" not in page.replace("http-equiv", "")
