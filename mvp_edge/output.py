@@ -28,6 +28,15 @@ def check_output(out: Path, *, force: bool, marker: str = "report.json") -> None
         raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
     if out.exists() and any(out.iterdir()) and not (out / marker).is_file():
         raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
+    check_writable(out)
+
+
+def check_writable(out: Path) -> None:
+    """Make sure that a file or directory can be made, with the directories that it lies in.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     parent = out.resolve().parent
     while not parent.exists():
         parent = parent.parent
