@@ -171,7 +171,7 @@ def save_base(model: nn.Module, base: Base, path: Path) -> None:
     try:
         write_atomically(path, pack_base(model, base))
     except OSError as e:
-        raise ConfigError(f"cannot write {path}: {e}; choose another place or make room") from e
+        raise ConfigError(f"cannot write {path} ({e.strerror or e}); choose another place or make room") from e
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -30,6 +30,15 @@ def check_output(out: Path, *, force: bool, markers: Sequence[str] = RESULTS) ->
         raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
     if out.exists() and any(out.iterdir()) and not any((out / m).is_file() for m in markers):
         raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
+    check_writable(out)
+
+
+def check_writable(out: Path) -> None:
+    """Make sure that a file or directory can be made, with the directories that it lies in.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     parent = out.resolve().parent
     while not parent.exists():
         parent = parent.parent

@@ -16,6 +16,7 @@ from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.models import Base, find_base, head_name, load_base, new_model, save_base, set_head
+from mvp_edge.output import check_writable
 from mvp_edge.runtime import Progress, resolve_device, torch_rng
 from mvp_edge.train import Batch, BatchSource, accuracy, fit, make_optimizer, predict
 
@@ -28,9 +29,11 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     A checkpoint beside the file lets a killed run go on where it was; it is removed at the end.
 
     Raises:
-        ConfigError: the base is unknown, cannot process the small size, or the checkpoint belongs to another run.
+        ConfigError: the base is unknown or cannot process the small size, the checkpoint belongs to another run, or the
+            file cannot be written.
         DataError: the images cannot be read.
     """
+    check_writable(config.out)
     device = resolve_device(config.device)
     known = find_base(config.base)
     source = open_source(config.data)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -115,6 +116,18 @@ def test_a_checkpoint_of_another_run_is_refused(config: PretrainConfig) -> None:
     for change in ({"small_size": 96}, {"seed": 1}, {"base": "timm:test_convnext"}):
         with pytest.raises(ConfigError, match="belongs to a run with other settings"):
             pretrain(replace(config, **change), SilentProgress())
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_training(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("mvp_edge.pretrain.open_source", pytest.fail)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be written \(Read-only file system\)"):
+        pretrain(config, SilentProgress())
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,10 @@ class MemberInfo:
         """
         try:
             if value["format"] != FORMAT:
-                raise ZooError(f"{where} has format {value['format']!r}; this version reads {FORMAT}")
+                raise ZooError(
+                    f"{where} has format {value['format']!r}, but this version reads {FORMAT}; remove its directory and "
+                    "build it again"
+                )
             return MemberInfo(
                 id=value["id"],
                 task=Task(tuple(TaskClass(c["name"], c["synset"]) for c in value["classes"])),

@@ -299,7 +299,10 @@ def open_zoo(name: str | None) -> Zoo:
     try:
         value = json.loads((path / "zoo.json").read_text(encoding="utf-8"))
         if value["format"] != FORMAT:
-            raise ZooError(f"{path} has zoo format {value['format']!r}; this version reads {FORMAT}")
+            raise ZooError(
+                f"{path} has zoo format {value['format']!r}, but this version reads {FORMAT}; build it again with: "
+                "mvp-edge zoo build"
+            )
         base = Base.from_json(value["base"])
         growth = user_directory() / "zoos" / f"{value['name']}-{base.sha256[:12]}" if ASSETS in path.parents else None
         return Zoo(path, value["name"], base, value["packing"], growth)
