@@ -18,6 +18,13 @@ from . import bases, bench, evaluate, exemplars, export, interrupt, neighbours, 
 class Boundary(TyperGroup):
     """Turns what a user can cause into one line on stderr: exit 1; usage errors stay 2, Ctrl-C is 130."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the command line."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt as e:
+            _stop(interrupt.message(e), interrupt.STATUS, e)
+
     def invoke(self, ctx: typer.Context) -> Any:
         """Run a command."""
         try:

@@ -1,7 +1,8 @@
 """Ctrl-C, remembered: what it hits does not always say so.
 
 A KeyboardInterrupt in the middle of an import can come out as an ImportError (numpy's extension modules cannot be
-loaded twice), so the boundary of the app asks here whether an odd error is one.
+loaded twice), so the boundary of the app asks here whether an odd error is one. It can also be lost, in a bare `except`
+or a destructor of somebody else's, so progress asks here at every step whether there was one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ def listen() -> None:
 def received() -> bool:
     """Say whether there was a Ctrl-C."""
     return bool(_seen)
+
+
+def check() -> None:
+    """Raise the KeyboardInterrupt that was asked for, if there was a Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: there was.
+    """
+    if received():
+        raise KeyboardInterrupt
 
 
 def message(error: BaseException) -> str:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -315,57 +312,6 @@ def test_pretrain_does_not_replace_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "base.safetensors").write_text("precious")
     assert "--force" in run("pretrain", "--data", "x").error()
     assert "mkdir" in run("pretrain", "--data", "x", "--out", "a/b.safetensors").error()
-
-
-def test_ctrl_c(run: Run, task: Path, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("mvp_edge.pipeline.compress", interrupt)
-    done = run("prune", "--task", task, "--data", images)
-    assert (done.code, done.out, done.err) == (130, "", "interrupted; nothing was written\n")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.txt"]
-
-
-@pytest.mark.parametrize("stage", ["Ranking the zoo", "Fine-tuning", "Exporting", "Measuring"])
-def test_ctrl_c_in_the_middle_of_the_work(
-    run: Run, task: Path, images: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
-) -> None:
-    from mvp_edge_cli.progress import Log  # pyright: ignore[reportMissingImports]
-
-    real = Log.stage
-
-    def interrupt(self: Any, name: str, total: int | None = None) -> object:
-        if name == stage:
-            raise KeyboardInterrupt
-        return real(self, name, total)
-
-    monkeypatch.setattr(Log, "stage", interrupt)
-    done = run("prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4)
-    assert (done.code, done.err) == (130, "interrupted; nothing was written\n")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.txt"]
-
-
-@pytest.mark.parametrize("module", ["typer", "torch"])
-def test_ctrl_c_while_it_starts(task: Path, tmp_path: Path, module: str) -> None:
-    """An import that Ctrl-C hits may fail with another error than KeyboardInterrupt, as numpy's does."""
-    code = (
-        "import importlib.abc, signal, sys\n"
-        "class Unlucky(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        f"        if name == '{module}':\n"
-        "            try:\n"
-        "                signal.raise_signal(signal.SIGINT)\n"
-        "            except KeyboardInterrupt:\n"
-        "                if name == 'typer': raise\n"
-        "                raise ImportError('cannot load module more than once per process') from None\n"
-        "sys.meta_path.insert(0, Unlucky())\n"
-        f"sys.argv = ['mvp-edge', 'prune', '--task', '{task}', '--data', '{tmp_path}']\n"
-        "from mvp_edge_cli.main import main\n"
-        "main()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted; nothing was written\n")
 
 
 def flip_last_byte(path: Path) -> None:
