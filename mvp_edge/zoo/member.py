@@ -73,8 +73,8 @@ class MemberInfo:
         try:
             if value["format"] != FORMAT:
                 raise ZooError(
-                    f"{where} has format {value['format']!r}, but this version reads {FORMAT}; remove its directory and "
-                    "build it again"
+                    f"{where} has format {value['format']!r}, but this version reads {FORMAT}; "
+                    "remove its directory and build it again"
                 )
             return MemberInfo(
                 id=value["id"],
