@@ -12,7 +12,6 @@ from mvp_edge.budget.search import Cost, Groups, Limit, Rule, Worth, search
 
 SEARCHES = 12
 ENOUGH = 0.96  # of the tightest limit: no further search then
-AIM = 0.98  # of a latency that the model only estimates
 SAME = 0.004
 
 
@@ -26,15 +25,24 @@ class Met:
 
 @dataclass(frozen=True)
 class Bound:
-    """One limit: the name of its figure in `Achieved`, the most that is allowed, and a model of it."""
+    """One limit.
+
+    Attributes:
+        figure: Its name in `Achieved`.
+        most: What is allowed.
+        model: Of the figure.
+        aim: Share of `most` that is not exceeded when measured: less than 1 for what the next measurement may find
+            a little larger.
+    """
 
     figure: str
     most: float
     model: Cost
+    aim: float = 1.0
 
     def share(self, achieved: Achieved) -> float:
-        """Return which share of the limit a network uses."""
-        return getattr(achieved, self.figure) / self.most
+        """Return which share of what is aimed at a network uses."""
+        return getattr(achieved, self.figure) / (self.aim * self.most)
 
 
 def meet(
@@ -100,8 +108,7 @@ def _share(bounds: Sequence[Bound], achieved: Achieved) -> float:
 
 
 def _limits(bounds: Sequence[Bound], scales: np.ndarray) -> list[Limit]:
-    aims = [AIM if b.figure == "latency_ms" else 1.0 for b in bounds]
-    return [Limit(b.model, b.most * aim / scale) for b, aim, scale in zip(bounds, aims, scales, strict=True)]
+    return [Limit(b.model, b.aim * b.most / scale) for b, scale in zip(bounds, scales, strict=True)]
 
 
 def _scales(bounds: Sequence[Bound], met: Met) -> np.ndarray:
