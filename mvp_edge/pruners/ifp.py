@@ -98,7 +98,7 @@ def iterative_prune(
     """Prune and fine-tune a copy of the base model, or of a part of it, in place, and return what was kept.
 
     Every `every` steps each group loses the fraction `drop` of its units that scored lowest since the last event,
-    until it has reached its target. The optimiser's momentum is sliced along.
+    until it has reached its target, at the latest after the last step. The optimiser's momentum is sliced along.
 
     Args:
         model: The network.
@@ -120,14 +120,16 @@ def iterative_prune(
     plan = start or full_plan(table.widths)
     counts = {name: min(wanted[name], have) for name, have in plan.counts.items()}
 
-    def prune(step: int) -> None:
+    def event(step: int) -> None:
+        if step > 0 and step % every == 0 and plan.counts != counts:
+            prune(1 - schedule.drop)
+
+    def prune(share: float) -> None:
         nonlocal plan
-        if step == 0 or step % every or plan.counts == counts:
-            return
         scores = meter.scores(plan) if schedule.importance != "random" else None
         kept = {}
         for group in plan.groups:
-            n = max(counts[group.name], math.floor(len(group.kept) * (1 - schedule.drop)))
+            n = max(counts[group.name], math.floor(len(group.kept) * share))
             values = rng.random(len(group.kept)) if scores is None else scores[group.name]
             best = np.argsort(-values, kind="stable")[:n]
             kept[group.name] = np.asarray(group.kept)[best]
@@ -139,7 +141,9 @@ def iterative_prune(
             meter.close()
 
     try:
-        fit(model, source, config, optimizer=optimizer, before_step=prune, stage=stage)
+        fit(model, source, config, optimizer=optimizer, before_step=event, stage=stage)
+        if plan.counts != counts and config.iterations > 0:
+            prune(0.0)  # too few iterations for all events: the last one takes the rest
     finally:
         meter.close()
     return plan

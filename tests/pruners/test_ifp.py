@@ -39,6 +39,14 @@ def test_targets_are_reached_by_slicing(importance: str) -> None:
     assert all(len(m._forward_pre_hooks) == 0 for m in model.modules())
 
 
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_a_short_run_reaches_its_target_after_the_last_step(iterations: int) -> None:
+    model, table, source, config = setting(iterations=iterations)
+    plan = iterative_prune(model, table, source, PruneSchedule(keep=0.3, align=4), config, rng=rng(0, "prune"))
+    assert plan.counts == target_counts(table, 0.3, 4)
+    assert model.eval()(torch.randn(2, 3, 32, 32)).isfinite().all()
+
+
 def test_the_same_seed_gives_the_same_plan() -> None:
     plans = []
     for _ in range(2):
