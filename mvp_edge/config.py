@@ -20,6 +20,7 @@ Importance = Literal["activation", "taylor", "random"]
 Packing = Literal["float16", "int8"]
 Parent = Literal["broad", "base"]
 Schedule = Literal["auto", "fixed"]
+Embedding = Literal["whole", "pruned"]
 
 
 def check(problems: list[str]) -> None:
