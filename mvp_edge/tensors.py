@@ -1,7 +1,7 @@
 """Tensors on disk: safetensors, never pickles, with matrices in half precision or packed to int8.
 
 Packed: one symmetric scale per output channel, or per token of a table of positions; gzip then takes away what a
-bell-shaped distribution leaves unused of eight bits. Vectors (norms, biases, a class token) stay as precise as they are.
+bell-shaped distribution leaves unused of eight bits. Vectors (norms, biases, class tokens) stay as precise as they are.
 """
 
 from __future__ import annotations
