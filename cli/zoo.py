@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import BuildConfig, Importance, Parent, VoteConfig
+from mvp_edge.config import BuildConfig, Embedding, Importance, Parent, VoteConfig
 from mvp_edge.errors import ZooError
 
 from .options import (
@@ -68,6 +68,15 @@ def build(
     weights: Annotated[
         Path | None,
         typer.Option("--weights", metavar="FILE", help="Local weights of --base.", rich_help_panel=INPUT),
+    ] = None,
+    embedding: Annotated[
+        Embedding | None,
+        typer.Option(
+            "--embedding",
+            help="Of a new zoo of transformers: prune the width that all blocks share, or only heads and hidden nodes.",
+            show_default="whole",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     members: Annotated[
         int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)
@@ -134,7 +143,7 @@ def build(
     use_threads(threads)
     place = resolve_device(device)
     source = open_source(data)
-    opened = _open_or_create(directory, base, weights)
+    opened = _open_or_create(directory, base, weights, embedding)
     try:
         with shown(quiet=quiet) as progress:
             trunk = Trunk.of(opened.base, opened.load_base())
@@ -149,13 +158,20 @@ def build(
         typer.echo(f"{len(made)} members made; zoo {opened.name} in {opened.path} has {summary['members']}")
 
 
-def _open_or_create(directory: Path, base: str | None, weights: Path | None) -> Any:
+def _open_or_create(directory: Path, base: str | None, weights: Path | None, embedding: Embedding | None) -> Any:
     from mvp_edge.models import load_base
     from mvp_edge.zoo import create_zoo, open_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():
-        return open_zoo(str(directory.resolve()))
-    return create_zoo(directory.resolve(), *load_base(base or "resnet18-cifar100", weights))
+        opened = open_zoo(str(directory.resolve()))
+        if embedding not in (None, opened.base.embedding):
+            raise ZooError(
+                f"the members of {directory} keep another part of the embedding (--embedding {opened.base.embedding}); "
+                "choose another directory"
+            )
+        return opened
+    found, model = load_base(base or "resnet18-cifar100", weights)
+    return create_zoo(directory.resolve(), replace(found, embedding=embedding or found.embedding), model)
 
 
 @zoo.command("add", epilog="mvp-edge zoo add out/ --zoo animals/")
