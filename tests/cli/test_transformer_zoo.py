@@ -74,10 +74,10 @@ def test_names_alone(run: Run, task: Path, vit_zoo: Path, images: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--voters", "any", "--keep", 0.4, "--precision", "fp16"], ["--max-macs", "0.7M"]]
+    "more", [["--keep", 0.7], ["--voters", "any", "--keep", 0.4, "--precision", "fp16"], ["--max-macs", 700000]]
 )
 def test_with_images(run: Run, task: Path, vit_zoo: Path, images: Path, more: list[Any]) -> None:
-    words = ["prune", "--task", task, "--zoo", vit_zoo, "--data", images, "--json", "--iterations", 3, "--keep", 0.7]
+    words = ["prune", "--task", task, "--zoo", vit_zoo, "--data", images, "--json", "--iterations", 3]
     done = run(*words, "--batch-size", 8, "--schedule", "fixed", "--neighbours", 2, *more)
     assert done.code == 0, done.err
     report = done.json
