@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
-    {"tensors"},
+    {"tensors", "architectures"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
     {
         "slicing",
