@@ -108,6 +108,11 @@ def head_name(model: nn.Module) -> str:
     raise ConfigError("this model has no single linear classifier; use another base model")
 
 
+def has_attention(model: nn.Module) -> bool:
+    """Say whether a network has attention heads."""
+    return any(hasattr(module, "num_heads") for module in model.modules())
+
+
 def set_head(model: nn.Module, head: nn.Linear) -> None:
     """Exchange the classifier; timm's record of the number of classes follows."""
     path, _, leaf = head_name(model).rpartition(".")

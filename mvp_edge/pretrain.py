@@ -11,16 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.checkpoint import Checkpoint
-from mvp_edge.config import FitConfig, PretrainConfig
+from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.models import Base, find_base, head_name, load_base, new_model, save_base, set_head
+from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_writable
 from mvp_edge.runtime import Progress, resolve_device, torch_rng
 from mvp_edge.train import Batch, BatchSource, accuracy, fit, make_optimizer, predict
 
 NOTE_EVERY = 20
+OPTIMIZERS: dict[Optimizer, str] = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
 
 
 def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
@@ -42,10 +44,11 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     with progress.stage("Reading images", source.count(None, "train")) as stage:
         train = source.load(None, "train", known.input_size, stage.advance)
     test = source.load(None, "test", known.input_size)
+    fit_config = resolve_fit(config.fit, "pretrain", model)
     steps, small_steps = (
-        round(epochs * len(train) / config.fit.batch_size) for epochs in (config.epochs, config.small_epochs)
+        round(epochs * len(train) / fit_config.batch_size) for epochs in (config.epochs, config.small_epochs)
     )
-    fit_config = replace(config.fit, iterations=max(1, steps))
+    fit_config = replace(fit_config, iterations=max(1, steps))
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, fit_config)
     batches = Progressive(BatchSource(train, known, fit_config, device, config.seed), small, small_steps)
@@ -153,4 +156,5 @@ def _recipe(config: PretrainConfig, fit_config: FitConfig) -> str:
     told = f"{config.epochs:g} epochs"
     if config.small_size:
         told += f", the first {config.small_epochs:g} at {config.small_size} px"
-    return f"{told}, SGD {json.dumps(asdict(fit_config))}" + (", warm start" if config.init else "")
+    settings = json.dumps(fit_config.to_recipe())
+    return f"{told}, {OPTIMIZERS[fit_config.optimizer]} {settings}" + (", warm start" if config.init else "")

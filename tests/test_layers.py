@@ -9,8 +9,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
-    {"tensors", "architectures"},
+    {"tensors", "architectures", "recipes"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
+    {"optimizers"},
     {
         "slicing",
         "averaging",
