@@ -40,6 +40,8 @@ mvp-edge pretrain --data cifar100 --out base.safetensors
 
 mvp-edge pretrain --data cifar100 --init earlier.safetensors --epochs 7 --small-size 24 --small-epochs 2.5
 
+mvp-edge pretrain --base vit-cifar100 --data cifar100 --optimizer muon --teacher cifar100-resnet18
+
 mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safetensors --epochs 10 --lr 0.02
 
 mvp-edge pretrain --base timm:vit_tiny_patch16_224 --data photos/ --optimizer muon
@@ -77,6 +79,30 @@ def pretrain(
     small_epochs: Annotated[
         float, typer.Option("--small-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
     ] = DEFAULT.small_epochs,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="BASE|ZOO",
+            help="Learn from a base model, or from a zoo's best broad member.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    distill: Annotated[
+        float, typer.Option("--distill", help="Weight of the teacher against the labels.", rich_help_panel=TRAINING)
+    ] = 0.9,
+    token_drop: Annotated[
+        float,
+        typer.Option(
+            "--token-drop",
+            metavar="SHARE",
+            help="Leave out this share of a transformer's patches at first.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = DEFAULT.token_drop,
+    token_epochs: Annotated[
+        float, typer.Option("--token-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
+    ] = DEFAULT.token_epochs,
     optimizer: Optimizer = None,
     batch_size: BatchSize = RECIPE.batch_size,
     lr: Annotated[float | None, rate("pretrain")] = None,
@@ -96,12 +122,17 @@ def pretrain(
             data=data,
             out=out,
             epochs=epochs,
-            fit=FitOverrides(batch_size=batch_size, lr=lr, cutout=cutout, optimizer=optimizer),
+            fit=FitOverrides(
+                batch_size=batch_size, lr=lr, cutout=cutout, optimizer=optimizer, distill=distill if teacher else None
+            ),
             init=init,
             device=device,
             seed=seed,
             small_size=small_size,
             small_epochs=small_epochs,
+            teacher=teacher,
+            token_drop=token_drop,
+            token_epochs=token_epochs,
         )
     )
     if out.suffix != ".safetensors":

@@ -332,6 +332,11 @@ class PretrainConfig:
         save_every: Steps between two checkpoints.
         small_size: Shorter side in pixels of the images in the first epochs, for progressive resizing; 0 turns it off.
         small_epochs: How many of the epochs these are.
+        teacher: A base model or a zoo that is asked about every augmented batch; the weight of its answer is that of
+            distillation.
+        token_drop: Fraction of a transformer's patches that are left out of every image in the first epochs (Liu et
+            al., "PatchDropout", 2022), for the same reason as progressive resizing; 0 turns it off.
+        token_epochs: How many of the epochs these are.
     """
 
     base: str
@@ -345,6 +350,9 @@ class PretrainConfig:
     save_every: int = 200
     small_size: int = 0
     small_epochs: float = 0
+    teacher: str | None = None
+    token_drop: float = 0.0
+    token_epochs: float = 0
 
     def __post_init__(self) -> None:
         problems = []
@@ -352,12 +360,17 @@ class PretrainConfig:
             problems.append(f"epochs is {self.epochs}; it must be above 0 and finite")
         if self.small_size < 0:
             problems.append(f"small size is {self.small_size}; it must be at least 1 pixel, or 0 for full size only")
-        if not 0 <= self.small_epochs <= self.epochs:
-            problems.append(
-                f"small epochs is {self.small_epochs}; it must be in [0, {self.epochs:g}], the epochs in all"
-            )
+        if not 0 <= self.token_drop < 1:
+            problems.append(f"token drop is {self.token_drop}; it must be in [0, 1)")
+        for name in ("small", "token"):
+            if not 0 <= (value := getattr(self, f"{name}_epochs")) <= self.epochs:
+                problems.append(f"{name} epochs is {value}; it must be in [0, {self.epochs:g}], the epochs in all")
         if (self.small_size > 0) != (self.small_epochs > 0):
             problems.append(
                 "a small size and the number of small epochs only make sense together; give both or neither"
+            )
+        if (self.token_drop > 0) != (self.token_epochs > 0):
+            problems.append(
+                "dropped tokens and the number of such epochs only make sense together; give both or neither"
             )
         check(problems)

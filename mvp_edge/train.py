@@ -40,6 +40,10 @@ class Batches(Protocol):
         """Return the next batch, on `device`."""
         ...
 
+    def skip(self, n: int) -> None:
+        """Pass over `n` batches as if they had been drawn."""
+        ...
+
 
 class BatchSource:
     """Draws augmented batches; batch `k` of a seed is the same on every device and after a resume."""

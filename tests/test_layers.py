@@ -30,6 +30,7 @@ LAYERS = [
     {"profiling", "precision", "latency_plot"},
     {"pruners", "checkpoint", "budget"},
     {"metavote"},
+    {"teaching"},
     {"variants", "sizing"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},
