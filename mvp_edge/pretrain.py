@@ -18,6 +18,7 @@ from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
+from mvp_edge.mimetic import initialise
 from mvp_edge.models import Base, find_base, head_name, load_base, new_model, save_base, set_head
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_writable
@@ -134,7 +135,10 @@ def _initial(config: PretrainConfig, known: Base, classes: tuple[str, ...]) -> n
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_rng(config.seed, "init").initial_seed())
-            return new_model(known.arch, len(classes))
+            model = new_model(known.arch, len(classes))
+        if isinstance(model, VisionTransformer):
+            initialise(model, torch_rng(config.seed, "attention"))
+        return model
     base, model = load_base(config.base, config.init)
     head = model.get_submodule(head_name(model))
     assert isinstance(head, nn.Linear)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
-    {"tensors", "architectures", "recipes"},
+    {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
     {"optimizers"},
     {
