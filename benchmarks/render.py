@@ -116,18 +116,19 @@ def images() -> str:
 
 
 def packing() -> str:
-    """What eight bits cost."""
-    r = records.read("packing")[-1]
-    v = r["result"]
-    before, after = v["base"]
-    small, large = v["bytes"][1] / 2**20, v["bytes"][0] / 2**20
-    return (
-        f"Eight bits instead of sixteen, on an earlier zoo of {r['config']['members']} narrow members: the base goes "
-        f"from {before:.2f} to {after:.2f} % on 100 classes, members change by {v['mean_change']:+.2f} points "
-        f"on average ({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the "
-        "same voters, "
-        f"{v['same_plan']} keep the same units, and {large:.1f} MiB become {small:.1f}."
-    )
+    """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
+    lines = ["| stored weights | members | base, top-1 | members, points (worst) | same voters | same units | MiB |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for r in records.read("packing"):
+        config, v = r["config"], r["result"]
+        base = " → ".join(f"{top1:.2f}" for top1 in v.get("base", [])) or "as it was"
+        change = f"{v['mean_change']:+.2f} ({v['worst_change']:+.1f})"
+        size = " → ".join(f"{n / 2**20:.1f}" for n in v["bytes"])
+        lines.append(
+            f"| {config['before']} → {config['after']} | {config['members']} | {base} | {change} "
+            f"| {v['same_voters']} of {v['tasks']} lists | {v['same_plan']} of {v['tasks']} | {size} |"
+        )
+    return "\n".join(lines)
 
 
 def prune_time() -> str:

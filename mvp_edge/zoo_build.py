@@ -203,9 +203,9 @@ def build_broad(
 
 def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:
     """Add a network with its accuracy as it will be read back; a broad one with its outputs."""
-    state = zoo.as_stored(trunk.state_of(model))
+    state = trunk.state_of(model)
     device = next(model.parameters()).device
-    restored = trunk.restore(Member(info, state)).to(device, memory_format=torch.channels_last)
+    restored = trunk.restore(Member(info, zoo.as_stored(state))).to(device, memory_format=torch.channels_last)
     logits = predict(restored, test.images, trunk.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
     return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None)
