@@ -28,7 +28,6 @@ from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.measure import count_macs
 from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
 from mvp_edge.models import set_head
-from mvp_edge.pipeline import restricted_teacher, suited
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
@@ -36,6 +35,7 @@ from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.tuning import MANY_IMAGES, restricted_teacher, tune_warily
 from mvp_edge.zoo import Zoo, open_zoo
 from mvp_edge.zoo_build import find_parent, make_member, sample_tasks
 
@@ -97,7 +97,11 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
 
 def default(s: Setting) -> nn.Module:
     """What the command does with these images: a broad member that works already, fine-tuned as they allow."""
-    return voted(VoteConfig(), suited(DISTILLED, s.train))(s)
+    if len(s.train) >= MANY_IMAGES:
+        return voted(VoteConfig(), DISTILLED)(s)
+    model = voted(VoteConfig(), NONE)(s)
+    tune_warily(model, s.trunk, s.task, s.train, DISTILLED, device=s.device, seed=s.seed, progress=SilentProgress())
+    return model
 
 
 def at_random(fitting: FitConfig) -> Method:
