@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import records
+from benchmarks import records, runtimes
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -334,6 +334,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "exemplar-uses": exemplar_uses,
     "budgets": budgets,
     "alignment": alignment,
+    "runtimes": runtimes.table,
 }
 
 DERIVED = ("images",)  # tables of several questions' records

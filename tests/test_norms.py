@@ -24,19 +24,19 @@ CPU = torch.device("cpu")
 
 def fold(model: nn.Module) -> nn.Module:
     """Multiply the norms of a ResNet into its convolutions, as converters do."""
-    for name, norm in model.named_modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            path = name.replace("bn", "conv") if "bn" in name else name.removesuffix("1") + "0"
-            conv = model.get_submodule(path)
-            assert isinstance(conv, nn.Conv2d)
-            assert norm.running_mean is not None and norm.running_var is not None
-            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    conv = None
+    for module in model.modules():  # a norm comes after its convolution
+        if isinstance(module, nn.Conv2d):
+            conv = module
+        elif isinstance(module, nn.BatchNorm2d):
+            assert conv is not None and module.running_mean is not None and module.running_var is not None
+            scale = module.weight / (module.running_var + module.eps).sqrt()
             with torch.no_grad():
-                conv.weight.mul_(scale.view(-1, 1, 1, 1) * (1 + norm.eps) ** 0.5)
-                norm.bias.sub_(scale * norm.running_mean)
-                norm.weight.fill_(1)
-                norm.running_mean.zero_()
-                norm.running_var.fill_(1)
+                conv.weight.mul_(scale.view(-1, 1, 1, 1) * (1 + module.eps) ** 0.5)
+                module.bias.sub_(scale * module.running_mean)
+                module.weight.fill_(1)
+                module.running_mean.zero_()
+                module.running_var.fill_(1)
     return model
 
 

@@ -1,0 +1,170 @@
+"""Do other runtimes compute what ONNX Runtime does from the files that are delivered?
+
+    python -m benchmarks.runtimes [FILE.onnx ...] [--zoo DIR]
+
+Without files: what `mvp-edge prune` makes from class names alone, its INT8 form, and the whole base. Each runtime gets
+the same random images, one by one and as a batch. The runtimes are no dependencies; whoever runs this installs them:
+
+    pip install openvino MNN
+
+One that is not there is recorded as not run, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import records
+from mvp_edge.onnx_session import ImageSession, open_session
+
+AGREES = 1e-3  # largest difference of any logit
+BATCHES = (1, 7)
+IMAGES = 64  # for the share of equal top-1
+CLASSES = ("apple", "mushroom", "orange", "pear", "sweet_pepper")
+
+Runner = Callable[[np.ndarray], np.ndarray]
+
+
+def with_openvino(path: Path, session: ImageSession, scratch: Path) -> Runner:
+    """Load a file with OpenVINO in single precision; its own choice on some processors is bfloat16."""
+    import openvino  # pyright: ignore[reportMissingImports]
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    return lambda images: np.array(compiled(images)[0])
+
+
+def with_mnn(path: Path, session: ImageSession, scratch: Path) -> Runner:
+    """Convert a file for MNN and load it.
+
+    The converter's function is called, not its script: that one reports to its maker and installs packages.
+    """
+    import _tools  # pyright: ignore[reportMissingImports]
+    import MNN  # pyright: ignore[reportMissingImports]
+
+    converted = scratch / f"{path.stem}.mnn"
+    _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "x"])
+    if not converted.is_file():
+        raise RuntimeError("the converter wrote no file")
+    (output,) = (o.name for o in session.runner.get_outputs())
+    network = MNN.nn.load_module_from_file(str(converted), [session.input_name], [output])
+
+    def run(images: np.ndarray) -> np.ndarray:
+        placed = MNN.expr.const(images, images.shape, MNN.expr.NCHW)
+        return np.array(MNN.expr.convert(network.forward([placed])[0], MNN.expr.NCHW).read())
+
+    return run
+
+
+RUNTIMES: dict[str, Callable[[Path, ImageSession, Path], Runner]] = {"openvino": with_openvino, "MNN": with_mnn}
+
+
+def compare(path: Path, scratch: Path) -> dict[str, Any]:
+    """Return what each runtime's logits of one file differ by from ONNX Runtime's, or why it was not run."""
+    session = open_session(path)
+    draw = np.random.default_rng(0)
+    shape = (session.channels, *session.input_size)
+    sets = [draw.integers(0, 256, (n, *shape), dtype=np.uint8) for n in (*BATCHES, IMAGES)]
+    feeds = [session.feed(pixels) for pixels in sets]
+    expected = [session.run(images) for images in feeds]
+    found: dict[str, Any] = {"largest_logit": round(float(max(np.abs(e).max() for e in expected)), 3)}
+    for name, load in RUNTIMES.items():
+        try:
+            run = load(path, session, scratch)
+            logits = [run(images) for images in feeds]
+        except Exception as e:  # noqa: BLE001 - whatever another runtime raises is what is recorded
+            found[name] = {"not_run": f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"}
+            continue
+        found[name] = judged(logits, expected)
+    return found
+
+
+def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Return how near logits are to those expected, over all batches."""
+    if [v.shape for v in logits] != [v.shape for v in expected]:
+        return {"not_run": f"outputs of shape {logits[0].shape} instead of {expected[0].shape}"}
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(logits, expected, strict=True))
+    same = np.concatenate([a.argmax(1) == b.argmax(1) for a, b in zip(logits, expected, strict=True)])
+    return {
+        "max_abs_diff": difference,
+        "agrees": difference <= AGREES,
+        "same_top1": int(same.sum()),
+        "images": len(same),
+    }
+
+
+def delivered(zoo: str | None, scratch: Path) -> dict[str, Path]:
+    """Return what the main job delivers from names alone, and the whole base."""
+    from mvp_edge.config import PruneConfig
+    from mvp_edge.deploy.dense import write_dense
+    from mvp_edge.deploy.result import read_result
+    from mvp_edge.pipeline import compress
+
+    (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))
+    out, dense = scratch / "out", scratch / "dense.onnx"
+    compress(PruneConfig(scratch / "classes.txt", None, out, zoo=zoo, precision="int8", device="cpu"))
+    result = read_result(out)
+    write_dense(result, zoo, dense)
+    return {"pruned": result.models["fp32"], "pruned, INT8": result.models["int8"], "whole base": dense}
+
+
+def installed() -> dict[str, str | None]:
+    """Return the version of each runtime, None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in RUNTIMES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def table() -> str:
+    """Return the README's table of the latest record."""
+    record = records.read("runtimes")[-1]
+    versions, result = record["config"]["versions"], record["result"]
+    titles = [f"{name} {version or ''}".strip() for name, version in versions.items()]
+    onnxruntime = record["environment"]["packages"]["onnxruntime"]
+    lines = [
+        f"| largest difference from ONNX Runtime {onnxruntime} | {' | '.join(titles)} | largest logit |",
+        "|---" * (len(titles) + 2) + "|",
+    ]
+    for file, found in result.items():
+        cells = " | ".join(_cell(found[name]) for name in versions)
+        lines.append(f"| {file} | {cells} | {found['largest_logit']:.1f} |")
+    return "\n".join(lines)
+
+
+def _cell(found: dict[str, Any]) -> str:
+    if "not_run" in found:
+        return f"not run: {found['not_run']}"
+    verdict = "" if found["agrees"] else f", above {AGREES:g}"
+    return f"{found['max_abs_diff']:.1e}{verdict}; same top-1 on {found['same_top1']} of {found['images']} images"
+
+
+def main() -> None:
+    """Compare and append a record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
+    parser.add_argument("--zoo")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        files = {f.name: f for f in args.files} or delivered(args.zoo, scratch)
+        result = {title: compare(path, scratch) for title, path in files.items()}
+    config = {"files": list(files), "agrees": AGREES, "batches": [*BATCHES, IMAGES], "versions": installed()}
+    records.append("runtimes", config, result, torch.device("cpu"))
+    for title, found in result.items():
+        print(title, *(f"{n}: {_cell(found[n])}" for n in RUNTIMES), sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
