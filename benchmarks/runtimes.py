@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +25,17 @@ import numpy as np
 import torch
 
 from benchmarks import records
-from mvp_edge.onnx_session import ImageSession, open_session
+from benchmarks.other_runtimes import RUNTIMES
+from mvp_edge.onnx_session import open_session
 
 AGREES = 1e-3  # largest difference of any logit
 BATCHES = (1, 7)
 IMAGES = 64  # for the share of equal top-1
 CLASSES = ("apple", "mushroom", "orange", "pear", "sweet_pepper")
-
-Runner = Callable[[np.ndarray], np.ndarray]
-
-
-def with_openvino(path: Path, session: ImageSession, scratch: Path) -> Runner:
-    """Load a file with OpenVINO in single precision; its own choice on some processors is bfloat16."""
-    import openvino  # pyright: ignore[reportMissingImports]
-
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    return lambda images: np.array(compiled(images)[0])
+TIMEOUT_S = 600
 
 
-def with_mnn(path: Path, session: ImageSession, scratch: Path) -> Runner:
-    """Convert a file for MNN and load it.
-
-    The converter's function is called, not its script: that one reports to its maker and installs packages.
-    """
-    import _tools  # pyright: ignore[reportMissingImports]
-    import MNN  # pyright: ignore[reportMissingImports]
-
-    converted = scratch / f"{path.stem}.mnn"
-    _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "x"])
-    if not converted.is_file():
-        raise RuntimeError("the converter wrote no file")
-    (output,) = (o.name for o in session.runner.get_outputs())
-    network = MNN.nn.load_module_from_file(str(converted), [session.input_name], [output])
-
-    def run(images: np.ndarray) -> np.ndarray:
-        placed = MNN.expr.const(images, images.shape, MNN.expr.NCHW)
-        return np.array(MNN.expr.convert(network.forward([placed])[0], MNN.expr.NCHW).read())
-
-    return run
-
-
-RUNTIMES: dict[str, Callable[[Path, ImageSession, Path], Runner]] = {"openvino": with_openvino, "MNN": with_mnn}
-
-
-def compare(path: Path, scratch: Path) -> dict[str, Any]:
+def compare(path: Path) -> dict[str, Any]:
     """Return what each runtime's logits of one file differ by from ONNX Runtime's, or why it was not run."""
     session = open_session(path)
     draw = np.random.default_rng(0)
@@ -76,15 +44,26 @@ def compare(path: Path, scratch: Path) -> dict[str, Any]:
     feeds = [session.feed(pixels) for pixels in sets]
     expected = [session.run(images) for images in feeds]
     found: dict[str, Any] = {"largest_logit": round(float(max(np.abs(e).max() for e in expected)), 3)}
-    for name, load in RUNTIMES.items():
-        try:
-            run = load(path, session, scratch)
-            logits = [run(images) for images in feeds]
-        except Exception as e:  # noqa: BLE001 - whatever another runtime raises is what is recorded
-            found[name] = {"not_run": f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"}
-            continue
-        found[name] = judged(logits, expected)
+    for name in RUNTIMES:
+        found[name] = judged(logits, expected) if isinstance(logits := ask(name, path, feeds), list) else logits
     return found
+
+
+def ask(name: str, path: Path, feeds: Sequence[np.ndarray]) -> list[np.ndarray] | dict[str, str]:
+    """Return the logits of a runtime for each batch, or why there are none; in a process of its own, as some abort."""
+    with tempfile.TemporaryDirectory() as scratch:
+        given, made = Path(scratch) / "feeds.npz", Path(scratch) / "logits.npz"
+        np.savez(given, *feeds)
+        words = [sys.executable, "-m", "benchmarks.other_runtimes", name, str(path), str(given), str(made)]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            return {"not_run": f"no end after {TIMEOUT_S} s"}
+        if done.returncode == 0:
+            with np.load(made) as logits:
+                return [logits[key] for key in logits.files]
+    told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return {"not_run": (told or [f"exit status {done.returncode}"])[-1]}
 
 
 def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -159,7 +138,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         files = {f.name: f for f in args.files} or delivered(args.zoo, scratch)
-        result = {title: compare(path, scratch) for title, path in files.items()}
+        result = {title: compare(path) for title, path in files.items()}
     config = {"files": list(files), "agrees": AGREES, "batches": [*BATCHES, IMAGES], "versions": installed()}
     records.append("runtimes", config, result, torch.device("cpu"))
     for title, found in result.items():

@@ -230,7 +230,11 @@ def _timm_base(name: str) -> Base:
     cfg = timm.get_pretrained_cfg(arch)
     if cfg is None or cfg.input_size is None:
         return Base(name, arch, (224, 224), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    return Base(name, arch, tuple(cfg.input_size[1:]), cfg.mean, cfg.std, licence=cfg.license or "")
+    channels, height, width = cfg.input_size
+    if channels != 3:
+        raise ConfigError(f"{name} takes images of {channels} channels; use a model of RGB images")
+    (r, g, b), (sr, sg, sb) = cfg.mean, cfg.std
+    return Base(name, arch, (height, width), (r, g, b), (sr, sg, sb), licence=cfg.license or "")
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> li
     draw = rng(seed, "tasks")
     tasks: dict[str, Task] = {}
     while len(tasks) < count:
-        chosen = sorted(draw.choice(len(classes), ways, replace=False))
+        chosen = sorted(int(i) for i in draw.choice(len(classes), ways, replace=False))
         task = Task(tuple(TaskClass(classes[i]) for i in chosen))
         tasks.setdefault(task.id, task)
     return [wordnet.resolve(t) for t in tasks.values()]

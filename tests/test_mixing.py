@@ -15,7 +15,7 @@ from mvp_edge.models import Base, new_model
 from mvp_edge.train import BatchSource, fit, make_optimizer, predict
 
 CPU = torch.device("cpu")
-BASE = Base("tiny", "test_resnet", (32, 32), (0.5,) * 3, (0.25,) * 3)
+BASE = Base("tiny", "test_resnet", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 def colours(n: int, channel: int = 0) -> ImageSet:

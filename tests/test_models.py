@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import timm
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import load_base, save_base
+from mvp_edge.models import find_base, load_base, save_base
 from tests.conftest import COLOURS
 
 
@@ -86,6 +88,14 @@ def test_timm_weights_are_read_as_safetensors(tiny_base: Path, tmp_path: Path, m
 def test_names_that_are_none(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_base(name)
+
+
+def test_a_timm_model_of_other_than_rgb_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = timm.get_pretrained_cfg("test_resnet")
+    assert told is not None
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: replace(told, input_size=(12, 64, 64)))
+    with pytest.raises(ConfigError, match="takes images of 12 channels; use a model of RGB images"):
+        find_base("timm:test_resnet")
 
 
 def test_weights_of_another_architecture(tiny_base: Path) -> None:
