@@ -58,18 +58,20 @@ def ask(name: str, path: Path, feeds: Sequence[np.ndarray]) -> list[np.ndarray] 
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:
-            return {"not_run": f"no end after {TIMEOUT_S} s"}
+            return {"failed": f"no end after {TIMEOUT_S} s"}
         if done.returncode == 0:
             with np.load(made) as logits:
                 return [logits[key] for key in logits.files]
     told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return {"not_run": (told or [f"exit status {done.returncode}"])[-1]}
+    return {"failed": (told or [f"exit status {done.returncode}"])[-1]}
 
 
 def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return how near logits are to those expected, over all batches."""
+    """Return how near logits are to those expected, over all batches, or why they cannot be compared."""
     if [v.shape for v in logits] != [v.shape for v in expected]:
-        return {"not_run": f"outputs of shape {logits[0].shape} instead of {expected[0].shape}"}
+        return {"failed": f"outputs of shape {logits[0].shape} instead of {expected[0].shape}"}
+    if not all(np.isfinite(v).all() for v in logits):
+        return {"failed": "outputs are not finite"}
     difference = max(float(np.abs(a - b).max()) for a, b in zip(logits, expected, strict=True))
     same = np.concatenate([a.argmax(1) == b.argmax(1) for a, b in zip(logits, expected, strict=True)])
     return {
@@ -123,8 +125,8 @@ def table() -> str:
 
 
 def _cell(found: dict[str, Any]) -> str:
-    if "not_run" in found:
-        return f"not run: {found['not_run']}"
+    if "failed" in found:
+        return f"failed: {found['failed']}"
     verdict = "" if found["agrees"] else f", above {AGREES:g}"
     return f"{found['max_abs_diff']:.1e}{verdict}; same top-1 on {found['same_top1']} of {found['images']} images"
 
