@@ -7,7 +7,7 @@ the same random images, one by one and as a batch. The runtimes are no dependenc
 
     pip install openvino MNN
 
-One that is not there is recorded as not run, with the reason.
+One that is not there, or fails, is recorded with the reason.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TIMEOUT_S = 600
 
 
 def compare(path: Path) -> dict[str, Any]:
-    """Return what each runtime's logits of one file differ by from ONNX Runtime's, or why it was not run."""
+    """Return what each runtime's logits of one file differ by from ONNX Runtime's, or why there is nothing to compare."""
     session = open_session(path)
     draw = np.random.default_rng(0)
     shape = (session.channels, *session.input_size)
