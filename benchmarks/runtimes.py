@@ -3,7 +3,7 @@
     python -m benchmarks.runtimes [FILE.onnx ...] [--zoo DIR]
 
 Without files: what `mvp-edge prune` makes from class names alone, its INT8 form, and the whole base. Each runtime gets
-the same random images, one by one and as a batch. The runtimes are no dependencies; whoever runs this installs them:
+the same random images, one and as a batch, and a batch of the zoo's generated images. The runtimes are no dependencies; whoever runs this installs them:
 
     pip install openvino MNN
 
@@ -30,17 +30,24 @@ from mvp_edge.onnx_session import open_session
 
 AGREES = 1e-3  # largest difference of any logit
 BATCHES = (1, 7)
-IMAGES = 64  # for the share of equal top-1
+IMAGES = 100  # for the share of equal top-1
 CLASSES = ("apple", "mushroom", "orange", "pear", "sweet_pepper")
 TIMEOUT_S = 600
 
 
-def compare(path: Path) -> dict[str, Any]:
-    """Return what each runtime's logits of one file differ by from ONNX Runtime's, or why there is nothing to compare."""
+def compare(path: Path, pixels: np.ndarray | None = None) -> dict[str, Any]:
+    """Return what each runtime's logits of one file differ by from ONNX Runtime's, or what went wrong.
+
+    Args:
+        path: An ONNX file.
+        pixels: uint8 images `(N, C, H, W)` to be classified besides random ones; more random ones if not given.
+    """
     session = open_session(path)
     draw = np.random.default_rng(0)
     shape = (session.channels, *session.input_size)
     sets = [draw.integers(0, 256, (n, *shape), dtype=np.uint8) for n in (*BATCHES, IMAGES)]
+    if pixels is not None:
+        sets[-1] = pixels
     feeds = [session.feed(pixels) for pixels in sets]
     expected = [session.run(images) for images in feeds]
     found: dict[str, Any] = {"largest_logit": round(float(max(np.abs(e).max() for e in expected)), 3)}
@@ -97,6 +104,14 @@ def delivered(zoo: str | None, scratch: Path) -> dict[str, Path]:
     return {"pruned": result.models["fp32"], "pruned, INT8": result.models["int8"], "whole base": dense}
 
 
+def generated(zoo: str | None) -> np.ndarray | None:
+    """Return uint8 images `(N, 3, H, W)` that the zoo has generated, of all classes, or None if it has none."""
+    from mvp_edge.zoo import open_zoo
+
+    exemplars = open_zoo(zoo).exemplars()
+    return None if exemplars is None else exemplars.images[:: max(1, len(exemplars.images) // IMAGES)].numpy()
+
+
 def installed() -> dict[str, str | None]:
     """Return the version of each runtime, None where it is not installed."""
     found: dict[str, str | None] = {}
@@ -137,11 +152,15 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
     parser.add_argument("--zoo")
     args = parser.parse_args()
+    pixels = None if args.files else generated(args.zoo)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         files = {f.name: f for f in args.files} or delivered(args.zoo, scratch)
-        result = {title: compare(path) for title, path in files.items()}
-    config = {"files": list(files), "agrees": AGREES, "batches": [*BATCHES, IMAGES], "versions": installed()}
+        result = {title: compare(path, pixels) for title, path in files.items()}
+    config = {
+        "files": list(files), "agrees": AGREES, "batches": BATCHES,
+        "images": "random" if pixels is None else f"{len(pixels)} generated", "versions": installed(),
+    }  # fmt: skip
     records.append("runtimes", config, result, torch.device("cpu"))
     for title, found in result.items():
         print(title, *(f"{n}: {_cell(found[n])}" for n in RUNTIMES), sep="\n  ")
