@@ -3,7 +3,8 @@
     python -m benchmarks.runtimes [FILE.onnx ...] [--zoo DIR]
 
 Without files: what `mvp-edge prune` makes from class names alone, its INT8 form, and the whole base. Each runtime gets
-the same random images, one and as a batch, and a batch of the zoo's generated images. The runtimes are no dependencies; whoever runs this installs them:
+the same random images, one and as a batch, and a batch of the zoo's generated images. The runtimes are no dependencies;
+whoever runs this installs them:
 
     pip install openvino MNN
 
