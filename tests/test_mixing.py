@@ -76,8 +76,8 @@ def test_mixed_weights_lie_on_the_line() -> None:
 
 
 def test_confidence_alone_does_not_change_the_loss() -> None:
-    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(50) % 4
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) + 2 * F.one_hot(labels, 4)
     losses = calibrated_loss(logits, labels)
     torch.testing.assert_close(losses, calibrated_loss(4 * logits, labels))
     assert losses.mean() <= F.cross_entropy(logits, labels)
