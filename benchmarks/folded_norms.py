@@ -3,7 +3,8 @@
     python -m benchmarks.folded_norms --data DIR --base timm:mobilenetv2_100 --weights FILE [--classes 5] [--steps 40]
 
 The head is fitted in closed form, then the whole network is fine-tuned on three quarters of the training images of the
-first classes of the data; what is scored is the other quarter. The run without new norms goes past the check that refuses it.
+first classes of the data; what is scored is the other quarter. The run without new norms goes past the check that
+refuses it.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def sentence() -> str:
     return (
         f"{config['base']} with folded norms at {config['pixels']} px, {len(config['classes'])} classes of "
         f"{config['data']}, {config['fit']['iterations']} steps of {config['fit']['batch_size']} images, top-1 on "
-        f"{config['held_out']} images left out: {v['before']:.1f} % before training, {v['folded']:.1f} % after training "
-        f"the weights as they are, {v['unfolded']:.1f} % after training with norms measured anew, which by itself "
-        f"changes logits by {v['max_abs_diff']:.1e} at most."
+        f"{config['held_out']} images left out: {v['before']:.1f} % before training, {v['folded']:.1f} % after it as "
+        f"the weights are, {v['unfolded']:.1f} % after it with norms measured anew. Measuring them changes logits by "
+        f"{v['max_abs_diff']:.1e} at most."
     )
 
 

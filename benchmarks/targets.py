@@ -4,6 +4,8 @@
 
 Every finished (task, method) is one record; a run goes on where it was stopped. Choices were made with
 `--split held-out`, which trains on 80 % of the training images and scores on the rest; the test split only reports.
+Members have seen the training images. `--split unseen` takes a fifth of the test images to train on and scores on the
+others: what few images are worth that are as new to the members as a user's own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from torch import nn
 
 from benchmarks import records
 from benchmarks.superclasses import SUPERCLASSES
-from mvp_edge.config import FitConfig, PruneConfig, PruneSchedule, VoteConfig
+from mvp_edge.config import FitConfig, PruneConfig, PruneSchedule, Similarity, VoteConfig
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.measure import count_macs
@@ -54,13 +56,14 @@ class Setting:
     test: ImageSet
     device: torch.device
     seed: int
+    similarity: Similarity = "leep"
 
     @cached_property
     def ranked(self) -> list[Neighbour]:
-        """All members by LEEP, nearest first; the task's own member, if there is one, is left out."""
+        """All members, nearest first; the task's own member, if there is one, is left out."""
         own = frozenset([self.task.id])
         return rank(
-            self.zoo, self.trunk, self.task, self.train, VoteConfig(voters="any"),
+            self.zoo, self.trunk, self.task, self.train, VoteConfig(voters="any", similarity=self.similarity),
             device=self.device, seed=self.seed, exclude=own,
         )  # fmt: skip
 
@@ -206,12 +209,13 @@ TAUGHT = ("default", "mvp-distill-100", "any-distill-100", "member-200")  # by t
 
 def load(source: DataSource, task: Task, size: tuple[int, int], split: str) -> tuple[ImageSet, ImageSet]:
     """Return what to train on and what to score on."""
-    train = source.load(task.names, "train", size)
+    images = source.load(task.names, "test" if split == "unseen" else "train", size)
     if split == "test":
-        return train, source.load(task.names, "test", size)
-    order = rng(0, "held-out").permutation(len(train))
-    cut = len(train) // 5
-    return train.subset(order[cut:]), train.subset(order[:cut])
+        return images, source.load(task.names, "test", size)
+    order = rng(0, split).permutation(len(images))
+    cut = len(images) // 5
+    fifth, others = images.subset(order[:cut]), images.subset(order[cut:])
+    return (fifth, others) if split == "unseen" else (others, fifth)
 
 
 def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int, lists: str = "random") -> list[Task]:
@@ -231,7 +235,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first task")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--lists", choices=["random", "superclasses"], default="random")
-    parser.add_argument("--split", choices=["test", "held-out"], default="test")
+    parser.add_argument("--split", choices=["test", "held-out", "unseen"], default="test")
+    parser.add_argument("--similarity", choices=["leep", "wordnet"], default="leep")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -240,13 +245,13 @@ def main() -> None:
     zoo, source = open_zoo(args.zoo), open_source(args.data)
     trunk = Trunk.of(zoo.base, zoo.load_base())
     question = "targets" if args.lists == "random" else args.lists
-    question += "" if args.split == "test" else "-held-out"
+    question += "" if args.split == "test" else f"-{args.split}"
     keys = ("task", "method", "base_sha256", "seed")
     done = {tuple(r["config"][k] for k in keys) for r in records.read(question)}
     tasks = target_tasks(zoo, source.classes, 5, args.first + args.tasks, args.lists)[args.first :]
     for task in tasks:
         train, test = load(source, task, zoo.base.input_size, args.split)
-        setting = Setting(zoo, trunk, task, train, test, device, args.seed)
+        setting = Setting(zoo, trunk, task, train, test, device, args.seed, args.similarity)
         for name in args.methods.split(","):
             if (task.id, name, zoo.base.sha256, args.seed) in done:
                 continue
