@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import records
+from benchmarks import folded_norms, records, runtimes
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -38,9 +38,9 @@ ROWS = {
 }
 IMAGES = {
     "names-only": "**no images**: the broad member as it is, delivered ONNX file",
-    "default-5": "5 images a class",
-    "default-20": "20 images a class",
-    "default-100": "100 images a class",
+    "few-5": "5 images a class",
+    "few-20": "20 images a class",
+    "few-100": "100 images a class",
     "default": "**all 500 images a class**",
     "broad-100": "rival: the broad member, fine-tuned without distillation, all images",
     "mvp-100": "rival: MVP from narrow members only, all images",
@@ -335,6 +335,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "exemplar-uses": exemplar_uses,
     "budgets": budgets,
     "alignment": alignment,
+    "runtimes": runtimes.table,
+    "folded-norms": folded_norms.sentence,
 }
 
 DERIVED = ("images",)  # tables of several questions' records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,6 +31,13 @@ from .options import (
     rate,
 )
 from .progress import shown
+
+if TYPE_CHECKING:
+    import torch
+
+    from mvp_edge.data import DataSource
+    from mvp_edge.runtime import Progress
+    from mvp_edge.zoo import Zoo
 
 DEFAULT = BuildConfig()
 NARROW, BROAD = recipe("narrow", "sgd"), recipe("broad", "sgd")
@@ -136,17 +143,20 @@ def build(
     from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.zoo_build import build_broad, build_narrow
 
+    from .tables import warn
+
     use_threads(threads)
     place = resolve_device(device)
     source = open_source(data)
-    opened = _open_or_create(directory, base, weights)
     try:
         with shown(quiet=quiet) as progress:
+            opened, notes = _open_or_create(directory, base, weights, source, place, progress)
             trunk = Trunk.of(opened.base, opened.load_base())
             made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
             made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
+    warn(notes)
     summary = opened.summary()
     if json:
         print_json({"zoo": summary, "made": [m.id for m in made]})
@@ -154,13 +164,22 @@ def build(
         typer.echo(f"{len(made)} members made; zoo {opened.name} in {opened.path} has {summary['members']}")
 
 
-def _open_or_create(directory: Path, base: str | None, weights: Path | None) -> Any:
+def _open_or_create(
+    directory: Path,
+    base: str | None,
+    weights: Path | None,
+    source: DataSource,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Zoo, list[str]]:
     from mvp_edge.models import load_base
-    from mvp_edge.zoo import create_zoo, open_zoo
+    from mvp_edge.zoo import open_zoo
+    from mvp_edge.zoo_build import prepare_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():
-        return open_zoo(str(directory.resolve()))
-    return create_zoo(directory.resolve(), *load_base(base or "resnet18-cifar100", weights))
+        return open_zoo(str(directory.resolve())), []
+    found = load_base(base or "resnet18-cifar100", weights)
+    return prepare_zoo(directory.resolve(), *found, source, device=device, progress=progress)
 
 
 @zoo.command("add", epilog="mvp-edge zoo add out/ --zoo animals/")

@@ -196,8 +196,8 @@ class PruneConfig:
         fit: How it is fine-tuned; overrides leave the rest to the recipe for the kind of network.
         input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
             camera or a decoder gives it. Both normalise inside.
-        schedule: `auto` fine-tunes a network that works already more gently the fewer images there are, and not at all
-            with very few; `fixed` takes `fit` as it is.
+        schedule: `auto` fine-tunes a network that works already more gently where images are few, and keeps as much of
+            it as images left out gain by; `fixed` takes `fit` as it is.
         precision: What is written beside `model.onnx`, which is always float32: nothing (`fp32`), a half-precision
             file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
     """

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +27,7 @@ from mvp_edge.tensors import pack, unpack
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_ZOO = "cifar100-resnet18"
+PATIENCE_S = 5  # for a site to answer at all
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,11 @@ def _timm_base(name: str) -> Base:
     cfg = timm.get_pretrained_cfg(arch)
     if cfg is None or cfg.input_size is None:
         return Base(name, arch, (224, 224), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    return Base(name, arch, tuple(cfg.input_size[1:]), cfg.mean, cfg.std, licence=cfg.license or "")
+    channels, height, width = cfg.input_size
+    if channels != 3:
+        raise ConfigError(f"{name} takes images of {channels} channels; use a model of RGB images")
+    (r, g, b), (sr, sg, sb) = cfg.mean, cfg.std
+    return Base(name, arch, (height, width), (r, g, b), (sr, sg, sb), licence=cfg.license or "")
 
 
 @contextmanager
@@ -238,18 +246,40 @@ def _errors_only(logger: str) -> Iterator[None]:
 
 
 def _download(base: Base) -> Path:
-    """Fetch timm's own weights as safetensors; nothing is ever unpickled."""
+    """Return timm's own weights as safetensors, from the cache or the network; nothing is ever unpickled."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     cfg = timm.get_pretrained_cfg(base.arch)
     if cfg is None:
         raise ConfigError(f"timm has no weights for {base.arch}; give your own with --weights FILE.safetensors")
+    place = (cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors")
     try:
         with _errors_only("huggingface_hub"):  # its warnings tell of every retry what the exception says in the end
-            return Path(hf_hub_download(cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors"))
+            try:
+                return Path(hf_hub_download(*place, local_files_only=True))
+            except LocalEntryNotFoundError:
+                if not constants.HF_HUB_OFFLINE:
+                    _require_network(constants.ENDPOINT)
+                return Path(hf_hub_download(*place))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
         raise ConfigError(
             f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "
             f"({type(e).__name__}); connect once, or give a local file with --weights FILE.safetensors"
         ) from e
+
+
+def _require_network(url: str) -> None:
+    """Raise `URLError` if a site cannot be reached; `hf_hub_download` takes 23 silent seconds of retries to find out.
+
+    Whatever the site answers is for the download to judge: so are certificates, which it may check otherwise.
+    """
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - https, unless the user's HF_ENDPOINT is not
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S):  # noqa: S310
+            pass
+    except urllib.error.HTTPError:
+        pass
+    except urllib.error.URLError as e:
+        if not isinstance(e.reason, ssl.SSLError):
+            raise

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import set_head
+from mvp_edge.models import Base, set_head
+from mvp_edge.norms import IMAGES, is_folded, unfold
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import iterative_prune, target_counts
@@ -24,7 +26,48 @@ from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical
 from mvp_edge.train import BatchSource, accuracy, predict
-from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, member_id
+from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
+
+NORM_CLASSES = 16  # whose images batch norms are measured on
+
+
+def prepare_zoo(
+    directory: Path, base: Base, model: nn.Module, data: DataSource, *, device: torch.device, progress: Progress
+) -> tuple[Zoo, list[str]]:
+    """Open the zoo of a base model, or make an empty one; its base can be trained.
+
+    Batch norms that were folded into the convolutions are measured anew on images of the data. The recipe of the zoo's
+    base tells of it, and which weights it came from.
+
+    Returns:
+        The zoo, and what the user should know.
+
+    Raises:
+        DataError: images cannot be read.
+        ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
+    """
+    if not is_folded(model):
+        return create_zoo(directory, base, model), []
+    told = f"batch norms measured anew, folded in the weights {base.sha256[:12]}"
+    if (directory / "zoo.json").exists() and (zoo := open_zoo(str(directory))).base.recipe.endswith(told):
+        return zoo, []
+    with progress.stage("Measuring batch norms"):
+        images = _sample(data, base)
+        unfold(model.to(device, memory_format=torch.channels_last), images, base, device)
+    model.to("cpu", memory_format=torch.contiguous_format)
+    note = (
+        f"the batch norms of {base.name} were folded into its convolutions; they were measured anew on {len(images)} "
+        "images: the network computes the same, and can be trained"
+    )
+    return create_zoo(directory, replace(base, recipe=f"{base.recipe}; {told}".removeprefix("; ")), model), [note]
+
+
+def _sample(data: DataSource, base: Base) -> Tensor:
+    """Return uint8 images `(N, 3, H, W)` of classes spread over the data; only one class is in memory at a time."""
+    chosen = data.classes[:: max(1, len(data.classes) // NORM_CLASSES)][:NORM_CLASSES]
+    share, draw = max(1, IMAGES // len(chosen)), rng(0, "norms")
+    parts = (data.load([name], "train", base.input_size).at_most(share, draw) for name in chosen)
+    return torch.cat([part.images for part in parts])
 
 
 def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:
@@ -40,7 +83,7 @@ def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> li
     draw = rng(seed, "tasks")
     tasks: dict[str, Task] = {}
     while len(tasks) < count:
-        chosen = sorted(draw.choice(len(classes), ways, replace=False))
+        chosen = sorted(int(i) for i in draw.choice(len(classes), ways, replace=False))
         task = Task(tuple(TaskClass(classes[i]) for i in chosen))
         tasks.setdefault(task.id, task)
     return [wordnet.resolve(t) for t in tasks.values()]
