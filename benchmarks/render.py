@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
+from benchmarks.registry import experiments
+from benchmarks.tables import tables
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -334,9 +336,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "exemplar-uses": exemplar_uses,
     "budgets": budgets,
     "alignment": alignment,
+    **tables(),
 }
 
-DERIVED = ("images",)  # tables of several questions' records
+DERIVED = ("images", *experiments())  # tables that look for their records themselves
 
 
 def filled(name: str) -> str:
