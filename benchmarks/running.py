@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,19 +41,23 @@ class Case:
     trunk: Trunk
     task: Task
     dataset: str
+    split: str = "test"
 
     @cached_property
     def setting(self) -> Setting:
         """What every method is given."""
         source = self.context.source(self.dataset)
-        train, test = load(source, self.task, self.zoo.base.input_size, "test")
+        train, test = load(source, self.task, self.zoo.base.input_size, self.split)
         return Setting(self.zoo, self.trunk, self.task, train, test, self.context.device, self.context.seed)
 
 
 def cases(
-    context: Context, count: int, *, ways: int = 5, dataset: str = "cifar100", zoo: Zoo | None = None
-) -> list[Case]:
+    context: Context, count: int, *, ways: int = 5, dataset: str = "cifar100", zoo: Zoo | None = None,
+    split: str = "test", seed: int = TASK_SEED,
+) -> list[Case]:  # fmt: skip
     """Return the first target tasks of a data set that the zoo was not made for.
+
+    The split `held-out` trains on four fifths of the training images and scores on the rest.
 
     Raises:
         DataError: the data are not at hand.
@@ -60,9 +66,9 @@ def cases(
     zoo = zoo or context.zoo
     trunk = context.trunk if zoo is context.zoo else Trunk.of(zoo.base, zoo.load_base())
     taken = {i.task.id for i in zoo.infos()} | {i.task.id for i in context.zoo.infos()}
-    drawn = sample_tasks(context.source(dataset).classes, ways, min(count, context.tasks) + len(taken), TASK_SEED)
+    drawn = sample_tasks(context.source(dataset).classes, ways, min(count, context.tasks) + len(taken), seed)
     tasks = [t for t in drawn if t.id not in taken][: min(count, context.tasks)]
-    return [Case(context, zoo, trunk, task, dataset) for task in tasks]
+    return [Case(context, zoo, trunk, task, dataset, split) for task in tasks]
 
 
 def try_rows(experiment: str, rows: Sequence[Row], tasks: Sequence[Case]) -> None:
@@ -98,18 +104,20 @@ def identify(row: Row, case: Case) -> Line:
         "dataset": row.dataset,
         "task": case.task.id,
         "seed": case.context.seed,
+        "settings": settings_id(row),
     }
+
+
+def settings_id(row: Row) -> str:
+    """Return a short name of all settings of a row: with others it is tried anew."""
+    value = [row.iterations, row.keep, row.batch, dict(row.hyper)]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def measure(row: Row, case: Case) -> Line:
     """Run a row on a task and return what came out, or why nothing did."""
     context = case.context
-    trial: Line = {
-        "method": row.method, "base": case.zoo.base.name, "classes": case.task.names, "iterations": row.iterations,
-        "keep": row.keep, "hyper": {"batch": row.batch, **row.hyper}, "form": row.form,
-        "members": len(case.zoo.ids()) if row.zoo else 0, "device": device_name(context.device),
-        "environment": environment(context.device), "top1": None, "seconds": 0.0, "nominal_tflops": None,
-    }  # fmt: skip
+    trial = described(row, case.zoo, context.device) | {"classes": case.task.names}
     begin = time.perf_counter()
     try:
         dense = count_macs(case.trunk.model, case.zoo.base.input_size)
@@ -138,6 +146,36 @@ def measure(row: Row, case: Case) -> Line:
         seconds = round(time.perf_counter() - begin, 2)
         trial |= {"status": "failed", "reason": f"{type(e).__name__}: {e}".splitlines()[0][:300], "seconds": seconds}
     return trial
+
+
+def try_once(experiment: str, row: Row, context: Context, zoo: Zoo, make: Callable[[], Line]) -> None:
+    """Do what is done once for all tasks and record it: what it cost, and what `make` returns.
+
+    Raises:
+        MvpEdgeError: as `make` does; nothing is recorded then.
+    """
+    identity = {
+        "row": row.name, "base_sha256": zoo.base.sha256, "zoo_id": zoo_id(zoo) if row.zoo else "",
+        "dataset": row.dataset, "task": "", "seed": context.seed, "settings": settings_id(row),
+    }  # fmt: skip
+    if row.missing or _is_done(context, experiment, identity) or not context.clock.allows(row.seconds):
+        return
+    begin = time.perf_counter()
+    with CostMeter() as meter:
+        found = make()
+    cost = {"seconds": round(time.perf_counter() - begin, 2), "training_tflops": round(meter.tflops, 5)}
+    done = described(row, zoo, context.device) | {"status": "ok", "reason": ""} | cost | found
+    context.store.add(experiment, identity | done)
+
+
+def described(row: Row, zoo: Zoo, device: torch.device) -> Line:
+    """Return what a trial tells of itself before it has run."""
+    return {
+        "method": row.method, "base": zoo.base.name, "iterations": row.iterations, "keep": row.keep,
+        "hyper": {"batch": row.batch, **row.hyper}, "form": row.form, "members": len(zoo.ids()) if row.zoo else 0,
+        "device": device_name(device), "environment": environment(device), "top1": None, "seconds": 0.0,
+        "nominal_tflops": None,
+    }  # fmt: skip
 
 
 def why_not(context: Context, dataset: str, ways: int = 5) -> str:

@@ -29,6 +29,7 @@ REQUIRED = (
     "seconds", "device", "commit", "status", "reason",
 )  # fmt: skip
 STATUS = ("ok", "failed", "not-run")
+NEWEST = ("base_sha256", "zoo_id", "settings")
 AVERAGED = ("seconds", "ranking_seconds", "macs", "training_tflops")
 
 
@@ -79,9 +80,9 @@ class Store:
 
 
 def counted(trials: Sequence[Line], row: str) -> list[Line]:
-    """Return the trials that make up a row: the last one of each task and seed, of the newest base and zoo."""
+    """Return a row's trials: the last one of each task and seed, of the newest base, zoo and settings."""
     mine = [t for t in trials if t["row"] == row]
-    newest = [t for t in mine if (t["base_sha256"], t["zoo_id"]) == (mine[-1]["base_sha256"], mine[-1]["zoo_id"])]
+    newest = [t for t in mine if all(t[k] == mine[-1][k] for k in NEWEST)]
     return list({(t["dataset"], t["task"], t["seed"]): t for t in newest}.values())
 
 
