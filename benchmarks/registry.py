@@ -6,7 +6,7 @@ from importlib import import_module
 
 from benchmarks.experiment import Experiment
 
-MODULES = ("rates", "ssl", "table1")
+MODULES = ("overlap", "rates", "zoos", "ssl", "table1")
 """Modules of `benchmarks.experiments`; each has an `EXPERIMENT` or several `EXPERIMENTS`."""
 
 SCRIPTS = {

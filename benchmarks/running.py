@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import nn
@@ -29,6 +29,12 @@ from mvp_edge.zoo import Zoo
 from mvp_edge.zoo_build import sample_tasks
 
 log = logging.getLogger("benchmarks")
+
+
+class NotApplicableError(Exception):
+    """A row has no meaning for a task, such as a vote of neighbours where there are none; it counts as nothing."""
+
+
 FAILURES = (MvpEdgeError, RuntimeError, ValueError, LookupError, ArithmeticError, NotImplementedError)
 
 
@@ -91,7 +97,7 @@ def try_row(experiment: str, row: Row, case: Case) -> None:
         if mine and not _is_done(context, experiment, identity):
             trial = identity | measure(row, case)
             context.store.add(experiment, trial)
-            shown = f"{trial['top1']:.1f}" if trial["status"] == "ok" else trial["reason"]
+            shown = f"{trial['top1']:.1f}" if trial["status"] == "ok" else f"{trial['status']}: {trial['reason']}"
             log.info("%s %s %s: %s (%.0f s)", experiment, row.name, ",".join(case.task.names), shown, trial["seconds"])
 
 
@@ -120,7 +126,7 @@ def measure(row: Row, case: Case) -> Line:
     trial = described(row, case.zoo, context.device) | {"classes": case.task.names}
     begin = time.perf_counter()
     try:
-        dense = count_macs(case.trunk.model, case.zoo.base.input_size)
+        dense = _dense_macs(case.trunk)
         setting = case.setting
         if row.zoo:
             _ = setting.ranked  # several rows share it
@@ -141,6 +147,8 @@ def measure(row: Row, case: Case) -> Line:
             "training_tflops": round(meter.tflops, 5),
             "nominal_tflops": round(nominal_tflops(dense, row.dense_iterations, row.batch), 5),
         }  # fmt: skip
+    except NotApplicableError as e:
+        trial |= {"status": "skipped", "reason": str(e)}
     except FAILURES as e:
         log.debug("%s failed", row.name, exc_info=True)
         seconds = round(time.perf_counter() - begin, 2)
@@ -148,17 +156,24 @@ def measure(row: Row, case: Case) -> Line:
     return trial
 
 
-def try_once(experiment: str, row: Row, context: Context, zoo: Zoo, make: Callable[[], Line]) -> None:
-    """Do what is done once for all tasks and record it: what it cost, and what `make` returns.
+def try_once(
+    experiment: str, row: Row, context: Context, zoo: Zoo, make: Callable[[], Line], task: str = ""
+) -> None:  # fmt: skip
+    """Do what makes no network for a task and record it: what it cost, and what `make` returns.
 
     Raises:
         MvpEdgeError: as `make` does; nothing is recorded then.
     """
     identity = {
         "row": row.name, "base_sha256": zoo.base.sha256, "zoo_id": zoo_id(zoo) if row.zoo else "",
-        "dataset": row.dataset, "task": "", "seed": context.seed, "settings": settings_id(row),
+        "dataset": row.dataset, "task": task, "seed": context.seed, "settings": settings_id(row),
     }  # fmt: skip
-    if row.missing or _is_done(context, experiment, identity) or not context.clock.allows(row.seconds):
+    if (
+        row.missing
+        or not context.wants(row)
+        or _is_done(context, experiment, identity)
+        or not context.clock.allows(row.seconds)
+    ):
         return
     begin = time.perf_counter()
     with CostMeter() as meter:
@@ -173,7 +188,7 @@ def described(row: Row, zoo: Zoo, device: torch.device) -> Line:
     return {
         "method": row.method, "base": zoo.base.name, "iterations": row.iterations, "keep": row.keep,
         "hyper": {"batch": row.batch, **row.hyper}, "form": row.form, "members": len(zoo.ids()) if row.zoo else 0,
-        "device": device_name(device), "environment": environment(device), "top1": None, "seconds": 0.0,
+        "device": device_name(device), "environment": _environment(device), "top1": None, "seconds": 0.0,
         "nominal_tflops": None,
     }  # fmt: skip
 
@@ -189,9 +204,19 @@ def why_not(context: Context, dataset: str, ways: int = 5) -> str:
 
 def device_name(device: torch.device) -> str:
     """Return a device as the records name it."""
-    found = environment(device)
+    found = _environment(device)
     threads = f", {found['torch_threads']} threads" if device.type == "cpu" else ""
     return f"{device.type} ({found['processor']}{threads})"
+
+
+@cache
+def _dense_macs(trunk: Trunk) -> int:
+    return count_macs(trunk.model, trunk.base.input_size)
+
+
+@cache
+def _environment(device: torch.device) -> Line:
+    return environment(device)
 
 
 def _run(row: Row, setting: Setting) -> nn.Module:
@@ -202,7 +227,8 @@ def _run(row: Row, setting: Setting) -> nn.Module:
 def _is_done(context: Context, experiment: str, identity: Line) -> bool:
     """Say whether a trial exists; failed ones are tried again."""
     return any(
-        t["status"] == "ok" and all(t[k] == v for k, v in identity.items()) for t in context.store.trials(experiment)
+        t["status"] != "failed" and all(t[k] == v for k, v in identity.items())
+        for t in context.store.trials(experiment)
     )
 
 

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,9 @@ class Store:
         """Append a trial, with the time and the commit."""
         path = self.root / "trials" / f"{experiment}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
-        made = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "commit": git("rev-parse", "--short", "HEAD")}
+        made = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **_code()}
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"experiment": experiment, **made, "dirty": dirty, **trial}) + "\n")
+            file.write(json.dumps({"experiment": experiment, **made, **trial}) + "\n")
 
     def write(self, experiment: str, lines: Sequence[Line]) -> None:
         """Write the rows of a table, all or nothing."""
@@ -79,6 +79,13 @@ class Store:
             lock.release()
 
 
+@cache
+def _code() -> Line:
+    """Return the commit that runs, and whether files differ from it other than the results."""
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+    return {"commit": git("rev-parse", "--short", "HEAD"), "dirty": bool(changed)}
+
+
 def counted(trials: Sequence[Line], row: str) -> list[Line]:
     """Return a row's trials: the last one of each task and seed, of the newest base, zoo and settings."""
     mine = [t for t in trials if t["row"] == row]
@@ -93,12 +100,15 @@ def summarise(experiment: str, rows: Sequence[Row], trials: Sequence[Line], base
 
 def _summary(experiment: str, row: Row, trials: Sequence[Line], base: str) -> Line:
     good = [t for t in trials if t["status"] == "ok"]
+    skipped = [t for t in trials if t["status"] == "skipped"]
     bad = [t for t in trials if t["status"] == "failed"]
     top1 = [t["top1"] for t in good if t["top1"] is not None]
     last = trials[-1] if trials else None
     status, reason = "ok", ""
     if not trials:
         status, reason = "not-run", row.missing or f"not started yet; run: python -m benchmarks {experiment}"
+    elif not good and not bad:
+        status, reason = "not-run", skipped[-1]["reason"]
     elif bad:
         status, reason = "failed", f"{len(bad)} of {len(trials)} trials: {bad[-1]['reason']}"
     line: Line = {
