@@ -6,7 +6,21 @@ from importlib import import_module
 
 from benchmarks.experiment import Experiment
 
-MODULES = ("overlap", "rates", "zoos", "ssl", "table1")
+MODULES = (
+    "overlap",
+    "rates",
+    "zoos",
+    "memory",
+    "growth",
+    "curves",
+    "ablations",
+    "task_size",
+    "unseen",
+    "ssl",
+    "table2",
+    "table1",
+    "imagenet",
+)
 """Modules of `benchmarks.experiments`; each has an `EXPERIMENT` or several `EXPERIMENTS`."""
 
 SCRIPTS = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.registry import experiments
 from benchmarks.store import Line, Store
@@ -16,12 +17,42 @@ def table(name: str, store: Store | None = None) -> str:
     lines = store.lines(name)
     if not any(line["status"] != "not-run" for line in lines):
         return f"Not run yet: `python -m benchmarks {name}`."
-    rows = [HEAD, "|" + "---|" * (HEAD.count("|") - 1), *map(_row, lines)]
+    shown = _overlaps(lines) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, lines)]
+    return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
+
+
+def _reasons(lines: Sequence[Line]) -> list[str]:
+    """Say why rows have no result; rows that share a reason are named together."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         if line["status"] != "ok":
-            word = "not run" if line["status"] == "not-run" else "failed"
-            rows += ["", f"{line['title']}: {word} ({line['reason']})."]
-    return "\n".join(rows)
+            word = "Not run" if line["status"] == "not-run" else "Failed"
+            by_reason.setdefault((word, line["reason"].rstrip(".")), []).append(line["title"])
+    return [part for (word, why), titles in by_reason.items() for part in ("", f"{word}: {'; '.join(titles)} ({why}).")]
+
+
+def _figure(name: str, store: Store) -> list[str]:
+    path = store.root / f"{name}.png"
+    return ["", f"![{experiments()[name].question}](benchmarks/results/{name}.png)"] if path.exists() else []
+
+
+def _overlaps(lines: Sequence[Line]) -> list[str]:
+    """Return overlap by similarity group: the mean over all layers, and that of the deepest one."""
+    head = "| IoU: mean over layers (deepest) | tasks | group 1, nearest | 2 | 3 | 4 | 5 |"
+    rows = [head, _rule(head)]
+    for line in lines:
+        cells = [_overlap(line.get("values", {}), group) for group in range(1, 6)]
+        rows.append(f"| {line['title']} | {line['n_tasks'] or ''} | {' | '.join(cells)} |")
+    return rows
+
+
+def _overlap(values: Mapping[str, float | None], group: int) -> str:
+    layers = [v for k, v in values.items() if k.startswith(f"{group}/") and v is not None]
+    return f"{statistics.mean(layers):.3f} ({layers[-1]:.3f})" if layers else ""
+
+
+def _rule(head: str) -> str:
+    return "|" + "---|" * (head.count("|") - 1)
 
 
 def _row(line: Line) -> str:
