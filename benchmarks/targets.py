@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from benchmarks import records
 from benchmarks.superclasses import SUPERCLASSES
-from mvp_edge.config import FitConfig, PruneConfig, PruneSchedule, VoteConfig
+from mvp_edge.config import FitConfig, PruneSchedule, VoteConfig
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.measure import count_macs
@@ -31,6 +30,7 @@ from mvp_edge.models import set_head
 from mvp_edge.pipeline import restricted_teacher, suited
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts
+from mvp_edge.recipes import recipe
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import sliced_copy
@@ -166,7 +166,7 @@ def whole_base(s: Setting) -> nn.Module:
 
 PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
-DISTILLED = PruneConfig(Path(), None).fit
+DISTILLED = recipe("prune", "sgd")
 NARROW = VoteConfig(voters="narrow")
 BROAD = VoteConfig(voters="broad")
 ANY = VoteConfig(voters="any")

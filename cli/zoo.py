@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import BuildConfig, Importance, Parent, VoteConfig
+from mvp_edge.config import BuildConfig, FitOverrides, Importance, Parent, VoteConfig
 from mvp_edge.errors import ZooError
+from mvp_edge.recipes import recipe
 
 from .options import (
     INPUT,
@@ -20,16 +21,19 @@ from .options import (
     Device,
     Json,
     Keep,
+    Optimizer,
     Quiet,
     Seed,
     Threads,
     ZooName,
     checked,
     print_json,
+    rate,
 )
 from .progress import shown
 
 DEFAULT = BuildConfig()
+NARROW, BROAD = recipe("narrow", "sgd"), recipe("broad", "sgd")
 MEMBERS = "Members"
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -103,17 +107,16 @@ def build(
     ] = DEFAULT.parent,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.iterations,
-    batch_size: BatchSize = DEFAULT.fit.batch_size,
-    lr: Annotated[
-        float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.lr,
+    ] = NARROW.iterations,
+    optimizer: Optimizer = None,
+    batch_size: BatchSize = NARROW.batch_size,
+    lr: Annotated[float | None, rate("narrow", " of narrow members")] = None,
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.distill,
+    ] = NARROW.distill,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
-    ] = DEFAULT.broad_fit.iterations,
+    ] = BROAD.iterations,
     device: Device = "auto",
     threads: Threads = None,
     seed: Seed = 0,
@@ -123,8 +126,10 @@ def build(
     """Prune the base model for random tasks until the zoo has the members asked for."""
     checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
     schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance, every=every))
-    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill))
-    broad_fit = checked(lambda: replace(DEFAULT.broad_fit, iterations=broad_iterations, batch_size=batch_size))
+    fit = checked(
+        lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer)
+    )
+    broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import timm
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from mvp_edge.architectures import ARCHITECTURES
 from mvp_edge.atomic import write_atomically
 from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError
@@ -64,16 +65,6 @@ class Base:
         return Base(**{**value, **tuples})
 
 
-def resnet18_cifar(num_classes: int) -> nn.Module:
-    """Return timm's ResNet-18 with the usual stem for 32x32 images: 3x3, stride 1, no max-pooling."""
-    model = timm.create_model("resnet18", num_classes=num_classes)
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    return model
-
-
-ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet18-cifar": resnet18_cifar}
-
 CIFAR100_RESNET18 = Base(
     name="resnet18-cifar100",
     arch="resnet18-cifar",
@@ -82,7 +73,8 @@ CIFAR100_RESNET18 = Base(
     std=(0.2673, 0.2564, 0.2762),
     licence="Apache-2.0",
 )
-REGISTRY: dict[str, Base] = {CIFAR100_RESNET18.name: CIFAR100_RESNET18}
+CIFAR100_VIT = replace(CIFAR100_RESNET18, name="vit-cifar100", arch="vit-cifar")
+REGISTRY: dict[str, Base] = {base.name: base for base in (CIFAR100_RESNET18, CIFAR100_VIT)}
 BUNDLED: dict[str, Path] = {CIFAR100_RESNET18.name: ASSETS / "zoos" / DEFAULT_ZOO / "base.safetensors.gz"}
 
 
@@ -114,6 +106,11 @@ def head_name(model: nn.Module) -> str:
         if module is head and isinstance(module, nn.Linear):
             return name
     raise ConfigError("this model has no single linear classifier; use another base model")
+
+
+def has_attention(model: nn.Module) -> bool:
+    """Say whether a network has attention heads."""
+    return any(hasattr(module, "num_heads") for module in model.modules())
 
 
 def set_head(model: nn.Module, head: nn.Linear) -> None:

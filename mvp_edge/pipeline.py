@@ -28,6 +28,7 @@ from mvp_edge.metavote import (
     vote,
     vote_weights,
 )
+from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
@@ -167,12 +168,13 @@ def make(
         images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)
-    fitting = replace(config.fit, iterations=0)
+    recipe = resolve_fit(config.fit, "prune", trunk.model)
+    fitting = replace(recipe, iterations=0)
     with clock.time("fine_tune"):
         if inputs.train is not None:
             ready = len(voters) == 1 and contains(plan, voters[0].info.plan) and voters[0].info.knows(task)
-            fitting = suited(config.fit, inputs.train) if ready and config.schedule == "auto" else config.fit
-            if fitting.iterations < config.fit.iterations:
+            fitting = suited(recipe, inputs.train) if ready and config.schedule == "auto" else recipe
+            if fitting.iterations < recipe.iterations:
                 inputs.warnings.append(
                     f"a class has fewer than {ENOUGH_IMAGES} images: the member is delivered as it is; training "
                     "on so few made it worse in our measurements; force it with --schedule fixed"

@@ -17,6 +17,7 @@ from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
+from mvp_edge.optimizers import resolve_fit
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import iterative_prune, target_counts
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
@@ -138,7 +139,8 @@ def build_narrow(
         everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))
         found = find_parent(zoo, trunk, everything, config.schedule)
         parent = None if found is None else zoo.load(found)
-    recipe = _recipe(parent, config.schedule, config.fit, config.seed, data)
+    fit = resolve_fit(config.fit, "narrow", trunk.model)
+    recipe = _recipe(parent, config.schedule, fit, config.seed, data)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
     teacher = Teacher(trunk, device)
     with progress.stage("Members", len(tasks)) as stage:
@@ -147,8 +149,8 @@ def build_narrow(
             train = data.load(task.names, "train", trunk.base.input_size)
             test = data.load(task.names, "test", trunk.base.input_size)
             model, plan = make_member(
-                trunk, train, config.schedule, config.fit, device=device, seed=config.seed, parent=parent,
-                teacher=teacher.logits(train) if config.fit.distill > 0 else None,
+                trunk, train, config.schedule, fit, device=device, seed=config.seed, parent=parent,
+                teacher=teacher.logits(train) if fit.distill > 0 else None,
             )  # fmt: skip
             info = MemberInfo(member, task, "narrow", plan, zoo.base.sha256, recipe)
             made.append(_add(zoo, trunk, model, info, test))
@@ -172,6 +174,7 @@ def build_broad(
     """
     classes = trunk.base.classes or data.classes
     task = wordnet.resolve(Task(tuple(TaskClass(c) for c in classes)))
+    fit = resolve_fit(config.broad_fit, "broad", trunk.model)
     made: list[MemberInfo] = []
     with progress.stage("Reading images", None):
         train = data.load(classes, "train", trunk.base.input_size)
@@ -181,17 +184,17 @@ def build_broad(
         schedule = replace(config.schedule, keep=keep)
         found = find_parent(zoo, trunk, task, schedule) if config.parent == "broad" else None
         parent = None if found is None else zoo.load(found)
-        recipe = _recipe(parent, schedule, config.broad_fit, config.seed, data)
+        recipe = _recipe(parent, schedule, fit, config.seed, data)
         member = member_id(task, recipe)
         with zoo.claim(member) as mine:
             if not mine:
                 continue
-            if config.broad_fit.distill > 0 and logits is None:
+            if fit.distill > 0 and logits is None:
                 with progress.stage("Asking the base model", len(train)) as stage:
                     logits = teacher.logits(train, stage)
-            with progress.stage(f"Broad member, keep {keep:g}", config.broad_fit.iterations) as stage:
+            with progress.stage(f"Broad member, keep {keep:g}", fit.iterations) as stage:
                 model, plan = make_member(
-                    trunk, train, schedule, config.broad_fit, device=device, seed=config.seed, parent=parent,
+                    trunk, train, schedule, fit, device=device, seed=config.seed, parent=parent,
                     teacher=logits, stage=stage,
                 )  # fmt: skip
             made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
@@ -212,8 +215,8 @@ def _recipe(
     parent: Member | None, schedule: PruneSchedule, fit: FitConfig, seed: int, data: DataSource
 ) -> dict[str, object]:
     return {
-        "method": "ifp", "parent": None if parent is None else parent.info.id, **asdict(schedule), "fit": asdict(fit),
-        "seed": seed, "data": data.name,
+        "method": "ifp", "parent": None if parent is None else parent.info.id, **asdict(schedule),
+        "fit": fit.to_recipe(), "seed": seed, "data": data.name,
     }  # fmt: skip
 
 

@@ -9,8 +9,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic"},
     {"tasks", "plan", "config", "output"},
-    {"tensors"},
+    {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
+    {"optimizers"},
     {
         "slicing",
         "averaging",
@@ -29,6 +30,7 @@ LAYERS = [
     {"profiling", "precision", "latency_plot"},
     {"pruners", "checkpoint", "budget"},
     {"metavote"},
+    {"teaching"},
     {"variants", "sizing"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},

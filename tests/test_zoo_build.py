@@ -10,7 +10,7 @@ from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict, score
-from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo import Zoo, member_id, open_zoo
 from mvp_edge.zoo_build import Teacher, build_broad, find_parent, make_member
 
 CPU = torch.device("cpu")
@@ -95,3 +95,13 @@ def test_the_teacher_is_the_base_restricted_to_the_classes(trunk: Trunk, images:
     assert logits is not None and (logits - whole).abs().max() < 0.2  # bfloat16
     assert torch.equal(teacher.logits(data), logits)  # pyright: ignore[reportArgumentType]
     assert teacher.logits(replace(data, classes=("tiger", "spaceship"))) is None
+
+
+def test_members_of_earlier_versions_keep_their_names() -> None:
+    """A zoo is filled up only if the same settings give the same names; they were first told when SGD was all."""
+    bundled = open_zoo(None)
+    for info in (i for i in bundled.infos() if "fit" in i.recipe and "parent" in i.recipe):
+        assert member_id(info.task, info.recipe) == info.id
+        fit = FitConfig(**info.recipe["fit"])
+        assert fit.optimizer == "sgd" and fit.to_recipe() == info.recipe["fit"]
+    assert replace(FitConfig(), optimizer="adamw").to_recipe()["optimizer"] == "adamw"
