@@ -28,7 +28,7 @@ def mvp_row(
     steps = context.steps(iterations) if iterations else 0
     fit = replace(fit, iterations=steps)
     hyper = {
-        "lr": fit.lr, "optimizer": "SGD, Nesterov 0.9, cosine", "neighbours": vote.neighbours, "voters": vote.voters,
+        "lr": fit.lr, "optimizer": fit.optimizer, "neighbours": vote.neighbours, "voters": vote.voters,
         "vote": vote.vote, "similarity": vote.similarity, "distill": fit.distill,
     }  # fmt: skip
     if vote.vote == "sample":
@@ -41,15 +41,18 @@ def mvp_row(
     )  # fmt: skip
 
 
-def random_row(context: Context, iterations: int, *, keep: float = 0.1, batch: int = 128, **fields: Any) -> Row:
+def random_row(
+    context: Context, iterations: int, *, keep: float = 0.1, fit: FitConfig = FitConfig(), **fields: Any
+) -> Row:
     """Return random pruning: the lower bound of Section 5.2."""
     steps = context.steps(iterations)
-    fit = FitConfig(iterations=steps, batch_size=batch)
+    fit = replace(fit, iterations=steps)
     return Row(
         fields.pop("name", f"random-{iterations}"), "random",
         fields.pop("title", f"random units, {iterations} iterations"),
-        at_random(fit, keep), iterations=steps, keep=keep, dense_iterations=steps * keep**2, batch=batch,
-        hyper={"lr": fit.lr, "head": "random"}, seconds=0.15 * steps, **fields,
+        at_random(fit, keep), iterations=steps, keep=keep, dense_iterations=steps * keep**2,
+        batch=fit.batch_size, hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random"},
+        seconds=0.15 * steps, **fields,
     )  # fmt: skip
 
 

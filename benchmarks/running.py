@@ -205,7 +205,8 @@ def why_not(context: Context, dataset: str, ways: int = 5) -> str:
 def device_name(device: torch.device) -> str:
     """Return a device as the records name it."""
     found = _environment(device)
-    threads = f", {found['torch_threads']} threads" if device.type == "cpu" else ""
+    count = found["torch_threads"]
+    threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
     return f"{device.type} ({found['processor']}{threads})"
 
 
