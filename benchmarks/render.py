@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import folded_norms, records, runtimes
+from benchmarks.registry import experiments
+from benchmarks.tables import tables
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -337,9 +339,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "alignment": alignment,
     "runtimes": runtimes.table,
     "folded-norms": folded_norms.sentence,
+    **tables(),
 }
 
-DERIVED = ("images",)  # tables of several questions' records
+DERIVED = ("images", *experiments())  # tables that look for their records themselves
 
 
 def filled(name: str) -> str:

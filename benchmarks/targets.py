@@ -110,11 +110,11 @@ def default(s: Setting) -> nn.Module:
     return model
 
 
-def at_random(fitting: FitConfig) -> Method:
+def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:
     """Random pruning: the base's own weights for units drawn uniformly, with a random head."""
 
     def run(s: Setting) -> nn.Module:
-        counts = target_counts(s.trunk.table, 0.1, 8)
+        counts = target_counts(s.trunk.table, keep, 8)
         plan: KeepPlan = random_plan(s.trunk.table, counts, rng(s.seed, f"random/{s.task.id}"))
         model = sliced_copy(s.trunk.model, s.trunk.table, plan)
         features = int(model.get_submodule(s.trunk.head).in_features)
@@ -124,12 +124,14 @@ def at_random(fitting: FitConfig) -> Method:
     return run
 
 
-def iterative(iterations: int, lr: float = 0.005) -> Method:
+def iterative(
+    iterations: int, lr: float = 0.005, schedule: PruneSchedule | None = None, batch_size: int = 128
+) -> Method:
     """IFP from the base model, for this task alone; the paper's rate unless another is given."""
 
     def run(s: Setting) -> nn.Module:
-        fitting = FitConfig(iterations=iterations, lr=lr)
-        return make_member(s.trunk, s.train, PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
+        fitting = FitConfig(iterations=iterations, lr=lr, batch_size=batch_size)
+        return make_member(s.trunk, s.train, schedule or PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
 
     return run
 
