@@ -249,6 +249,34 @@ class PruneSchedule:
 
 
 @dataclass(frozen=True)
+class ScoreSchedule:
+    """How AHNP's scores of heads and nodes are learned.
+
+    Attributes:
+        sparsity: Weight of the scores' L1 norm in the loss (lambda); the paper does not give it.
+        threshold: Units whose score is less are cut off (tau); the paper does not give it.
+        lr: Peak learning rate of the scores.
+        share: Fraction of the iterations in which the target is to be reached; what is left to cut then goes at once.
+    """
+
+    sparsity: float = 1e-3
+    threshold: float = 0.5
+    lr: float = 0.05
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.sparsity < math.inf:
+            problems.append(f"sparsity is {self.sparsity}; it must be 0 or more")
+        for name in ("threshold", "share"):
+            if not 0 < (value := getattr(self, name)) < 1:
+                problems.append(f"{name} is {value}; it must be in (0, 1)")
+        if not 0 < self.lr <= 1:
+            problems.append(f"learning rate of scores is {self.lr}; it must be in (0, 1]")
+        check(problems)
+
+
+@dataclass(frozen=True)
 class BuildConfig:
     """A run of `zoo build`.
 
