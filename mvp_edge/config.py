@@ -21,6 +21,7 @@ Packing = Literal["float16", "int8"]
 Parent = Literal["broad", "base"]
 Schedule = Literal["auto", "fixed"]
 Optimizer = Literal["sgd", "adamw", "muon"]
+Pruner = Literal["auto", "ifp", "ahnp"]
 
 
 def check(problems: list[str]) -> None:
@@ -283,12 +284,14 @@ class BuildConfig:
     Attributes:
         members: Narrow members wanted in all.
         ways: Classes of a narrow member's task.
-        schedule: How they are pruned.
+        schedule: How much is kept, and how IFP prunes.
         fit: How they are trained meanwhile; overrides leave the rest to the recipe for the kind of network.
         broad_fit: How members for all classes are trained, likewise.
         parent: What a member is pruned from: the smallest `broad` member that is larger, where there is one, or
             always the whole `base` model, as in the paper.
         seed: Of the tasks and of each training run.
+        method: How members are pruned: IFP, AHNP, or what suits the base (`auto`): AHNP if it has attention.
+        scores: How AHNP prunes.
     """
 
     members: int = 60
@@ -298,9 +301,13 @@ class BuildConfig:
     broad_fit: FitConfig | FitOverrides = FitOverrides()
     parent: Parent = "broad"
     seed: int = 0
+    method: Pruner = "auto"
+    scores: ScoreSchedule = ScoreSchedule()
 
     def __post_init__(self) -> None:
         problems = []
+        if self.method not in get_args(Pruner):
+            problems.append(f"{self.method!r} is none of {', '.join(get_args(Pruner))}")
         if self.members < 0:
             problems.append(f"members is {self.members}; it must be 0 or more")
         if self.ways < 2:
