@@ -22,6 +22,7 @@ Parent = Literal["broad", "base"]
 Schedule = Literal["auto", "fixed"]
 Optimizer = Literal["sgd", "adamw", "muon"]
 Pruner = Literal["auto", "ifp", "ahnp"]
+Embedding = Literal["whole", "pruned"]
 
 
 def check(problems: list[str]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from mvp_edge.attention import attentions
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import has_attention, head_name
+from mvp_edge.models import head_name
 from mvp_edge.recipes import Purpose, recipe
 
 SECOND_MOMENT = 0.999  # AdamW's beta 2; beta 1 is the settings' momentum
@@ -24,7 +25,7 @@ def resolve_fit(fit: FitConfig | FitOverrides, purpose: Purpose, model: nn.Modul
     """
     if isinstance(fit, FitConfig):
         return fit
-    suited: Optimizer = "adamw" if has_attention(model) else "sgd"
+    suited: Optimizer = "adamw" if attentions(model) else "sgd"
     return fit.over(recipe(purpose, suited if fit.optimizer is None else fit.optimizer))
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mvp_edge.attention import is_attention, mend_attention
 from mvp_edge.errors import PlanError
 from mvp_edge.groups import GroupTable, Tap, kept_positions
 from mvp_edge.plan import KeepPlan, full_plan
@@ -177,3 +178,5 @@ def _mend(layer: nn.Module) -> None:
         layer.num_features = len(layer.weight)
     elif isinstance(layer, nn.LayerNorm) and layer.weight is not None:
         layer.normalized_shape = tuple(layer.weight.shape)
+    elif is_attention(layer):
+        mend_attention(layer)

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from mvp_edge.attention import attentions
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import has_attention, set_head
+from mvp_edge.models import set_head
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
@@ -88,7 +89,7 @@ def make_member(
 def scores_for(config: BuildConfig, trunk: Trunk) -> ScoreSchedule | None:
     """Return how AHNP prunes members of a base, or None if IFP does."""
     if config.method == "auto":
-        return config.scores if has_attention(trunk.model) else None
+        return config.scores if attentions(trunk.model) else None
     return config.scores if config.method == "ahnp" else None
 
 
@@ -122,15 +123,15 @@ class Teacher:
 def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> MemberInfo | None:
     """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it.
 
-    It may be as small in some groups: of a block's few heads, several ratios keep the same number.
+    It may have as few attention heads: of a block's few, several ratios keep the same number.
     """
-    wanted = target_counts(trunk.table, schedule.keep, schedule.align)
-    larger = [
-        i for i in zoo.infos()
-        if i.breadth == "broad" and i.knows(task) and i.plan.counts != wanted
-        and all(n >= wanted[g] for g, n in i.plan.counts.items())
-    ]  # fmt: skip
-    return min(larger, key=lambda i: (i.plan.achieved, i.id), default=None)
+    wanted, size = target_counts(trunk.table, schedule.keep, schedule.align), trunk.table.unit_channels
+
+    def larger(counts: dict[str, int]) -> bool:
+        return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
+
+    able = [i for i in zoo.infos() if i.breadth == "broad" and i.knows(task) and larger(i.plan.counts)]
+    return min(able, key=lambda i: (i.plan.achieved, i.id), default=None)
 
 
 def build_narrow(
