@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
+from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import new_model
+from mvp_edge.models import Base, load_base, new_model, save_base
+from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict, score
-from mvp_edge.zoo import Member, Zoo, member_id, open_zoo
-from mvp_edge.zoo_build import Teacher, build_broad, find_parent, make_member, make_recipe, scores_for
+from mvp_edge.zoo import Member, Zoo, create_zoo, member_id, open_zoo
+from mvp_edge.zoo_build import Teacher, build_broad, build_narrow, find_parent, make_member, make_recipe, scores_for
+from tests.conftest import COLOURS
 
 CPU = torch.device("cpu")
 
@@ -134,3 +136,25 @@ def test_bases_with_attention_are_pruned_by_scores(trunk: Trunk) -> None:
     assert scores_for(replace(config, method="ifp"), vit) is None
     with pytest.raises(ConfigError, match="'luck' is none of auto, ifp, ahnp"):
         BuildConfig(method="luck")  # pyright: ignore[reportArgumentType]
+
+
+def test_broad_members_with_heads_are_a_chain(images: Path, tmp_path: Path) -> None:
+    """Two heads a block: at keep 0.5 and 0.25 one is left of them, and the smaller member is cut from the larger."""
+    base = Base("timm:test_vit", "test_vit", (160, 160), (0.5,) * 3, (0.25,) * 3, classes=tuple(sorted(COLOURS)))
+    save_base(new_model("test_vit", len(COLOURS)), base, tmp_path / "base.safetensors")
+    zoo = create_zoo(tmp_path / "zoo", *load_base(str(tmp_path / "base.safetensors")))
+    vit = Trunk.of(zoo.base, zoo.load_base())
+    config = BuildConfig(
+        members=1, ways=2, schedule=PruneSchedule(keep=0.1), fit=FitOverrides(iterations=2, batch_size=4),
+        broad_fit=FitOverrides(iterations=2, batch_size=4),
+    )  # fmt: skip
+    data, silent = open_source(str(images)), SilentProgress()
+    large, small = build_broad(zoo, vit, data, [0.5, 0.25], config, device=CPU, progress=silent)
+    (narrow,) = build_narrow(zoo, vit, data, config, device=CPU, progress=silent)
+    assert (large.recipe["parent"], small.recipe["parent"], narrow.recipe["parent"]) == (None, large.id, small.id)
+    for info, keep in ((large, 0.5), (small, 0.25), (narrow, 0.1)):
+        assert info.recipe["method"] == "ahnp" and info.recipe["fit"]["optimizer"] == "adamw"
+        assert info.plan.counts == target_counts(vit.table, keep, 8)
+        assert {info.plan.counts[g.name] for g in vit.table.groups if g.unit_channels > 1} == {1}
+        weights = vit.restore(zoo.load(info)).state_dict()
+        assert all(v.isfinite().all() for v in weights.values())

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -180,6 +181,19 @@ def test_a_convolutional_network_is_pruned_to_its_targets(optimizer: str) -> Non
         assert set(group.kept) <= set(start[group.name])
     assert model.eval()(torch.randn(2, 3, 32, 32)).isfinite().all()
     assert all(not m._forward_pre_hooks for m in model.modules())
+
+
+def test_no_block_of_a_vision_transformer_loses_all_its_heads() -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", img_size=8, patch_size=4, num_classes=2)
+    table, config = find_groups(model, (8, 8), "head"), training(8)
+    schedule = ScoreSchedule(sparsity=1e3, threshold=0.9, share=0.9)  # every score falls
+    plan = automatic_prune(model, table, source(config), target_counts(table, 0.1, 8), schedule, config)
+    channels = {name: g.unit_channels for name, g in zip(plan.counts, table.groups, strict=True)}
+    assert {channels[n]: c for n, c in plan.counts.items()} == {32: 1, 1: 16}
+    for block in model.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+        assert block.attn.num_heads == 1 and block.attn.proj.in_features == 32 and block.mlp.fc2.in_features == 16
+    assert model.eval()(torch.randn(2, 3, 8, 8)).isfinite().all()
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:
