@@ -10,6 +10,7 @@ from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, load_base, new_model, save_base
+from mvp_edge.optimizers import resolve_fit
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.tasks import Task, TaskClass
@@ -114,7 +115,9 @@ def test_members_of_earlier_versions_keep_their_names() -> None:
         found = find_parent(bundled, trunk, info.task, schedule)
         assert (found and found.id) == told["parent"]
         parent = None if found is None else Member(found, {})
-        recipe = make_recipe(parent, schedule, None, FitConfig(**told["fit"]), told["seed"], told["data"])
+        wanted = ("iterations", "batch_size", *(["lr", "distill"] if info.breadth == "narrow" else []))
+        fit = resolve_fit(FitOverrides(**{k: told["fit"][k] for k in wanted}), info.breadth, trunk.model)
+        recipe = make_recipe(parent, schedule, None, fit, told["seed"], told["data"])
         assert member_id(info.task, recipe) == info.id
 
 
