@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvp_edge.config import BuildConfig, FitOverrides, Importance, Parent, VoteConfig
+from mvp_edge.config import BuildConfig, FitOverrides, Importance, Parent, Pruner, VoteConfig
 from mvp_edge.errors import ZooError
 from mvp_edge.recipes import recipe
 
@@ -86,15 +86,27 @@ def build(
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
     align: Align = DEFAULT.schedule.align,
+    method: Annotated[
+        Pruner,
+        typer.Option(
+            "--method", help="ifp, ahnp, or auto: ahnp for bases with attention, else ifp.", rich_help_panel=MEMBERS
+        ),
+    ] = DEFAULT.method,
     importance: Annotated[
-        Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
+        Importance, typer.Option("--importance", help="ifp: what decides which units stay.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
     every: Annotated[
         int,
         typer.Option(
-            "--every", help="Steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
+            "--every", help="ifp: steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
         ),
     ] = DEFAULT.schedule.every,
+    sparsity: Annotated[
+        float, typer.Option("--sparsity", help="ahnp: weight of the scores' L1 norm.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.sparsity,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="ahnp: score below which a unit goes.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.threshold,
     broad: Annotated[
         list[float] | None,
         typer.Option(
@@ -137,7 +149,8 @@ def build(
         lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer)
     )
     broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
-    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))
+    scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mvp_edge.architectures import ARCHITECTURES
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import Packing
+from mvp_edge.config import Embedding, Packing
 from mvp_edge.errors import ConfigError
 from mvp_edge.tensors import pack, unpack
 
@@ -45,6 +45,8 @@ class Base:
         sha256: Of the weights' file; empty until weights are loaded.
         top1: Accuracy in percent on the test split of what it was trained on, if known.
         recipe: How it was trained.
+        embedding: Whether sub-networks of a transformer keep its embedding whole, which every block reads and adds to,
+            or a part of it, as they do of heads and hidden nodes.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Base:
     sha256: str = ""
     top1: float | None = None
     recipe: str = ""
+    embedding: Embedding = "whole"
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
@@ -110,11 +113,6 @@ def head_name(model: nn.Module) -> str:
         if module is head and isinstance(module, nn.Linear):
             return name
     raise ConfigError("this model has no single linear classifier; use another base model")
-
-
-def has_attention(model: nn.Module) -> bool:
-    """Say whether a network has attention heads."""
-    return any(hasattr(module, "num_heads") for module in model.modules())
 
 
 def set_head(model: nn.Module, head: nn.Linear) -> None:
