@@ -17,6 +17,7 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.experiment import Clock, Context, Experiment
@@ -48,15 +49,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit("results of another --scale are no results: write them elsewhere with --out DIR")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     use_threads(args.threads)
-    chosen = known.values() if args.name == "all" else [known[args.name]]
     try:
         context = _context(args)
-        for experiment in chosen:
-            carry_out(experiment, context)
+        if args.name == "all":
+            carry_out_all(list(known.values()), context)
+        else:
+            carry_out(known[args.name], context)
     except MvpEdgeError as e:
         sys.exit(str(e))
     if args.out == RESULTS:
         README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def carry_out_all(chosen: Sequence[Experiment], context: Context) -> None:
+    """Run all experiments: each gets its part of the time, and what one does not use goes to those after it.
+
+    A second round spends what is left, since rows that were too long for their part may fit now.
+    """
+    for share_out in (True, False) if context.clock.is_limited else (False,):
+        for number, experiment in enumerate(chosen):
+            left = len(chosen) - number
+            carry_out(experiment, replace(context, clock=context.clock.part(1 / left if share_out else 1)))
 
 
 def carry_out(experiment: Experiment, context: Context) -> None:

@@ -69,6 +69,16 @@ class Clock:
         self._now = now
         self._end = None if minutes is None else now() + 60 * minutes
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is an end at all."""
+        return self._end is not None
+
+    def part(self, share: float) -> Clock:
+        """Return a clock that allows that share of the time that is left."""
+        left = None if self._end is None else max(0.0, self._end - self._now()) / 60
+        return Clock(None if left is None else left * share, self._now)
+
     def allows(self, seconds: float) -> bool:
         """Say whether `seconds` more fit in."""
         return self._end is None or self._now() + seconds <= self._end

@@ -1,4 +1,4 @@
-"""Figures 1, 5a, 6 and 7: do similar tasks keep the same units, and more so in deep layers?
+"""Figures 1, 2, 5a, 6 and 7: do similar tasks keep the same units, and more so in deep layers?
 
 Nothing is trained: the plans of a zoo's members are compared. Members of the bundled zoo were all pruned from one broad
 member, inside whose units they lie; so random choices are compared twice, among all units and among that parent's.
@@ -22,9 +22,10 @@ from mvp_edge.config import Similarity
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.plan import KeepPlan, iou, make_plan
 from mvp_edge.runtime import rng
-from mvp_edge.zoo import MemberInfo, Zoo
+from mvp_edge.zoo import MemberInfo, Zoo, open_zoo
 
 NAME = "overlap"
+VIT = "vit-zoo"
 SIMILARITIES: tuple[Similarity, ...] = ("leep", "wordnet")
 WORD = {"leep": "LEEP", "wordnet": "WordNet"}
 
@@ -33,6 +34,7 @@ def rows(context: Context) -> list[Row]:
     """Return a row for each similarity and zoo, and two random ones."""
     missing = why_not(context, "cifar100")
     taylor = missing or zoos.missing(context, "taylor")
+    vit = missing or ("" if VIT in context.folders else f"there is no zoo of a vision transformer; give --folder {VIT}=DIR")
 
     def row(name: str, method: str, title: str, lacks: str = missing) -> Row:
         return Row(name, method, title, None, form="none", zoo=True, missing=lacks, seconds=15.0,
@@ -43,6 +45,8 @@ def rows(context: Context) -> list[Row]:
         row("wordnet", "ifp", "members by WordNet"),
         row("taylor-leep", "ifp-taylor", "Taylor-pruned members by LEEP", taylor),
         row("taylor-wordnet", "ifp-taylor", "Taylor-pruned members by WordNet", taylor),
+        row("vit-leep", "ahnp", "members of a vision transformer by LEEP", vit),
+        row("vit-wordnet", "ahnp", "members of a vision transformer by WordNet", vit),
         row("random", "random", "random units of the base"),
         row("random-in-parent", "random", "random units of the members' parent"),
     ]
@@ -53,15 +57,20 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     by_name = {r.name: r for r in rows}
     if by_name["leep"].missing:
         return
-    for prefix, zoo in (("", context.zoo), ("taylor-", None)):
-        if zoo is None:
-            if by_name["taylor-leep"].missing:
-                continue
-            zoo = zoos.opened(context, "taylor")
+    opened = {
+        "": lambda: context.zoo,
+        "taylor-": lambda: zoos.opened(context, "taylor"),
+        "vit-": lambda: open_zoo(str(context.folders[VIT])),
+    }
+    for prefix, open_it in opened.items():
+        if by_name[f"{prefix}leep"].missing:
+            continue
+        zoo = open_it()
         trunk = context.trunk if zoo is context.zoo else Trunk.of(zoo.base, zoo.load_base())
         for target in _narrow(zoo)[: context.tasks]:
             case = Case(context, zoo, trunk, target.task, "cifar100")
-            for similarity in SIMILARITIES:
+            for similarity in VIT = "vit-zoo"
+SIMILARITIES:
                 row = by_name[prefix + similarity]
                 try_once(
                     NAME, row, context, zoo, lambda c=case, t=target, s=similarity: _compare(c, t, s), target.task.id
@@ -127,13 +136,13 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     """Draw overlap by layer and group for every zoo and similarity, and the difference of the extreme groups."""
     good = {line["row"]: line["values"] for line in lines if line["status"] == "ok"}
     shown = [n for n in good if not n.startswith("random")]
-    titles = [f"{'Taylor: ' * n.startswith('taylor')}IoU, {WORD[n.removeprefix('taylor-')]}" for n in shown]
+    titles = [_title(name) for name in shown]
     with panels(path, [*titles, "group 1 - group 5"]) as axes:
         for each, name in zip(axes, shown, strict=False):
             for g in range(1, GROUPS + 1):
                 by_layer(each, group_of(good[name], g), f"group {g}" + " (nearest)" * (g == 1), SHADES[g - 1])
             for other, colour in (("random", MUTED), ("random-in-parent", "#c2703d")):
-                if other in good:
+                if other in good and not name.startswith("vit"):
                     by_layer(each, group_of(good[other], 1), other.replace("-", " "), colour, dashed=True)
             each.set_ylim(0, 1)
             legend(each)
@@ -144,9 +153,14 @@ def plot(lines: Sequence[Line], path: Path) -> None:
         legend(axes[-1])
 
 
+def _title(row: str) -> str:
+    kind, _, similarity = row.rpartition("-")
+    return {"taylor": "Taylor: ", "vit": "ViT: "}.get(kind, "") + f"IoU, {WORD[similarity]}"
+
+
 def group_of(values: dict[str, float], group: int) -> dict[str, float]:
     """Return one group's overlap by layer."""
     return {k.split("/", 1)[1]: v for k, v in values.items() if k.startswith(f"{group}/")}
 
 
-EXPERIMENT = Experiment(NAME, "do similar tasks keep the same units?", "Figs 1, 5a, 6, 7", 8, rows, run, plot)
+EXPERIMENT = Experiment(NAME, "do similar tasks keep the same units?", "Figs 1, 2, 5-7", 8, rows, run, plot)

@@ -150,3 +150,17 @@ def test_committed_rows_follow_from_committed_trials() -> None:
             assert {t["task"] for t in mine} == set(line["tasks"]), (name, line["row"])
             assert line["top1_mean"] is None or line["n_tasks"] > 0
         assert json.dumps(lines)
+
+
+def test_a_budget_for_all_is_shared_out_and_what_is_left_is_used(context: Context) -> None:
+    now, seen = [0.0], []
+
+    def run(c: Context, rows: list[Row]) -> None:
+        seen.append([s for s in (10, 20, 30, 60) if c.clock.allows(s)])
+        now[0] += 6.0
+
+    known = [Experiment(n, "?", "ours", 1, lambda c: [ABSENT], run) for n in ("a", "b")]  # pyright: ignore
+    command.carry_out_all(known, replace(context, clock=Clock(1.0, now=lambda: now[0])))
+    assert seen == [[10, 20, 30], [10, 20, 30], [10, 20, 30], [10, 20, 30]]
+    assert not Clock().is_limited
+    assert Clock().part(0.1).allows(1e9)
