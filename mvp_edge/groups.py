@@ -149,6 +149,7 @@ def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedd
         raw = [r for r in raw if readers.isdisjoint(tap for tap, _ in r.taps)]
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     groups = [_merge(members, model) for members in _coupled_by_grouped_convs(raw, model)]
+    _check_places(groups, model)
     return GroupTable(tuple(sorted(groups, key=lambda g: order[g.name])))
 
 
@@ -257,3 +258,11 @@ def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
     first = min((r.root for r, _ in members), key=names.index)
     unit_channels = min(len(slot.index[0]) for slot in slots)
     return Group(first, width, unit_channels, tuple(slots), tuple(taps), tuple(norms))
+
+
+def _check_places(groups: list[Group], model: nn.Module) -> None:
+    """Refuse positions that a tensor does not have: the graph has not understood how its layer is used."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for slot in (slot for group in groups for slot in group.slots):
+        if max(unit[-1] for unit in slot.index) >= tensors[slot.tensor].shape[slot.dim]:
+            raise PlanError(f"{slot.tensor}: its layer is used in a way that cannot be sliced; use another base model")

@@ -1,7 +1,8 @@
 """Tensors on disk: safetensors, never pickles, with matrices in half precision or packed to int8.
 
-Packed: one symmetric scale per output channel, a sixteenth of the channel's standard deviation; gzip then takes away
-what a bell-shaped distribution leaves unused of eight bits. Vectors (norms, biases) stay as precise as they are.
+Packed: one symmetric scale per output channel, or per token of a table of positions: a sixteenth of its standard
+deviation; gzip then takes away what a bell-shaped distribution leaves unused of eight bits. Vectors (norms, biases, a
+class token) stay as precise as they are.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def pack(tensors: Mapping[str, Tensor], packing: Packing, metadata: dict[str, st
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         value = tensor.detach().cpu().contiguous()
-        if not value.is_floating_point() or value.ndim < 2:
+        if not value.is_floating_point() or sum(n > 1 for n in value.shape) < 2:
             stored[name] = value
         elif packing == "float16":
             stored[name] = value.half()
@@ -70,15 +71,27 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
             continue
         scale = stored.get(name + _SCALE)
         if scale is not None:
-            value = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
+            value = value.float() * _along(scale, value)
         tensors[name] = value.float() if value.is_floating_point() else value
     return tensors, header.get("__metadata__", {})
 
 
 def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int8 levels and scales `(out,)` of a weight `(out, ...)`."""
-    channels = weight.flatten(1)
+    """Return int8 levels and scales `(out,)` of a weight `(out, ...)` or `(1, ..., out, ...)`."""
+    channels = weight.flatten(_lead(weight) + 1)
     # Uniform steps and an entropy coder are as good as any codebook; the largest weight must still have a level.
-    scale = torch.maximum(channels.std(1, correction=0) / _STEPS, channels.abs().amax(1) / _LEVELS).clamp(min=1e-12)
-    levels = (weight / scale.view(-1, *[1] * (weight.ndim - 1))).round().clamp(-_LEVELS, _LEVELS)
+    step = torch.maximum(channels.std(-1, correction=0) / _STEPS, channels.abs().amax(-1) / _LEVELS)
+    scale = step.flatten().clamp(min=1e-12)
+    levels = (weight / _along(scale, weight)).round().clamp(-_LEVELS, _LEVELS)
     return levels.to(torch.int8), scale
+
+
+def _lead(tensor: Tensor) -> int:
+    """Return the first dimension that is longer than one."""
+    return next((d for d, n in enumerate(tensor.shape) if n > 1), 0)
+
+
+def _along(scale: Tensor, tensor: Tensor) -> Tensor:
+    """Return scales `(out,)` in the shape in which they multiply a tensor."""
+    lead = _lead(tensor)
+    return scale.view(*[1] * lead, -1, *[1] * (tensor.ndim - lead - 1))

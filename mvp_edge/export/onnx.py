@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from mvp_edge.atomic import write_atomically
 from mvp_edge.config import InputFormat
 from mvp_edge.errors import ExportError
+from mvp_edge.export.attention import for_phones
 from mvp_edge.export.folding import fold_normalisation
 from mvp_edge.export.graph import tidy
 from mvp_edge.export.naming import name_by_module
@@ -52,7 +53,7 @@ class _FromPixels(nn.Module):
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], full: float) -> None:
         super().__init__()
-        self.model = model
+        self.model = for_phones(model)
         self.register_buffer("mean", full * torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("scale", 1 / (full * torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)))
         self.eval()
