@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import folded_norms, records, runtimes
 from benchmarks.registry import experiments
 from benchmarks.tables import tables
+from benchmarks.targets import NARROW_VOTERS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -82,12 +83,14 @@ def _paired(top1: dict[str, dict[str, float]]) -> str:
 
 
 def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of the newest file of the base model, which has a zoo of its own.
+    """Return the records of the newest file of the base model, and where narrow members vote, of its largest zoo.
 
     IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
     """
     newest = records.read("names-only")[-1]["config"]["base_sha256"]
-    return [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    mine = [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    most = max((r["config"]["members"] for r in mine), default=0)
+    return [r for r in mine if r["config"]["members"] == most or not r["config"]["method"].startswith(NARROW_VOTERS)]
 
 
 def _spread(values: Iterable[float]) -> str:
