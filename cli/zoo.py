@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvp_edge.config import BuildConfig, Embedding, Importance, Parent, VoteConfig
+from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Parent, Pruner, VoteConfig
 from mvp_edge.errors import ZooError
+from mvp_edge.recipes import recipe
 
 from .options import (
     INPUT,
@@ -20,16 +21,26 @@ from .options import (
     Device,
     Json,
     Keep,
+    Optimizer,
     Quiet,
     Seed,
     Threads,
     ZooName,
     checked,
     print_json,
+    rate,
 )
 from .progress import shown
 
+if TYPE_CHECKING:
+    import torch
+
+    from mvp_edge.data import DataSource
+    from mvp_edge.runtime import Progress
+    from mvp_edge.zoo import Zoo
+
 DEFAULT = BuildConfig()
+NARROW, BROAD = recipe("narrow", "sgd"), recipe("broad", "sgd")
 MEMBERS = "Members"
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -84,15 +95,27 @@ def build(
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
     align: Align = DEFAULT.schedule.align,
+    method: Annotated[
+        Pruner,
+        typer.Option(
+            "--method", help="ifp, ahnp, or auto: ahnp for bases with attention, else ifp.", rich_help_panel=MEMBERS
+        ),
+    ] = DEFAULT.method,
     importance: Annotated[
-        Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
+        Importance, typer.Option("--importance", help="ifp: what decides which units stay.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
     every: Annotated[
         int,
         typer.Option(
-            "--every", help="Steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
+            "--every", help="ifp: steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
         ),
     ] = DEFAULT.schedule.every,
+    sparsity: Annotated[
+        float, typer.Option("--sparsity", help="ahnp: weight of the scores' L1 norm.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.sparsity,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="ahnp: score below which a unit goes.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.threshold,
     broad: Annotated[
         list[float] | None,
         typer.Option(
@@ -112,17 +135,16 @@ def build(
     ] = DEFAULT.parent,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.iterations,
-    batch_size: BatchSize = DEFAULT.fit.batch_size,
-    lr: Annotated[
-        float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.lr,
+    ] = NARROW.iterations,
+    optimizer: Optimizer = None,
+    batch_size: BatchSize = NARROW.batch_size,
+    lr: Annotated[float | None, rate("narrow", " of narrow members")] = None,
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.distill,
+    ] = NARROW.distill,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
-    ] = DEFAULT.broad_fit.iterations,
+    ] = BROAD.iterations,
     device: Device = "auto",
     threads: Threads = None,
     seed: Seed = 0,
@@ -132,25 +154,31 @@ def build(
     """Prune the base model for random tasks until the zoo has the members asked for."""
     checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
     schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance, every=every))
-    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill))
-    broad_fit = checked(lambda: replace(DEFAULT.broad_fit, iterations=broad_iterations, batch_size=batch_size))
-    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))
+    fit = checked(
+        lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer)
+    )
+    broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
+    scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.zoo_build import build_broad, build_narrow
 
+    from .tables import warn
+
     use_threads(threads)
     place = resolve_device(device)
     source = open_source(data)
-    opened = _open_or_create(directory, base, weights, embedding)
     try:
         with shown(quiet=quiet) as progress:
+            opened, notes = _open_or_create(directory, base, weights, embedding, source, place, progress)
             trunk = Trunk.of(opened.base, opened.load_base())
             made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
             made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
+    warn(notes)
     summary = opened.summary()
     if json:
         print_json({"zoo": summary, "made": [m.id for m in made]})
@@ -158,9 +186,18 @@ def build(
         typer.echo(f"{len(made)} members made; zoo {opened.name} in {opened.path} has {summary['members']}")
 
 
-def _open_or_create(directory: Path, base: str | None, weights: Path | None, embedding: Embedding | None) -> Any:
+def _open_or_create(
+    directory: Path,
+    base: str | None,
+    weights: Path | None,
+    embedding: Embedding | None,
+    source: DataSource,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Zoo, list[str]]:
     from mvp_edge.models import load_base
-    from mvp_edge.zoo import create_zoo, open_zoo
+    from mvp_edge.zoo import open_zoo
+    from mvp_edge.zoo_build import prepare_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():
         opened = open_zoo(str(directory.resolve()))
@@ -169,9 +206,10 @@ def _open_or_create(directory: Path, base: str | None, weights: Path | None, emb
                 f"the members of {directory} keep another part of the embedding (--embedding {opened.base.embedding}); "
                 "choose another directory"
             )
-        return opened
+        return opened, []
     found, model = load_base(base or "resnet18-cifar100", weights)
-    return create_zoo(directory.resolve(), replace(found, embedding=embedding or found.embedding), model)
+    found = replace(found, embedding=embedding or found.embedding)
+    return prepare_zoo(directory.resolve(), found, model, source, device=device, progress=progress)
 
 
 @zoo.command("add", epilog="mvp-edge zoo add out/ --zoo animals/")

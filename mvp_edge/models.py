@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import timm
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from mvp_edge.architectures import ARCHITECTURES
 from mvp_edge.atomic import write_atomically
 from mvp_edge.config import Embedding, Packing
 from mvp_edge.errors import ConfigError
@@ -23,6 +27,7 @@ from mvp_edge.tensors import pack, unpack
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_ZOO = "cifar100-resnet18"
+PATIENCE_S = 5  # for a site to answer at all
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,6 @@ class Base:
         return Base(**{**value, **tuples})
 
 
-def resnet18_cifar(num_classes: int) -> nn.Module:
-    """Return timm's ResNet-18 with the usual stem for 32x32 images: 3x3, stride 1, no max-pooling."""
-    model = timm.create_model("resnet18", num_classes=num_classes)
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    return model
-
-
-ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet18-cifar": resnet18_cifar}
-
 CIFAR100_RESNET18 = Base(
     name="resnet18-cifar100",
     arch="resnet18-cifar",
@@ -85,7 +80,8 @@ CIFAR100_RESNET18 = Base(
     std=(0.2673, 0.2564, 0.2762),
     licence="Apache-2.0",
 )
-REGISTRY: dict[str, Base] = {CIFAR100_RESNET18.name: CIFAR100_RESNET18}
+CIFAR100_VIT = replace(CIFAR100_RESNET18, name="vit-cifar100", arch="vit-cifar")
+REGISTRY: dict[str, Base] = {base.name: base for base in (CIFAR100_RESNET18, CIFAR100_VIT)}
 BUNDLED: dict[str, Path] = {CIFAR100_RESNET18.name: ASSETS / "zoos" / DEFAULT_ZOO / "base.safetensors.gz"}
 
 
@@ -230,7 +226,11 @@ def _timm_base(name: str) -> Base:
     cfg = timm.get_pretrained_cfg(arch)
     if cfg is None or cfg.input_size is None:
         return Base(name, arch, (224, 224), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    return Base(name, arch, tuple(cfg.input_size[1:]), cfg.mean, cfg.std, licence=cfg.license or "")
+    channels, height, width = cfg.input_size
+    if channels != 3:
+        raise ConfigError(f"{name} takes images of {channels} channels; use a model of RGB images")
+    (r, g, b), (sr, sg, sb) = cfg.mean, cfg.std
+    return Base(name, arch, (height, width), (r, g, b), (sr, sg, sb), licence=cfg.license or "")
 
 
 @contextmanager
@@ -245,18 +245,40 @@ def _errors_only(logger: str) -> Iterator[None]:
 
 
 def _download(base: Base) -> Path:
-    """Fetch timm's own weights as safetensors; nothing is ever unpickled."""
+    """Return timm's own weights as safetensors, from the cache or the network; nothing is ever unpickled."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     cfg = timm.get_pretrained_cfg(base.arch)
     if cfg is None:
         raise ConfigError(f"timm has no weights for {base.arch}; give your own with --weights FILE.safetensors")
+    place = (cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors")
     try:
         with _errors_only("huggingface_hub"):  # its warnings tell of every retry what the exception says in the end
-            return Path(hf_hub_download(cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors"))
+            try:
+                return Path(hf_hub_download(*place, local_files_only=True))
+            except LocalEntryNotFoundError:
+                if not constants.HF_HUB_OFFLINE:
+                    _require_network(constants.ENDPOINT)
+                return Path(hf_hub_download(*place))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
         raise ConfigError(
             f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "
             f"({type(e).__name__}); connect once, or give a local file with --weights FILE.safetensors"
         ) from e
+
+
+def _require_network(url: str) -> None:
+    """Raise `URLError` if a site cannot be reached; `hf_hub_download` takes 23 silent seconds of retries to find out.
+
+    Whatever the site answers is for the download to judge: so are certificates, which it may check otherwise.
+    """
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - https, unless the user's HF_ENDPOINT is not
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S):  # noqa: S310
+            pass
+    except urllib.error.HTTPError:
+        pass
+    except urllib.error.URLError as e:
+        if not isinstance(e.reason, ssl.SSLError):
+            raise

@@ -51,7 +51,7 @@ def slice_model(
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
             if optimizer is not None:
-                _exchange(optimizer, old, new, lambda t, index=index: _take(t, index))
+                exchange(optimizer, old, new, lambda t, index=index: _take(t, index))
         setattr(owner, leaf, new)
     for layer in model.modules():
         _mend(layer)
@@ -153,9 +153,10 @@ def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
     return value.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _exchange(
+def exchange(
     optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, take: Callable[[Tensor], Tensor]
 ) -> None:
+    """Let an optimiser train a parameter instead of another; its per-element state becomes what `take` makes of it."""
     for group in optimizer.param_groups:
         group["params"] = [new if p is old else p for p in group["params"]]
     state = optimizer.state.pop(old, {})

@@ -9,8 +9,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic", "attention"},
     {"tasks", "plan", "config", "output"},
-    {"tensors"},
+    {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
+    {"optimizers", "norms"},
     {
         "slicing",
         "averaging",
@@ -27,9 +28,10 @@ LAYERS = [
         "inversion",
     },
     {"profiling", "precision", "latency_plot"},
-    {"pruners", "checkpoint", "budget"},
+    {"pruners", "checkpoint", "budget", "mixing"},
     {"metavote"},
-    {"variants", "sizing"},
+    {"teaching"},
+    {"variants", "sizing", "tuning"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},
     {"family"},
