@@ -34,7 +34,8 @@ def rows(context: Context) -> list[Row]:
     """Return a row for each similarity and zoo, and two random ones."""
     missing = why_not(context, "cifar100")
     taylor = missing or zoos.missing(context, "taylor")
-    vit = missing or ("" if VIT in context.folders else f"there is no zoo of a vision transformer; give --folder {VIT}=DIR")
+    without = "" if VIT in context.folders else f"there is no zoo of a vision transformer; give --folder {VIT}=DIR"
+    vit = missing or without
 
     def row(name: str, method: str, title: str, lacks: str = missing) -> Row:
         return Row(name, method, title, None, form="none", zoo=True, missing=lacks, seconds=15.0,
@@ -69,8 +70,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         trunk = context.trunk if zoo is context.zoo else Trunk.of(zoo.base, zoo.load_base())
         for target in _narrow(zoo)[: context.tasks]:
             case = Case(context, zoo, trunk, target.task, "cifar100")
-            for similarity in VIT = "vit-zoo"
-SIMILARITIES:
+            for similarity in SIMILARITIES:
                 row = by_name[prefix + similarity]
                 try_once(
                     NAME, row, context, zoo, lambda c=case, t=target, s=similarity: _compare(c, t, s), target.task.id
