@@ -27,12 +27,12 @@ from mvp_edge.data import ImageSet, open_source
 from mvp_edge.heads import ridge_head
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
 from mvp_edge.models import set_head
-from mvp_edge.pipeline import restricted_teacher
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
+from mvp_edge.tuning import restricted_teacher
 from mvp_edge.zoo import Exemplars, Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.exemplar_uses")

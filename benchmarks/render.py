@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import records
+from benchmarks import folded_norms, records, runtimes
 from benchmarks.registry import experiments
 from benchmarks.tables import tables
 
@@ -40,9 +40,9 @@ ROWS = {
 }
 IMAGES = {
     "names-only": "**no images**: the broad member as it is, delivered ONNX file",
-    "default-5": "5 images a class",
-    "default-20": "20 images a class",
-    "default-100": "100 images a class",
+    "few-5": "5 images a class",
+    "few-20": "20 images a class",
+    "few-100": "100 images a class",
     "default": "**all 500 images a class**",
     "broad-100": "rival: the broad member, fine-tuned without distillation, all images",
     "mvp-100": "rival: MVP from narrow members only, all images",
@@ -118,18 +118,19 @@ def images() -> str:
 
 
 def packing() -> str:
-    """What eight bits cost."""
-    r = records.read("packing")[-1]
-    v = r["result"]
-    before, after = v["base"]
-    small, large = v["bytes"][1] / 2**20, v["bytes"][0] / 2**20
-    return (
-        f"Eight bits instead of sixteen, on an earlier zoo of {r['config']['members']} narrow members: the base goes "
-        f"from {before:.2f} to {after:.2f} % on 100 classes, members change by {v['mean_change']:+.2f} points "
-        f"on average ({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the "
-        "same voters, "
-        f"{v['same_plan']} keep the same units, and {large:.1f} MiB become {small:.1f}."
-    )
+    """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
+    lines = ["| stored weights | members | base, top-1 | members, points (worst) | same voters | same units | MiB |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for r in records.read("packing"):
+        config, v = r["config"], r["result"]
+        base = " → ".join(f"{top1:.2f}" for top1 in v.get("base", [])) or "as it was"
+        change = f"{v['mean_change']:+.2f} ({v['worst_change']:+.1f})"
+        size = " → ".join(f"{n / 2**20:.1f}" for n in v["bytes"])
+        lines.append(
+            f"| {config['before']} → {config['after']} | {config['members']} | {base} | {change} "
+            f"| {v['same_voters']} of {v['tasks']} lists | {v['same_plan']} of {v['tasks']} | {size} |"
+        )
+    return "\n".join(lines)
 
 
 def prune_time() -> str:
@@ -336,6 +337,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "exemplar-uses": exemplar_uses,
     "budgets": budgets,
     "alignment": alignment,
+    "runtimes": runtimes.table,
+    "folded-norms": folded_norms.sentence,
     **tables(),
 }
 

@@ -150,6 +150,9 @@ def pretrain(
             result = train(config, progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("the same command goes on from the last checkpoint, if there is one yet") from e
+    from .tables import warn
+
+    warn(result["warnings"])
     if json:
         print_json(result)
     else:

@@ -155,7 +155,7 @@ def prune(
     schedule: Annotated[
         Schedule,
         typer.Option(
-            "--schedule", help="auto: gentler with few images; fixed: as these flags say.", rich_help_panel=TRAINING
+            "--schedule", help="auto: few images decide how far; fixed: as these flags say.", rich_help_panel=TRAINING
         ),
     ] = DEFAULT.schedule,
     device: Device = DEFAULT.device,

@@ -97,6 +97,13 @@ def show_report(report: dict[str, Any]) -> None:
         ms = "" if row["latency_ms"] is None else f"{percent(row['top1'])}, {size(row['bytes'])}, "
         ms += "" if row["latency_ms"] is None else f"{row['latency_ms']['median']:.2f} ms; "
         grid.add_row(escape(row["precision"]), f"{verdict}: {ms}{escape('; '.join(row['reasons']))}")
+    if (mix := report.get("mix")) and mix["share"] > 0:
+        top1 = {row["share"]: percent(row["top1"]) for row in mix["held_out"]}
+        grid.add_row(
+            "fine-tuned",
+            f"{100 * mix['share']:.0f} % of the way: {top1[0.0]} before, {top1[mix['share']]} after, on "
+            f"{mix['images']} images left out",
+        )
     grid.add_row("kept", f"{100 * report['keep']['achieved']:.1f} % of the units of {escape(report['base'])}")
     voters = Table.grid(padding=(0, 2))
     for neighbour in report["neighbours"]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvp_edge.config import BuildConfig, FitOverrides, Importance, Parent, VoteConfig
+from mvp_edge.config import BuildConfig, FitOverrides, Importance, Parent, Pruner, VoteConfig
 from mvp_edge.errors import ZooError
 from mvp_edge.recipes import recipe
 
@@ -31,6 +31,13 @@ from .options import (
     rate,
 )
 from .progress import shown
+
+if TYPE_CHECKING:
+    import torch
+
+    from mvp_edge.data import DataSource
+    from mvp_edge.runtime import Progress
+    from mvp_edge.zoo import Zoo
 
 DEFAULT = BuildConfig()
 NARROW, BROAD = recipe("narrow", "sgd"), recipe("broad", "sgd")
@@ -79,15 +86,27 @@ def build(
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
     align: Align = DEFAULT.schedule.align,
+    method: Annotated[
+        Pruner,
+        typer.Option(
+            "--method", help="ifp, ahnp, or auto: ahnp for bases with attention, else ifp.", rich_help_panel=MEMBERS
+        ),
+    ] = DEFAULT.method,
     importance: Annotated[
-        Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
+        Importance, typer.Option("--importance", help="ifp: what decides which units stay.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
     every: Annotated[
         int,
         typer.Option(
-            "--every", help="Steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
+            "--every", help="ifp: steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
         ),
     ] = DEFAULT.schedule.every,
+    sparsity: Annotated[
+        float, typer.Option("--sparsity", help="ahnp: weight of the scores' L1 norm.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.sparsity,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="ahnp: score below which a unit goes.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.threshold,
     broad: Annotated[
         list[float] | None,
         typer.Option(
@@ -130,23 +149,27 @@ def build(
         lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer)
     )
     broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
-    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))
+    scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.zoo_build import build_broad, build_narrow
 
+    from .tables import warn
+
     use_threads(threads)
     place = resolve_device(device)
     source = open_source(data)
-    opened = _open_or_create(directory, base, weights)
     try:
         with shown(quiet=quiet) as progress:
+            opened, notes = _open_or_create(directory, base, weights, source, place, progress)
             trunk = Trunk.of(opened.base, opened.load_base())
             made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
             made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
+    warn(notes)
     summary = opened.summary()
     if json:
         print_json({"zoo": summary, "made": [m.id for m in made]})
@@ -154,13 +177,22 @@ def build(
         typer.echo(f"{len(made)} members made; zoo {opened.name} in {opened.path} has {summary['members']}")
 
 
-def _open_or_create(directory: Path, base: str | None, weights: Path | None) -> Any:
+def _open_or_create(
+    directory: Path,
+    base: str | None,
+    weights: Path | None,
+    source: DataSource,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Zoo, list[str]]:
     from mvp_edge.models import load_base
-    from mvp_edge.zoo import create_zoo, open_zoo
+    from mvp_edge.zoo import open_zoo
+    from mvp_edge.zoo_build import prepare_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():
-        return open_zoo(str(directory.resolve()))
-    return create_zoo(directory.resolve(), *load_base(base or "resnet18-cifar100", weights))
+        return open_zoo(str(directory.resolve())), []
+    found = load_base(base or "resnet18-cifar100", weights)
+    return prepare_zoo(directory.resolve(), *found, source, device=device, progress=progress)
 
 
 @zoo.command("add", epilog="mvp-edge zoo add out/ --zoo animals/")

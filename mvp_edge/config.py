@@ -21,6 +21,8 @@ Packing = Literal["float16", "int8"]
 Parent = Literal["broad", "base"]
 Schedule = Literal["auto", "fixed"]
 Optimizer = Literal["sgd", "adamw", "muon"]
+Pruner = Literal["auto", "ifp", "ahnp"]
+Embedding = Literal["whole", "pruned"]
 
 
 def check(problems: list[str]) -> None:
@@ -196,8 +198,8 @@ class PruneConfig:
         fit: How it is fine-tuned; overrides leave the rest to the recipe for the kind of network.
         input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
             camera or a decoder gives it. Both normalise inside.
-        schedule: `auto` fine-tunes a network that works already more gently the fewer images there are, and not at all
-            with very few; `fixed` takes `fit` as it is.
+        schedule: `auto` fine-tunes a network that works already more gently where images are few, and keeps as much of
+            it as images left out gain by; `fixed` takes `fit` as it is.
         precision: What is written beside `model.onnx`, which is always float32: nothing (`fp32`), a half-precision
             file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
     """
@@ -249,18 +251,48 @@ class PruneSchedule:
 
 
 @dataclass(frozen=True)
+class ScoreSchedule:
+    """How AHNP's scores of heads and nodes are learned.
+
+    Attributes:
+        sparsity: Weight of the scores' L1 norm in the loss (lambda); the paper does not give it.
+        threshold: Units whose score is less are cut off (tau); the paper does not give it.
+        lr: Peak learning rate of the scores.
+        share: Fraction of the iterations in which the target is to be reached; what is left to cut then goes at once.
+    """
+
+    sparsity: float = 1e-3
+    threshold: float = 0.5
+    lr: float = 0.05
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.sparsity < math.inf:
+            problems.append(f"sparsity is {self.sparsity}; it must be 0 or more")
+        for name in ("threshold", "share"):
+            if not 0 < (value := getattr(self, name)) < 1:
+                problems.append(f"{name} is {value}; it must be in (0, 1)")
+        if not 0 < self.lr <= 1:
+            problems.append(f"learning rate of scores is {self.lr}; it must be in (0, 1]")
+        check(problems)
+
+
+@dataclass(frozen=True)
 class BuildConfig:
     """A run of `zoo build`.
 
     Attributes:
         members: Narrow members wanted in all.
         ways: Classes of a narrow member's task.
-        schedule: How they are pruned.
+        schedule: How much is kept, and how IFP prunes.
         fit: How they are trained meanwhile; overrides leave the rest to the recipe for the kind of network.
         broad_fit: How members for all classes are trained, likewise.
         parent: What a member is pruned from: the smallest `broad` member that is larger, where there is one, or
             always the whole `base` model, as in the paper.
         seed: Of the tasks and of each training run.
+        method: How members are pruned: IFP, AHNP, or what suits the base (`auto`): AHNP if it has attention.
+        scores: How AHNP prunes.
     """
 
     members: int = 60
@@ -270,9 +302,13 @@ class BuildConfig:
     broad_fit: FitConfig | FitOverrides = FitOverrides()
     parent: Parent = "broad"
     seed: int = 0
+    method: Pruner = "auto"
+    scores: ScoreSchedule = ScoreSchedule()
 
     def __post_init__(self) -> None:
         problems = []
+        if self.method not in get_args(Pruner):
+            problems.append(f"{self.method!r} is none of {', '.join(get_args(Pruner))}")
         if self.members < 0:
             problems.append(f"members is {self.members}; it must be 0 or more")
         if self.ways < 2:

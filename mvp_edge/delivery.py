@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import FitConfig, InputFormat, PruneConfig, Similarity
+from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
-from mvp_edge.export import OnnxClassifier, export_onnx, take_inventory, verify_onnx
+from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
 from mvp_edge.latency import compare_latency
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
@@ -25,6 +25,7 @@ from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment
 from mvp_edge.tasks import Task
 from mvp_edge.train import Accuracy, accuracy
+from mvp_edge.tuning import Tuned
 from mvp_edge.variants import notes, try_precisions
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
@@ -56,7 +57,7 @@ class Outcome:
         similarity: What made them the nearest.
         plan: What was kept.
         model: The network, on the CPU, in evaluation mode.
-        fit: How it was fine-tuned; no iterations if it was not.
+        tuned: How it was fine-tuned; no iterations if it was not.
         device: Where it was trained.
         warnings: What the user should know.
         requested: Units of each group that were asked for, before lanes that cost no time were filled.
@@ -74,7 +75,7 @@ class Outcome:
     similarity: Similarity
     plan: KeepPlan
     model: nn.Module
-    fit: FitConfig
+    tuned: Tuned
     device: torch.device
     warnings: list[str]
     requested: Mapping[str, int]
@@ -97,6 +98,11 @@ def deliver(
         provenance = {"base": base.name, "zoo": outcome.zoo, "keep": asked, "seed": str(config.seed)}
         _export(model, outcome.trunk, file, names, provenance, config.input)
         parity = verify_onnx(file, model, base.input_size, base.mean, base.std)
+        if parity > TOLERANCE:
+            outcome.warnings.append(
+                f"the file and the network differ by up to {parity:.1e}, more than the usual {TOLERANCE:.0e}, but as "
+                "float32's own rounding of this network does; do not rely on smaller differences between logits"
+            )
         plan = {"base": base.to_json(), "requested": dict(outcome.requested), **outcome.plan.to_json()}
         write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
         write_atomically(directory / "plan.json", json.dumps(plan).encode())
@@ -124,6 +130,7 @@ def deliver(
         "keep": {"requested": None if config.budget else config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
         "budget": budget,
         "accuracy": score,
+        "mix": None if outcome.tuned.mix is None else outcome.tuned.mix.to_json(),
         **costs,
         "precisions": {
             "asked": config.precision,
@@ -144,7 +151,7 @@ def deliver(
         "seed": config.seed,
         "settings": {
             "vote": {**asdict(config.vote), "similarity": outcome.similarity},
-            "fit": outcome.fit.to_recipe(),
+            "fit": outcome.tuned.fit.to_recipe(),
             **({"budget": config.budget.given} if config.budget else {}),
         },
         "environment": environment(outcome.device),
@@ -196,7 +203,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
     keep = outcome.plan.achieved if config.budget else config.vote.keep
-    nominal = nominal_training_flops(base_macs, keep, outcome.fit.iterations, outcome.fit.batch_size)
+    nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)
     return {
         "params": count_params(outcome.model),
         "base_params": count_params(whole),

@@ -173,7 +173,7 @@ def time_in_turns(
     models = [open_session(c.path, c.threads, cpus[c.threads]) for c in contenders]
     feeds = [random_feed(model, batch) for model in models]
     settle_s = SETTLE_S if any(c.threads > 1 for c in contenders) else 0.0
-    clocks = [_clock(c.threads) for c in contenders]
+    clocks: list[Clock] = [_clock(c.threads) for c in contenders]
     blocks: list[list[_Block]] = [[] for _ in models]
     for model, images in zip(models, feeds, strict=True):
         warm_up(model, images)

@@ -59,7 +59,7 @@ class Trunk:
             PlanError: it cannot be sliced.
         """
         head = head_name(model)
-        return Trunk(base, model, find_groups(model, base.input_size, head), head)
+        return Trunk(base, model, find_groups(model, base.input_size, head, base.embedding), head)
 
     def state_of(self, model: nn.Module) -> dict[str, Tensor]:
         """Return a sliced model's tensors as they are stored in a zoo."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,12 +21,13 @@ from torch import Tensor, nn
 
 from mvp_edge.architectures import ARCHITECTURES
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import Packing
+from mvp_edge.config import Embedding, Packing
 from mvp_edge.errors import ConfigError
 from mvp_edge.tensors import pack, unpack
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_ZOO = "cifar100-resnet18"
+PATIENCE_S = 5  # for a site to answer at all
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Base:
         sha256: Of the weights' file; empty until weights are loaded.
         top1: Accuracy in percent on the test split of what it was trained on, if known.
         recipe: How it was trained.
+        embedding: Whether sub-networks of a transformer keep its embedding whole, which every block reads and adds to,
+            or a part of it, as they do of heads and hidden nodes.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Base:
     sha256: str = ""
     top1: float | None = None
     recipe: str = ""
+    embedding: Embedding = "whole"
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
@@ -106,11 +113,6 @@ def head_name(model: nn.Module) -> str:
         if module is head and isinstance(module, nn.Linear):
             return name
     raise ConfigError("this model has no single linear classifier; use another base model")
-
-
-def has_attention(model: nn.Module) -> bool:
-    """Say whether a network has attention heads."""
-    return any(hasattr(module, "num_heads") for module in model.modules())
 
 
 def set_head(model: nn.Module, head: nn.Linear) -> None:
@@ -223,7 +225,11 @@ def _timm_base(name: str) -> Base:
     cfg = timm.get_pretrained_cfg(arch)
     if cfg is None or cfg.input_size is None:
         return Base(name, arch, (224, 224), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    return Base(name, arch, tuple(cfg.input_size[1:]), cfg.mean, cfg.std, licence=cfg.license or "")
+    channels, height, width = cfg.input_size
+    if channels != 3:
+        raise ConfigError(f"{name} takes images of {channels} channels; use a model of RGB images")
+    (r, g, b), (sr, sg, sb) = cfg.mean, cfg.std
+    return Base(name, arch, (height, width), (r, g, b), (sr, sg, sb), licence=cfg.license or "")
 
 
 @contextmanager
@@ -238,18 +244,40 @@ def _errors_only(logger: str) -> Iterator[None]:
 
 
 def _download(base: Base) -> Path:
-    """Fetch timm's own weights as safetensors; nothing is ever unpickled."""
+    """Return timm's own weights as safetensors, from the cache or the network; nothing is ever unpickled."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     cfg = timm.get_pretrained_cfg(base.arch)
     if cfg is None:
         raise ConfigError(f"timm has no weights for {base.arch}; give your own with --weights FILE.safetensors")
+    place = (cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors")
     try:
         with _errors_only("huggingface_hub"):  # its warnings tell of every retry what the exception says in the end
-            return Path(hf_hub_download(cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors"))
+            try:
+                return Path(hf_hub_download(*place, local_files_only=True))
+            except LocalEntryNotFoundError:
+                if not constants.HF_HUB_OFFLINE:
+                    _require_network(constants.ENDPOINT)
+                return Path(hf_hub_download(*place))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
         raise ConfigError(
             f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "
             f"({type(e).__name__}); connect once, or give a local file with --weights FILE.safetensors"
         ) from e
+
+
+def _require_network(url: str) -> None:
+    """Raise `URLError` if a site cannot be reached; `hf_hub_download` takes 23 silent seconds of retries to find out.
+
+    Whatever the site answers is for the download to judge: so are certificates, which it may check otherwise.
+    """
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - https, unless the user's HF_ENDPOINT is not
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S):  # noqa: S310
+            pass
+    except urllib.error.HTTPError:
+        pass
+    except urllib.error.URLError as e:
+        if not isinstance(e.reason, ssl.SSLError):
+            raise

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from mvp_edge.attention import attentions
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
-from mvp_edge.models import has_attention, head_name
+from mvp_edge.errors import ConfigError
+from mvp_edge.models import head_name
 from mvp_edge.recipes import Purpose, recipe
 
 SECOND_MOMENT = 0.999  # AdamW's beta 2; beta 1 is the settings' momentum
@@ -23,7 +25,7 @@ def resolve_fit(fit: FitConfig | FitOverrides, purpose: Purpose, model: nn.Modul
     """
     if isinstance(fit, FitConfig):
         return fit
-    suited: Optimizer = "adamw" if has_attention(model) else "sgd"
+    suited: Optimizer = "adamw" if attentions(model) else "sgd"
     return fit.over(recipe(purpose, suited if fit.optimizer is None else fit.optimizer))
 
 
@@ -31,6 +33,9 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
     """Return an optimiser; only weights of layers decay: no norms, biases, position embeddings or class tokens.
 
     A parameter group may hold `scale`, the ratio of its learning rate to that of the settings.
+
+    Raises:
+        ConfigError: the settings say Muon, and the network has no matrices between its first and last layer.
     """
     named = list(model.named_parameters())
     decay = [p for n, p in named if p.ndim > 1 and n.endswith("weight")]
@@ -44,6 +49,10 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
     outer = model.get_submodule(head_name(model)).weight
     hidden = [p for p in decay if p.ndim == 2 and p is not outer]
     rest = [p for p in decay if p.ndim != 2 or p is outer]
+    if not hidden:
+        raise ConfigError(
+            "muon trains the matrices of hidden linear layers, and this network has none; use sgd or adamw"
+        )
     return Together(
         [
             # Updates as large as AdamW's: both take the same rate (Liu et al., "Muon is scalable for LLM training").
@@ -65,9 +74,9 @@ class Together(torch.optim.Optimizer):
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
         super().__init__([g for part in parts for g in part.param_groups], {})
-        self._parts = tuple(parts)
+        self._parts = [p for part in parts for p in (part._parts if isinstance(part, Together) else (part,))]
         self.state = defaultdict(dict)
-        for part in parts:
+        for part in self._parts:
             part.state = self.state
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]

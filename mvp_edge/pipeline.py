@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mvp_edge.config import FitConfig, PruneConfig
+from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.delivery import KnownScore, Outcome, deliver, write_report
 from mvp_edge.errors import ConfigError, TaskError
@@ -35,10 +35,10 @@ from mvp_edge.similarity import wordnet
 from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within
 from mvp_edge.slicing import faithfulness
 from mvp_edge.tasks import Task, TaskClass, canonical, read_task
-from mvp_edge.train import BatchSource, drawn, fit, make_optimizer, predict, score
+from mvp_edge.train import score
+from mvp_edge.tuning import Tuned, tune, tune_warily
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
-ENOUGH_IMAGES, MANY_IMAGES = 50, 2000  # of each class; in all
 FAR_WORDNET = 0.6
 FAR_LEEP = 0.75  # of the LEEP of a member whose predictions say nothing about the task
 
@@ -169,17 +169,15 @@ def make(
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)
     recipe = resolve_fit(config.fit, "prune", trunk.model)
-    fitting = replace(recipe, iterations=0)
+    tuned = Tuned(replace(recipe, iterations=0))
     with clock.time("fine_tune"):
         if inputs.train is not None:
             ready = len(voters) == 1 and contains(plan, voters[0].info.plan) and voters[0].info.knows(task)
-            fitting = suited(recipe, inputs.train) if ready and config.schedule == "auto" else recipe
-            if fitting.iterations < recipe.iterations:
-                inputs.warnings.append(
-                    f"a class has fewer than {ENOUGH_IMAGES} images: the member is delivered as it is; training "
-                    "on so few made it worse in our measurements; force it with --schedule fixed"
-                )
-            fine_tune(model, trunk, inputs, inputs.train, fitting, config.seed, progress)
+            wary = ready and config.schedule == "auto"
+            tuned = (tune_warily if wary else tune)(
+                model, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress
+            )
+            inputs.warnings.extend(tuned.warnings)
     model = model.to("cpu", memory_format=torch.contiguous_format).eval()
     examples = inputs.generated if inputs.train is None else inputs.train
     outcome = Outcome(
@@ -193,7 +191,7 @@ def make(
         similarity=similarity,
         plan=plan,
         model=model,
-        fit=fitting,
+        tuned=tuned,
         device=device,
         warnings=inputs.warnings,
         requested=sizing.requested,
@@ -270,52 +268,6 @@ def known_score(inputs: Inputs, member: MemberInfo) -> KnownScore | None:
     data = member.recipe.get("data", "its data")
     source = f"{data}, test split, from the stored outputs of member {member.id}, which this model is"
     return KnownScore(score(part.logits, part.labels, inputs.task.names), source)
-
-
-def suited(config: FitConfig, images: ImageSet) -> FitConfig:
-    """Return how to fine-tune a network that works already on the images that there are.
-
-    The rate falls with their number; with too few of a class the network stays as it is. On two held-out class lists,
-    20 images a class made it 0.2 to 1 points worse at any rate tried, 50 and 100 made it 0.4 better on average at a
-    tenth to a third of the rate that suits all 400.
-    """
-    fewest = int(torch.bincount(images.labels, minlength=len(images.classes)).min())
-    if fewest < ENOUGH_IMAGES:
-        return replace(config, iterations=0)
-    return replace(config, lr=config.lr * min(1.0, len(images) / MANY_IMAGES))
-
-
-def fine_tune(
-    model: nn.Module, trunk: Trunk, inputs: Inputs, train: ImageSet, config: FitConfig, seed: int, progress: Progress
-) -> None:
-    """Train the assembled network on the task's images, in place (Algorithm 1, line 9)."""
-    if config.iterations == 0:
-        return
-    teacher = None
-    if config.distill > 0:
-        # The base model is large, and a short training of many images does not see all of them.
-        seen = drawn(len(train), config, seed)
-        told = restricted_teacher(trunk, inputs.task, train.subset(seen), inputs.device, progress)
-        if told is None:
-            inputs.warnings.append("distillation is off: the base model does not know all classes of this task")
-        else:
-            teacher = torch.full((len(train), told.shape[1]), math.nan).index_copy_(0, seen, told)
-    with progress.stage("Fine-tuning", config.iterations) as stage:
-        source = BatchSource(train, trunk.base, config, inputs.device, seed, teacher)
-        fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
-
-
-def restricted_teacher(
-    trunk: Trunk, task: Task, data: ImageSet, device: torch.device, progress: Progress
-) -> Tensor | None:
-    """Return the base model's logits `(N, classes)` for the task's classes, or None if it does not know them all."""
-    known = {canonical(n): i for i, n in enumerate(trunk.base.classes)}
-    if not all(canonical(n) in known for n in task.names):
-        return None
-    with progress.stage("Asking the base model", len(data)) as stage:
-        whole = trunk.model.to(device, memory_format=torch.channels_last)
-        logits = predict(whole, data.images, trunk.base, device, stage=stage, bf16=True)
-    return logits[:, [known[canonical(n)] for n in task.names]]
 
 
 def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) -> str | None:

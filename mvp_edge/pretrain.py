@@ -20,6 +20,7 @@ from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.mimetic import initialise
 from mvp_edge.models import Base, find_base, head_name, load_base, new_model, save_base, set_head
+from mvp_edge.norms import IMAGES, is_folded, unfold
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_writable
 from mvp_edge.runtime import Progress, resolve_device, rng, torch_rng
@@ -61,6 +62,12 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     )
     fit_config = replace(fit_config, iterations=max(1, steps))
     model = model.to(device, memory_format=torch.channels_last)
+    warnings = []
+    if is_folded(model):
+        sample = rng(config.seed, "norms").permutation(len(train))[:IMAGES]
+        with progress.stage("Measuring batch norms"):
+            unfold(model, train.subset(sample).images, known, device)
+        warnings.append(f"the batch norms of {config.init} were folded into its convolutions; they were measured anew")
     optimizer = make_optimizer(model, fit_config)
     drawn = BatchSource(train, known, fit_config, device, config.seed)
     batches = Progressive(drawn if teacher is None else Taught(drawn, teacher), small, small_steps)
@@ -98,6 +105,7 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         "top1": round(top1, 2),
         "epochs": config.epochs,
         "n": len(test),
+        "warnings": warnings,
     }
 
 

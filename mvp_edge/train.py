@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models import Base
+from mvp_edge.norms import require_trainable
 from mvp_edge.optimizers import make_optimizer as make_optimizer
 from mvp_edge.runtime import SilentProgress, Stage, autocast, rng, torch_rng
 
@@ -132,7 +133,11 @@ def fit(
         after_step: Called with the number of the step and its loss.
         stage: Progress.
         bf16: Compute in bfloat16 where that is fast: a fifth less time for the smallest networks, half for dense ones.
+
+    Raises:
+        ConfigError: the model's batch norms are folded.
     """
+    require_trainable(model)
     stage = stage or SilentProgress()
     model.train()
     for step in range(start, config.iterations):

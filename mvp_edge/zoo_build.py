@@ -7,24 +7,68 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.attention import attentions
+from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import set_head
+from mvp_edge.models import Base, set_head
+from mvp_edge.norms import IMAGES, is_folded, unfold
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.plan import KeepPlan
-from mvp_edge.pruners import iterative_prune, target_counts
+from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical
 from mvp_edge.train import BatchSource, accuracy, predict
-from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, member_id
+from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
+
+NORM_CLASSES = 16  # whose images batch norms are measured on
+
+
+def prepare_zoo(
+    directory: Path, base: Base, model: nn.Module, data: DataSource, *, device: torch.device, progress: Progress
+) -> tuple[Zoo, list[str]]:
+    """Open the zoo of a base model, or make an empty one; its base can be trained.
+
+    Batch norms that were folded into the convolutions are measured anew on images of the data. The recipe of the zoo's
+    base tells of it, and which weights it came from.
+
+    Returns:
+        The zoo, and what the user should know.
+
+    Raises:
+        DataError: images cannot be read.
+        ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
+    """
+    if not is_folded(model):
+        return create_zoo(directory, base, model), []
+    told = f"batch norms measured anew, folded in the weights {base.sha256[:12]}"
+    if (directory / "zoo.json").exists() and (zoo := open_zoo(str(directory))).base.recipe.endswith(told):
+        return zoo, []
+    with progress.stage("Measuring batch norms"):
+        images = _sample(data, base)
+        unfold(model.to(device, memory_format=torch.channels_last), images, base, device)
+    model.to("cpu", memory_format=torch.contiguous_format)
+    note = (
+        f"the batch norms of {base.name} were folded into its convolutions; they were measured anew on {len(images)} "
+        "images: the network computes the same, and can be trained"
+    )
+    return create_zoo(directory, replace(base, recipe=f"{base.recipe}; {told}".removeprefix("; ")), model), [note]
+
+
+def _sample(data: DataSource, base: Base) -> Tensor:
+    """Return uint8 images `(N, 3, H, W)` of classes spread over the data; only one class is in memory at a time."""
+    chosen = data.classes[:: max(1, len(data.classes) // NORM_CLASSES)][:NORM_CLASSES]
+    share, draw = max(1, IMAGES // len(chosen)), rng(0, "norms")
+    parts = (data.load([name], "train", base.input_size).at_most(share, draw) for name in chosen)
+    return torch.cat([part.images for part in parts])
 
 
 def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:
@@ -40,7 +84,7 @@ def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> li
     draw = rng(seed, "tasks")
     tasks: dict[str, Task] = {}
     while len(tasks) < count:
-        chosen = sorted(draw.choice(len(classes), ways, replace=False))
+        chosen = sorted(int(i) for i in draw.choice(len(classes), ways, replace=False))
         task = Task(tuple(TaskClass(classes[i]) for i in chosen))
         tasks.setdefault(task.id, task)
     return [wordnet.resolve(t) for t in tasks.values()]
@@ -48,20 +92,22 @@ def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> li
 
 def make_member(
     trunk: Trunk, train: ImageSet, schedule: PruneSchedule, config: FitConfig, *, device: torch.device, seed: int,
-    parent: Member | None = None, teacher: Tensor | None = None, stage: Stage | None = None,
+    parent: Member | None = None, teacher: Tensor | None = None, scores: ScoreSchedule | None = None,
+    stage: Stage | None = None,
 ) -> tuple[nn.Module, KeepPlan]:  # fmt: skip
-    """Prune for a task with IFP; return the sliced model on `device` and what it keeps of the base model.
+    """Prune for a task with IFP or AHNP; return the sliced model on `device` and what it keeps of the base model.
 
     Args:
         trunk: The base model.
         train: Images of the task.
-        schedule: What is dropped when.
+        schedule: How much is kept, and what IFP drops when.
         config: How it is trained meanwhile.
         device: Where.
         seed: Of the head, the batches and random importance.
         parent: A larger member to prune from, which also gives the head's rows; the whole base model with a random
             head if not given.
         teacher: Logits `(N, classes)` of the base model on the images, for distillation.
+        scores: How AHNP prunes; IFP does if not given.
         stage: Progress.
     """
     model = copy.deepcopy(trunk.model) if parent is None else trunk.restore(parent)
@@ -75,11 +121,19 @@ def make_member(
     set_head(model, head)
     model = model.to(device, memory_format=torch.channels_last)
     source = BatchSource(train, trunk.base, config, device, seed, teacher)
-    plan = iterative_prune(
-        model, trunk.table, source, schedule, config,
-        rng=rng(seed, "prune"), start=None if parent is None else parent.info.plan, stage=stage,
-    )  # fmt: skip
-    return model, plan
+    start = None if parent is None else parent.info.plan
+    if scores is None:
+        draw = rng(seed, "prune")
+        return model, iterative_prune(model, trunk.table, source, schedule, config, rng=draw, start=start, stage=stage)
+    counts = target_counts(trunk.table, schedule.keep, schedule.align)
+    return model, automatic_prune(model, trunk.table, source, counts, scores, config, start=start, stage=stage)
+
+
+def scores_for(config: BuildConfig, trunk: Trunk) -> ScoreSchedule | None:
+    """Return how AHNP prunes members of a base, or None if IFP does."""
+    if config.method == "auto":
+        return config.scores if attentions(trunk.model) else None
+    return config.scores if config.method == "ahnp" else None
 
 
 @dataclass(eq=False)
@@ -110,13 +164,17 @@ class Teacher:
 
 
 def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> MemberInfo | None:
-    """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it."""
-    wanted = target_counts(trunk.table, schedule.keep, schedule.align)
-    larger = [
-        i for i in zoo.infos()
-        if i.breadth == "broad" and i.knows(task) and all(n > wanted[g] for g, n in i.plan.counts.items())
-    ]  # fmt: skip
-    return min(larger, key=lambda i: (i.plan.achieved, i.id), default=None)
+    """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it.
+
+    It may have as few attention heads: of a block's few, several ratios keep the same number.
+    """
+    wanted, size = target_counts(trunk.table, schedule.keep, schedule.align), trunk.table.unit_channels
+
+    def larger(counts: dict[str, int]) -> bool:
+        return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
+
+    able = [i for i in zoo.infos() if i.breadth == "broad" and i.knows(task) and larger(i.plan.counts)]
+    return min(able, key=lambda i: (i.plan.achieved, i.id), default=None)
 
 
 def build_narrow(
@@ -139,8 +197,8 @@ def build_narrow(
         everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))
         found = find_parent(zoo, trunk, everything, config.schedule)
         parent = None if found is None else zoo.load(found)
-    fit = resolve_fit(config.fit, "narrow", trunk.model)
-    recipe = _recipe(parent, config.schedule, fit, config.seed, data)
+    fit, scores = resolve_fit(config.fit, "narrow", trunk.model), scores_for(config, trunk)
+    recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
     teacher = Teacher(trunk, device)
     with progress.stage("Members", len(tasks)) as stage:
@@ -150,7 +208,7 @@ def build_narrow(
             test = data.load(task.names, "test", trunk.base.input_size)
             model, plan = make_member(
                 trunk, train, config.schedule, fit, device=device, seed=config.seed, parent=parent,
-                teacher=teacher.logits(train) if fit.distill > 0 else None,
+                teacher=teacher.logits(train) if fit.distill > 0 else None, scores=scores,
             )  # fmt: skip
             info = MemberInfo(member, task, "narrow", plan, zoo.base.sha256, recipe)
             made.append(_add(zoo, trunk, model, info, test))
@@ -174,7 +232,7 @@ def build_broad(
     """
     classes = trunk.base.classes or data.classes
     task = wordnet.resolve(Task(tuple(TaskClass(c) for c in classes)))
-    fit = resolve_fit(config.broad_fit, "broad", trunk.model)
+    fit, scores = resolve_fit(config.broad_fit, "broad", trunk.model), scores_for(config, trunk)
     made: list[MemberInfo] = []
     with progress.stage("Reading images", None):
         train = data.load(classes, "train", trunk.base.input_size)
@@ -184,7 +242,7 @@ def build_broad(
         schedule = replace(config.schedule, keep=keep)
         found = find_parent(zoo, trunk, task, schedule) if config.parent == "broad" else None
         parent = None if found is None else zoo.load(found)
-        recipe = _recipe(parent, schedule, fit, config.seed, data)
+        recipe = make_recipe(parent, schedule, scores, fit, config.seed, data.name)
         member = member_id(task, recipe)
         with zoo.claim(member) as mine:
             if not mine:
@@ -195,7 +253,7 @@ def build_broad(
             with progress.stage(f"Broad member, keep {keep:g}", fit.iterations) as stage:
                 model, plan = make_member(
                     trunk, train, schedule, fit, device=device, seed=config.seed, parent=parent,
-                    teacher=logits, stage=stage,
+                    teacher=logits, scores=scores, stage=stage,
                 )  # fmt: skip
             made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
     return made
@@ -203,21 +261,23 @@ def build_broad(
 
 def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:
     """Add a network with its accuracy as it will be read back; a broad one with its outputs."""
-    state = zoo.as_stored(trunk.state_of(model))
+    state = trunk.state_of(model)
     device = next(model.parameters()).device
-    restored = trunk.restore(Member(info, state)).to(device, memory_format=torch.channels_last)
+    restored = trunk.restore(Member(info, zoo.as_stored(state))).to(device, memory_format=torch.channels_last)
     logits = predict(restored, test.images, trunk.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
     return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None)
 
 
-def _recipe(
-    parent: Member | None, schedule: PruneSchedule, fit: FitConfig, seed: int, data: DataSource
+def make_recipe(
+    parent: Member | None, schedule: PruneSchedule, scores: ScoreSchedule | None, fit: FitConfig, seed: int, data: str
 ) -> dict[str, object]:
-    return {
-        "method": "ifp", "parent": None if parent is None else parent.info.id, **asdict(schedule),
-        "fit": fit.to_recipe(), "seed": seed, "data": data.name,
-    }  # fmt: skip
+    """Return how a member is made, which with its task names it; every word of it must stay for those made with IFP."""
+    how = {"method": "ifp", **asdict(schedule)}
+    if scores is not None:
+        how = {"method": "ahnp", "keep": schedule.keep, "align": schedule.align, "scores": asdict(scores)}
+    parent_id = None if parent is None else parent.info.id
+    return {**how, "parent": parent_id, "fit": fit.to_recipe(), "seed": seed, "data": data}
 
 
 def _claimed(zoo: Zoo, tasks: Sequence[Task], recipe: dict[str, object]) -> Iterator[tuple[Task, str]]:

@@ -7,11 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "atomic"},
+    {"errors", "atomic", "attention"},
     {"tasks", "plan", "config", "output"},
     {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
-    {"optimizers"},
+    {"optimizers", "norms"},
     {
         "slicing",
         "averaging",
@@ -28,10 +28,10 @@ LAYERS = [
         "inversion",
     },
     {"profiling", "precision", "latency_plot"},
-    {"pruners", "checkpoint", "budget"},
+    {"pruners", "checkpoint", "budget", "mixing"},
     {"metavote"},
     {"teaching"},
-    {"variants", "sizing"},
+    {"variants", "sizing", "tuning"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},
     {"family"},

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import timm
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import load_base, save_base
+from mvp_edge.models import find_base, load_base, save_base
 from tests.conftest import COLOURS
 
 
@@ -21,11 +26,15 @@ def test_offline_the_cache_and_the_flag_are_named(
     monkeypatch.setattr(hub, "propagate", True)
     level = hub.level
 
-    def offline(repository: str, file: str) -> str:
+    def offline(repository: str, file: str, local_files_only: bool = False) -> str:
         assert (repository, file) == ("timm/mobilenetv2_100.ra_in1k", "model.safetensors")
+        assert local_files_only, "a download was tried where the site cannot be reached"
         logging.getLogger("huggingface_hub.utils").warning("Retrying in 8s")
         raise LocalEntryNotFoundError("no network")
 
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{closed}")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(ConfigError, match=r"not in the cache .*hub and cannot be downloaded .*--weights FILE"):
         load_base("timm:mobilenetv2_100")
@@ -33,10 +42,37 @@ def test_offline_the_cache_and_the_flag_are_named(
     assert hub.level == level
 
 
+class Refusing(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_error(503)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_site_that_answers_is_asked_for_the_weights(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(repository: str, file: str, local_files_only: bool = False) -> str:
+        asked.append(local_files_only)
+        if local_files_only:
+            raise LocalEntryNotFoundError("not in the cache")
+        return str(tiny_base)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.handle_request).start()
+        load_base("timm:test_resnet")
+    assert asked == [True, False]
+
+
 def test_timm_weights_are_read_as_safetensors(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, model = load_base(str(tiny_base))
     save_base(model, base, tmp_path / "model.safetensors")
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
     found, _ = load_base("timm:test_resnet")
     assert found.classes == tuple(COLOURS)
 
@@ -52,6 +88,14 @@ def test_timm_weights_are_read_as_safetensors(tiny_base: Path, tmp_path: Path, m
 def test_names_that_are_none(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_base(name)
+
+
+def test_a_timm_model_of_other_than_rgb_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = timm.get_pretrained_cfg("test_resnet")
+    assert told is not None
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: replace(told, input_size=(12, 64, 64)))
+    with pytest.raises(ConfigError, match="takes images of 12 channels; use a model of RGB images"):
+        find_base("timm:test_resnet")
 
 
 def test_weights_of_another_architecture(tiny_base: Path) -> None:

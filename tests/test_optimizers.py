@@ -12,8 +12,8 @@ from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.groups import find_groups
-from mvp_edge.models import Base, head_name, new_model
+from mvp_edge.groups import Group, GroupTable, Slot, Tap
+from mvp_edge.models import Base, new_model
 from mvp_edge.optimizers import make_optimizer, resolve_fit
 from mvp_edge.plan import make_plan
 from mvp_edge.recipes import recipe
@@ -118,9 +118,8 @@ def test_a_checkpoint_restores_the_whole_state(optimizer: Optimizer, tmp_path: P
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_state_is_sliced_with_the_weights(optimizer: Optimizer) -> None:
     config = FitConfig(iterations=3, batch_size=8, lr=0.01, optimizer=optimizer)
-    torch.manual_seed(0)
-    model = new_model("test_resnet", 2)
-    table = find_groups(model, (32, 32), head_name(model))
+    model = vit()
+    table = hidden_nodes(model, "blocks.0.mlp")
     plan = make_plan(table.widths, {g.name: range(0, g.width, 2) for g in table.groups})
     state = make_optimizer(model, config)
     fit(model, batches(config), config, optimizer=state)
@@ -129,13 +128,29 @@ def test_the_state_is_sliced_with_the_weights(optimizer: Optimizer) -> None:
     for name, parameter in model.named_parameters():
         assert state.state[parameter].keys() == before[name].keys() != set()
         for key, value in state.state[parameter].items():
-            assert value.shape == (parameter.shape if before[name][key].ndim else ())
+            whole, by = before[name][key], 2 if ".0.mlp.fc" in name else 1
+            if whole.ndim and name.endswith("0.mlp.fc2.weight"):
+                assert torch.equal(value, whole[:, ::2])
+            else:
+                assert torch.equal(value, whole[::by] if whole.ndim and not name.endswith("fc2.bias") else whole)
     assert {id(p) for g in state.param_groups for p in g["params"]} == {id(p) for p in model.parameters()}
-    conv = next(s for s in table.groups[0].slots if s.tensor.endswith("conv1.weight") and s.dim == 0)
-    key = "exp_avg" if optimizer != "sgd" else "momentum_buffer"
-    new = state.state[model.get_parameter(conv.tensor)][key]
-    assert torch.equal(new, before[conv.tensor][key][::2][:, : new.shape[1]])
     fit(model, batches(config), config, optimizer=state)
+
+
+def hidden_nodes(model: nn.Module, mlp: str) -> GroupTable:
+    width = model.get_submodule(f"{mlp}.fc1").out_features
+    index = tuple((i,) for i in range(int(width)))  # pyright: ignore[reportArgumentType]
+    slots = (
+        Slot(f"{mlp}.fc1.weight", 0, index),
+        Slot(f"{mlp}.fc1.bias", 0, index),
+        Slot(f"{mlp}.fc2.weight", 1, index),
+    )
+    return GroupTable((Group(f"{mlp}.fc1", len(index), 1, slots, (Tap(f"{mlp}.fc2", index),), ()),))
+
+
+def test_muon_needs_matrices() -> None:
+    with pytest.raises(ConfigError, match="use sgd or adamw"):
+        make_optimizer(new_model("test_resnet", 2), FitConfig(optimizer="muon"))
 
 
 def test_the_kind_of_network_decides_and_the_user_overrides() -> None:

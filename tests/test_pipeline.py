@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from mvp_edge.config import FitConfig, PruneConfig, VoteConfig
-from mvp_edge.data import ImageSet
-from mvp_edge.pipeline import ENOUGH_IMAGES, MANY_IMAGES, compress, suited
+from mvp_edge.pipeline import compress
 from mvp_edge.runtime import SilentProgress, Stage
 
 
@@ -47,26 +45,18 @@ def test_the_base_model_is_asked_about_the_images_that_training_sees(
     assert told.steps.get("Asking the base model") == asked
 
 
-def test_fewer_images_train_more_gently() -> None:
-    fit = FitConfig(iterations=100, lr=0.03)
-
-    def images(*counts: int) -> ImageSet:
-        labels = torch.cat([torch.full((n,), i) for i, n in enumerate(counts)])
-        return ImageSet(torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8), labels, tuple("abc"[: len(counts)]))
-
-    assert suited(fit, images(MANY_IMAGES, MANY_IMAGES)) == fit
-    assert suited(fit, images(ENOUGH_IMAGES, 200)).lr == pytest.approx(0.03 * (ENOUGH_IMAGES + 200) / MANY_IMAGES)
-    assert suited(fit, images(ENOUGH_IMAGES - 1, 5000)).iterations == 0
-    assert suited(fit, images(500, 0)).iterations == 0
-
-
-def test_a_member_is_delivered_as_it_is_where_images_are_few(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
-    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=2, batch_size=4, lr=0.01))
-    report = compress(config)
-    assert report["settings"]["fit"]["iterations"] == 0
-    assert any("--schedule fixed" in w for w in report["warnings"])
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=4, batch_size=4, lr=0.01))
+    told = Told()
+    report = compress(config, told)
+    assert told.steps["Fine-tuning"] == 6  # half as many, on each of three folds
+    mix = report["mix"]
+    assert (mix["images"], mix["folds"]) == (24, 3)
+    assert [row["share"] for row in mix["held_out"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert any("--schedule fixed" in w for w in report["warnings"]) == (mix["share"] == 0)
     assert "delivered ONNX file" in report["accuracy"]["source"]
     report = compress(replace(config, schedule="fixed", force=True))
-    assert report["settings"]["fit"]["iterations"] == 2
+    assert report["settings"]["fit"]["iterations"] == 4
+    assert report["mix"] is None

@@ -13,6 +13,7 @@ Both fold batch norms into convolutions, grouped ones too; what torch says again
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import io
 import json
@@ -29,14 +30,18 @@ from torch import Tensor, nn
 from mvp_edge.atomic import write_atomically
 from mvp_edge.config import InputFormat
 from mvp_edge.errors import ExportError
+from mvp_edge.export.attention import for_phones
 from mvp_edge.export.folding import fold_normalisation
 from mvp_edge.export.graph import tidy
 from mvp_edge.export.naming import name_by_module
 from mvp_edge.onnx_session import open_session
 
 # Absolute. Members and base of the bundled zoo and a whole MobileNetV2, with logits of up to 10, differ by 1.1e-5 at
-# most, so that float32's rounding alone has room.
+# most, so that float32's rounding alone has room. Where it needs more, as in deep networks with large logits, two
+# roundings of the same numbers may be several times as far apart as one of them is from the exact result, all the more
+# as that is seen on a handful of logits.
 TOLERANCE = 1e-4
+ROUNDING_TIMES = 10
 RESERVED = ("labels", "input_size", "input_format", "producer")
 
 
@@ -48,7 +53,7 @@ class _FromPixels(nn.Module):
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], full: float) -> None:
         super().__init__()
-        self.model = model
+        self.model = for_phones(model)
         self.register_buffer("mean", full * torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("scale", 1 / (full * torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)))
         self.eval()
@@ -186,31 +191,43 @@ def verify_onnx(
         seed: Of the random images.
 
     Returns:
-        The largest absolute difference between any two logits.
+        The largest absolute difference between any two logits. It is above `TOLERANCE` only where float32 itself
+        cannot do better.
 
     Raises:
         ExportError: the file cannot be run on such images, or the difference is above `TOLERANCE`, however large the
-            logits are.
+            logits are, and above `ROUNDING_TIMES` the network's own rounding error.
     """
     _check_exportable(model)
     session = open_session(path)
     generator = np.random.default_rng(seed)
-    shift, spread = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (mean, std))
     worst = 0.0
     for batch in batches:
         pixels = generator.integers(0, 256, (batch, len(mean), *input_size), dtype=np.uint8)
-        with torch.no_grad():
-            expected = model((torch.from_numpy(pixels) / 255 - shift) / spread).numpy()
+        expected = _logits(model, pixels, mean, std, torch.float32)
         images = session.feed(pixels)
         try:
             found = session.run(images)
         except Exception as e:  # ONNX Runtime's errors share no base class but this one
             raise ExportError(f"{path} fails on an image batch {images.shape}: {e}") from e
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("nan")
-        if not difference <= TOLERANCE:
+        allowed = TOLERANCE
+        if difference > TOLERANCE:
+            exact = _logits(copy.deepcopy(model).double(), pixels, mean, std, torch.float64)
+            allowed = max(TOLERANCE, ROUNDING_TIMES * float(np.abs(expected - exact).max()))
+        if not difference <= allowed:
             raise ExportError(
                 f"{path} and the network differ by {difference:.2g} at batch {batch}, with logits of up to "
-                f"{np.abs(expected).max():.3g}; at most {TOLERANCE:g} is allowed, so the file must not be used"
+                f"{np.abs(expected).max():.3g}; at most {allowed:.2g} is allowed, so the file must not be used"
             )
         worst = max(worst, difference)
     return worst
+
+
+def _logits(
+    model: nn.Module, pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+) -> np.ndarray:
+    """Return what the network gives for uint8 images `(N, C, H, W)`, computed in its own precision."""
+    shift, spread = (torch.tensor(v, dtype=torch.float32).to(dtype).view(1, -1, 1, 1) for v in (mean, std))
+    with torch.no_grad():
+        return model((torch.from_numpy(pixels).to(dtype) / 255 - shift) / spread).numpy()

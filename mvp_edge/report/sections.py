@@ -211,6 +211,8 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts += [(name.title(), str(report[name])) for name in ("data", "zoo", "input") if name in report]
     if (parity := report.get("parity_max_abs_diff")) is not None:
         facts.append(("ONNX against eager", f"{parity:.1e} at most".replace("-", figures.MINUS)))
+    if mix := report.get("mix"):
+        facts.append(("Kept of fine-tuning", f"{100 * mix['share']:.0f} %, chosen on {mix['images']} images left out"))
     if (nominal := report.get("nominal_training_tflops")) is not None:
         facts.append(("Nominal training cost", f"{figures.significant(nominal)} TFLOPs"))
     return facts

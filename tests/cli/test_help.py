@@ -27,7 +27,7 @@ COMMANDS = {
     "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
-    "--broad --broad-iterations --seed --device --threads --json",
+    "--method --sparsity --threshold --optimizer --broad --broad-iterations --seed --device --threads --json",
     "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
     "zoo show": "--json",
@@ -102,7 +102,8 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo", "schedule", "precision")
     assert default("prune", "input_format") == prune.input
     expect("prune", vote, "method", "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
-    expect("zoo build", build, "members", "ways", "seed")
+    expect("zoo build", build, "members", "ways", "seed", "method")
+    expect("zoo build", build.scores, "sparsity", "threshold")
     expect("zoo build", build.schedule, "keep", "align", "importance", "every")
     expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
     expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")

@@ -1,0 +1,171 @@
+"""Do other runtimes compute what ONNX Runtime does from the files that are delivered?
+
+    python -m benchmarks.runtimes [FILE.onnx ...] [--zoo DIR]
+
+Without files: what `mvp-edge prune` makes from class names alone, its INT8 form, and the whole base. Each runtime gets
+the same random images, one and as a batch, and a batch of the zoo's generated images. The runtimes are no dependencies;
+whoever runs this installs them:
+
+    pip install openvino MNN
+
+One that is not there, or fails, is recorded with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import records
+from benchmarks.other_runtimes import RUNTIMES
+from mvp_edge.onnx_session import open_session
+
+AGREES = 1e-3  # largest difference of any logit
+BATCHES = (1, 7)
+IMAGES = 100  # for the share of equal top-1
+CLASSES = ("apple", "mushroom", "orange", "pear", "sweet_pepper")
+TIMEOUT_S = 600
+
+
+def compare(path: Path, pixels: np.ndarray | None = None) -> dict[str, Any]:
+    """Return what each runtime's logits of one file differ by from ONNX Runtime's, or what went wrong.
+
+    Args:
+        path: An ONNX file.
+        pixels: uint8 images `(N, C, H, W)` to be classified besides random ones; more random ones if not given.
+    """
+    session = open_session(path)
+    draw = np.random.default_rng(0)
+    shape = (session.channels, *session.input_size)
+    sets = [draw.integers(0, 256, (n, *shape), dtype=np.uint8) for n in (*BATCHES, IMAGES)]
+    if pixels is not None:
+        sets[-1] = pixels
+    feeds = [session.feed(pixels) for pixels in sets]
+    expected = [session.run(images) for images in feeds]
+    found: dict[str, Any] = {"largest_logit": round(float(max(np.abs(e).max() for e in expected)), 3)}
+    for name in RUNTIMES:
+        found[name] = judged(logits, expected) if isinstance(logits := ask(name, path, feeds), list) else logits
+    return found
+
+
+def ask(name: str, path: Path, feeds: Sequence[np.ndarray]) -> list[np.ndarray] | dict[str, str]:
+    """Return the logits of a runtime for each batch, or why there are none; in a process of its own, as some abort."""
+    with tempfile.TemporaryDirectory() as scratch:
+        given, made = Path(scratch) / "feeds.npz", Path(scratch) / "logits.npz"
+        np.savez(given, *feeds)
+        words = [sys.executable, "-m", "benchmarks.other_runtimes", name, str(path), str(given), str(made)]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no end after {TIMEOUT_S} s"}
+        if done.returncode == 0:
+            with np.load(made) as logits:
+                return [logits[key] for key in logits.files]
+    told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return {"failed": (told or [f"exit status {done.returncode}"])[-1]}
+
+
+def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Return how near logits are to those expected, over all batches, or why they cannot be compared."""
+    if [v.shape for v in logits] != [v.shape for v in expected]:
+        return {"failed": f"outputs of shape {logits[0].shape} instead of {expected[0].shape}"}
+    if not all(np.isfinite(v).all() for v in logits):
+        return {"failed": "outputs are not finite"}
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(logits, expected, strict=True))
+    same = np.concatenate([a.argmax(1) == b.argmax(1) for a, b in zip(logits, expected, strict=True)])
+    return {
+        "max_abs_diff": difference,
+        "agrees": difference <= AGREES,
+        "same_top1": int(same.sum()),
+        "images": len(same),
+    }
+
+
+def delivered(zoo: str | None, scratch: Path) -> dict[str, Path]:
+    """Return what the main job delivers from names alone, and the whole base."""
+    from mvp_edge.config import PruneConfig
+    from mvp_edge.deploy.dense import write_dense
+    from mvp_edge.deploy.result import read_result
+    from mvp_edge.pipeline import compress
+
+    (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))
+    out, dense = scratch / "out", scratch / "dense.onnx"
+    compress(PruneConfig(scratch / "classes.txt", None, out, zoo=zoo, precision="int8", device="cpu"))
+    result = read_result(out)
+    write_dense(result, zoo, dense)
+    return {"pruned": result.models["fp32"], "pruned, INT8": result.models["int8"], "whole base": dense}
+
+
+def generated(zoo: str | None) -> np.ndarray | None:
+    """Return uint8 images `(N, 3, H, W)` that the zoo has generated, of all classes, or None if it has none."""
+    from mvp_edge.zoo import open_zoo
+
+    exemplars = open_zoo(zoo).exemplars()
+    return None if exemplars is None else exemplars.images[:: max(1, len(exemplars.images) // IMAGES)].numpy()
+
+
+def installed() -> dict[str, str | None]:
+    """Return the version of each runtime, None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in RUNTIMES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def table() -> str:
+    """Return the README's table of the latest record."""
+    record = records.read("runtimes")[-1]
+    versions, result = record["config"]["versions"], record["result"]
+    titles = [f"{name} {version or ''}".strip() for name, version in versions.items()]
+    onnxruntime = record["environment"]["packages"]["onnxruntime"]
+    lines = [
+        f"| largest difference from ONNX Runtime {onnxruntime} | {' | '.join(titles)} | largest logit |",
+        "|---" * (len(titles) + 2) + "|",
+    ]
+    for file, found in result.items():
+        cells = " | ".join(_cell(found[name]) for name in versions)
+        lines.append(f"| {file} | {cells} | {found['largest_logit']:.1f} |")
+    return "\n".join(lines)
+
+
+def _cell(found: dict[str, Any]) -> str:
+    if "failed" in found:
+        return f"failed: {found['failed']}"
+    verdict = "" if found["agrees"] else f", above {AGREES:g}"
+    return f"{found['max_abs_diff']:.1e}{verdict}; same top-1 on {found['same_top1']} of {found['images']} images"
+
+
+def main() -> None:
+    """Compare and append a record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
+    parser.add_argument("--zoo")
+    args = parser.parse_args()
+    pixels = None if args.files else generated(args.zoo)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        files = {f.name: f for f in args.files} or delivered(args.zoo, scratch)
+        result = {title: compare(path, pixels) for title, path in files.items()}
+    config = {
+        "files": list(files), "agrees": AGREES, "batches": BATCHES,
+        "images": "random" if pixels is None else f"{len(pixels)} generated", "versions": installed(),
+    }  # fmt: skip
+    records.append("runtimes", config, result, torch.device("cpu"))
+    for title, found in result.items():
+        print(title, *(f"{n}: {_cell(found[n])}" for n in RUNTIMES), sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
