@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments.table2 import FIT as VIT_FIT
@@ -58,10 +59,10 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 
 def _rows(context: Context, protocol: Protocol) -> list[Row]:
-    common = {"dataset": "imagenet", "missing": _missing(context, protocol)}
+    common: dict[str, Any] = {"dataset": "imagenet", "missing": _missing(context, protocol)}
     long, lower, ours = protocol.paper
 
-    def named(method: str, iterations: int) -> dict[str, str]:
+    def named(method: str, iterations: int) -> dict[str, Any]:
         return {"name": f"{protocol.folder}-{method}", "title": f"{protocol.title}: {method}, {iterations} iterations"}
 
     return [

@@ -63,7 +63,7 @@ def vit_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a zoo of a small vision transformer with three members made by AHNP."""
     classes = open_source(str(data / "cifar100")).classes
     model = small_vit(num_classes=len(classes), depth=4)
-    base = Base("timm:small", "vit_small_for_tests", SIZE, (0.5,) * 3, (0.25,) * 3, classes)
+    base = Base("timm:small", "vit_small_for_tests", SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), classes)
     zoo = create_zoo(tmp_path_factory.mktemp("vit") / "zoo", base, model)
     config = BuildConfig(members=3, schedule=PruneSchedule(keep=0.5), fit=FitConfig(4, 8, 1e-4, optimizer="adamw"))
     build_narrow(
