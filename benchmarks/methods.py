@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
@@ -11,9 +11,11 @@ from torch import nn
 from benchmarks.cost import ifp_dense_iterations
 from benchmarks.experiment import Context, Row
 from benchmarks.targets import Setting, at_random, iterative, tuned, voted
-from mvp_edge.config import FitConfig, PruneSchedule, VoteConfig
+from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
 from mvp_edge.metavote import Neighbour, assemble, vote
 from mvp_edge.pruners import target_counts
+from mvp_edge.recipes import recipe
+from mvp_edge.zoo_build import make_member
 
 NARROW = VoteConfig(voters="narrow")
 EQUATION_1 = replace(NARROW, vote="sample")
@@ -71,6 +73,26 @@ def ifp_row(
         iterative(steps, IFP_LR, schedule, batch), iterations=steps, keep=keep,
         dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper,
         seconds=fields.pop("seconds", 10 + 0.2 * steps), **fields,
+    )  # fmt: skip
+
+
+def ahnp_row(context: Context, iterations: int, *, keep: float = 0.1, **fields: Any) -> Row:
+    """Return automatic head and node pruning from the base model (Algorithm 3).
+
+    Its nominal cost is an upper bound: the whole network until the target must be reached, keep squared after that.
+    """
+    steps = context.steps(iterations)
+    schedule, scores = PruneSchedule(keep=keep), ScoreSchedule()
+    fit = replace(recipe("narrow", "adamw"), iterations=steps)
+
+    def run(s: Setting) -> nn.Module:
+        return make_member(s.trunk, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
+
+    return Row(
+        fields.pop("name", f"ahnp-{iterations}"), "ahnp", fields.pop("title", f"AHNP, {iterations} iterations"), run,
+        iterations=steps, keep=keep, dense_iterations=steps * (scores.share + (1 - scores.share) * keep**2),
+        hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random", **asdict(scores)},
+        seconds=10 + 0.3 * steps, **fields,
     )  # fmt: skip
 
 

@@ -34,6 +34,9 @@ SCRIPTS = {
     "alignment": "what aligned counts gain",
     "edge-latency": "latency, and what bounds it",
     "precision": "INT8 and float16",
+    "ahnp-scores": "which scores suit AHNP",
+    "runtimes": "do other runtimes agree",
+    "folded-norms": "can weights with folded norms be trained",
     "exemplars": "what generated images are like",
     "exemplar-uses": "what generated images are good for",
 }

@@ -82,9 +82,9 @@ def broad_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFa
     return zoo.path
 
 
-def save_tiny_base(path: Path, images: Path, seed: int) -> Path:
+def save_tiny_base(path: Path, images: Path, seed: int, size: tuple[int, int] = (32, 32)) -> Path:
     """Train a base model for a few steps, write it and return its path."""
-    base = Base("timm:test_resnet", "test_resnet", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), licence="Apache-2.0")
+    base = Base("timm:test_resnet", "test_resnet", size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), licence="Apache-2.0")
     data = open_source(str(images)).load(None, "train", base.input_size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

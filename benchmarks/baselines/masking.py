@@ -54,7 +54,7 @@ class Masks:
 def prunable(model: nn.Module, head: str) -> dict[str, nn.Parameter]:
     """Return the weights of all convolutions and linear layers but the head, by name."""
     return {
-        f"{name}.weight": layer.weight
+        f"{name}.weight": model.get_parameter(f"{name}.weight")
         for name, layer in model.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear) and name != head
     }

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.experiments import zoos
-from benchmarks.methods import NARROW, by, ifp_row, mvp_row, narrow
+from benchmarks.experiments import vit, zoos
+from benchmarks.experiments.table2 import FIT as VIT_FIT
+from benchmarks.methods import NARROW, ahnp_row, by, ifp_row, mvp_row, narrow
 from benchmarks.plots import CURVES, curve, legend, panels
 from benchmarks.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.similarity import GROUPS, all_ranked, grouped
@@ -26,11 +27,17 @@ Points = Mapping[float, tuple[float, float | None]]
 
 def iteration_rows(context: Context) -> list[Row]:
     """Return MVP and IFP at every number of iterations."""
-    missing = why_not(context, "cifar100")
+    missing, lacks = why_not(context, "cifar100"), vit.missing(context)
     return [
         *(mvp_row(context, n, missing=missing) for n in ITERATIONS),
         *(ifp_row(context, n, missing=missing) for n in ITERATIONS),
-    ]
+        *(
+            mvp_row(context, n, fit=VIT_FIT, name=f"vit-mvp-{n}", title=f"ViT: MVP, {n} iterations", missing=lacks)
+            for n in ITERATIONS
+        ),
+        *(ahnp_row(context, n, name=f"vit-ahnp-{n}", title=f"ViT: AHNP, {n} iterations", missing=lacks)
+          for n in ITERATIONS),
+    ]  # fmt: skip
 
 
 def group_rows(context: Context) -> list[Row]:
@@ -77,12 +84,19 @@ def _is_whole(s: Setting, similarity: Similarity) -> bool:
     return similarity == "leep" and len(narrow(s)) == sum(i.breadth == "narrow" for i in s.zoo.infos())
 
 
-def _runner(name: str, tasks: int) -> Callable[[Context, Sequence[Row]], None]:
-    def run(context: Context, rows: Sequence[Row]) -> None:
-        if not why_not(context, "cifar100"):
-            try_rows(name, rows, cases(context, tasks))
+def run_groups(context: Context, rows: Sequence[Row]) -> None:
+    """Run what is missing."""
+    if not why_not(context, "cifar100"):
+        try_rows("groups", rows, cases(context, 10))
 
-    return run
+
+def run_iterations(context: Context, rows: Sequence[Row]) -> None:
+    """Run what is missing, on either base."""
+    if not why_not(context, "cifar100"):
+        try_rows("iterations", [r for r in rows if not r.name.startswith("vit-")], cases(context, 5))
+    if not vit.missing(context):
+        theirs = cases(context, 5, zoo=vit.opened(context))
+        try_rows("iterations", [r for r in rows if r.name.startswith("vit-")], theirs)
 
 
 def run_neighbours(context: Context, rows: Sequence[Row]) -> None:
@@ -105,12 +119,19 @@ def points(lines: Sequence[Line], prefix: str, x: Callable[[Line], float]) -> Po
 
 def plot_iterations(lines: Sequence[Line], path: Path) -> None:
     """Draw Figure 4a."""
-    with panels(path, ["top-1 over iterations"]) as (axes,):
-        for name, colour in zip(("mvp", "ifp"), CURVES, strict=False):
-            curve(axes, points(lines, f"{name}-", lambda line: line["iterations"]), name.upper(), colour)
-        axes.set_xscale("log")
-        axes.set_xlabel("iterations")
-        legend(axes)
+    pairs = {"ResNet-18": ("mvp", "ifp"), "vision transformer": ("vit-mvp", "vit-ahnp")}
+    shown = {t: names for t, names in pairs.items() if any(points(lines, f"{n}-", _steps) for n in names)}
+    with panels(path, [f"top-1 over iterations, {title}" for title in shown]) as both:
+        for axes, names in zip(both, shown.values(), strict=True):
+            for name, colour in zip(names, CURVES, strict=False):
+                curve(axes, points(lines, f"{name}-", _steps), name.removeprefix("vit-").upper(), colour)
+            axes.set_xscale("log")
+            axes.set_xlabel("iterations")
+            legend(axes)
+
+
+def _steps(line: Line) -> float:
+    return line["iterations"]
 
 
 def plot_groups(lines: Sequence[Line], path: Path) -> None:
@@ -137,8 +158,8 @@ def plot_neighbours(lines: Sequence[Line], path: Path) -> None:
 EXPERIMENTS = (
     Experiment("neighbours", "how many neighbours are enough?", "Fig 5b", 60, neighbour_rows, run_neighbours,
                plot_neighbours),
-    Experiment("groups", "do nearer neighbours give better models?", "Fig 4b", 60, group_rows, _runner("groups", 10),
+    Experiment("groups", "do nearer neighbours give better models?", "Fig 4b", 60, group_rows, run_groups,
                plot_groups),
-    Experiment("iterations", "how many iterations are needed?", "Fig 4a", 60, iteration_rows, _runner("iterations", 5),
+    Experiment("iterations", "how many iterations are needed?", "Fig 4a", 60, iteration_rows, run_iterations,
                plot_iterations),
 )  # fmt: skip

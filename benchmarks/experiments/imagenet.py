@@ -8,12 +8,15 @@ One configuration for both bases; nothing of it has been run where the records o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.methods import EQUATION_1, ifp_row, mvp_row, random_row
+from benchmarks.experiments.table2 import FIT as VIT_FIT
+from benchmarks.methods import EQUATION_1, ahnp_row, ifp_row, mvp_row, random_row
 from benchmarks.running import cases, try_rows, why_not
+from mvp_edge.config import FitConfig
 from mvp_edge.zoo import open_zoo
 
 NAME = "imagenet"
@@ -22,16 +25,22 @@ TASKS = 100
 
 @dataclass(frozen=True)
 class Protocol:
-    """A base of the paper and its figures for the long run, random pruning and MVP."""
+    """A base of the paper: its zoo, what prunes it, how it is fine-tuned, and the paper's figures.
+
+    The figures are those of the long run, of random pruning and of MVP.
+    """
 
     folder: str
     title: str
+    method: str
+    pruner: Callable[..., Row]
+    fit: FitConfig
     paper: tuple[str, str, str]
 
 
 PROTOCOLS = (
-    Protocol("resnet50-zoo", "ResNet-50", ("91.16", "22.42", "91.80")),
-    Protocol("deit-zoo", "DeiT-small", ("89.48", "58.71", "89.23")),
+    Protocol("resnet50-zoo", "ResNet-50", "ifp", ifp_row, FitConfig(), ("91.16", "22.42", "91.80")),
+    Protocol("deit-zoo", "DeiT-small", "ahnp", ahnp_row, VIT_FIT, ("89.48", "58.71", "89.23")),
 )
 
 
@@ -50,16 +59,16 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 
 def _rows(context: Context, protocol: Protocol) -> list[Row]:
-    common = {"dataset": "imagenet", "missing": _missing(context, protocol)}
+    common: dict[str, Any] = {"dataset": "imagenet", "missing": _missing(context, protocol)}
     long, lower, ours = protocol.paper
 
-    def named(method: str, iterations: int) -> dict[str, str]:
+    def named(method: str, iterations: int) -> dict[str, Any]:
         return {"name": f"{protocol.folder}-{method}", "title": f"{protocol.title}: {method}, {iterations} iterations"}
 
     return [
-        ifp_row(context, 1000, paper=long, **named("ifp", 1000), **common),
-        random_row(context, 100, paper=lower, **named("random", 100), **common),
-        mvp_row(context, 100, vote=EQUATION_1, paper=ours, **named("mvp", 100), **common),
+        protocol.pruner(context, 1000, paper=long, **named(protocol.method, 1000), **common),
+        random_row(context, 100, fit=protocol.fit, paper=lower, **named("random", 100), **common),
+        mvp_row(context, 100, fit=protocol.fit, vote=EQUATION_1, paper=ours, **named("mvp", 100), **common),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def rows(context: Context) -> list[Row]:
     found = []
     for keep in KEEPS:
         size = _budget(context.trunk, keep)
-        common = {"missing": missing}
+        common: dict[str, Any] = {"missing": missing}
         label = f"{size / 1000:.0f} k parameters"
         fit = FitConfig(iterations=steps)
         found += [

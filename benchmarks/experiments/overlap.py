@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.experiments import zoos
+from benchmarks.experiments import vit, zoos
 from benchmarks.plots import MUTED, SHADES, by_layer, legend, panels
 from benchmarks.running import Case, try_once, why_not
 from benchmarks.similarity import GROUPS, all_ranked, grouped
@@ -22,10 +22,9 @@ from mvp_edge.config import Similarity
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.plan import KeepPlan, iou, make_plan
 from mvp_edge.runtime import rng
-from mvp_edge.zoo import MemberInfo, Zoo, open_zoo
+from mvp_edge.zoo import MemberInfo, Zoo
 
 NAME = "overlap"
-VIT = "vit-zoo"
 SIMILARITIES: tuple[Similarity, ...] = ("leep", "wordnet")
 WORD = {"leep": "LEEP", "wordnet": "WordNet"}
 
@@ -34,8 +33,6 @@ def rows(context: Context) -> list[Row]:
     """Return a row for each similarity and zoo, and two random ones."""
     missing = why_not(context, "cifar100")
     taylor = missing or zoos.missing(context, "taylor")
-    without = "" if VIT in context.folders else f"there is no zoo of a vision transformer; give --folder {VIT}=DIR"
-    vit = missing or without
 
     def row(name: str, method: str, title: str, lacks: str = missing) -> Row:
         return Row(name, method, title, None, form="none", zoo=True, missing=lacks, seconds=15.0,
@@ -46,8 +43,8 @@ def rows(context: Context) -> list[Row]:
         row("wordnet", "ifp", "members by WordNet"),
         row("taylor-leep", "ifp-taylor", "Taylor-pruned members by LEEP", taylor),
         row("taylor-wordnet", "ifp-taylor", "Taylor-pruned members by WordNet", taylor),
-        row("vit-leep", "ahnp", "members of a vision transformer by LEEP", vit),
-        row("vit-wordnet", "ahnp", "members of a vision transformer by WordNet", vit),
+        row("vit-leep", "ahnp", "members of a vision transformer by LEEP", vit.missing(context)),
+        row("vit-wordnet", "ahnp", "members of a vision transformer by WordNet", vit.missing(context)),
         row("random", "random", "random units of the base"),
         row("random-in-parent", "random", "random units of the members' parent"),
     ]
@@ -61,7 +58,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     opened = {
         "": lambda: context.zoo,
         "taylor-": lambda: zoos.opened(context, "taylor"),
-        "vit-": lambda: open_zoo(str(context.folders[VIT])),
+        "vit-": lambda: vit.opened(context),
     }
     for prefix, open_it in opened.items():
         if by_name[f"{prefix}leep"].missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from torch import nn
 
@@ -24,8 +25,8 @@ MEST_OVERHEAD = 1.1  # the paper counts 0.47 for MEST where 0.43 is 100 iteratio
 def rows(context: Context) -> list[Row]:
     """Return the rows of the table, in the paper's order; MVP's own is split in two, as its vote is a setting here."""
     missing = why_not(context, "cifar100")
-    common = {"missing": missing}
-    unlabelled = {"missing": missing or ssl.missing(context)}
+    common: dict[str, Any] = {"missing": missing}
+    unlabelled: dict[str, Any] = {"missing": missing or ssl.missing(context)}
     return [
         ifp_row(context, 1000, paper="87.99", **common),
         ifp_row(context, 1000, name="ifp-ssl-1000", method="ifp-ssl", title="IFP-SSL, 1000 iterations", paper="85.22",

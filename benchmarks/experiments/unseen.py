@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.methods import ifp_row, mvp_row
@@ -62,10 +63,10 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 
 def _rows(context: Context, data: DataSet) -> list[Row]:
-    common = {"dataset": data.name, "missing": _missing(context, data)}
+    common: dict[str, Any] = {"dataset": data.name, "missing": _missing(context, data)}
     long, short, ours = data.paper
 
-    def name(method: str, iterations: int) -> dict[str, str]:
+    def name(method: str, iterations: int) -> dict[str, Any]:
         title = f"{data.title}: {method.upper()}, {iterations} iterations"
         return {"name": f"{data.name}-{method}-{iterations}", "title": title}
 

@@ -46,7 +46,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bench_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     """A zoo with broad members at keep 0.5 and 0.1 and four narrow ones of five classes, at keep 0.1."""
-    file = save_tiny_base(tmp_path_factory.mktemp("base") / "base.safetensors", data / "cifar100", seed=0)
+    file = save_tiny_base(
+        tmp_path_factory.mktemp("base") / "base.safetensors", data / "cifar100", seed=0, size=(16, 16)
+    )
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "colours", *load_base(str(file)))
     training = FitConfig(iterations=12, batch_size=16, lr=0.02, distill=0.5)
     config = BuildConfig(members=4, ways=5, schedule=PruneSchedule(keep=0.1), fit=training, broad_fit=training)

@@ -35,7 +35,7 @@ def test_masks_spare_the_head_and_keep_the_largest() -> None:
     model = net()
     masks = magnitude_masks(model, "3", 0.25)
     assert list(masks.keep) == ["0.weight"]
-    weight = model[0].weight.detach().abs()
+    weight = model.get_parameter("0.weight").detach().abs()
     kept = masks.keep["0.weight"]
     assert int(kept.sum()) == round(0.25 * weight.numel())
     assert weight[kept].min() >= weight[~kept].max()

@@ -8,7 +8,8 @@ from torch import nn
 from benchmarks import __main__ as command
 from benchmarks.cost import CostMeter, ifp_dense_iterations, nominal_tflops
 from benchmarks.experiment import Clock, Context, Experiment, Row
-from benchmarks.registry import experiments
+from benchmarks.records import RESULTS
+from benchmarks.registry import SCRIPTS, experiments
 from benchmarks.running import cases, try_row, try_rows
 from benchmarks.store import REQUIRED, Store, summarise
 from benchmarks.targets import Setting, whole_base
@@ -137,6 +138,11 @@ def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     assert all(name in text for name in experiments())
     assert "edge-latency" in text
+
+
+def test_every_script_is_listed() -> None:
+    found = {p.stem.replace("_", "-") for p in RESULTS.parent.glob("*.py") if "argparse" in p.read_text()}
+    assert found - {"--main--", "render", "other-runtimes"} == set(SCRIPTS)
 
 
 def test_committed_rows_follow_from_committed_trials() -> None:

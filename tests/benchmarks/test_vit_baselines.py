@@ -28,7 +28,7 @@ from mvp_edge.measure import count_macs
 from mvp_edge.models import Base
 from mvp_edge.tasks import Task, TaskClass
 
-BASE = Base("tiny-vit", "vit_tiny_patch16_224", (32, 32), (0.5,) * 3, (0.25,) * 3)
+BASE = Base("tiny-vit", "vit_tiny_patch16_224", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 FEW = FitConfig(iterations=8, batch_size=8, lr=1e-3, optimizer="adamw")
 
 
