@@ -19,8 +19,8 @@ def append(question: str, config: dict[str, Any], result: dict[str, Any], device
     """Add a record to `results/QUESTION.jsonl`."""
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
         "config": config,
         "environment": environment(device),
         "result": result,
@@ -36,6 +36,7 @@ def read(question: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def _git(*words: str) -> str:
+def git(*words: str) -> str:
+    """Return what git says in this repository; empty where there is none."""
     done = subprocess.run(["git", *words], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     return done.stdout.strip()

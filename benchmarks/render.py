@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import folded_norms, records, runtimes
+from benchmarks.registry import experiments
+from benchmarks.tables import tables
+from benchmarks.targets import NARROW_VOTERS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -80,12 +83,14 @@ def _paired(top1: dict[str, dict[str, float]]) -> str:
 
 
 def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of the newest file of the base model, which has a zoo of its own.
+    """Return the records of the newest file of the base model, and where narrow members vote, of its largest zoo.
 
     IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
     """
     newest = records.read("names-only")[-1]["config"]["base_sha256"]
-    return [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    mine = [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    most = max((r["config"]["members"] for r in mine), default=0)
+    return [r for r in mine if r["config"]["members"] == most or not r["config"]["method"].startswith(NARROW_VOTERS)]
 
 
 def _spread(values: Iterable[float]) -> str:
@@ -135,18 +140,19 @@ def unseen() -> str:
 
 
 def packing() -> str:
-    """What eight bits cost."""
-    r = records.read("packing")[-1]
-    v = r["result"]
-    before, after = v["base"]
-    small, large = v["bytes"][1] / 2**20, v["bytes"][0] / 2**20
-    return (
-        f"Eight bits instead of sixteen, on an earlier zoo of {r['config']['members']} narrow members: the base goes "
-        f"from {before:.2f} to {after:.2f} % on 100 classes, members change by {v['mean_change']:+.2f} points "
-        f"on average ({v['worst_change']:+.1f} at worst), {v['same_voters']} of {v['tasks']} target tasks elect the "
-        "same voters, "
-        f"{v['same_plan']} keep the same units, and {large:.1f} MiB become {small:.1f}."
-    )
+    """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
+    lines = ["| stored weights | members | base, top-1 | members, points (worst) | same voters | same units | MiB |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for r in records.read("packing"):
+        config, v = r["config"], r["result"]
+        base = " → ".join(f"{top1:.2f}" for top1 in v.get("base", [])) or "as it was"
+        change = f"{v['mean_change']:+.2f} ({v['worst_change']:+.1f})"
+        size = " → ".join(f"{n / 2**20:.1f}" for n in v["bytes"])
+        lines.append(
+            f"| {config['before']} → {config['after']} | {config['members']} | {base} | {change} "
+            f"| {v['same_voters']} of {v['tasks']} lists | {v['same_plan']} of {v['tasks']} | {size} |"
+        )
+    return "\n".join(lines)
 
 
 def prune_time() -> str:
@@ -356,9 +362,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "alignment": alignment,
     "runtimes": runtimes.table,
     "folded-norms": folded_norms.sentence,
+    **tables(),
 }
 
-DERIVED = ("images",)  # tables of several questions' records
+DERIVED = ("images", *experiments())  # tables that look for their records themselves
 
 
 def filled(name: str) -> str:

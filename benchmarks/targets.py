@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks import records
 from benchmarks.superclasses import SUPERCLASSES
-from mvp_edge.config import FitConfig, PruneConfig, PruneSchedule, Similarity, VoteConfig
+from mvp_edge.config import FitConfig, PruneSchedule, Similarity, VoteConfig
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.measure import count_macs
@@ -32,6 +32,7 @@ from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, rank, vote
 from mvp_edge.models import set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts
+from mvp_edge.recipes import recipe
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import sliced_copy
@@ -110,11 +111,11 @@ def default(s: Setting) -> nn.Module:
     return model
 
 
-def at_random(fitting: FitConfig) -> Method:
+def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:
     """Random pruning: the base's own weights for units drawn uniformly, with a random head."""
 
     def run(s: Setting) -> nn.Module:
-        counts = target_counts(s.trunk.table, 0.1, 8)
+        counts = target_counts(s.trunk.table, keep, 8)
         plan: KeepPlan = random_plan(s.trunk.table, counts, rng(s.seed, f"random/{s.task.id}"))
         model = sliced_copy(s.trunk.model, s.trunk.table, plan)
         features = int(model.get_submodule(s.trunk.head).in_features)
@@ -124,12 +125,14 @@ def at_random(fitting: FitConfig) -> Method:
     return run
 
 
-def iterative(iterations: int, lr: float = 0.005) -> Method:
+def iterative(
+    iterations: int, lr: float = 0.005, schedule: PruneSchedule | None = None, batch_size: int = 128
+) -> Method:
     """IFP from the base model, for this task alone; the paper's rate unless another is given."""
 
     def run(s: Setting) -> nn.Module:
-        fitting = FitConfig(iterations=iterations, lr=lr)
-        return make_member(s.trunk, s.train, PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
+        fitting = FitConfig(iterations=iterations, lr=lr, batch_size=batch_size)
+        return make_member(s.trunk, s.train, schedule or PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
 
     return run
 
@@ -177,10 +180,11 @@ def whole_base(s: Setting) -> nn.Module:
 
 PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
-DISTILLED = PruneConfig(Path(), None).fit
+DISTILLED = recipe("prune", "sgd")
 NARROW = VoteConfig(voters="narrow")
 BROAD = VoteConfig(voters="broad")
 ANY = VoteConfig(voters="any")
+NARROW_VOTERS = ("mvp", "one-neighbour", "any")
 METHODS: dict[str, Method] = {
     "default": default,
     "few-5": few(5, default),
@@ -226,6 +230,12 @@ def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int, list
     return [t for t in sample_tasks(classes, ways, count + len(taken), TASK_SEED) if t.id not in taken][:count]
 
 
+def identity(config: dict[str, Any]) -> tuple[object, ...]:
+    """Return what a record is about; only where narrow members vote does it matter how many there are."""
+    many = config["members"] if config["method"].startswith(NARROW_VOTERS) else None
+    return config["task"], config["method"], config["base_sha256"], config["seed"], many
+
+
 def main() -> None:
     """Run the methods that have no record yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -246,14 +256,17 @@ def main() -> None:
     trunk = Trunk.of(zoo.base, zoo.load_base())
     question = "targets" if args.lists == "random" else args.lists
     question += "" if args.split == "test" else f"-{args.split}"
-    keys = ("task", "method", "base_sha256", "seed")
-    done = {tuple(r["config"][k] for k in keys) for r in records.read(question)}
+    done = {identity(r["config"]) for r in records.read(question)}
     tasks = target_tasks(zoo, source.classes, 5, args.first + args.tasks, args.lists)[args.first :]
     for task in tasks:
         train, test = load(source, task, zoo.base.input_size, args.split)
         setting = Setting(zoo, trunk, task, train, test, device, args.seed, args.similarity)
         for name in args.methods.split(","):
-            if (task.id, name, zoo.base.sha256, args.seed) in done:
+            config = {
+                "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,
+                "seed": args.seed, "zoo": zoo.name, "members": len(zoo.ids()),
+            }  # fmt: skip
+            if identity(config) in done:
                 continue
             if not name.startswith(("base", "random", "ifp")):
                 _ = setting.ranked  # shared by several methods, so not in their time
@@ -264,10 +277,6 @@ def main() -> None:
             seconds = time.perf_counter() - begin
             top1 = accuracy(predict(model, test.images, zoo.base, device), test).top1
             macs = count_macs(model.to("cpu"), zoo.base.input_size)
-            config = {
-                "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,
-                "seed": args.seed, "zoo": zoo.name, "members": len(zoo.ids()),
-            }  # fmt: skip
             records.append(
                 question, config, {"top1": round(top1, 2), "seconds": round(seconds, 2), "macs": macs}, device
             )

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from benchmarks import records
-from mvp_edge.config import NARROW_FIT, PruneSchedule
+from mvp_edge.config import PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import set_head
 from mvp_edge.pruners import base_importance, target_counts, top_plan
+from mvp_edge.recipes import recipe
 from mvp_edge.runtime import resolve_device
 from mvp_edge.slicing import masked
 from mvp_edge.train import BatchSource, fit, make_optimizer
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--zoo")
-    parser.add_argument("--iterations", type=int, default=NARROW_FIT.iterations)
+    parser.add_argument("--iterations", type=int, default=recipe("narrow", "sgd").iterations)
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--masked-steps", type=int, default=12)
     parser.add_argument("--device", default="auto")
@@ -43,7 +44,7 @@ def main() -> None:
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
     trunk = Trunk.of(zoo.base, zoo.load_base())
-    config = replace(NARROW_FIT, iterations=args.iterations)
+    config = replace(recipe("narrow", "sgd"), iterations=args.iterations)
     sliced_s, masked_s = [], []
     for task in sample_tasks(source.classes, 5, args.members, seed=2000):
         train = source.load(task.names, "train", zoo.base.input_size)

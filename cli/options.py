@@ -12,6 +12,7 @@ import typer
 
 from mvp_edge import config
 from mvp_edge.errors import ConfigError
+from mvp_edge.recipes import Purpose, recipe
 
 INPUT, OUTPUT, SIZE, VOTING, TRAINING, MACHINE = "Input", "Output", "Size", "Voting", "Training", "Machine"
 T = TypeVar("T")
@@ -35,6 +36,13 @@ def device_name(value: str) -> str:
 def print_json(value: Any) -> None:
     """Print a result for machines, in the format of `report.json`."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def rate(purpose: Purpose, what: str = "") -> Any:
+    """Return the option for the peak learning rate; its default depends on the network."""
+    sgd, adamw = (recipe(purpose, optimizer).lr for optimizer in ("sgd", "adamw"))
+    shown = f"{sgd:g}, or {adamw:g} with adamw"
+    return typer.Option("--lr", help=f"Peak learning rate{what}.", show_default=shown, rich_help_panel=TRAINING)
 
 
 Task = Annotated[
@@ -66,7 +74,13 @@ Voters = Annotated[
     config.Voters, typer.Option("--voters", help="Members that may vote, by breadth.", rich_help_panel=VOTING)
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)]
-LearningRate = Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAINING)]
+Optimizer = Annotated[
+    config.Optimizer | None,
+    typer.Option(
+        "--optimizer", help="Of training.", show_default="adamw for networks with attention, else sgd",
+        rich_help_panel=TRAINING,
+    ),
+]  # fmt: skip
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.", rich_help_panel=OUTPUT)]
 Device = Annotated[
     str,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mvp_edge.config import PretrainConfig
+from mvp_edge.config import FitOverrides, PretrainConfig
 from mvp_edge.errors import ConfigError
+from mvp_edge.recipes import recipe
 
 from .options import (
     INPUT,
@@ -20,16 +20,18 @@ from .options import (
     Device,
     Force,
     Json,
-    LearningRate,
+    Optimizer,
     Quiet,
     Seed,
     Threads,
     checked,
     print_json,
+    rate,
 )
 from .progress import shown
 
 DEFAULT = PretrainConfig("resnet18-cifar100", "", Path("base.safetensors"))
+RECIPE = recipe("pretrain", "sgd")
 
 EPILOG = """
 [bold]Examples[/]
@@ -38,7 +40,11 @@ mvp-edge pretrain --data cifar100 --out base.safetensors
 
 mvp-edge pretrain --data cifar100 --init earlier.safetensors --epochs 7 --small-size 24 --small-epochs 2.5
 
+mvp-edge pretrain --base vit-cifar100 --data cifar100 --optimizer muon --teacher cifar100-resnet18
+
 mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safetensors --epochs 10 --lr 0.02
+
+mvp-edge pretrain --base timm:vit_tiny_patch16_224 --data photos/ --optimizer muon
 
 Repeat the same command after an interruption: it goes on where it was.
 """
@@ -73,30 +79,60 @@ def pretrain(
     small_epochs: Annotated[
         float, typer.Option("--small-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
     ] = DEFAULT.small_epochs,
-    batch_size: BatchSize = DEFAULT.fit.batch_size,
-    lr: LearningRate = DEFAULT.fit.lr,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="BASE|ZOO",
+            help="Learn from a base model, or from a zoo's best broad member.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    distill: Annotated[
+        float, typer.Option("--distill", help="Weight of the teacher against the labels.", rich_help_panel=TRAINING)
+    ] = 0.9,
+    token_drop: Annotated[
+        float,
+        typer.Option(
+            "--token-drop",
+            metavar="SHARE",
+            help="Leave out this share of a transformer's patches at first.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = DEFAULT.token_drop,
+    token_epochs: Annotated[
+        float, typer.Option("--token-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
+    ] = DEFAULT.token_epochs,
+    optimizer: Optimizer = None,
+    batch_size: BatchSize = RECIPE.batch_size,
+    lr: Annotated[float | None, rate("pretrain")] = None,
     cutout: Annotated[
         int, typer.Option("--cutout", min=0, help="Side of the blanked square; 0 = off.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.cutout,
+    ] = RECIPE.cutout,
     device: Device = "auto",
     threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a base model: SGD with warm-up and cosine, crops, flips and Cutout; one safetensors file with metadata."""
+    """Train a base model: warm-up and cosine, crops, flips and Cutout; one safetensors file with metadata."""
     config = checked(
         lambda: PretrainConfig(
             base=base,
             data=data,
             out=out,
             epochs=epochs,
-            fit=replace(DEFAULT.fit, batch_size=batch_size, lr=lr, cutout=cutout),
+            fit=FitOverrides(
+                batch_size=batch_size, lr=lr, cutout=cutout, optimizer=optimizer, distill=distill if teacher else None
+            ),
             init=init,
             device=device,
             seed=seed,
             small_size=small_size,
             small_epochs=small_epochs,
+            teacher=teacher,
+            token_drop=token_drop,
+            token_epochs=token_epochs,
         )
     )
     if out.suffix != ".safetensors":

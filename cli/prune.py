@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mvp_edge.config import Align, Budget, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
+from mvp_edge.config import Align, Budget, FitOverrides, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
+from mvp_edge.recipes import recipe
 
 from .amounts import count, family
 from .options import (
@@ -21,7 +22,7 @@ from .options import (
     Force,
     Json,
     Keep,
-    LearningRate,
+    Optimizer,
     OptionalData,
     Quiet,
     Seed,
@@ -31,10 +32,12 @@ from .options import (
     Voters,
     ZooName,
     checked,
+    rate,
 )
 from .progress import shown
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
+RECIPE = recipe("prune", "sgd")
 
 EPILOG = """
 [bold]Examples[/]
@@ -142,12 +145,13 @@ def prune(
     ] = DEFAULT.vote.temperature,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.iterations,
-    batch_size: BatchSize = DEFAULT.fit.batch_size,
-    lr: LearningRate = DEFAULT.fit.lr,
+    ] = RECIPE.iterations,
+    optimizer: Optimizer = None,
+    batch_size: BatchSize = RECIPE.batch_size,
+    lr: Annotated[float | None, rate("prune")] = None,
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.distill,
+    ] = RECIPE.distill,
     schedule: Annotated[
         Schedule,
         typer.Option(
@@ -189,7 +193,11 @@ def prune(
             )
         ),
         budget=checked(lambda: Budget(**given)) if given and not wanted else None,
-        fit=checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill)),
+        fit=checked(
+            lambda: FitOverrides(
+                iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer
+            )
+        ),
         device=device,
         seed=seed,
         add_to_zoo=add_to_zoo,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvp_edge.config import BuildConfig, Importance, Parent, VoteConfig
+from mvp_edge.config import BuildConfig, FitOverrides, Importance, Parent, Pruner, VoteConfig
 from mvp_edge.errors import ZooError
+from mvp_edge.recipes import recipe
 
 from .options import (
     INPUT,
@@ -20,12 +21,14 @@ from .options import (
     Device,
     Json,
     Keep,
+    Optimizer,
     Quiet,
     Seed,
     Threads,
     ZooName,
     checked,
     print_json,
+    rate,
 )
 from .progress import shown
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from mvp_edge.zoo import Zoo
 
 DEFAULT = BuildConfig()
+NARROW, BROAD = recipe("narrow", "sgd"), recipe("broad", "sgd")
 MEMBERS = "Members"
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -82,15 +86,27 @@ def build(
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
     align: Align = DEFAULT.schedule.align,
+    method: Annotated[
+        Pruner,
+        typer.Option(
+            "--method", help="ifp, ahnp, or auto: ahnp for bases with attention, else ifp.", rich_help_panel=MEMBERS
+        ),
+    ] = DEFAULT.method,
     importance: Annotated[
-        Importance, typer.Option("--importance", help="What decides which units stay.", rich_help_panel=MEMBERS)
+        Importance, typer.Option("--importance", help="ifp: what decides which units stay.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
     every: Annotated[
         int,
         typer.Option(
-            "--every", help="Steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
+            "--every", help="ifp: steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
         ),
     ] = DEFAULT.schedule.every,
+    sparsity: Annotated[
+        float, typer.Option("--sparsity", help="ahnp: weight of the scores' L1 norm.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.sparsity,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="ahnp: score below which a unit goes.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.scores.threshold,
     broad: Annotated[
         list[float] | None,
         typer.Option(
@@ -110,17 +126,16 @@ def build(
     ] = DEFAULT.parent,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.iterations,
-    batch_size: BatchSize = DEFAULT.fit.batch_size,
-    lr: Annotated[
-        float, typer.Option("--lr", help="Peak learning rate of narrow members.", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.lr,
+    ] = NARROW.iterations,
+    optimizer: Optimizer = None,
+    batch_size: BatchSize = NARROW.batch_size,
+    lr: Annotated[float | None, rate("narrow", " of narrow members")] = None,
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
-    ] = DEFAULT.fit.distill,
+    ] = NARROW.distill,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
-    ] = DEFAULT.broad_fit.iterations,
+    ] = BROAD.iterations,
     device: Device = "auto",
     threads: Threads = None,
     seed: Seed = 0,
@@ -130,9 +145,12 @@ def build(
     """Prune the base model for random tasks until the zoo has the members asked for."""
     checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
     schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance, every=every))
-    fit = checked(lambda: replace(DEFAULT.fit, iterations=iterations, batch_size=batch_size, lr=lr, distill=distill))
-    broad_fit = checked(lambda: replace(DEFAULT.broad_fit, iterations=broad_iterations, batch_size=batch_size))
-    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed))
+    fit = checked(
+        lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer)
+    )
+    broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
+    scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads

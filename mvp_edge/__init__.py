@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
+    from mvp_edge.config import Budget, FitConfig, FitOverrides, PruneConfig, VoteConfig
     from mvp_edge.errors import (
         BudgetError,
         ConfigError,
@@ -41,6 +41,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "FitConfig",
+    "FitOverrides",
     "KeepPlan",
     "MvpEdgeError",
     "OnnxClassifier",
@@ -61,7 +62,7 @@ __all__ = [
 
 # Imported on first use: `import mvp_edge` must not cost the seconds that torch takes.
 _HOMES = {
-    "config": ("Budget", "FitConfig", "PruneConfig", "VoteConfig"),
+    "config": ("Budget", "FitConfig", "FitOverrides", "PruneConfig", "VoteConfig"),
     "errors": (
         "BudgetError",
         "ConfigError",

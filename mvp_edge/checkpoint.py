@@ -18,7 +18,7 @@ from mvp_edge.models import read_tensors
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights, momentum and step of a run, bound to its settings."""
+    """Weights, the optimiser's state and step of a run, bound to its settings."""
 
     path: Path
     settings: dict[str, Any]
@@ -31,8 +31,7 @@ class Checkpoint:
         """
         tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
         for i, parameter in enumerate(model.parameters()):
-            if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
-                tensors[f"momentum/{i}"] = momentum
+            tensors |= {f"{key}/{i}": v for key, v in optimizer.state[parameter].items() if torch.is_tensor(v)}
         meta = {"step": str(step), "settings": json.dumps(self.settings)}
         try:
             write_atomically(self.path, save({k: v.contiguous().cpu() for k, v in tensors.items()}, metadata=meta))
@@ -51,7 +50,11 @@ class Checkpoint:
         if json.loads(meta.get("settings", "null")) != self.settings:
             raise ConfigError(f"{self.path} belongs to a run with other settings; remove it or repeat those settings")
         model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-        for i, parameter in enumerate(model.parameters()):
-            if (momentum := tensors.get(f"momentum/{i}")) is not None:
-                optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+        parameters = list(model.parameters())
+        for name, value in tensors.items():
+            key, _, i = name.rpartition("/")
+            if key != "model":
+                # Adam's count of steps, a scalar, stays on the CPU, where reading it waits for nothing.
+                parameter = parameters[int(i)]
+                optimizer.state[parameter][key] = value if value.ndim == 0 else value.to(parameter.device)
         return int(meta["step"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mvp_edge.errors import ConfigError
 
@@ -20,6 +20,9 @@ Importance = Literal["activation", "taylor", "random"]
 Packing = Literal["float16", "int8"]
 Parent = Literal["broad", "base"]
 Schedule = Literal["auto", "fixed"]
+Optimizer = Literal["sgd", "adamw", "muon"]
+Pruner = Literal["auto", "ifp", "ahnp"]
+Embedding = Literal["whole", "pruned"]
 
 
 def check(problems: list[str]) -> None:
@@ -39,13 +42,13 @@ def _size_problems(keep: float, align: Align) -> list[str]:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a network is trained: SGD with momentum, warm-up, then a cosine to zero.
+    """How a network is trained: warm-up, then a cosine to zero.
 
     Attributes:
         iterations: Optimiser steps.
         batch_size: Images a step.
         lr: Peak learning rate.
-        momentum: Nesterov momentum.
+        momentum: Nesterov momentum, or AdamW's beta 1.
         weight_decay: On weights only; never on norms and biases.
         warmup: Fraction of the iterations in which the rate rises linearly.
         label_smoothing: Of the cross-entropy.
@@ -53,6 +56,8 @@ class FitConfig:
         cutout: Side in pixels of the square that Cutout blanks (DeVries and Taylor, 2017); 0 turns it off.
         distill: Weight of the distillation loss against the cross-entropy, in [0, 1].
         temperature: Softening of the teacher's and the student's outputs.
+        optimizer: `sgd`; `adamw`, for networks with attention; or `muon` for the matrices between the first and the
+            last layer and AdamW for the rest.
     """
 
     iterations: int = 100
@@ -66,9 +71,12 @@ class FitConfig:
     cutout: int = 0
     distill: float = 0.0
     temperature: float = 2.0
+    optimizer: Optimizer = "sgd"
 
     def __post_init__(self) -> None:
         problems = []
+        if self.optimizer not in get_args(Optimizer):
+            problems.append(f"{self.optimizer!r} is none of {', '.join(get_args(Optimizer))}")
         if self.iterations < 0:
             problems.append(f"iterations is {self.iterations}; it must be 0 or more")
         if self.batch_size < 2:
@@ -78,6 +86,33 @@ class FitConfig:
         if not 0 <= self.distill <= 1:
             problems.append(f"distill is {self.distill}; it must be in [0, 1]")
         check(problems)
+
+    def to_recipe(self) -> dict[str, Any]:
+        """Return a JSON-ready value that names a zoo's members; SGD goes without saying, as when there was no other."""
+        return {k: v for k, v in asdict(self).items() if (k, v) != ("optimizer", "sgd")}
+
+
+@dataclass(frozen=True)
+class FitOverrides:
+    """What a user wants of a `FitConfig`; the rest is left to the recipe for the network (`mvp_edge.recipes`)."""
+
+    iterations: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    cutout: int | None = None
+    distill: float | None = None
+    optimizer: Optimizer | None = None
+
+    def __post_init__(self) -> None:
+        self.over(FitConfig())
+
+    def over(self, recipe: FitConfig) -> FitConfig:
+        """Return a recipe with what the user wants.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        return replace(recipe, **{k: v for k, v in asdict(self).items() if v is not None})
 
 
 @dataclass(frozen=True)
@@ -160,6 +195,7 @@ class PruneConfig:
     """Everything that `mvp-edge prune` is told.
 
     Attributes:
+        fit: How it is fine-tuned; overrides leave the rest to the recipe for the kind of network.
         input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
             camera or a decoder gives it. Both normalise inside.
         schedule: `auto` fine-tunes a network that works already more gently where images are few, and keeps as much of
@@ -175,7 +211,7 @@ class PruneConfig:
     zoo: str | None = None
     vote: VoteConfig = VoteConfig()
     budget: Budget | None = None
-    fit: FitConfig = FitConfig(lr=0.03, warmup=0.1, distill=0.9)
+    fit: FitConfig | FitOverrides = FitOverrides()
     device: str = "auto"
     seed: int = 0
     add_to_zoo: bool = False
@@ -214,8 +250,32 @@ class PruneSchedule:
         check(problems)
 
 
-NARROW_FIT = FitConfig(iterations=1000, lr=0.005)
-BROAD_FIT = FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5)
+@dataclass(frozen=True)
+class ScoreSchedule:
+    """How AHNP's scores of heads and nodes are learned.
+
+    Attributes:
+        sparsity: Weight of the scores' L1 norm in the loss (lambda); the paper does not give it.
+        threshold: Units whose score is less are cut off (tau); the paper does not give it.
+        lr: Peak learning rate of the scores.
+        share: Fraction of the iterations in which the target is to be reached; what is left to cut then goes at once.
+    """
+
+    sparsity: float = 1e-3
+    threshold: float = 0.5
+    lr: float = 0.05
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.sparsity < math.inf:
+            problems.append(f"sparsity is {self.sparsity}; it must be 0 or more")
+        for name in ("threshold", "share"):
+            if not 0 < (value := getattr(self, name)) < 1:
+                problems.append(f"{name} is {value}; it must be in (0, 1)")
+        if not 0 < self.lr <= 1:
+            problems.append(f"learning rate of scores is {self.lr}; it must be in (0, 1]")
+        check(problems)
 
 
 @dataclass(frozen=True)
@@ -225,24 +285,30 @@ class BuildConfig:
     Attributes:
         members: Narrow members wanted in all.
         ways: Classes of a narrow member's task.
-        schedule: How they are pruned.
-        fit: How they are trained meanwhile.
-        broad_fit: How members for all classes are trained.
+        schedule: How much is kept, and how IFP prunes.
+        fit: How they are trained meanwhile; overrides leave the rest to the recipe for the kind of network.
+        broad_fit: How members for all classes are trained, likewise.
         parent: What a member is pruned from: the smallest `broad` member that is larger, where there is one, or
             always the whole `base` model, as in the paper.
         seed: Of the tasks and of each training run.
+        method: How members are pruned: IFP, AHNP, or what suits the base (`auto`): AHNP if it has attention.
+        scores: How AHNP prunes.
     """
 
     members: int = 60
     ways: int = 5
     schedule: PruneSchedule = PruneSchedule()
-    fit: FitConfig = NARROW_FIT
-    broad_fit: FitConfig = BROAD_FIT
+    fit: FitConfig | FitOverrides = FitOverrides()
+    broad_fit: FitConfig | FitOverrides = FitOverrides()
     parent: Parent = "broad"
     seed: int = 0
+    method: Pruner = "auto"
+    scores: ScoreSchedule = ScoreSchedule()
 
     def __post_init__(self) -> None:
         problems = []
+        if self.method not in get_args(Pruner):
+            problems.append(f"{self.method!r} is none of {', '.join(get_args(Pruner))}")
         if self.members < 0:
             problems.append(f"members is {self.members}; it must be 0 or more")
         if self.ways < 2:
@@ -296,24 +362,33 @@ class PretrainConfig:
         data: Directory or data-set name.
         out: The safetensors file to write.
         epochs: Passes over the training images.
-        fit: Everything else; its iterations are derived from the epochs.
+        fit: Everything else, or what differs from the recipe for the kind of network; the iterations are derived from
+            the epochs.
         init: Weights to start from, in the same format.
         save_every: Steps between two checkpoints.
         small_size: Shorter side in pixels of the images in the first epochs, for progressive resizing; 0 turns it off.
         small_epochs: How many of the epochs these are.
+        teacher: A base model or a zoo that is asked about every augmented batch; the weight of its answer is that of
+            distillation.
+        token_drop: Fraction of a transformer's patches that are left out of every image in the first epochs (Liu et
+            al., "PatchDropout", 2022), for the same reason as progressive resizing; 0 turns it off.
+        token_epochs: How many of the epochs these are.
     """
 
     base: str
     data: str
     out: Path
     epochs: float = 30
-    fit: FitConfig = FitConfig(lr=0.1, warmup=0.1, label_smoothing=0.1, cutout=8)
+    fit: FitConfig | FitOverrides = FitOverrides()
     init: Path | None = None
     device: str = "auto"
     seed: int = 0
     save_every: int = 200
     small_size: int = 0
     small_epochs: float = 0
+    teacher: str | None = None
+    token_drop: float = 0.0
+    token_epochs: float = 0
 
     def __post_init__(self) -> None:
         problems = []
@@ -321,12 +396,17 @@ class PretrainConfig:
             problems.append(f"epochs is {self.epochs}; it must be above 0 and finite")
         if self.small_size < 0:
             problems.append(f"small size is {self.small_size}; it must be at least 1 pixel, or 0 for full size only")
-        if not 0 <= self.small_epochs <= self.epochs:
-            problems.append(
-                f"small epochs is {self.small_epochs}; it must be in [0, {self.epochs:g}], the epochs in all"
-            )
+        if not 0 <= self.token_drop < 1:
+            problems.append(f"token drop is {self.token_drop}; it must be in [0, 1)")
+        for name in ("small", "token"):
+            if not 0 <= (value := getattr(self, f"{name}_epochs")) <= self.epochs:
+                problems.append(f"{name} epochs is {value}; it must be in [0, {self.epochs:g}], the epochs in all")
         if (self.small_size > 0) != (self.small_epochs > 0):
             problems.append(
                 "a small size and the number of small epochs only make sense together; give both or neither"
+            )
+        if (self.token_drop > 0) != (self.token_epochs > 0):
+            problems.append(
+                "dropped tokens and the number of such epochs only make sense together; give both or neither"
             )
         check(problems)

@@ -151,7 +151,7 @@ def deliver(
         "seed": config.seed,
         "settings": {
             "vote": {**asdict(config.vote), "similarity": outcome.similarity},
-            "fit": asdict(outcome.tuned.fit),
+            "fit": outcome.tuned.fit.to_recipe(),
             **({"budget": config.budget.given} if config.budget else {}),
         },
         "environment": environment(outcome.device),

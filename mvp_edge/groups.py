@@ -15,6 +15,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from mvp_edge.attention import attentions
+from mvp_edge.config import Embedding
 from mvp_edge.errors import PlanError
 from mvp_edge.plan import KeepPlan
 
@@ -43,7 +45,17 @@ class Tap:
 
 @dataclass(frozen=True)
 class Group:
-    """Units that several layers share."""
+    """Units that several layers share.
+
+    Attributes:
+        name: Of the first layer that makes them.
+        width: How many there are.
+        unit_channels: Channels that one unit stands for where it takes up fewest: 1 for a filter or a hidden node, the
+            width of a head, the width of a group of a grouped convolution.
+        slots: Where they are stored.
+        taps: Who consumes them.
+        norms: The norms that they run through.
+    """
 
     name: str
     width: int
@@ -110,13 +122,14 @@ class _Raw:
     norms: list[tuple[str, dict[int, list[int]]]]
 
 
-def find_groups(model: nn.Module, input_size: tuple[int, int], head: str) -> GroupTable:
+def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedding: Embedding = "whole") -> GroupTable:
     """Find the coupled groups of a model.
 
     Args:
         model: A network whose parameters require gradients; it is left as it was.
         input_size: (H, W) of an image that it can process.
         head: Name of the classifier, whose outputs are classes and are never pruned.
+        embedding: Whether the embedding of a transformer, which all its blocks read and add to, is a group as well.
 
     Raises:
         PlanError: the graph contains a layer that cannot be sliced faithfully.
@@ -131,8 +144,12 @@ def find_groups(model: nn.Module, input_size: tuple[int, int], head: str) -> Gro
         raw = [_read(graph, model, items) for items in _all_groups(graph, model, head)]
     finally:
         model.train(training)
+    if embedding == "whole":
+        readers = {f"{name}.qkv" for name in attentions(model)}
+        raw = [r for r in raw if readers.isdisjoint(tap for tap, _ in r.taps)]
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     groups = [_merge(members, model) for members in _coupled_by_grouped_convs(raw, model)]
+    _check_places(groups, model)
     return GroupTable(tuple(sorted(groups, key=lambda g: order[g.name])))
 
 
@@ -189,7 +206,7 @@ def _coupled_by_grouped_convs(raw: list[_Raw], model: nn.Module) -> list[list[tu
     Dropping single channels would leave conv groups of unequal width, so a unit there is a whole conv group. In a
     depthwise convolution the dependency graph has coupled both sides already.
     """
-    unit = [list(range(r.width)) for r in raw]
+    unit = [_heads(r, model) or list(range(r.width)) for r in raw]
     joined = list(range(len(raw)))
     for name, layer in model.named_modules():
         if not (isinstance(layer, nn.Conv2d) and layer.groups > 1):
@@ -209,6 +226,20 @@ def _coupled_by_grouped_convs(raw: list[_Raw], model: nn.Module) -> list[list[tu
     ]  # fmt: skip
 
 
+def _heads(raw: _Raw, model: nn.Module) -> list[int] | None:
+    """Give each root index of a group that runs through an attention's `qkv` its head; None for other groups.
+
+    The graph does not know of heads: it holds single channels of queries, keys and values for independent, and lets
+    only those of the values, which come last, reach `proj`.
+    """
+    for name, layer in attentions(model).items():
+        for tensor, dim, where in raw.slots:
+            if (tensor, dim) == (f"{name}.qkv.weight", 0):
+                channels = layer.num_heads * layer.head_dim
+                return [where[root][0] % channels // layer.head_dim for root in range(raw.width)]
+    return None
+
+
 def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
     width = max(members[0][1]) + 1
 
@@ -225,5 +256,13 @@ def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
     taps = [Tap(n, by_unit(w, u, n)) for r, u in members for n, w in r.taps]
     norms = [Tap(n, by_unit(w, u, n)) for r, u in members for n, w in r.norms]
     first = min((r.root for r, _ in members), key=names.index)
-    unit_channels = len(members[0][1]) // width
+    unit_channels = min(len(slot.index[0]) for slot in slots)
     return Group(first, width, unit_channels, tuple(slots), tuple(taps), tuple(norms))
+
+
+def _check_places(groups: list[Group], model: nn.Module) -> None:
+    """Refuse positions that a tensor does not have: the graph has not understood how its layer is used."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for slot in (slot for group in groups for slot in group.slots):
+        if max(unit[-1] for unit in slot.index) >= tensors[slot.tensor].shape[slot.dim]:
+            raise PlanError(f"{slot.tensor}: its layer is used in a way that cannot be sliced; use another base model")

@@ -59,7 +59,7 @@ class Trunk:
             PlanError: it cannot be sliced.
         """
         head = head_name(model)
-        return Trunk(base, model, find_groups(model, base.input_size, head), head)
+        return Trunk(base, model, find_groups(model, base.input_size, head, base.embedding), head)
 
     def state_of(self, model: nn.Module) -> dict[str, Tensor]:
         """Return a sliced model's tensors as they are stored in a zoo."""
@@ -89,6 +89,7 @@ def rank(
     seed: int,
     stage: Stage | None = None,
     exclude: frozenset[str] = frozenset(),
+    prefilter: int = PREFILTER,
 ) -> list[Neighbour]:
     """Return the zoo's members, nearest first.
 
@@ -105,6 +106,7 @@ def rank(
         seed: Of the sample of images.
         stage: Progress.
         exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
+        prefilter: How many of the narrow members nearest by WordNet LEEP looks at.
 
     Raises:
         ZooError: the zoo has no member of the wanted breadth, or one is damaged.
@@ -121,7 +123,7 @@ def rank(
             raise ValueError("LEEP needs images and the base model")
         nearest = sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))
         chosen = [i for _, i in nearest if i.breadth == "broad"]
-        chosen += [i for _, i in nearest if i.breadth == "narrow"][:PREFILTER]
+        chosen += [i for _, i in nearest if i.breadth == "narrow"][:prefilter]
         pairs = _leep_all(zoo, trunk, chosen, images, device, seed, stage or SilentProgress())
     return sorted(pairs, key=lambda n: (-n.similarity, n.info.id))
 

@@ -8,9 +8,9 @@ import logging
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import timm
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from mvp_edge.architectures import ARCHITECTURES
 from mvp_edge.atomic import write_atomically
-from mvp_edge.config import Packing
+from mvp_edge.config import Embedding, Packing
 from mvp_edge.errors import ConfigError
 from mvp_edge.tensors import pack, unpack
 
@@ -44,6 +45,8 @@ class Base:
         sha256: Of the weights' file; empty until weights are loaded.
         top1: Accuracy in percent on the test split of what it was trained on, if known.
         recipe: How it was trained.
+        embedding: Whether sub-networks of a transformer keep its embedding whole, which every block reads and adds to,
+            or a part of it, as they do of heads and hidden nodes.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Base:
     sha256: str = ""
     top1: float | None = None
     recipe: str = ""
+    embedding: Embedding = "whole"
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
@@ -68,16 +72,6 @@ class Base:
         return Base(**{**value, **tuples})
 
 
-def resnet18_cifar(num_classes: int) -> nn.Module:
-    """Return timm's ResNet-18 with the usual stem for 32x32 images: 3x3, stride 1, no max-pooling."""
-    model = timm.create_model("resnet18", num_classes=num_classes)
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    return model
-
-
-ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet18-cifar": resnet18_cifar}
-
 CIFAR100_RESNET18 = Base(
     name="resnet18-cifar100",
     arch="resnet18-cifar",
@@ -86,7 +80,8 @@ CIFAR100_RESNET18 = Base(
     std=(0.2673, 0.2564, 0.2762),
     licence="Apache-2.0",
 )
-REGISTRY: dict[str, Base] = {CIFAR100_RESNET18.name: CIFAR100_RESNET18}
+CIFAR100_VIT = replace(CIFAR100_RESNET18, name="vit-cifar100", arch="vit-cifar")
+REGISTRY: dict[str, Base] = {base.name: base for base in (CIFAR100_RESNET18, CIFAR100_VIT)}
 BUNDLED: dict[str, Path] = {CIFAR100_RESNET18.name: ASSETS / "zoos" / DEFAULT_ZOO / "base.safetensors.gz"}
 
 

@@ -28,6 +28,7 @@ from mvp_edge.metavote import (
     vote,
     vote_weights,
 )
+from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
@@ -167,13 +168,14 @@ def make(
         images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
         sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)
-    tuned = Tuned(replace(config.fit, iterations=0))
+    recipe = resolve_fit(config.fit, "prune", trunk.model)
+    tuned = Tuned(replace(recipe, iterations=0))
     with clock.time("fine_tune"):
         if inputs.train is not None:
             ready = len(voters) == 1 and contains(plan, voters[0].info.plan) and voters[0].info.knows(task)
             wary = ready and config.schedule == "auto"
             tuned = (tune_warily if wary else tune)(
-                model, trunk, task, inputs.train, config.fit, device=device, seed=seed, progress=progress
+                model, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress
             )
             inputs.warnings.extend(tuned.warnings)
     model = model.to("cpu", memory_format=torch.contiguous_format).eval()

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import PatchDropout
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.checkpoint import Checkpoint
-from mvp_edge.config import FitConfig, PretrainConfig
+from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
+from mvp_edge.mimetic import initialise
 from mvp_edge.models import Base, find_base, head_name, load_base, new_model, save_base, set_head
 from mvp_edge.norms import IMAGES, is_folded, unfold
+from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_writable
 from mvp_edge.runtime import Progress, resolve_device, rng, torch_rng
-from mvp_edge.train import Batch, BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.teaching import Taught, load_teacher
+from mvp_edge.train import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
 
 NOTE_EVERY = 20
+OPTIMIZERS: dict[Optimizer, str] = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
 
 
 def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
@@ -40,13 +47,20 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     source = open_source(config.data)
     model = _initial(config, known, source.classes)
     small = _small_size(config, known, model)
+    teacher = None if config.teacher is None else load_teacher(config.teacher, known, source.classes)
+    if config.token_drop:
+        _drop_tokens(model, config.token_drop)
     with progress.stage("Reading images", source.count(None, "train")) as stage:
         train = source.load(None, "train", known.input_size, stage.advance)
     test = source.load(None, "test", known.input_size)
-    steps, small_steps = (
-        round(epochs * len(train) / config.fit.batch_size) for epochs in (config.epochs, config.small_epochs)
+    fit_config = resolve_fit(config.fit, "pretrain", model)
+    if teacher is not None and fit_config.distill == 0:
+        raise ConfigError("a teacher that has no weight is of no use; set --distill above 0")
+    steps, small_steps, token_steps = (
+        round(epochs * len(train) / fit_config.batch_size)
+        for epochs in (config.epochs, config.small_epochs, config.token_epochs)
     )
-    fit_config = replace(config.fit, iterations=max(1, steps))
+    fit_config = replace(fit_config, iterations=max(1, steps))
     model = model.to(device, memory_format=torch.channels_last)
     warnings = []
     if is_folded(model):
@@ -55,14 +69,19 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
             unfold(model, train.subset(sample).images, known, device)
         warnings.append(f"the batch norms of {config.init} were folded into its convolutions; they were measured anew")
     optimizer = make_optimizer(model, fit_config)
-    batches = Progressive(BatchSource(train, known, fit_config, device, config.seed), small, small_steps)
-    checkpoint = Checkpoint(
-        config.out.with_name(f".{config.out.name}.checkpoint"),
-        asdict(fit_config)
-        | {"seed": config.seed, "base": config.base, "data": source.name, "small": [*small, small_steps]},
-    )
+    drawn = BatchSource(train, known, fit_config, device, config.seed)
+    batches = Progressive(drawn if teacher is None else Taught(drawn, teacher), small, small_steps)
+    settings = {"seed": config.seed, "base": config.base, "data": source.name, "small": [*small, small_steps]}
+    settings |= {"teacher": config.teacher, "tokens": [config.token_drop, token_steps]}
+    checkpoint = Checkpoint(config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | settings)
     start = checkpoint.load(model, optimizer)
     batches.skip(start)
+
+    def before_step(step: int) -> None:
+        if step >= token_steps:
+            model.patch_drop = nn.Identity()
+        else:  # timm draws from the global stream; a resumed run shall draw the same
+            torch.manual_seed(int(rng(config.seed, f"tokens {step}").integers(2**62)))
 
     def after_step(step: int, loss: Tensor) -> None:
         if step % NOTE_EVERY == 0:
@@ -72,7 +91,10 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
 
     with progress.stage("Training", fit_config.iterations) as stage:
         stage.advance(start)
-        fit(model, batches, fit_config, optimizer=optimizer, start=start, after_step=after_step, stage=stage)
+        fit(
+            model, batches, fit_config, optimizer=optimizer, start=start,
+            before_step=before_step if config.token_drop else None, after_step=after_step, stage=stage,
+        )  # fmt: skip
     top1 = accuracy(predict(model, test.images, known, device, bf16=True), test).top1
     trained = replace(known, classes=train.classes, top1=round(top1, 2), recipe=_recipe(config, fit_config))
     save_base(model, trained, config.out)
@@ -94,7 +116,7 @@ class Progressive:
         Howard, "Training Imagenet in 3 hours for USD 25", 2018 (progressive resizing).
     """
 
-    def __init__(self, source: BatchSource, size: tuple[int, int], steps: int) -> None:
+    def __init__(self, source: Batches, size: tuple[int, int], steps: int) -> None:
         """Scale the images of the first `steps` batches of `source` to `size` (H, W)."""
         self.device = source.device
         self._source, self._size, self._left = source, size, steps
@@ -121,7 +143,10 @@ def _initial(config: PretrainConfig, known: Base, classes: tuple[str, ...]) -> n
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_rng(config.seed, "init").initial_seed())
-            return new_model(known.arch, len(classes))
+            model = new_model(known.arch, len(classes))
+        if isinstance(model, VisionTransformer):
+            initialise(model, torch_rng(config.seed, "attention"))
+        return model
     base, model = load_base(config.base, config.init)
     head = model.get_submodule(head_name(model))
     assert isinstance(head, nn.Linear)
@@ -157,8 +182,24 @@ def _small_size(config: PretrainConfig, known: Base, model: nn.Module) -> tuple[
     return size
 
 
+def _drop_tokens(model: nn.Module, share: float) -> None:
+    """Let a transformer leave out some patches of every training image.
+
+    Raises:
+        ConfigError: the network has no patches.
+    """
+    if not isinstance(model, VisionTransformer):
+        raise ConfigError(f"tokens can only be dropped in vision transformers, not in {type(model).__name__}")
+    model.patch_drop = PatchDropout(share, num_prefix_tokens=model.num_prefix_tokens)
+
+
 def _recipe(config: PretrainConfig, fit_config: FitConfig) -> str:
     told = f"{config.epochs:g} epochs"
     if config.small_size:
         told += f", the first {config.small_epochs:g} at {config.small_size} px"
-    return f"{told}, SGD {json.dumps(asdict(fit_config))}" + (", warm start" if config.init else "")
+    if config.token_drop:
+        told += f", the first {config.token_epochs:g} without {config.token_drop:.0%} of the patches"
+    if config.teacher:
+        told += f", taught by {Path(config.teacher).stem}"
+    settings = json.dumps(fit_config.to_recipe())
+    return f"{told}, {OPTIMIZERS[fit_config.optimizer]} {settings}" + (", warm start" if config.init else "")

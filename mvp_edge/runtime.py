@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 
 from mvp_edge.errors import ConfigError
+
+WORTH_BF16 = 1.2  # times as fast as float32, below which bfloat16 is not worth its rounding
 
 
 def resolve_device(name: str) -> torch.device:
@@ -63,7 +66,33 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")) and _bf16_gain() >= WORTH_BF16
+
+
+@cache
+def _bf16_gain() -> float:
+    """Measure how many times as fast as float32 a matrix product is in bfloat16; a fifth of a second, once a process.
+
+    The processor's flags do not tell: of two machines with AVX-512 BF16 one took half the time, the other half as long
+    again.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads on a busy machine time each other
+    try:
+        gain = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
+    finally:
+        torch.set_num_threads(threads)
+    return gain
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    factor = torch.ones(512, 512, dtype=dtype)
+    seconds = []
+    for _ in range(8):  # the first ones compile a kernel, others may be interrupted
+        start = time.perf_counter()
+        factor @ factor
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def autocast(device: torch.device, *, bf16: bool) -> AbstractContextManager[Any]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mvp_edge.attention import is_attention, mend_attention
 from mvp_edge.errors import PlanError
 from mvp_edge.groups import GroupTable, Tap, kept_positions
 from mvp_edge.plan import KeepPlan, full_plan
@@ -50,7 +51,7 @@ def slice_model(
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
             if optimizer is not None:
-                _exchange(optimizer, old, new, lambda t, index=index: _take(t, index))
+                exchange(optimizer, old, new, lambda t, index=index: _take(t, index))
         setattr(owner, leaf, new)
     for layer in model.modules():
         _mend(layer)
@@ -152,9 +153,10 @@ def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
     return value.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _exchange(
+def exchange(
     optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, take: Callable[[Tensor], Tensor]
 ) -> None:
+    """Let an optimiser train a parameter instead of another; its per-element state becomes what `take` makes of it."""
     for group in optimizer.param_groups:
         group["params"] = [new if p is old else p for p in group["params"]]
     state = optimizer.state.pop(old, {})
@@ -176,3 +178,5 @@ def _mend(layer: nn.Module) -> None:
         layer.num_features = len(layer.weight)
     elif isinstance(layer, nn.LayerNorm) and layer.weight is not None:
         layer.normalized_shape = tuple(layer.weight.shape)
+    elif is_attention(layer):
+        mend_attention(layer)

@@ -1,7 +1,8 @@
 """Tensors on disk: safetensors, never pickles, with matrices in half precision or packed to int8.
 
-Packed: one symmetric scale per output channel; gzip then takes away what a bell-shaped distribution leaves unused of
-eight bits. Vectors (norms, biases) stay as precise as they are.
+Packed: one symmetric scale per output channel, or per token of a table of positions: a sixteenth of its standard
+deviation; gzip then takes away what a bell-shaped distribution leaves unused of eight bits. Vectors (norms, biases, a
+class token) stay as precise as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mvp_edge.config import Packing
 _GZIP = b"\x1f\x8b"
 _SCALE = ":scale"
 _LEVELS = 127
+_STEPS = 16  # to a standard deviation; twice as many cost 17 % more bytes and gain nothing, half as many cost accuracy
 
 
 def pack(tensors: Mapping[str, Tensor], packing: Packing, metadata: dict[str, str] | None = None) -> bytes:
@@ -34,7 +36,7 @@ def pack(tensors: Mapping[str, Tensor], packing: Packing, metadata: dict[str, st
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         value = tensor.detach().cpu().contiguous()
-        if not value.is_floating_point() or value.ndim < 2:
+        if not value.is_floating_point() or sum(n > 1 for n in value.shape) < 2:
             stored[name] = value
         elif packing == "float16":
             stored[name] = value.half()
@@ -69,13 +71,27 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
             continue
         scale = stored.get(name + _SCALE)
         if scale is not None:
-            value = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
+            value = value.float() * _along(scale, value)
         tensors[name] = value.float() if value.is_floating_point() else value
     return tensors, header.get("__metadata__", {})
 
 
 def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int8 levels and scales `(out,)` of a weight `(out, ...)`."""
-    scale = weight.flatten(1).abs().amax(1).clamp(min=1e-12) / _LEVELS
-    levels = (weight / scale.view(-1, *[1] * (weight.ndim - 1))).round().clamp(-_LEVELS, _LEVELS)
+    """Return int8 levels and scales `(out,)` of a weight `(out, ...)` or `(1, ..., out, ...)`."""
+    channels = weight.flatten(_lead(weight) + 1)
+    # Uniform steps and an entropy coder are as good as any codebook; the largest weight must still have a level.
+    step = torch.maximum(channels.std(-1, correction=0) / _STEPS, channels.abs().amax(-1) / _LEVELS)
+    scale = step.flatten().clamp(min=1e-12)
+    levels = (weight / _along(scale, weight)).round().clamp(-_LEVELS, _LEVELS)
     return levels.to(torch.int8), scale
+
+
+def _lead(tensor: Tensor) -> int:
+    """Return the first dimension that is longer than one."""
+    return next((d for d, n in enumerate(tensor.shape) if n > 1), 0)
+
+
+def _along(scale: Tensor, tensor: Tensor) -> Tensor:
+    """Return scales `(out,)` in the shape in which they multiply a tensor."""
+    lead = _lead(tensor)
+    return scale.view(*[1] * lead, -1, *[1] * (tensor.ndim - lead - 1))

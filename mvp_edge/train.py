@@ -16,6 +16,7 @@ from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models import Base
 from mvp_edge.norms import require_trainable
+from mvp_edge.optimizers import make_optimizer as make_optimizer
 from mvp_edge.runtime import SilentProgress, Stage, autocast, rng, torch_rng
 
 BeforeStep = Callable[[int], None]
@@ -38,6 +39,10 @@ class Batches(Protocol):
 
     def next(self) -> Batch:
         """Return the next batch, on `device`."""
+        ...
+
+    def skip(self, n: int) -> None:
+        """Pass over `n` batches as if they had been drawn."""
         ...
 
 
@@ -81,14 +86,6 @@ def drawn(n: int, config: FitConfig, seed: int) -> Tensor:
     return torch.from_numpy(np.unique(np.concatenate([np.empty(0, np.int64), *order])))
 
 
-def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.SGD:
-    """Return SGD with Nesterov momentum; norms and biases do not decay."""
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-
-
 def learning_rate(step: int, config: FitConfig) -> float:
     """Return the rate of step `step` (from 0): linear warm-up, then a cosine to zero."""
     warmup = config.warmup * config.iterations
@@ -130,7 +127,7 @@ def fit(
         model: On the source's device, channels-last.
         source: Where batches come from.
         config: Learning-rate schedule and loss.
-        optimizer: Its rate is set at every step.
+        optimizer: Its rate is set at every step; that of a group with a `scale` is so many times as high.
         start: First step, when a run is resumed.
         before_step: Called with the number of the step; it may slice the model and exchange the optimiser's parameters.
         after_step: Called with the number of the step and its loss.
@@ -147,7 +144,7 @@ def fit(
         if before_step is not None:
             before_step(step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
+            group["lr"] = learning_rate(step, config) * group.get("scale", 1.0)
         batch = source.next()
         with autocast(source.device, bf16=bf16):
             logits = model(batch.images)

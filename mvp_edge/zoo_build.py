@@ -12,15 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.attention import attentions
+from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, set_head
 from mvp_edge.norms import IMAGES, is_folded, unfold
+from mvp_edge.optimizers import resolve_fit
 from mvp_edge.plan import KeepPlan
-from mvp_edge.pruners import iterative_prune, target_counts
+from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical
@@ -90,20 +92,22 @@ def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> li
 
 def make_member(
     trunk: Trunk, train: ImageSet, schedule: PruneSchedule, config: FitConfig, *, device: torch.device, seed: int,
-    parent: Member | None = None, teacher: Tensor | None = None, stage: Stage | None = None,
+    parent: Member | None = None, teacher: Tensor | None = None, scores: ScoreSchedule | None = None,
+    stage: Stage | None = None,
 ) -> tuple[nn.Module, KeepPlan]:  # fmt: skip
-    """Prune for a task with IFP; return the sliced model on `device` and what it keeps of the base model.
+    """Prune for a task with IFP or AHNP; return the sliced model on `device` and what it keeps of the base model.
 
     Args:
         trunk: The base model.
         train: Images of the task.
-        schedule: What is dropped when.
+        schedule: How much is kept, and what IFP drops when.
         config: How it is trained meanwhile.
         device: Where.
         seed: Of the head, the batches and random importance.
         parent: A larger member to prune from, which also gives the head's rows; the whole base model with a random
             head if not given.
         teacher: Logits `(N, classes)` of the base model on the images, for distillation.
+        scores: How AHNP prunes; IFP does if not given.
         stage: Progress.
     """
     model = copy.deepcopy(trunk.model) if parent is None else trunk.restore(parent)
@@ -117,11 +121,19 @@ def make_member(
     set_head(model, head)
     model = model.to(device, memory_format=torch.channels_last)
     source = BatchSource(train, trunk.base, config, device, seed, teacher)
-    plan = iterative_prune(
-        model, trunk.table, source, schedule, config,
-        rng=rng(seed, "prune"), start=None if parent is None else parent.info.plan, stage=stage,
-    )  # fmt: skip
-    return model, plan
+    start = None if parent is None else parent.info.plan
+    if scores is None:
+        draw = rng(seed, "prune")
+        return model, iterative_prune(model, trunk.table, source, schedule, config, rng=draw, start=start, stage=stage)
+    counts = target_counts(trunk.table, schedule.keep, schedule.align)
+    return model, automatic_prune(model, trunk.table, source, counts, scores, config, start=start, stage=stage)
+
+
+def scores_for(config: BuildConfig, trunk: Trunk) -> ScoreSchedule | None:
+    """Return how AHNP prunes members of a base, or None if IFP does."""
+    if config.method == "auto":
+        return config.scores if attentions(trunk.model) else None
+    return config.scores if config.method == "ahnp" else None
 
 
 @dataclass(eq=False)
@@ -152,13 +164,17 @@ class Teacher:
 
 
 def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> MemberInfo | None:
-    """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it."""
-    wanted = target_counts(trunk.table, schedule.keep, schedule.align)
-    larger = [
-        i for i in zoo.infos()
-        if i.breadth == "broad" and i.knows(task) and all(n > wanted[g] for g, n in i.plan.counts.items())
-    ]  # fmt: skip
-    return min(larger, key=lambda i: (i.plan.achieved, i.id), default=None)
+    """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it.
+
+    It may have as few attention heads: of a block's few, several ratios keep the same number.
+    """
+    wanted, size = target_counts(trunk.table, schedule.keep, schedule.align), trunk.table.unit_channels
+
+    def larger(counts: dict[str, int]) -> bool:
+        return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
+
+    able = [i for i in zoo.infos() if i.breadth == "broad" and i.knows(task) and larger(i.plan.counts)]
+    return min(able, key=lambda i: (i.plan.achieved, i.id), default=None)
 
 
 def build_narrow(
@@ -181,7 +197,8 @@ def build_narrow(
         everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))
         found = find_parent(zoo, trunk, everything, config.schedule)
         parent = None if found is None else zoo.load(found)
-    recipe = _recipe(parent, config.schedule, config.fit, config.seed, data)
+    fit, scores = resolve_fit(config.fit, "narrow", trunk.model), scores_for(config, trunk)
+    recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
     teacher = Teacher(trunk, device)
     with progress.stage("Members", len(tasks)) as stage:
@@ -190,8 +207,8 @@ def build_narrow(
             train = data.load(task.names, "train", trunk.base.input_size)
             test = data.load(task.names, "test", trunk.base.input_size)
             model, plan = make_member(
-                trunk, train, config.schedule, config.fit, device=device, seed=config.seed, parent=parent,
-                teacher=teacher.logits(train) if config.fit.distill > 0 else None,
+                trunk, train, config.schedule, fit, device=device, seed=config.seed, parent=parent,
+                teacher=teacher.logits(train) if fit.distill > 0 else None, scores=scores,
             )  # fmt: skip
             info = MemberInfo(member, task, "narrow", plan, zoo.base.sha256, recipe)
             made.append(_add(zoo, trunk, model, info, test))
@@ -215,6 +232,7 @@ def build_broad(
     """
     classes = trunk.base.classes or data.classes
     task = wordnet.resolve(Task(tuple(TaskClass(c) for c in classes)))
+    fit, scores = resolve_fit(config.broad_fit, "broad", trunk.model), scores_for(config, trunk)
     made: list[MemberInfo] = []
     with progress.stage("Reading images", None):
         train = data.load(classes, "train", trunk.base.input_size)
@@ -224,18 +242,18 @@ def build_broad(
         schedule = replace(config.schedule, keep=keep)
         found = find_parent(zoo, trunk, task, schedule) if config.parent == "broad" else None
         parent = None if found is None else zoo.load(found)
-        recipe = _recipe(parent, schedule, config.broad_fit, config.seed, data)
+        recipe = make_recipe(parent, schedule, scores, fit, config.seed, data.name)
         member = member_id(task, recipe)
         with zoo.claim(member) as mine:
             if not mine:
                 continue
-            if config.broad_fit.distill > 0 and logits is None:
+            if fit.distill > 0 and logits is None:
                 with progress.stage("Asking the base model", len(train)) as stage:
                     logits = teacher.logits(train, stage)
-            with progress.stage(f"Broad member, keep {keep:g}", config.broad_fit.iterations) as stage:
+            with progress.stage(f"Broad member, keep {keep:g}", fit.iterations) as stage:
                 model, plan = make_member(
-                    trunk, train, schedule, config.broad_fit, device=device, seed=config.seed, parent=parent,
-                    teacher=logits, stage=stage,
+                    trunk, train, schedule, fit, device=device, seed=config.seed, parent=parent,
+                    teacher=logits, scores=scores, stage=stage,
                 )  # fmt: skip
             made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
     return made
@@ -243,21 +261,23 @@ def build_broad(
 
 def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:
     """Add a network with its accuracy as it will be read back; a broad one with its outputs."""
-    state = zoo.as_stored(trunk.state_of(model))
+    state = trunk.state_of(model)
     device = next(model.parameters()).device
-    restored = trunk.restore(Member(info, state)).to(device, memory_format=torch.channels_last)
+    restored = trunk.restore(Member(info, zoo.as_stored(state))).to(device, memory_format=torch.channels_last)
     logits = predict(restored, test.images, trunk.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
     return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None)
 
 
-def _recipe(
-    parent: Member | None, schedule: PruneSchedule, fit: FitConfig, seed: int, data: DataSource
+def make_recipe(
+    parent: Member | None, schedule: PruneSchedule, scores: ScoreSchedule | None, fit: FitConfig, seed: int, data: str
 ) -> dict[str, object]:
-    return {
-        "method": "ifp", "parent": None if parent is None else parent.info.id, **asdict(schedule), "fit": asdict(fit),
-        "seed": seed, "data": data.name,
-    }  # fmt: skip
+    """Return how a member is made, which with its task names it; every word of it must stay for those made with IFP."""
+    how = {"method": "ifp", **asdict(schedule)}
+    if scores is not None:
+        how = {"method": "ahnp", "keep": schedule.keep, "align": schedule.align, "scores": asdict(scores)}
+    parent_id = None if parent is None else parent.info.id
+    return {**how, "parent": parent_id, "fit": fit.to_recipe(), "seed": seed, "data": data}
 
 
 def _claimed(zoo: Zoo, tasks: Sequence[Task], recipe: dict[str, object]) -> Iterator[tuple[Task, str]]:

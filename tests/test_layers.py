@@ -7,11 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "atomic"},
+    {"errors", "atomic", "attention"},
     {"tasks", "plan", "config", "output"},
-    {"tensors"},
+    {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
-    {"norms"},
+    {"optimizers", "norms"},
     {
         "slicing",
         "averaging",
@@ -30,6 +30,7 @@ LAYERS = [
     {"profiling", "precision", "latency_plot"},
     {"pruners", "checkpoint", "budget", "mixing"},
     {"metavote"},
+    {"teaching"},
     {"variants", "sizing", "tuning"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},

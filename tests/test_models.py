@@ -80,7 +80,7 @@ def test_timm_weights_are_read_as_safetensors(tiny_base: Path, tmp_path: Path, m
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet-of-mine", "is unknown; use resnet18-cifar100, timm:NAME"),
+        ("resnet-of-mine", "is unknown; use resnet18-cifar100, vit-cifar100, timm:NAME"),
         ("timm:resnet17", "timm has no model called 'resnet17'; did you mean resnet1"),
         ("none.safetensors", "does not exist"),
     ],

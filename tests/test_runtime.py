@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from mvp_edge import runtime
 from mvp_edge.errors import ConfigError
 from mvp_edge.runtime import Stopwatch, autocast, environment, resolve_device, rng, torch_rng, use_threads
 
@@ -48,6 +49,21 @@ def test_threads(own_threads: int) -> None:
 def test_autocast_only_where_asked_for() -> None:
     with autocast(torch.device("cpu"), bf16=False):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("gain", "dtype"), [(0.6, torch.float32), (2.0, torch.bfloat16)])
+def test_bfloat16_is_used_where_it_was_measured_to_be_faster(
+    gain: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(runtime, "_bf16_gain", lambda: gain)
+    with autocast(torch.device("cpu"), bf16=True):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_measuring_bfloat16_leaves_the_threads_alone(own_threads: int) -> None:
+    assert runtime._bf16_gain.__wrapped__() > 0
+    assert torch.get_num_threads() == own_threads
 
 
 def test_the_stopwatch_adds_up() -> None:

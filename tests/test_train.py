@@ -90,12 +90,6 @@ def test_distillation_mixes_both_losses() -> None:
     assert torch.equal(loss_of(logits, batch, FitConfig()), F.cross_entropy(logits, labels))
 
 
-def test_norms_and_biases_do_not_decay() -> None:
-    groups = make_optimizer(new_model("test_resnet", 2), FitConfig()).param_groups
-    assert groups[0]["weight_decay"] > 0 == groups[1]["weight_decay"]
-    assert all(p.ndim > 1 for p in groups[0]["params"]) and all(p.ndim <= 1 for p in groups[1]["params"])
-
-
 def test_accuracy_by_hand() -> None:
     data = ImageSet(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), ("a", "b", "c"))
     score = accuracy(torch.eye(3)[[0, 1, 1, 2]], data)

@@ -1,17 +1,23 @@
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import open_source
+from mvp_edge.errors import ConfigError
 from mvp_edge.metavote import Trunk
+from mvp_edge.models import Base, load_base, new_model, save_base
+from mvp_edge.optimizers import resolve_fit
+from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict, score
-from mvp_edge.zoo import Zoo, open_zoo
-from mvp_edge.zoo_build import Teacher, build_broad, find_parent, make_member
+from mvp_edge.zoo import Member, Zoo, create_zoo, member_id, open_zoo
+from mvp_edge.zoo_build import Teacher, build_broad, build_narrow, find_parent, make_member, make_recipe, scores_for
+from tests.conftest import COLOURS
 
 CPU = torch.device("cpu")
 
@@ -95,3 +101,63 @@ def test_the_teacher_is_the_base_restricted_to_the_classes(trunk: Trunk, images:
     assert logits is not None and (logits - whole).abs().max() < 0.2  # bfloat16
     assert torch.equal(teacher.logits(data), logits)  # pyright: ignore[reportArgumentType]
     assert teacher.logits(replace(data, classes=("tiger", "spaceship"))) is None
+
+
+def test_members_of_earlier_versions_keep_their_names() -> None:
+    """A zoo is filled up only if the same settings give the same names; they were first told when IFP was all."""
+    bundled = open_zoo(None)
+    trunk = Trunk.of(bundled.base, bundled.load_base())
+    infos = [i for i in bundled.infos() if i.recipe.get("method") == "ifp"]
+    assert {"narrow", "broad"} == {i.breadth for i in infos}
+    for info in infos:
+        told = info.recipe
+        schedule = PruneSchedule(**{f.name: told[f.name] for f in fields(PruneSchedule)})
+        found = find_parent(bundled, trunk, info.task, schedule)
+        assert (found and found.id) == told["parent"]
+        parent = None if found is None else Member(found, {})
+        wanted = ("iterations", "batch_size", *(["lr", "distill"] if info.breadth == "narrow" else []))
+        fit = resolve_fit(FitOverrides(**{k: told["fit"][k] for k in wanted}), info.breadth, trunk.model)
+        recipe = make_recipe(parent, schedule, None, fit, told["seed"], told["data"])
+        assert member_id(info.task, recipe) == info.id
+
+
+def test_what_is_new_has_another_name() -> None:
+    fit = FitConfig()
+    recipes = [
+        make_recipe(None, PruneSchedule(), scores, each, 0, "data")
+        for scores in (None, ScoreSchedule(), ScoreSchedule(sparsity=0.5))
+        for each in (fit, replace(fit, optimizer="adamw"))
+    ]
+    assert len({json.dumps(r) for r in recipes}) == len(recipes)
+
+
+def test_bases_with_attention_are_pruned_by_scores(trunk: Trunk) -> None:
+    vit = replace(trunk, model=new_model("test_vit", 2))
+    config = BuildConfig()
+    assert scores_for(config, trunk) is None and scores_for(config, vit) == config.scores
+    assert scores_for(replace(config, method="ahnp"), trunk) == config.scores
+    assert scores_for(replace(config, method="ifp"), vit) is None
+    with pytest.raises(ConfigError, match="'luck' is none of auto, ifp, ahnp"):
+        BuildConfig(method="luck")  # pyright: ignore[reportArgumentType]
+
+
+def test_broad_members_with_heads_are_a_chain(images: Path, tmp_path: Path) -> None:
+    """Two heads a block: at keep 0.5 and 0.25 one is left of them, and the smaller member is cut from the larger."""
+    base = Base("timm:test_vit", "test_vit", (160, 160), (0.5,) * 3, (0.25,) * 3, classes=tuple(sorted(COLOURS)))
+    save_base(new_model("test_vit", len(COLOURS)), base, tmp_path / "base.safetensors")
+    zoo = create_zoo(tmp_path / "zoo", *load_base(str(tmp_path / "base.safetensors")))
+    vit = Trunk.of(zoo.base, zoo.load_base())
+    config = BuildConfig(
+        members=1, ways=2, schedule=PruneSchedule(keep=0.1), fit=FitOverrides(iterations=2, batch_size=4),
+        broad_fit=FitOverrides(iterations=2, batch_size=4),
+    )  # fmt: skip
+    data, silent = open_source(str(images)), SilentProgress()
+    large, small = build_broad(zoo, vit, data, [0.5, 0.25], config, device=CPU, progress=silent)
+    (narrow,) = build_narrow(zoo, vit, data, config, device=CPU, progress=silent)
+    assert (large.recipe["parent"], small.recipe["parent"], narrow.recipe["parent"]) == (None, large.id, small.id)
+    for info, keep in ((large, 0.5), (small, 0.25), (narrow, 0.1)):
+        assert info.recipe["method"] == "ahnp" and info.recipe["fit"]["optimizer"] == "adamw"
+        assert info.plan.counts == target_counts(vit.table, keep, 8)
+        assert {info.plan.counts[g.name] for g in vit.table.groups if g.unit_channels > 1} == {1}
+        weights = vit.restore(zoo.load(info)).state_dict()
+        assert all(v.isfinite().all() for v in weights.values())

@@ -22,12 +22,14 @@ class Inventory:
         parameter_bytes: Bytes of the stored tensors.
         file_bytes: Bytes of the file.
         opset: ONNX operator set.
+        largest_rank: Dimensions of the tensor that has most; several phone runtimes take no more than four.
     """
 
     operators: dict[str, int]
     parameter_bytes: int
     file_bytes: int
     opset: int
+    largest_rank: int
 
     @property
     def overhead(self) -> float:
@@ -51,7 +53,15 @@ def take_inventory(path: Path) -> Inventory:
         parameter_bytes=sum(_bytes(tensor) for tensor in model.graph.initializer),
         file_bytes=path.stat().st_size,
         opset=next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0),
+        largest_rank=_largest_rank(model),
     )
+
+
+def _largest_rank(model: onnx.ModelProto) -> int:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    values = [*graph.input, *graph.output, *graph.value_info]
+    ranks = [len(v.type.tensor_type.shape.dim) for v in values] + [len(t.dims) for t in graph.initializer]
+    return max(ranks, default=0)
 
 
 def _bytes(tensor: onnx.TensorProto) -> int:

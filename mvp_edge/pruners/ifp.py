@@ -60,7 +60,7 @@ class ImportanceMeter:
             total = np.zeros(len(kept))
             for tap in group.taps:
                 values = self._sums[group.name, tap.module].cpu().double().numpy()
-                values = values[_places(tap, kept)].mean(1)
+                values = values[places(tap, kept)].mean(1)
                 total += values / max(values.mean(), 1e-12)
             result[group.name] = total / max(1, len(group.taps))
         return result
@@ -78,7 +78,7 @@ def _per_channel(layer: nn.Module, x: Tensor) -> Tensor:
     return x.mean((0, 2, 3)) if isinstance(layer, nn.Conv2d) else x.flatten(0, -2).mean(0)
 
 
-def _places(tap: Tap, kept: tuple[int, ...]) -> np.ndarray:
+def places(tap: Tap, kept: tuple[int, ...]) -> np.ndarray:
     """Return where each kept unit's channels stand in the sliced input `(kept, channels)`."""
     place = {p: i for i, p in enumerate(sorted(p for u in kept for p in tap.index[u]))}
     return np.array([[place[p] for p in tap.index[u]] for u in kept])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.main import get_command
 
 import mvp_edge
-from mvp_edge.config import BuildConfig, ExemplarConfig, FitConfig, PretrainConfig, PruneConfig, VoteConfig
+from mvp_edge.config import BuildConfig, ExemplarConfig, Optimizer, PretrainConfig, PruneConfig, VoteConfig
+from mvp_edge.recipes import recipe
 
 from .conftest import Run
 
@@ -25,7 +27,7 @@ COMMANDS = {
     "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
-    "--broad --broad-iterations --seed --device --threads --json",
+    "--method --sparsity --threshold --optimizer --broad --broad-iterations --seed --device --threads --json",
     "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
     "zoo show": "--json",
@@ -95,22 +97,31 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 
 def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     """Flags take their defaults from the settings, so that there is one place to change them."""
-    prune, fit, vote = PruneConfig(tmp_path, None), PruneConfig(tmp_path, None).fit, PruneConfig(tmp_path, None).vote
+    prune, vote = PruneConfig(tmp_path, None), PruneConfig(tmp_path, None).vote
     build, pretrain = BuildConfig(), PretrainConfig("", "", tmp_path)
     expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo", "schedule", "precision")
     assert default("prune", "input_format") == prune.input
-    expect("prune", fit, "iterations", "batch_size", "lr", "distill")
     expect("prune", vote, "method", "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
-    expect("zoo build", build, "members", "ways", "seed")
+    expect("zoo build", build, "members", "ways", "seed", "method")
+    expect("zoo build", build.scores, "sparsity", "threshold")
     expect("zoo build", build.schedule, "keep", "align", "importance", "every")
-    expect("zoo build", build.fit, "iterations", "batch_size", "lr")
     expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
-    assert default("zoo build", "broad_iterations") == build.broad_fit.iterations
-    assert build.broad_fit.batch_size == build.fit.batch_size
     expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")
-    expect("pretrain", pretrain.fit, "batch_size", "lr", "cutout")
-    assert isinstance(fit, FitConfig)
     assert isinstance(vote, VoteConfig)
+    for optimizer in get_args(Optimizer):
+        expect("prune", recipe("prune", optimizer), "iterations", "batch_size", "distill")
+        expect("zoo build", recipe("narrow", optimizer), "iterations", "batch_size", "distill")
+        assert default("zoo build", "broad_iterations") == recipe("broad", optimizer).iterations
+        assert default("zoo build", "batch_size") == recipe("broad", optimizer).batch_size
+        expect("pretrain", recipe("pretrain", optimizer), "batch_size", "cutout")
+
+
+@pytest.mark.parametrize("words", ["prune", "pretrain", "zoo build"])
+def test_what_depends_on_the_network_is_left_to_its_recipe(run: Run, words: str) -> None:
+    assert default(words, "lr") is None and default(words, "optimizer") is None
+    purpose = {"zoo build": "narrow"}.get(words, words)
+    told = f"{recipe(purpose, 'sgd').lr:g}, or {recipe(purpose, 'adamw').lr:g}"  # pyright: ignore[reportArgumentType]
+    assert told in " ".join(run(*words.split(), "--help").out.replace("│", " ").split())
 
 
 def expect(words: str, settings: object, *names: str) -> None:

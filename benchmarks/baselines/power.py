@@ -1,0 +1,158 @@
+"""PoWER: a vision transformer whose blocks pass on fewer and fewer tokens, the most attended ones.
+
+The weights stay as they are; a network is cheaper because it works on fewer tokens. Written for timm's plain
+`VisionTransformer`, whose class token (any prefix token) always stays.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.baselines.masking import source_of
+from benchmarks.targets import Setting
+from mvp_edge.config import FitConfig
+from mvp_edge.heads import random_head
+from mvp_edge.models import head_name, set_head
+from mvp_edge.optimizers import make_optimizer
+from mvp_edge.runtime import torch_rng
+from mvp_edge.train import fit
+
+
+def attended(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a block's tokens `(B, N, D)` after attention, and the attention each receives `(B, N)`.
+
+    It is averaged over heads; what a token pays to itself does not count.
+    """
+    attn, (b, n, _) = block.attn, x.shape
+    qkv = attn.qkv(block.norm1(x)).reshape(b, n, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unbind(0)
+    weights = ((attn.q_norm(q) * attn.scale) @ attn.k_norm(k).transpose(-2, -1)).softmax(-1)
+    out = attn.proj(attn.norm((weights @ v).transpose(1, 2).reshape(b, n, -1)))
+    paid = weights.mean(1)
+    return x + block.ls1(out), paid.sum(1) - paid.diagonal(dim1=1, dim2=2)
+
+
+class PowerViT(nn.Module):
+    """A vision transformer with extraction between the attention and the MLP of every block.
+
+    While `kept` is None, the k-th most attended token of block l is multiplied by `retention[l, k]` in [0, 1]; else
+    only the `kept[l]` most attended ones go on.
+
+    References:
+        Goyal et al., "PoWER-BERT: Accelerating BERT Inference via Progressive Word-vector Elimination", 2020.
+    """
+
+    def __init__(self, vit: Any) -> None:
+        super().__init__()
+        self.vit = vit
+        self.prefix = int(vit.num_prefix_tokens)
+        self.tokens = int(vit.patch_embed.num_patches)
+        self.retention = nn.Parameter(torch.ones(len(vit.blocks), self.tokens))
+        self.kept: tuple[int, ...] | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `(B, C)`."""
+        vit = self.vit
+        x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+        for number, block in enumerate(vit.blocks):
+            x, received = attended(block, x)
+            x = self._extract(x, received, number)
+            x = x + block.ls2(block.mlp(block.norm2(x)))
+        return vit.forward_head(vit.norm(x))
+
+    def _extract(self, x: Tensor, received: Tensor, number: int) -> Tensor:
+        front, rest = x[:, : self.prefix], x[:, self.prefix :]
+        order = received[:, self.prefix :].argsort(1, descending=True)
+        if self.kept is None:
+            factor = torch.empty_like(received[:, self.prefix :])
+            factor = factor.scatter(1, order, self.retention[number].clamp(0, 1).to(factor.dtype).expand_as(order))
+            return torch.cat([front, rest * factor[..., None]], 1)
+        chosen = order[:, : self.kept[number]]
+        return torch.cat([front, rest.gather(1, chosen[..., None].expand(-1, -1, x.shape[2]))], 1)
+
+
+def kept_tokens(retention: Tensor, share: float) -> tuple[int, ...]:
+    """Return how many tokens each block passes on: never more than the block before, and `share` of all on average.
+
+    Args:
+        retention: Learnt factors `(blocks, tokens)`; their sum over a block is the number that it asks for.
+        share: Bound on the mean over blocks, as a fraction of all tokens.
+    """
+    tokens = retention.shape[1]
+    mass = retention.detach().clamp(0, 1).sum(1).tolist()
+    low, high = 0.0, 1.0
+    counts = _counts(mass, high, tokens)
+    if sum(counts) <= share * tokens * len(mass):
+        return counts
+    for _ in range(40):
+        middle = (low + high) / 2
+        within = sum(_counts(mass, middle, tokens)) <= share * tokens * len(mass)
+        low, high = (middle, high) if within else (low, middle)
+    return _counts(mass, low, tokens)
+
+
+def _counts(mass: Sequence[float], scale: float, tokens: int) -> tuple[int, ...]:
+    counts, most = [], tokens
+    for value in mass:
+        most = max(1, min(most, int(scale * value)))
+        counts.append(most)
+    return tuple(counts)
+
+
+@dataclass(frozen=True)
+class Power:
+    """Fine-tune, learn which tokens go (soft), drop them and train again (hard), within the given iterations.
+
+    Attributes:
+        keep: Tokens that go on, on average over the blocks.
+        shares: Parts of the iterations for fine-tuning and for the soft phase; the rest is the hard one.
+        sparsity: Weight of the retention's L1 norm, times the number of the block, so that deep blocks keep less.
+        retention_lr: Peak rate of the retention.
+    """
+
+    keep: float = 0.1
+    shares: tuple[float, float] = (0.2, 0.3)
+    sparsity: float = 3e-3
+    retention_lr: float = 0.1
+
+    def __call__(self, setting: Setting, config: FitConfig) -> PowerViT:
+        """Train a copy of the base model on the setting's task."""
+        vit = copy.deepcopy(setting.trunk.model)
+        features = int(vit.get_submodule(head_name(vit)).in_features)  # pyright: ignore[reportArgumentType]
+        set_head(vit, random_head(features, len(setting.task.classes), torch_rng(setting.seed, "head")))
+        model = PowerViT(vit).to(setting.device)
+        first, second = (max(1, round(share * config.iterations)) for share in self.shares)
+        tune(model.vit, setting, config, first, 0)
+        depth = torch.arange(1, len(model.retention) + 1, device=setting.device)[:, None]
+        handle = model.retention.register_hook(lambda g: g + self.sparsity * depth * model.retention.detach().sign())
+        try:
+            tune(model, setting, config, second, 1, {"params": [model.retention], "rate": self.retention_lr})
+        finally:
+            handle.remove()
+        model.kept = kept_tokens(model.retention, self.keep)
+        tune(model, setting, config, max(1, config.iterations - first - second), 2)
+        return model
+
+
+def tune(
+    model: nn.Module,
+    setting: Setting,
+    config: FitConfig,
+    iterations: int,
+    part: int,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Train a network for one part of a method's iterations, on batches of its own."""
+    config = replace(config, iterations=iterations)
+    optimizer = make_optimizer(model.vit if isinstance(model, PowerViT) else model, config)
+    if extra is not None:
+        scale = extra["rate"] / config.lr
+        optimizer.add_param_group({"params": extra["params"], "weight_decay": 0.0, "scale": scale})
+    source = source_of(replace(setting, seed=setting.seed + 100 * part), config)
+    fit(model, source, config, optimizer=optimizer)

@@ -1,0 +1,137 @@
+"""SimSiam: a base model trained without labels, by making two views of an image predict each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvp_edge.checkpoint import Checkpoint
+from mvp_edge.config import FitConfig
+from mvp_edge.data import ImageSet, batches, normalise
+from mvp_edge.models import Base
+from mvp_edge.runtime import autocast, rng, torch_rng
+from mvp_edge.train import learning_rate, make_optimizer
+
+SAVE_EVERY = 50
+
+
+class SimSiam(nn.Module):
+    """An encoder, a projector that is thrown away, and a predictor between the two views.
+
+    References:
+        Chen and He, "Exploring Simple Siamese Representation Learning", 2021.
+    """
+
+    def __init__(self, encoder: nn.Module, width: int = 2048, bottleneck: int = 512) -> None:
+        super().__init__()
+        features = int(encoder.num_features)  # pyright: ignore[reportArgumentType]
+        self.encoder = encoder
+        self.projector = nn.Sequential(
+            nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True),
+            nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True),
+            nn.Linear(width, width, bias=False), nn.BatchNorm1d(width, affine=False),
+        )  # fmt: skip
+        self.predictor = nn.Sequential(
+            nn.Linear(width, bottleneck, bias=False), nn.BatchNorm1d(bottleneck), nn.ReLU(inplace=True),
+            nn.Linear(bottleneck, width),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return projections and predictions `(N, width)` of normalised images."""
+        maps = self.encoder.forward_features(images)  # pyright: ignore[reportCallIssue]
+        z = self.projector(self.encoder.forward_head(maps, pre_logits=True))  # pyright: ignore[reportCallIssue]
+        return z, self.predictor(z)
+
+
+def loss_of(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the symmetric negative cosine, in [-1, 1]; no gradient flows into the projections."""
+    (z1, p1), (z2, p2) = first, second
+    return -(F.cosine_similarity(p1, z2.detach()).mean() + F.cosine_similarity(p2, z1.detach()).mean()) / 2
+
+
+def view(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a random view of each uint8 image `(N, 3, H, W)`: crop of 0.2 to 1 of the area, flip, colours, grey.
+
+    Of the published recipe this leaves out hue and, as for CIFAR elsewhere, blur.
+    """
+    n, device = len(images), images.device
+    draw = torch.rand(10, n, generator=generator).to(device)
+    side = (0.2 + 0.8 * draw[0]).sqrt()
+    flip = torch.where(draw[1] < 0.5, -1.0, 1.0)
+    theta = torch.zeros(n, 2, 3, device=device)
+    theta[:, 0, 0], theta[:, 1, 1] = side * flip, side
+    theta[:, 0, 2], theta[:, 1, 2] = (1 - side) * (2 * draw[2] - 1), (1 - side) * (2 * draw[3] - 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    x = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    strength = torch.where(draw[4] < 0.8, 0.4, 0.0)
+    brightness, contrast, saturation = (1 + strength * (2 * draw[k] - 1) for k in (5, 6, 7))
+    x = x * brightness.view(-1, 1, 1, 1)
+    x = _mix(x, x.mean((1, 2, 3), keepdim=True), contrast)
+    grey = x.mean(1, keepdim=True)
+    x = _mix(x, grey, torch.where(draw[8] < 0.2, 0.0, saturation))
+    return x.round().clamp(0, 255).to(torch.uint8)
+
+
+def _mix(x: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    return other + (x - other) * share.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run that stops when told to and goes on from its checkpoint.
+
+    Attributes:
+        config: Batch, rate, decay; its iterations are all there are to do.
+        checkpoint: Where its state is kept.
+    """
+
+    config: FitConfig
+    checkpoint: Checkpoint
+
+    def run(
+        self, model: SimSiam, data: ImageSet, base: Base, device: torch.device, seed: int, has_time: object = None
+    ) -> int:
+        """Train in place; return how many steps are done in all.
+
+        Args:
+            model: On `device`.
+            data: Its labels are not looked at.
+            base: How images are normalised.
+            device: Where.
+            seed: Of the batches and views.
+            has_time: Called before every step; the run stops where it returns False.
+        """
+        optimizer = make_optimizer(model, self.config)
+        start = self.checkpoint.load(model, optimizer)
+        order = batches(len(data), self.config.batch_size, self.config.iterations, rng(seed, "simsiam"))
+        model.train()
+        for step, index in enumerate(order):
+            if step < start:
+                continue
+            if callable(has_time) and not has_time():
+                self.checkpoint.save(model, optimizer, step)
+                return step
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, self.config)
+            images = data.images[torch.from_numpy(index)].to(device)
+            generator = torch_rng(seed, f"views/{step}")  # of the step, so that a resumed run sees the same views
+            with autocast(device, bf16=True):
+                first, second = (
+                    model(normalise(view(images, generator), base.mean, base.std)) for _ in range(2)
+                )  # fmt: skip
+            loss = loss_of(_float(first), _float(second))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            if (step + 1) % SAVE_EVERY == 0:
+                self.checkpoint.save(model, optimizer, step + 1)
+        self.checkpoint.save(model, optimizer, self.config.iterations)
+        model.eval()
+        return self.config.iterations
+
+
+def _float(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return pair[0].float(), pair[1].float()

@@ -1,0 +1,144 @@
+"""Figures 4a, 4b and 5b: accuracy over iterations, by similarity of the neighbours, and over their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.experiments import zoos
+from benchmarks.methods import NARROW, by, ifp_row, mvp_row, narrow
+from benchmarks.plots import CURVES, curve, legend, panels
+from benchmarks.running import NotApplicableError, cases, try_rows, why_not
+from benchmarks.similarity import GROUPS, all_ranked, grouped
+from benchmarks.store import Line
+from benchmarks.targets import Setting
+from mvp_edge.config import FitConfig, Similarity
+from mvp_edge.metavote import Neighbour
+
+ITERATIONS = (10, 30, 60, 100, 300, 1000)
+GROUP_ITERATIONS = (20, 50, 100)
+VOTERS = 5
+MOST_NEIGHBOURS = 10
+Points = Mapping[float, tuple[float, float | None]]
+
+
+def iteration_rows(context: Context) -> list[Row]:
+    """Return MVP and IFP at every number of iterations."""
+    missing = why_not(context, "cifar100")
+    return [
+        *(mvp_row(context, n, missing=missing) for n in ITERATIONS),
+        *(ifp_row(context, n, missing=missing) for n in ITERATIONS),
+    ]
+
+
+def group_rows(context: Context) -> list[Row]:
+    """Return MVP by the members of each similarity group."""
+    missing = why_not(context, "cifar100")
+    return [
+        mvp_row(
+            context, steps, name=f"{similarity}-group{group}-{steps}", missing=missing,
+            title=f"{'LEEP' if similarity == 'leep' else 'WordNet'} group {group}, {steps} iterations",
+            run=by(_of_group(similarity, group), NARROW, FitConfig(iterations=context.steps(steps))),
+            hyper={"group": group, "similarity": similarity, "neighbours": f"at most {VOTERS}"},
+        )
+        for similarity in ("leep", "wordnet") for steps in GROUP_ITERATIONS for group in range(1, GROUPS + 1)
+    ]  # fmt: skip
+
+
+def neighbour_rows(context: Context) -> list[Row]:
+    """Return MVP by one to ten neighbours, of the zoo itself and of a Taylor-pruned one."""
+    missing = why_not(context, "cifar100")
+    taylor = missing or zoos.missing(context, "taylor")
+    return [
+        mvp_row(
+            context, 100, name=f"{name}-{n}", title=f"{n} neighbours, {name} zoo", missing=lacks,
+            vote=replace(NARROW, neighbours=n), hyper={"zoo": name},
+        )
+        for name, lacks in (("activation", missing), ("taylor", taylor)) for n in range(1, MOST_NEIGHBOURS + 1)
+    ]  # fmt: skip
+
+
+def _of_group(similarity: Similarity, group: int) -> Callable[[Setting], list[Neighbour]]:
+    def members(s: Setting) -> list[Neighbour]:
+        key = f"grouped/{similarity}"
+        if key not in s.__dict__:  # every group and number of iterations asks for the same
+            s.__dict__[key] = grouped(narrow(s) if _is_whole(s, similarity) else all_ranked(s, similarity))
+        if not (found := s.__dict__[key][group][:VOTERS]):
+            raise NotApplicableError("no member is in this interval of the score")
+        return found
+
+    return members
+
+
+def _is_whole(s: Setting, similarity: Similarity) -> bool:
+    """Say whether the setting's own ranking, which is by LEEP, has all narrow members."""
+    return similarity == "leep" and len(narrow(s)) == sum(i.breadth == "narrow" for i in s.zoo.infos())
+
+
+def _runner(name: str, tasks: int) -> Callable[[Context, Sequence[Row]], None]:
+    def run(context: Context, rows: Sequence[Row]) -> None:
+        if not why_not(context, "cifar100"):
+            try_rows(name, rows, cases(context, tasks))
+
+    return run
+
+
+def run_neighbours(context: Context, rows: Sequence[Row]) -> None:
+    """Run what is missing, each half with its zoo."""
+    if why_not(context, "cifar100"):
+        return
+    try_rows("neighbours", [r for r in rows if r.name.startswith("activation")], cases(context, 10))
+    if not zoos.missing(context, "taylor"):
+        theirs = cases(context, 10, zoo=zoos.opened(context, "taylor"))
+        try_rows("neighbours", [r for r in rows if r.name.startswith("taylor")], theirs)
+
+
+def points(lines: Sequence[Line], prefix: str, x: Callable[[Line], float]) -> Points:
+    """Return mean and spread by x of the rows whose names begin with `prefix` and have results."""
+    return {
+        x(line): (line["top1_mean"], line["top1_sd"])
+        for line in lines if line["row"].startswith(prefix) and line["top1_mean"] is not None
+    }  # fmt: skip
+
+
+def plot_iterations(lines: Sequence[Line], path: Path) -> None:
+    """Draw Figure 4a."""
+    with panels(path, ["top-1 over iterations"]) as (axes,):
+        for name, colour in zip(("mvp", "ifp"), CURVES, strict=False):
+            curve(axes, points(lines, f"{name}-", lambda line: line["iterations"]), name.upper(), colour)
+        axes.set_xscale("log")
+        axes.set_xlabel("iterations")
+        legend(axes)
+
+
+def plot_groups(lines: Sequence[Line], path: Path) -> None:
+    """Draw Figure 4b."""
+    with panels(path, ["neighbours by LEEP", "neighbours by WordNet"]) as both:
+        for axes, similarity in zip(both, ("leep", "wordnet"), strict=True):
+            for steps, colour in zip(GROUP_ITERATIONS, CURVES, strict=False):
+                mine = [line for line in lines if line["row"].endswith(f"-{steps}")]
+                found = points(mine, similarity, lambda line: int(line["row"].split("-group")[1].split("-")[0]))
+                curve(axes, found, f"{steps} iterations", colour)
+            axes.set_xlabel("similarity group, 1 = nearest")
+            legend(axes)
+
+
+def plot_neighbours(lines: Sequence[Line], path: Path) -> None:
+    """Draw Figure 5b."""
+    with panels(path, ["top-1 over the number of neighbours"]) as (axes,):
+        for name, colour in zip(("activation", "taylor"), CURVES, strict=False):
+            curve(axes, points(lines, f"{name}-", lambda line: int(line["row"].split("-")[1])), f"{name} zoo", colour)
+        axes.set_xlabel("neighbours that vote")
+        legend(axes)
+
+
+EXPERIMENTS = (
+    Experiment("neighbours", "how many neighbours are enough?", "Fig 5b", 60, neighbour_rows, run_neighbours,
+               plot_neighbours),
+    Experiment("groups", "do nearer neighbours give better models?", "Fig 4b", 60, group_rows, _runner("groups", 10),
+               plot_groups),
+    Experiment("iterations", "how many iterations are needed?", "Fig 4a", 60, iteration_rows, _runner("iterations", 5),
+               plot_iterations),
+)  # fmt: skip

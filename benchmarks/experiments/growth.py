@@ -1,0 +1,106 @@
+"""Section 7.4: does a zoo that grows with MVP's own results serve as well as one that grows with members pruned anew?
+
+Half of the zoo's narrow members are the start. Tasks of the other half are then added, once as the members that they
+are, and once as networks that MVP makes in 100 iterations from the first half. All three zoos vote on the same targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.methods import NARROW, mvp_row
+from benchmarks.running import Case, cases, try_once, try_rows, why_not
+from benchmarks.store import Line
+from benchmarks.targets import Setting, load
+from benchmarks.zoos import fork
+from mvp_edge.config import FitConfig
+from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
+from mvp_edge.pruners import target_counts
+from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
+
+NAME = "growth"
+ADDED = 25  # tasks at most by which the zoo grows
+TASKS = 10
+ZOOS = {
+    "start": "the first half of the zoo",
+    "grown-ifp": "grown with members pruned for their tasks",
+    "grown-mvp": "grown with MVP's own results",
+}
+
+
+def rows(context: Context) -> list[Row]:
+    """Return the building of the zoos and MVP by each of them."""
+    missing = why_not(context, "cifar100") or (
+        ""
+        if len(halves(context)[1])
+        else "the zoo has fewer than two narrow members; add some with: mvp-edge zoo build"
+    )
+    added = Row("members", "mvp", "members that MVP makes from the first half", None, hyper={"added": ADDED}, zoo=True,
+                iterations=context.steps(100), missing=missing, seconds=30.0 * ADDED * context.scale)  # fmt: skip
+    votes = [
+        mvp_row(context, 100, name=name, title=f"MVP by {title}", missing=missing, hyper={"zoo": name})
+        for name, title in ZOOS.items()
+    ]
+    return [added, *votes]
+
+
+def run(context: Context, rows: Sequence[Row]) -> None:
+    """Grow the zoos, then let each vote."""
+    added, *votes = rows
+    if added.missing:
+        return
+    first, second = halves(context)
+    start = _fork(context, "start", {i.id for i in first})
+    _fork(context, "grown-ifp", {i.id for i in first + second})
+    grown = _fork(context, "grown-mvp", {i.id for i in first})
+    try_once(NAME, added, context, start, lambda: _grow(context, start, grown, second))
+    if len(grown.ids()) < len(first) + len(second):
+        return
+    tasks = [c.task for c in cases(context, TASKS)]
+    for row in votes:
+        zoo = open_zoo(str(context.work / f"growth-{row.name}"))
+        trunk = Trunk.of(zoo.base, zoo.load_base())
+        try_rows(NAME, [row], [Case(context, zoo, trunk, task, "cifar100") for task in tasks])
+
+
+def halves(context: Context) -> tuple[list[MemberInfo], list[MemberInfo]]:
+    """Return the narrow members that are the start, and those whose tasks are added."""
+    narrow = [i for i in context.zoo.infos() if i.breadth == "narrow"]
+    half = len(narrow) // 2
+    return narrow[:half], narrow[half:][: context.steps(ADDED)]
+
+
+def _fork(context: Context, name: str, ids: set[str]) -> Zoo:
+    return fork(context.zoo, context.work / f"growth-{name}", lambda info: info.id in ids)
+
+
+def _grow(context: Context, start: Zoo, grown: Zoo, tasks: Sequence[MemberInfo]) -> Line:
+    """Add what MVP makes from the members of `start` for every task, and return its accuracy on them."""
+    trunk = Trunk.of(start.base, start.load_base())
+    config = FitConfig(iterations=context.steps(100))
+    recipe = {"method": "mvp", "vote": NARROW.vote, "neighbours": NARROW.neighbours, "iterations": config.iterations}
+    source, scores = context.source("cifar100"), []
+    for info in tasks:
+        member = member_id(info.task, recipe)
+        if grown.has(member):
+            scores.append(grown.info(member).top1 or 0.0)
+            continue
+        train, test = load(source, info.task, start.base.input_size, "test")
+        s = Setting(start, trunk, info.task, train, test, context.device, context.seed)
+        found = rank(start, trunk, s.task, train, NARROW, device=s.device, seed=s.seed)
+        counts = target_counts(trunk.table, NARROW.keep, NARROW.align)
+        plan, voters = vote(start, trunk, electorate(found, trunk, s.task, NARROW), NARROW, counts, s.seed)
+        model = assemble(trunk, plan, voters, s.task, train, device=s.device)
+        batches = BatchSource(train, trunk.base, config, s.device, s.seed)
+        fit(model, batches, config, optimizer=make_optimizer(model, config))
+        top1 = round(accuracy(predict(model, test.images, trunk.base, s.device), test).top1, 2)
+        made = replace(info, id=member, plan=plan, recipe=recipe, top1=top1, outputs_sha256="")
+        grown.add(made, {k: v.cpu() for k, v in trunk.state_of(model).items()})
+        scores.append(top1)
+    return {"top1": round(sum(scores) / len(scores), 2), "notes": {"added": len(scores)}}
+
+
+EXPERIMENT = Experiment(NAME, "may a zoo grow with MVP's own results?", "Section 7.4", 25, rows, run)

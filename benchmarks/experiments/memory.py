@@ -1,0 +1,114 @@
+"""The second paper's question: one-shot pruning by scores of similar tasks' members, at several memory budgets.
+
+Its formulas have not been found; `smsp` is our reading (similarity-weighted fraction of the neighbours that keep a
+unit, one round over all groups). A budget is the number of parameters that the aligned counts of a keep ratio give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.methods import NARROW, mvp_row, narrow, random_row
+from benchmarks.running import NotApplicableError, cases, try_rows, why_not
+from benchmarks.targets import Setting, tuned
+from mvp_edge.budget.costs import costs_of
+from mvp_edge.budget.search import Groups, Limit, Worth, search
+from mvp_edge.config import FitConfig
+from mvp_edge.heads import ridge_head
+from mvp_edge.metavote import Trunk, assemble, vote_weights
+from mvp_edge.models import set_head
+from mvp_edge.plan import KeepPlan
+from mvp_edge.pruners import base_importance, target_counts, top_plan
+from mvp_edge.slicing import sliced_copy
+from mvp_edge.train import reestimate_norms
+from mvp_edge.voting import count_votes
+
+NAME = "memory"
+TASKS = 10
+LANE = 8
+KEEPS = (0.05, 0.1, 0.2)
+SMSP = replace(NARROW, method="smsp")
+
+
+def rows(context: Context) -> list[Row]:
+    """Return the four methods at every budget."""
+    missing = why_not(context, "cifar100")
+    steps = context.steps(100)
+    found = []
+    for keep in KEEPS:
+        size = _budget(context.trunk, keep)
+        common = {"missing": missing}
+        label = f"{size / 1000:.0f} k parameters"
+        fit = FitConfig(iterations=steps)
+        found += [
+            mvp_row(context, 100, name=f"smsp-{keep:g}", method="smsp", title=f"{label}: SMSP-style (ours)",
+                    vote=replace(SMSP, keep=keep), run=_smsp(keep, size, fit), hyper={"params": size}, **common),
+            mvp_row(context, 100, name=f"mvp-{keep:g}", title=f"{label}: MVP", vote=replace(NARROW, keep=keep),
+                    hyper={"params": size}, **common),
+            Row(f"magnitude-{keep:g}", "magnitude", f"{label}: largest norm scales of the base",
+                _magnitude(keep, fit), iterations=steps, keep=keep, dense_iterations=steps * keep**2,
+                hyper={"lr": fit.lr, "head": "ridge", "params": size}, seconds=0.15 * steps, **common),
+            random_row(context, 100, keep=keep, name=f"random-{keep:g}", title=f"{label}: random units", **common),
+        ]  # fmt: skip
+    return found
+
+
+def run(context: Context, rows: Sequence[Row]) -> None:
+    """Run what is missing."""
+    if not why_not(context, "cifar100"):
+        try_rows(NAME, rows, cases(context, TASKS))
+
+
+def _smsp(keep: float, size: int, fit: FitConfig) -> Callable[[Setting], nn.Module]:
+    """Return one round over all groups together: the highest scores, in whole lanes, as many as the budget holds."""
+
+    def run(s: Setting) -> nn.Module:
+        found = narrow(s)[: SMSP.neighbours]
+        table, weights = s.trunk.table, vote_weights(found, replace(SMSP, keep=keep))
+        votes = count_votes([n.info.plan for n in found], weights)
+        tie = base_importance(s.trunk.model, table)
+        scores = {n: v / sum(weights) + 1e-6 * tie[n] / tie[n].max() for n, v in votes.items()}
+        costs = costs_of(s.trunk.model, table, s.trunk.base.input_size, s.trunk.head, len(s.task.classes))
+        channels = np.array([table.unit_channels[n] for n in costs.names])
+        worth = Worth.of([scores[n] for n in costs.names])
+        counts = search(Groups.of(costs.widths, channels, LANE), worth, [Limit(costs.params, size)], "global")
+        if counts is None:
+            raise NotApplicableError("one lane of every group is more than the budget")
+        plan = top_plan(table, scores, costs.by_name(counts))
+        voters = [s.zoo.load(n.info) for n in found]
+        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fit)
+
+    return run
+
+
+def _magnitude(keep: float, fit: FitConfig) -> Callable[[Setting], nn.Module]:
+    def run(s: Setting) -> nn.Module:
+        model = _cut(s.trunk, _plan(s.trunk, keep)).to(s.device, memory_format=torch.channels_last)
+        reestimate_norms(model, s.train.images, s.trunk.base, s.device)
+        set_head(model, ridge_head(model, s.train, s.trunk.base, s.device).to(s.device))
+        return tuned(s, model, fit)
+
+    return run
+
+
+def _budget(trunk: Trunk, keep: float) -> int:
+    """Return the parameters of a five-class network with the counts that MVP keeps."""
+    costs = costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, 5)
+    return int(costs.params(costs.counts(target_counts(trunk.table, keep, LANE))))
+
+
+def _plan(trunk: Trunk, keep: float) -> KeepPlan:
+    return top_plan(trunk.table, base_importance(trunk.model, trunk.table), target_counts(trunk.table, keep, LANE))
+
+
+def _cut(trunk: Trunk, plan: KeepPlan) -> nn.Module:
+    return sliced_copy(trunk.model, trunk.table, plan)
+
+
+EXPERIMENT = Experiment(NAME, "one-shot pruning by scores, at memory budgets", "2nd paper", 40, rows, run)

@@ -1,0 +1,64 @@
+"""The meta-training of IHT-Reptile: once for all target tasks, on tasks of the zoo, for Table 1's row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.baselines.masking import dense_copy
+from benchmarks.baselines.reptile import MetaConfig, Reptile, drawing, meta_train, save_meta
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.running import try_once, why_not
+from benchmarks.store import Line
+from benchmarks.targets import Setting
+
+NAME = "meta"
+META = MetaConfig()
+TRAINING_TASKS = 20
+HYPER = {"meta": asdict(META), "training_tasks": TRAINING_TASKS}
+
+
+def rows(context: Context) -> list[Row]:
+    """Return the one thing that is made."""
+    title = "IHT-Reptile's meta-training, once for all tasks"
+    return [
+        Row("reptile-meta", "reptile", title, None, iterations=context.steps(META.iterations), hyper=HYPER,
+            form="masked", missing=why_not(context, "cifar100"), seconds=600 * context.scale)
+    ]  # fmt: skip
+
+
+def run(context: Context, rows: Sequence[Row]) -> None:
+    """Meta-train unless the network is there."""
+    if not file_of(context).exists():
+        try_once(NAME, rows[0], context, context.zoo, lambda: _train(context))
+
+
+def missing(context: Context) -> str:
+    """Say what the rows that start from it lack; empty if nothing."""
+    return "" if file_of(context).exists() else f"nothing is meta-trained yet; run: python -m benchmarks {NAME}"
+
+
+def reptile(context: Context) -> Reptile:
+    """Return what fine-tunes the meta-trained network."""
+    return Reptile(lambda setting: file_of(context))
+
+
+def file_of(context: Context) -> Path:
+    """Return where the meta-trained network is kept."""
+    return context.work / f"reptile-{context.zoo.base.sha256[:12]}-{context.seed}.safetensors"
+
+
+def _train(context: Context) -> Line:
+    config = MetaConfig(iterations=context.steps(META.iterations), interval=context.steps(META.interval))
+    source, settings = context.source("cifar100"), []
+    for info in [i for i in context.zoo.infos() if i.breadth == "narrow"][: context.steps(TRAINING_TASKS)]:
+        train = source.load(info.task.names, "train", context.zoo.base.input_size)
+        settings.append(Setting(context.zoo, context.trunk, info.task, train, train, context.device, context.seed))
+    model = dense_copy(settings[0])
+    masks = meta_train(model, drawing(settings, config, context.seed), config, context.device, context.seed)
+    save_meta(file_of(context), model, masks, config)
+    return {"notes": {"density": masks.density, "training_tasks": len(settings)}}
+
+
+EXPERIMENT = Experiment(NAME, "IHT-Reptile's network, for Table 1", "Table 1", 10, rows, run)

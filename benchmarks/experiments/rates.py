@@ -1,0 +1,84 @@
+"""The learning rates of the rivals, chosen on held-out training images of tasks that no table uses."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from benchmarks.baselines.dlth import Dlth
+from benchmarks.baselines.mest import Mest
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.experiments import meta
+from benchmarks.running import cases, try_rows, why_not
+from benchmarks.store import counted
+from benchmarks.targets import Setting
+from mvp_edge.config import FitConfig
+
+NAME = "rates"
+RATES = (0.003, 0.01, 0.03, 0.1)
+TASKS = 2
+TASK_SEED = 4000  # neither a zoo's nor a table's
+VARIANTS = {"reptile": "reptile", "mest": "mest", "mest-random": "mest", "dlth": "dlth"}
+"""What is tried at every rate, and its method; MEST with a first mask of either kind."""
+
+
+def rows(context: Context) -> list[Row]:
+    """Return one row for each variant and rate."""
+    missing = why_not(context, "cifar100")
+    return [_row(context, name, rate, missing) for name in VARIANTS for rate in RATES]
+
+
+def run(context: Context, rows: Sequence[Row]) -> None:
+    """Run what is missing."""
+    if not why_not(context, "cifar100"):
+        try_rows(NAME, rows, cases(context, TASKS, split="held-out", seed=TASK_SEED))
+
+
+def chosen(context: Context, method: str) -> dict[str, Any]:
+    """Return the best recorded rate of a method, and where it comes from; 0.01, MVP's own, without records."""
+    scores = _scores(context, method)
+    if not scores:
+        return {"lr": 0.01, "lr_from": "MVP's"}
+    _, rate = max(scores, key=lambda pair: (scores[pair], -pair[1]))
+    return {"lr": rate, "lr_from": "held-out training images"}
+
+
+def mest(context: Context) -> Mest:
+    """Return MEST with the first mask that did better on held-out images: the largest weights without records."""
+    scores = _scores(context, "mest")
+    best = max(scores, key=lambda pair: scores[pair])[0] if scores else "mest"
+    return Mest(start="random" if best == "mest-random" else "magnitude")
+
+
+def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
+    """Return the mean accuracy of a method's variants by rate; nothing before all of its first variant's are there."""
+    trials = context.store.trials(NAME)
+    scores = {}
+    for variant in (v for v, m in VARIANTS.items() if m == method):
+        for rate in RATES:
+            if top1 := [t["top1"] for t in counted(trials, _name(variant, rate)) if t["status"] == "ok"]:
+                scores[variant, rate] = statistics.mean(top1)
+    return scores if all((method, rate) in scores for rate in RATES) else {}
+
+
+def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
+    steps = context.steps(100)
+    config = FitConfig(iterations=steps, lr=rate)
+    train: Callable[[Setting, FitConfig], nn.Module] = {
+        "reptile": meta.reptile(context), "mest": Mest(), "mest-random": Mest(start="random"), "dlth": Dlth(),
+    }[variant]  # fmt: skip
+    lacks = missing or (meta.missing(context) if variant == "reptile" else "")
+    return Row(
+        _name(variant, rate), VARIANTS[variant], f"{variant}, rate {rate:g}", lambda s: train(s, config),
+        iterations=steps, hyper={"lr": rate, "split": "held-out"}, form="masked", missing=lacks, seconds=2.0 * steps,
+    )  # fmt: skip
+
+
+def _name(variant: str, rate: float) -> str:
+    return f"{variant}-lr{rate:g}"
+
+
+EXPERIMENT = Experiment(NAME, "which learning rate suits each rival (held-out images)?", "ours", 70, rows, run)

@@ -1,0 +1,123 @@
+"""A base model trained without labels and a zoo cut from it: what the `-SSL` rows of Table 1 start from.
+
+The published recipe trains 100 to 800 epochs. Here it is as many as two CPU cores do in about an hour; the records say
+how many, and what a linear classifier on its features scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.baselines.simsiam import Pretraining, SimSiam
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.running import try_once, why_not
+from benchmarks.store import Line
+from benchmarks.zoos import grow
+from mvp_edge.checkpoint import Checkpoint
+from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.heads import ridge_head
+from mvp_edge.metavote import Trunk
+from mvp_edge.models import load_base, new_model, save_base, set_head
+from mvp_edge.runtime import torch_rng
+from mvp_edge.train import accuracy, predict
+from mvp_edge.zoo import Zoo, create_zoo, open_zoo
+
+NAME = "ssl"
+EPOCHS = 3
+PRETRAINING = FitConfig(batch_size=128, lr=0.03, weight_decay=5e-4, warmup=0.05)
+MEMBERS, MEMBER_ITERATIONS = 20, 300
+MEMBER_FIT = FitConfig(iterations=MEMBER_ITERATIONS, lr=0.02)
+
+
+def rows(context: Context) -> list[Row]:
+    """Return the two things that are made once."""
+    missing = why_not(context, "cifar100")
+    pretraining = {"epochs": EPOCHS * context.scale, **asdict(PRETRAINING), "views": "crop, flip, colours, grey"}
+    members = {"members": context.steps(MEMBERS), **asdict(MEMBER_FIT), "parent": "base"}
+    return [
+        Row("simsiam", "simsiam", "SimSiam pretraining, linear classifier on its features", None, keep=1.0,
+            hyper=pretraining, form="whole", missing=missing),
+        Row("members", "ifp-ssl", "IFP members cut from it", None, iterations=context.steps(MEMBER_ITERATIONS),
+            hyper=members, missing=missing),
+    ]  # fmt: skip
+
+
+def run(context: Context, rows: Sequence[Row]) -> None:
+    """Pretrain and build, each going on where it was stopped."""
+    pretraining, members = rows
+    if pretraining.missing:
+        return
+    if not _base_file(context).exists() and _pretrain(context):
+        try_once(NAME, pretraining, context, context.zoo, lambda: _linear(context))
+    if not _base_file(context).exists():
+        return
+    base, model = load_base(str(_base_file(context)))
+    zoo = create_zoo(_zoo_path(context), base, model)
+    wanted = context.steps(MEMBERS)
+    fit = replace(MEMBER_FIT, iterations=context.steps(MEMBER_ITERATIONS))
+    config = BuildConfig(members=wanted, schedule=PruneSchedule(), fit=fit, parent="base")
+    have = grow(context, zoo, context.source("cifar100"), config, seconds_each=60 * context.scale)
+    if have >= wanted:
+        scores = [i.top1 for i in zoo.infos() if i.top1 is not None]
+        try_once(NAME, members, context, zoo, lambda: {"top1": round(sum(scores) / len(scores), 2)})
+
+
+def missing(context: Context) -> str:
+    """Say what the `-SSL` rows lack; empty if nothing."""
+    if not (_zoo_path(context) / "zoo.json").exists():
+        return f"there is no self-supervised base with a zoo yet; run: python -m benchmarks {NAME}"
+    wanted, have = context.steps(MEMBERS), len(open_zoo(str(_zoo_path(context))).ids())
+    return "" if have >= wanted else f"the zoo has {have} of {wanted} members; run: python -m benchmarks {NAME}"
+
+
+def opened(context: Context) -> tuple[Zoo, Trunk]:
+    """Return the zoo of the self-supervised base, and that base."""
+    zoo = open_zoo(str(_zoo_path(context)))
+    return zoo, Trunk.of(zoo.base, zoo.load_base())
+
+
+def _pretrain(context: Context) -> bool:
+    """Train while there is time; write the base and return True once it is done."""
+    base = context.zoo.base
+    data = context.source("cifar100").load(None, "train", base.input_size)
+    steps = max(2, math.ceil(EPOCHS * context.scale * len(data) / PRETRAINING.batch_size))
+    config = replace(PRETRAINING, iterations=steps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_rng(context.seed, "simsiam/init").initial_seed())
+        model = SimSiam(new_model(base.arch, len(data.classes)))
+    model = model.to(context.device, memory_format=torch.channels_last)
+    context.work.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(context.work / "simsiam.checkpoint", asdict(config) | {"seed": context.seed})
+    run = Pretraining(config, checkpoint)
+    if run.run(model, data, base, context.device, context.seed, lambda: context.clock.allows(5)) < steps:
+        return False
+    recipe = f"SimSiam on the training images without labels, {steps} steps of {config.batch_size} images"
+    named = replace(base, name=f"{base.name}-simsiam", classes=(), sha256="", top1=None, recipe=recipe)
+    save_base(model.encoder, named, _base_file(context))
+    return True
+
+
+def _linear(context: Context) -> Line:
+    """Return what a ridge classifier on the features scores on all classes."""
+    base, model = load_base(str(_base_file(context)))
+    source = context.source("cifar100")
+    train, test = (source.load(None, split, base.input_size) for split in ("train", "test"))
+    model = model.to(context.device, memory_format=torch.channels_last)
+    set_head(model, ridge_head(model, train, base, context.device).to(context.device))
+    return {"top1": round(accuracy(predict(model, test.images, base, context.device), test).top1, 2)}
+
+
+def _base_file(context: Context) -> Path:
+    return context.work / "simsiam.safetensors"
+
+
+def _zoo_path(context: Context) -> Path:
+    return context.work / "simsiam-zoo"
+
+
+EXPERIMENT = Experiment(NAME, "a base without labels and its zoo, for Table 1's -SSL rows", "Table 1", 90, rows, run)

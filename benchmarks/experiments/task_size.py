@@ -1,0 +1,48 @@
+"""Table 4: tasks of three and of ten classes, each with a zoo of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.experiments import zoos
+from benchmarks.methods import NARROW, ifp_row, mvp_row
+from benchmarks.running import cases, try_rows, why_not
+
+NAME = "task-size"
+TASKS = 10
+SETTINGS = {"10-way": (10, 0.15, 190, 1500), "3-way": (3, 0.05, 60, 500)}
+"""Classes, keep, iterations of MVP, iterations of IFP."""
+PAPER = {"10-way": {"ifp": "84.29", "mvp": "83.53"}, "3-way": {"ifp": "88.75", "mvp": "89.25"}}
+
+
+def rows(context: Context) -> list[Row]:
+    """Return IFP's long and short run and MVP's short run for each size."""
+    found = []
+    for name, (ways, keep, few, many) in SETTINGS.items():
+        missing = why_not(context, "cifar100", ways)
+        for iterations in (many, few):
+            found.append(
+                ifp_row(context, iterations, keep=keep, name=f"{name}-ifp-{iterations}", missing=missing,
+                        title=f"{name}, keep {keep:g}: IFP, {iterations} iterations",
+                        paper=PAPER[name]["ifp"] if iterations == many else "")
+            )  # fmt: skip
+        found.append(
+            mvp_row(context, few, name=f"{name}-mvp-{few}", title=f"{name}, keep {keep:g}: MVP, {few} iterations",
+                    vote=replace(NARROW, keep=keep), missing=missing or zoos.missing(context, name),
+                    paper=PAPER[name]["mvp"])
+        )  # fmt: skip
+    return found
+
+
+def run(context: Context, rows: Sequence[Row]) -> None:
+    """Run what is missing, each size with its zoo."""
+    for name, (ways, *_) in SETTINGS.items():
+        if not why_not(context, "cifar100", ways):
+            zoo = None if zoos.missing(context, name) else zoos.opened(context, name)
+            tasks = cases(context, TASKS, ways=ways, zoo=zoo)
+            try_rows(NAME, [r for r in rows if r.name.startswith(name)], tasks)
+
+
+EXPERIMENT = Experiment(NAME, "does it hold for smaller and larger tasks?", "Table 4", 90, rows, run)

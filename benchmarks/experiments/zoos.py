@@ -1,0 +1,84 @@
+"""Zoos that other experiments need: Taylor-pruned members, and members of three and of ten classes.
+
+They are made as the bundled zoo's narrow members are, from the smallest larger broad member, in 200 iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.running import try_once, why_not
+from benchmarks.zoos import fork, grow
+from mvp_edge.config import BuildConfig, FitConfig, Importance, PruneSchedule
+from mvp_edge.zoo import Zoo, open_zoo
+
+NAME = "zoos"
+FIT = FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9)
+
+
+@dataclass(frozen=True)
+class ZooRecipe:
+    """What a zoo's narrow members are made like."""
+
+    members: int
+    ways: int = 5
+    keep: float = 0.1
+    importance: Importance = "activation"
+    paper: str = ""
+
+
+RECIPES = {
+    "taylor": ZooRecipe(40, importance="taylor"),
+    "3-way": ZooRecipe(30, ways=3, keep=0.05),
+    "10-way": ZooRecipe(30, ways=10, keep=0.15),
+}
+
+
+def rows(context: Context) -> list[Row]:
+    """Return a row for each zoo; its accuracy is that of its members on their own tasks' test images."""
+    return [_row(context, name) for name in RECIPES]
+
+
+def run(context: Context, rows: Sequence[Row]) -> None:
+    """Build what is missing."""
+    for row in rows:
+        if row.missing or not context.wants(row):
+            continue
+        recipe = RECIPES[row.name]
+        zoo = fork(context.zoo, context.work / row.name, lambda info: info.breadth == "broad")
+        config = BuildConfig(
+            members=context.steps(recipe.members), ways=recipe.ways, fit=replace(FIT, iterations=row.iterations),
+            schedule=PruneSchedule(keep=recipe.keep, every=5, importance=recipe.importance),
+        )  # fmt: skip
+        have = grow(context, zoo, context.source("cifar100"), config, seconds_each=25 * context.scale)
+        if have >= config.members:
+            scores = [i.top1 for i in zoo.infos() if i.breadth == "narrow" and i.top1 is not None]
+            found = {"top1": round(sum(scores) / len(scores), 2), "notes": {"members": have}}
+            try_once(NAME, row, context, zoo, lambda found=found: found)
+
+
+def missing(context: Context, name: str) -> str:
+    """Say what a zoo lacks; empty if nothing."""
+    path, wanted = context.work / name, context.steps(RECIPES[name].members)
+    have = sum(i.breadth == "narrow" for i in open_zoo(str(path)).infos()) if (path / "zoo.json").exists() else 0
+    return "" if have >= wanted else f"its zoo has {have} of {wanted} members; run: python -m benchmarks {NAME}"
+
+
+def opened(context: Context, name: str) -> Zoo:
+    """Return a zoo that is complete."""
+    return open_zoo(str(context.work / name))
+
+
+def _row(context: Context, name: str) -> Row:
+    recipe = RECIPES[name]
+    steps = context.steps(FIT.iterations)
+    hyper = {**asdict(recipe), "members": context.steps(recipe.members), **asdict(FIT), "every": 5, "parent": "broad"}
+    method = "ifp-taylor" if recipe.importance == "taylor" else "ifp"
+    title = f"{recipe.members} members of {recipe.ways} classes, keep {recipe.keep:g}, {recipe.importance}"
+    return Row(name, method, title, None, iterations=steps, keep=recipe.keep, batch=FIT.batch_size, hyper=hyper,
+               missing=why_not(context, "cifar100", recipe.ways), seconds=0.0)  # fmt: skip
+
+
+EXPERIMENT = Experiment(NAME, "zoos that other experiments need", "Section 3.1", 45, rows, run)

@@ -1,0 +1,93 @@
+"""Methods of the package as rows of a table, each with its settings and its nominal cost in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from benchmarks.cost import ifp_dense_iterations
+from benchmarks.experiment import Context, Row
+from benchmarks.targets import Setting, at_random, iterative, tuned, voted
+from mvp_edge.config import FitConfig, PruneSchedule, VoteConfig
+from mvp_edge.metavote import Neighbour, assemble, vote
+from mvp_edge.pruners import target_counts
+
+NARROW = VoteConfig(voters="narrow")
+EQUATION_1 = replace(NARROW, vote="sample")
+IFP_LR = 0.005  # the paper's, Section 3.1
+
+
+def mvp_row(
+    context: Context, iterations: int, *, name: str = "", title: str = "", vote: VoteConfig = NARROW,
+    fit: FitConfig = FitConfig(), run: Callable[[Setting], nn.Module] | None = None, **fields: Any,
+) -> Row:  # fmt: skip
+    """Return Meta-Vote Pruning as a row: five nearest narrow members by LEEP unless `vote` says otherwise."""
+    steps = context.steps(iterations) if iterations else 0
+    fit = replace(fit, iterations=steps)
+    hyper = {
+        "lr": fit.lr, "optimizer": fit.optimizer, "neighbours": vote.neighbours, "voters": vote.voters,
+        "vote": vote.vote, "similarity": vote.similarity, "distill": fit.distill,
+    }  # fmt: skip
+    if vote.vote == "sample":
+        hyper["tau"] = vote.temperature
+    return Row(
+        name or f"mvp-{iterations}", fields.pop("method", "mvp"), title or f"MVP, {iterations} iterations",
+        run or voted(vote, fit), iterations=steps, keep=vote.keep, dense_iterations=steps * vote.keep**2,
+        batch=fit.batch_size, hyper=hyper | fields.pop("hyper", {}), zoo=True,
+        seconds=fields.pop("seconds", 0.15 * steps), **fields,
+    )  # fmt: skip
+
+
+def random_row(
+    context: Context, iterations: int, *, keep: float = 0.1, fit: FitConfig = FitConfig(), **fields: Any
+) -> Row:
+    """Return random pruning: the lower bound of Section 5.2."""
+    steps = context.steps(iterations)
+    fit = replace(fit, iterations=steps)
+    return Row(
+        fields.pop("name", f"random-{iterations}"), "random",
+        fields.pop("title", f"random units, {iterations} iterations"),
+        at_random(fit, keep), iterations=steps, keep=keep, dense_iterations=steps * keep**2,
+        batch=fit.batch_size, hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random"},
+        seconds=0.15 * steps, **fields,
+    )  # fmt: skip
+
+
+def ifp_row(
+    context: Context, iterations: int, *, keep: float = 0.1, batch: int = 128, importance: Any = "activation",
+    **fields: Any,
+) -> Row:  # fmt: skip
+    """Return iterative filter pruning from the base model, at the paper's rate (Algorithm 2)."""
+    steps = context.steps(iterations)
+    schedule = PruneSchedule(keep=keep, importance=importance)
+    every = max(1, steps // 100)
+    hyper = {"lr": IFP_LR, "drop": schedule.drop, "every": every, "importance": importance, "head": "random"}
+    return Row(
+        fields.pop("name", f"ifp-{iterations}"), fields.pop("method", "ifp"),
+        fields.pop("title", f"IFP, {iterations} iterations"),
+        iterative(steps, IFP_LR, schedule, batch), iterations=steps, keep=keep,
+        dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper,
+        seconds=fields.pop("seconds", 10 + 0.2 * steps), **fields,
+    )  # fmt: skip
+
+
+def by(neighbours: Callable[[Setting], Sequence[Neighbour]], config: VoteConfig, fit: FitConfig) -> Callable:
+    """Return Meta-Vote Pruning by the members that `neighbours` names, all of which vote."""
+
+    def run(s: Setting) -> nn.Module:
+        chosen = list(neighbours(s))
+        if not chosen:
+            raise LookupError("nobody votes: the zoo has no such member")
+        counts = target_counts(s.trunk.table, config.keep, config.align)
+        plan, voters = vote(s.zoo, s.trunk, chosen, config, counts, s.seed)
+        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fit)
+
+    return run
+
+
+def narrow(setting: Setting) -> list[Neighbour]:
+    """Return the narrow members by LEEP, nearest first."""
+    return [n for n in setting.ranked if n.info.breadth == "narrow"]

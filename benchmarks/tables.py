@@ -1,0 +1,80 @@
+"""The README's tables of the experiments: one line a row, as the records have it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.registry import experiments
+from benchmarks.store import Line, Store
+
+HEAD = "| method | tasks | top-1 mean | sd | paper | nominal TFLOPs | measured TFLOPs | MMACs | seconds |"
+
+
+def table(name: str, store: Store | None = None) -> str:
+    """Return the table of an experiment, or say that it has not been run."""
+    store = store or Store()
+    lines = store.lines(name)
+    if not any(line["status"] != "not-run" for line in lines):
+        return f"Not run yet: `python -m benchmarks {name}`."
+    shown = _overlaps(lines) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, lines)]
+    return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
+
+
+def _reasons(lines: Sequence[Line]) -> list[str]:
+    """Say why rows have no result; rows that share a reason are named together."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        if line["status"] != "ok":
+            word = "Not run" if line["status"] == "not-run" else "Failed"
+            by_reason.setdefault((word, line["reason"].rstrip(".")), []).append(line["title"])
+    return [part for (word, why), titles in by_reason.items() for part in ("", f"{word}: {'; '.join(titles)} ({why}).")]
+
+
+def _figure(name: str, store: Store) -> list[str]:
+    path = store.root / f"{name}.png"
+    return ["", f"![{experiments()[name].question}](benchmarks/results/{name}.png)"] if path.exists() else []
+
+
+def _overlaps(lines: Sequence[Line]) -> list[str]:
+    """Return overlap by similarity group: the mean over all layers, and that of the deepest one."""
+    head = "| IoU: mean over layers (deepest) | tasks | group 1, nearest | 2 | 3 | 4 | 5 |"
+    rows = [head, _rule(head)]
+    for line in lines:
+        cells = [_overlap(line.get("values", {}), group) for group in range(1, 6)]
+        rows.append(f"| {line['title']} | {line['n_tasks'] or ''} | {' | '.join(cells)} |")
+    return rows
+
+
+def _overlap(values: Mapping[str, float | None], group: int) -> str:
+    layers = [v for k, v in values.items() if k.startswith(f"{group}/") and v is not None]
+    return f"{statistics.mean(layers):.3f} ({layers[-1]:.3f})" if layers else ""
+
+
+def _rule(head: str) -> str:
+    return "|" + "---|" * (head.count("|") - 1)
+
+
+def _row(line: Line) -> str:
+    form = {"masked": " (zeros, not smaller)", "whole": " (not smaller)", "tokens": " (fewer tokens)"}
+    cells = [
+        line["title"] + form.get(line["form"], ""),
+        str(line["n_tasks"] or ""),
+        _number(line["top1_mean"], "{:.2f}") or line["status"],
+        _number(line["top1_sd"], "{:.2f}"),
+        line["paper"],
+        _number(line["nominal_tflops"], "{:.2f}"),
+        _number(line["training_tflops"], "{:.2f}"),
+        _number(line["macs"], "{:.1f}", 1e-6),
+        _number(line["seconds"], "{:.0f}"),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None, form: str, factor: float = 1.0) -> str:
+    return "" if value is None else form.format(value * factor)
+
+
+def tables() -> dict[str, Callable[[], str]]:
+    """Return the tables of all experiments by name."""
+    return {name: (lambda name=name: table(name)) for name in experiments()}

@@ -1,0 +1,55 @@
+"""Zoos that experiments make for themselves, in their own directory: resumable, and only while there is time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.experiment import Context
+from mvp_edge.config import BuildConfig
+from mvp_edge.data import DataSource
+from mvp_edge.metavote import Trunk
+from mvp_edge.runtime import SilentProgress
+from mvp_edge.zoo import MemberInfo, Zoo, open_zoo
+from mvp_edge.zoo_build import build_narrow
+
+CHUNK = 5  # members made between two looks at the clock; the teacher's outputs are shared within one
+
+
+def fork(zoo: Zoo, path: Path, keeps: Callable[[MemberInfo], bool]) -> Zoo:
+    """Return a zoo of the same base with those members of another that `keeps` accepts; one that exists is opened."""
+    if not (path / "zoo.json").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "members").mkdir(exist_ok=True)
+        shutil.copy(zoo.path / "base.safetensors.gz", path)
+        for info in filter(keeps, zoo.infos()):
+            places = [root / "members" / info.id for root in (zoo.path, zoo.directory)]
+            shutil.copytree(next(p for p in places if p.is_dir()), path / "members" / info.id, dirs_exist_ok=True)
+        shutil.copy(zoo.path / "zoo.json", path)
+    return open_zoo(str(path))
+
+
+def grow(context: Context, zoo: Zoo, source: DataSource, config: BuildConfig, seconds_each: float) -> int:
+    """Build narrow members up to `config.members` while the clock allows; return how many there are.
+
+    Args:
+        context: Clock and device.
+        zoo: A zoo that may be written to.
+        source: Images.
+        config: What is wanted.
+        seconds_each: About how long a member takes.
+    """
+    trunk = Trunk.of(zoo.base, zoo.load_base())
+    have = sum(i.breadth == "narrow" for i in zoo.infos())
+    while have < config.members and context.clock.allows(CHUNK * seconds_each):
+        target = min(config.members, have + CHUNK)
+        build_narrow(
+            zoo, trunk, source, replace(config, members=target), device=context.device, progress=SilentProgress()
+        )  # fmt: skip
+        now = sum(i.breadth == "narrow" for i in zoo.infos())
+        if now == have:
+            break  # other processes make the rest
+        have = now
+    return have

@@ -1,0 +1,92 @@
+"""Experiments that need what others make find it, and run with it."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.__main__ import carry_out
+from benchmarks.experiment import Clock, Context
+from benchmarks.experiments import meta, ssl, zoos
+from benchmarks.registry import experiments
+from benchmarks.store import Line
+from benchmarks.zoos import fork, grow
+from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+
+
+def results(context: Context, name: str, *rows: str) -> dict[str, Line]:
+    carry_out(experiments()[name], replace(context, tasks=1, methods=frozenset(rows)))
+    return {line["row"]: line for line in context.store.lines(name) if line["row"] in rows}
+
+
+def test_reptile_starts_from_its_meta_training(context: Context) -> None:
+    assert meta.missing(context)
+    results(context, "meta", "reptile-meta")
+    assert not meta.missing(context)
+    found = results(context, "table1", "reptile-100")["reptile-100"]
+    assert (found["status"], found["n_tasks"]) == ("ok", 1)
+    assert found["hyper"]["lr_from"] == "MVP's"
+
+
+def test_rows_without_labels_start_from_their_own_base_and_zoo(context: Context) -> None:
+    assert ssl.missing(context)
+    made = results(context, "ssl", "simsiam", "members")
+    assert [line["status"] for line in made.values()] == ["ok", "ok"]
+    assert made["simsiam"]["top1_mean"] is not None
+    found = results(context, "table1", "ifp-ssl-1000", "mvp-ssl-100")
+    assert all(line["status"] == "ok" and line["base"].endswith("simsiam") for line in found.values())
+    assert ssl.opened(context)[0].base.sha256 != context.zoo.base.sha256
+
+
+def test_zoos_of_other_members_vote(context: Context) -> None:
+    made = results(context, "zoos", *zoos.RECIPES)
+    assert [line["status"] for line in made.values()] == ["ok"] * 3
+    assert results(context, "overlap", "taylor-leep")["taylor-leep"]["status"] == "ok"
+    assert results(context, "neighbours", "taylor-2")["taylor-2"]["status"] == "ok"
+    found = results(context, "task-size", "3-way-mvp-60", "10-way-mvp-190")
+    assert {line["status"] for line in found.values()} == {"ok"}
+    for line, ways in zip(found.values(), (10, 3), strict=True):
+        trials = [t for t in context.store.trials("task-size") if t["row"] == line["row"]]
+        assert {len(t["classes"]) for t in trials} == {ways}
+
+
+def test_the_best_recorded_rate_is_taken(context: Context) -> None:
+    results(context, "rates", "mest", "dlth")
+    store, rates = context.store, experiments()["rates"].rows(context)
+    for row, top1 in (("mest-lr0.003", 30.0), ("mest-random-lr0.1", 99.0), ("dlth-lr0.03", 99.5)):
+        old = next(t for t in store.trials("rates") if t["row"] == row)
+        store.add("rates", {**old, "top1": top1})
+    rows = {r.name: r for r in experiments()["table1"].rows(context)}
+    assert rows["mest-100"].hyper["lr"] == 0.1
+    assert rows["mest-100"].hyper["start"] == "random"
+    assert rows["dlth-100"].hyper["lr"] == 0.03
+    assert rows["dlth-100"].hyper["lr_from"] == "held-out training images"
+    assert rows["reptile-100"].hyper["lr"] == 0.01  # no meta-training, so no records
+    assert len(rates) == 16
+
+
+def test_a_zoo_grows_only_while_there_is_time(context: Context) -> None:
+    zoo = fork(context.zoo, context.work / "grown", lambda info: info.breadth == "broad")
+    assert {i.breadth for i in zoo.infos()} == {"broad"}
+    assert zoo.base == context.zoo.base
+    config = BuildConfig(members=2, ways=2, schedule=PruneSchedule(keep=0.1), fit=FitConfig(iterations=2, batch_size=8))
+    late = replace(context, clock=Clock(0.1))
+    assert grow(late, zoo, context.source("cifar100"), config, seconds_each=60) == 0
+    assert grow(context, zoo, context.source("cifar100"), config, seconds_each=60) == 2
+    again = fork(context.zoo, context.work / "grown", lambda info: False)
+    assert len(again.infos()) == 4  # what exists is opened as it is
+
+
+def test_the_two_halves_of_growth_do_not_overlap(context: Context) -> None:
+    from benchmarks.experiments.growth import halves
+
+    first, second = halves(replace(context, scale=1.0))
+    assert first
+    assert second
+    assert not {i.id for i in first} & {i.id for i in second}
+
+
+@pytest.mark.parametrize("name", ["overlap", "neighbours", "groups", "iterations"])
+def test_figures_are_drawn_from_records(name: str, context: Context) -> None:
+    one = {"overlap": "random", "neighbours": "activation-2", "groups": "leep-group1-20", "iterations": "mvp-10"}[name]
+    results(context, name, one)
+    assert (context.store.root / f"{name}.png").read_bytes().startswith(b"\x89PNG")

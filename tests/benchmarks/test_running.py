@@ -1,0 +1,166 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import __main__ as command
+from benchmarks.cost import CostMeter, ifp_dense_iterations, nominal_tflops
+from benchmarks.experiment import Clock, Context, Experiment, Row
+from benchmarks.registry import experiments
+from benchmarks.running import cases, try_row, try_rows
+from benchmarks.store import REQUIRED, Store, summarise
+from benchmarks.targets import Setting, whole_base
+from mvp_edge.config import PruneSchedule
+from mvp_edge.measure import count_macs
+
+
+def broken(setting: Setting) -> nn.Module:
+    raise RuntimeError("out of luck")
+
+
+WHOLE = Row("whole", "base", "the whole base", whole_base, form="whole")
+BROKEN = Row("broken", "mest", "fails", broken)
+ABSENT = Row("absent", "uvc", "cannot run", whole_base, missing="there is no ViT zoo")
+
+
+def test_trials_are_recorded_once_and_summarised(context: Context) -> None:
+    rows = [WHOLE, BROKEN, ABSENT]
+    tasks = cases(context, 2)
+    try_rows("trial", rows, tasks)
+    trials = context.store.trials("trial")
+    assert [(t["row"], t["status"]) for t in trials] == [("whole", "ok"), ("broken", "failed")] * 2
+    lines = summarise("trial", rows, trials, "tiny")
+    assert all(set(REQUIRED) <= line.keys() for line in lines)
+    assert [line["status"] for line in lines] == ["ok", "failed", "not-run"]
+    assert lines[0]["n_tasks"] == 2
+    assert lines[0]["seeds"] == [0]
+    assert lines[0]["top1_mean"] == pytest.approx(sum(t["top1"] for t in trials[::2]) / 2, abs=0.01)
+    assert lines[1]["top1_mean"] is None
+    assert "out of luck" in lines[1]["reason"]
+    assert lines[2]["reason"] == "there is no ViT zoo"
+    try_rows("trial", rows, tasks)  # what succeeded is not repeated; what failed is tried again
+    assert [t["row"] for t in context.store.trials("trial")[4:]] == ["broken", "broken"]
+
+
+def test_target_tasks_are_those_of_no_member(context: Context) -> None:
+    taken = {i.task.id for i in context.zoo.infos()}
+    tasks = cases(context, 2)
+    assert len(tasks) == 2
+    assert not {c.task.id for c in tasks} & taken
+    assert [c.task.id for c in cases(context, 1)] == [tasks[0].task.id]
+
+
+def test_another_zoo_makes_another_row(context: Context) -> None:
+    row = replace(WHOLE, zoo=True)
+    [case] = cases(context, 1)
+    try_row("trial", row, case)
+    old = context.store.trials("trial")[0]
+    context.store.add("trial", {**old, "zoo_id": "newer", "top1": 12.0})
+    [line] = summarise("trial", [row], context.store.trials("trial"), "tiny")
+    assert line["top1_mean"] == 12.0
+
+
+def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
+    now = [0.0]
+    clock = Clock(1.0, now=lambda: now[0])
+    assert clock.allows(60)
+    assert not clock.allows(61)
+    assert Clock().allows(1e9)
+    late = Context(context.zoo, context.data, context.store, context.work, clock=clock, tasks=1)
+    try_rows("trial", [replace(WHOLE, seconds=61.0)], cases(late, 1))
+    assert context.store.trials("trial") == []
+    try_rows("trial", [replace(WHOLE, seconds=59.0)], cases(late, 1))
+    assert len(context.store.trials("trial")) == 1
+    now[0] = 60.0 - context.store.trials("trial")[0]["seconds"] / 2  # now the measured time decides
+    other = Context(context.zoo, context.data, context.store, context.work, clock=clock, tasks=2)
+    try_rows("trial", [replace(WHOLE, seconds=0.0)], cases(other, 2))
+    assert len(context.store.trials("trial")) == 1
+
+
+def test_only_the_methods_asked_for_run(context: Context) -> None:
+    chosen = Context(context.zoo, context.data, context.store, context.work, tasks=1, methods=frozenset(["mest"]))
+    try_rows("trial", [WHOLE, BROKEN], cases(chosen, 1))
+    assert [t["method"] for t in context.store.trials("trial")] == ["mest"]
+
+
+def test_a_trial_that_another_process_holds_is_left_to_it(context: Context) -> None:
+    [case] = cases(context, 1)
+    with context.store.claim("trial", f"whole-{case.task.id}-0") as mine:
+        assert mine
+        try_row("trial", WHOLE, case)
+    assert context.store.trials("trial") == []
+
+
+def test_measured_cost_is_what_the_layers_did() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.Flatten(), nn.Linear(8 * 16, 5))
+    image = torch.randn(4, 3, 8, 8)
+    macs = 4 * (8 * 16 * 27 + 5 * 128)
+    with CostMeter() as meter:
+        model.eval()(image)
+    assert meter.macs == macs == 4 * count_macs(model, (8, 8))
+    with CostMeter() as meter:
+        model.train()(image)
+    assert meter.macs == 3 * macs
+    model(image)
+    assert meter.macs == 3 * macs  # outside the block nothing is counted
+
+
+def test_nominal_cost_is_the_papers() -> None:
+    dense = 555_500_000
+    assert nominal_tflops(dense, 100 * 0.1**2, 128) == pytest.approx(0.427, abs=1e-3)  # Table 1, MVP: 0.43
+    assert nominal_tflops(dense, 100 * 0.1, 128) == pytest.approx(4.27, abs=1e-2)  # DLTH: 4.28
+    ifp = nominal_tflops(dense, ifp_dense_iterations(PruneSchedule(), 1000), 128)
+    assert ifp == pytest.approx(14.88, rel=0.06)  # IFP; the schedule is not in the paper
+    assert ifp_dense_iterations(PruneSchedule(keep=0.5, every=1, drop=0.5), 3) == 1 + 0.25 + 0.25
+
+
+def test_the_command_writes_rows_also_when_it_is_interrupted(context: Context) -> None:
+    def run(c: Context, rows: list[Row]) -> None:
+        try_rows("half", rows, cases(c, 1))
+        raise KeyboardInterrupt
+
+    experiment = Experiment("half", "?", "ours", 1, lambda c: [WHOLE, ABSENT], run)  # pyright: ignore
+    with pytest.raises(KeyboardInterrupt):
+        command.carry_out(experiment, context)
+    assert [line["status"] for line in context.store.lines("half")] == ["ok", "not-run"]
+
+
+def test_results_of_a_smaller_scale_are_not_mixed_in() -> None:
+    with pytest.raises(SystemExit, match="elsewhere"):
+        command.main(["table1", "--scale", "0.1"])
+
+
+def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["list"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in experiments())
+    assert "edge-latency" in text
+
+
+def test_committed_rows_follow_from_committed_trials() -> None:
+    store = Store()
+    for name in experiments():
+        lines, trials = store.lines(name), store.trials(name)
+        for line in lines:
+            assert set(REQUIRED) <= line.keys(), name
+            assert line["status"] == "ok" or line["reason"], name
+            mine = [t for t in trials if t["row"] == line["row"] and t["task"] in line["tasks"]]
+            assert {t["task"] for t in mine} == set(line["tasks"]), (name, line["row"])
+            assert line["top1_mean"] is None or line["n_tasks"] > 0
+        assert json.dumps(lines)
+
+
+def test_a_budget_for_all_is_shared_out_and_what_is_left_is_used(context: Context) -> None:
+    now, seen = [0.0], []
+
+    def run(c: Context, rows: list[Row]) -> None:
+        seen.append([s for s in (10, 20, 30, 60) if c.clock.allows(s)])
+        now[0] += 6.0
+
+    known = [Experiment(n, "?", "ours", 1, lambda c: [ABSENT], run) for n in ("a", "b")]  # pyright: ignore
+    command.carry_out_all(known, replace(context, clock=Clock(1.0, now=lambda: now[0])))
+    assert seen == [[10, 20, 30], [10, 20, 30], [10, 20, 30], [10, 20, 30]]
+    assert not Clock().is_limited
+    assert Clock().part(0.1).allows(1e9)

@@ -1,0 +1,169 @@
+"""What defines the rivals on vision transformers holds, on a tiny random one."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from benchmarks.baselines.power import Power, PowerViT, attended, kept_tokens
+from benchmarks.baselines.uvc import (
+    GatedBlock,
+    Ledger,
+    Uvc,
+    cut,
+    enforced,
+    fixed_macs,
+    keep_units,
+    scale_units,
+    tokens_of,
+    unit_norms,
+)
+from benchmarks.cost import CostMeter
+from mvp_edge.config import FitConfig
+from mvp_edge.data import ImageSet
+from mvp_edge.measure import count_macs
+from mvp_edge.models import Base
+from mvp_edge.tasks import Task, TaskClass
+
+BASE = Base("tiny-vit", "vit_tiny_patch16_224", (32, 32), (0.5,) * 3, (0.25,) * 3)
+FEW = FitConfig(iterations=8, batch_size=8, lr=1e-3, optimizer="adamw")
+
+
+def tiny() -> Any:
+    torch.manual_seed(0)
+    return timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=4
+    ).eval()
+
+
+@dataclass(frozen=True)
+class TinySetting:
+    """What the rivals read of a setting."""
+
+    trunk: Any
+    task: Task
+    train: ImageSet
+    device: torch.device
+    seed: int = 0
+    teacher: None = None
+
+
+@pytest.fixture
+def setting() -> Any:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(24) % 2
+    images[labels == 1, 0] //= 4
+    task = Task((TaskClass("a"), TaskClass("b")))
+    trunk = SimpleNamespace(model=tiny(), base=BASE)
+    return TinySetting(trunk, task, ImageSet(images, labels, task.names), torch.device("cpu"))
+
+
+def test_a_power_network_that_drops_nothing_is_the_network_itself() -> None:
+    vit, images = tiny(), torch.randn(2, 3, 32, 32)
+    model = PowerViT(vit).eval()
+    expected = vit(images)
+    assert torch.allclose(model(images), expected, atol=1e-5)
+    model.kept = (model.tokens,) * 3
+    assert torch.allclose(model(images), expected, atol=1e-5)
+
+
+def test_attention_received_is_what_others_pay() -> None:
+    vit = tiny()
+    _, received = attended(vit.blocks[0], torch.randn(2, 17, 24))
+    assert received.shape == (2, 17)
+    assert (received >= 0).all()
+    assert (received.sum(1) < 17).all()  # each of 17 tokens pays 1 in all, a part of it to itself
+
+
+def test_kept_tokens_never_grow_with_depth_and_stay_within_the_share() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for share in (0.05, 0.1, 0.5, 1.0):
+        kept = kept_tokens(torch.rand(6, 64, generator=generator), share)
+        assert list(kept) == sorted(kept, reverse=True)
+        assert all(k >= 1 for k in kept)
+        assert sum(kept) <= max(6, share * 6 * 64)
+    rising = torch.arange(1, 7)[:, None].expand(6, 64) / 6
+    assert len(set(kept_tokens(rising, 1.0))) == 1  # a block cannot pass on what the one before has dropped
+    assert kept_tokens(torch.ones(3, 10), 1.0) == (10, 10, 10)
+
+
+def test_power_passes_on_the_most_attended_tokens_and_the_class_token() -> None:
+    model = PowerViT(tiny()).eval()
+    model.kept = (4, 2, 1)
+    x, received = torch.randn(1, 17, 24), torch.rand(1, 17)
+    out = model._extract(x, received, 0)
+    best = received[0, 1:].topk(4).indices + 1
+    assert torch.equal(out[0, 0], x[0, 0])
+    assert torch.equal(out[0, 1:], x[0, best])
+
+
+def test_power_ends_with_fewer_tokens_and_less_work(setting: Any) -> None:
+    model = Power(keep=0.25)(setting, FEW)
+    assert model.kept is not None
+    assert list(model.kept) == sorted(model.kept, reverse=True)
+    assert sum(model.kept) <= 0.25 * 16 * 3
+    assert count_macs(model, (32, 32)) < 0.7 * count_macs(setting.trunk.model, (32, 32))
+    with CostMeter() as meter:
+        assert model(torch.randn(2, 3, 32, 32)).shape == (2, 2)
+    assert meter.macs > 0
+    assert not model.retention._backward_hooks
+
+
+def test_what_is_cut_from_a_block_is_what_zeros_would_do() -> None:
+    images, masked, sliced = torch.randn(2, 3, 32, 32), tiny(), tiny()
+    for kind, gone, keep in (("heads", [1], [0, 2]), ("nodes", list(range(50)), list(range(50, 96)))):
+        for m, s in zip(masked.blocks, sliced.blocks, strict=True):
+            if kind == "nodes":
+                m.mlp.fc1.bias.data[gone] = 0
+            scale_units(m, kind, torch.tensor(gone), 0.0)
+            assert torch.count_nonzero(unit_norms(m, kind)) == len(keep)
+            keep_units(s, kind, torch.tensor(keep))
+    assert torch.allclose(masked(images), sliced(images), atol=1e-5)
+
+
+def test_the_ledger_prices_a_network_as_fvcore_does() -> None:
+    vit = tiny()
+    ledger = Ledger([GatedBlock(b) for b in vit.blocks], tokens_of(vit), fixed_macs(vit))
+    assert ledger.dense == pytest.approx(count_macs(vit, (32, 32)), rel=0.05)  # fvcore adds the norms
+    assert ledger.flops(gates=torch.ones(3)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("bound", [0.6, 0.3, 0.2])
+def test_what_uvc_leaves_meets_the_bound(bound: float) -> None:
+    vit = tiny()
+    dense = count_macs(vit, (32, 32))
+    ledger = Ledger([GatedBlock(b) for b in vit.blocks], tokens_of(vit), fixed_macs(vit))
+    choice = enforced(ledger, bound)
+    assert ledger.flops(*choice) <= bound
+    vit.blocks = torch.nn.Sequential(*cut(ledger, choice))
+    assert vit(torch.randn(2, 3, 32, 32)).shape == (2, 4)
+    assert count_macs(vit, (32, 32)) <= (bound + 0.05) * dense
+    assert ledger.flops(*choice) > 0.5 * bound  # and does not throw away much more than it must
+
+
+def test_a_bound_below_the_embedding_is_refused() -> None:
+    vit = tiny()
+    ledger = Ledger([GatedBlock(b) for b in vit.blocks], tokens_of(vit), fixed_macs(vit))
+    with pytest.raises(ValueError, match="without any block"):
+        enforced(ledger, 0.001)
+
+
+def test_the_price_of_flops_rises_until_the_bound_holds(setting: Any) -> None:
+    prices = []
+
+    class Watched(Uvc):
+        def _search(self, vit: Any, ledger: Ledger, setting: Any, config: FitConfig) -> None:
+            super()._search(vit, ledger, setting, config)
+            prices.append((ledger.price, ledger.flops(), float(ledger.out.sum())))
+
+    model: Any = Watched(keep=0.4)(setting, FEW)
+    price, flops, removed = prices[0]
+    assert price > 0
+    assert flops < 1
+    assert removed > 0
+    assert count_macs(model, (32, 32)) <= 0.45 * count_macs(setting.trunk.model, (32, 32))
+    assert not any(isinstance(b, GatedBlock) for b in model.blocks)
