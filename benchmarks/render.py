@@ -120,6 +120,25 @@ def images() -> str:
     return "\n".join(lines)
 
 
+UNSEEN = {"broad-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
+
+
+def unseen() -> str:
+    """Accuracy with few images that are new to the members, on the lists on which all rows were run."""
+    lines = ["| | random lists | sd | superclasses | sd |", "|---|---|---|---|---|"]
+    columns = []
+    for question in ("targets-unseen", "superclasses-unseen"):
+        top1: dict[str, dict[str, float]] = {m: {} for m in UNSEEN}
+        for r in _latest_base([r for r in records.read(question) if r["config"]["method"] in UNSEEN]):
+            top1[r["config"]["method"]][r["config"]["task"]] = r["result"]["top1"]
+        shared = set.intersection(*(set(v) for v in top1.values()))
+        columns.append({m: [v[t] for t in shared] for m, v in top1.items()})
+    for method, title in UNSEEN.items():
+        cells = [f"{_spread(c[method])} ({len(c[method])} lists)" if c[method] else " | " for c in columns]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def packing() -> str:
     """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
     lines = ["| stored weights | members | base, top-1 | members, points (worst) | same voters | same units | MiB |",
@@ -331,6 +350,7 @@ ALIGNMENT_KEEP = 0.1  # at which accuracy was measured
 TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
     "images": images,
+    "targets-unseen": unseen,
     "packing": packing,
     "prune-time": prune_time,
     "zoo-speed": zoo_speed,
