@@ -81,4 +81,4 @@ def _name(variant: str, rate: float) -> str:
     return f"{variant}-lr{rate:g}"
 
 
-EXPERIMENT = Experiment(NAME, "which learning rate suits each rival (held-out images)?", "ours", 70, rows, run)
+EXPERIMENT = Experiment(NAME, "which learning rate suits each rival (held-out images)?", "ours", 80, rows, run)

@@ -71,4 +71,4 @@ def masked_row(
     )  # fmt: skip
 
 
-EXPERIMENT = Experiment(NAME, "is MVP(100) as good as IFP(1000)? and its rivals?", "Table 1", 230, rows, run)
+EXPERIMENT = Experiment(NAME, "is MVP(100) as good as IFP(1000)? and its rivals?", "Table 1", 270, rows, run)
