@@ -116,7 +116,7 @@ def _summary(experiment: str, row: Row, trials: Sequence[Line], base: str) -> Li
         "experiment": experiment,
         "row": row.name,
         "method": row.method,
-        "base": last["base"] if last else base,
+        "base": last["base"] if last else row.base or base,
         "dataset": row.dataset,
         "iterations": last["iterations"] if last else row.iterations,
         "keep": row.keep,

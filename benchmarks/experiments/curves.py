@@ -32,10 +32,12 @@ def iteration_rows(context: Context) -> list[Row]:
         *(mvp_row(context, n, missing=missing) for n in ITERATIONS),
         *(ifp_row(context, n, missing=missing) for n in ITERATIONS),
         *(
-            mvp_row(context, n, fit=VIT_FIT, name=f"vit-mvp-{n}", title=f"ViT: MVP, {n} iterations", missing=lacks)
+            mvp_row(context, n, fit=VIT_FIT, name=f"vit-mvp-{n}", title=f"ViT: MVP, {n} iterations", missing=lacks,
+                    base=vit.BASE)
             for n in ITERATIONS
         ),
-        *(ahnp_row(context, n, name=f"vit-ahnp-{n}", title=f"ViT: AHNP, {n} iterations", missing=lacks)
+        *(ahnp_row(context, n, name=f"vit-ahnp-{n}", title=f"ViT: AHNP, {n} iterations", missing=lacks,
+                     base=vit.BASE)
           for n in ITERATIONS),
     ]  # fmt: skip
 

@@ -26,7 +26,10 @@ def rows(context: Context) -> list[Row]:
     """Return the rows of the table, in the paper's order; MVP's own is split in two, as its vote is a setting here."""
     missing = why_not(context, "cifar100")
     common: dict[str, Any] = {"missing": missing}
-    unlabelled: dict[str, Any] = {"missing": missing or ssl.missing(context)}
+    unlabelled: dict[str, Any] = {
+        "base": f"{context.zoo.base.name}-simsiam",
+        "missing": missing or ssl.missing(context),
+    }
     return [
         ifp_row(context, 1000, paper="87.99", **common),
         ifp_row(context, 1000, name="ifp-ssl-1000", method="ifp-ssl", title="IFP-SSL, 1000 iterations", paper="85.22",
