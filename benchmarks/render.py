@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import folded_norms, records, runtimes
 from benchmarks.registry import experiments
 from benchmarks.tables import tables
+from benchmarks.targets import NARROW_VOTERS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -82,12 +83,14 @@ def _paired(top1: dict[str, dict[str, float]]) -> str:
 
 
 def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of the newest file of the base model, which has a zoo of its own.
+    """Return the records of the newest file of the base model, and where narrow members vote, of its largest zoo.
 
     IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
     """
     newest = records.read("names-only")[-1]["config"]["base_sha256"]
-    return [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    mine = [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    most = max((r["config"]["members"] for r in mine), default=0)
+    return [r for r in mine if r["config"]["members"] == most or not r["config"]["method"].startswith(NARROW_VOTERS)]
 
 
 def _spread(values: Iterable[float]) -> str:
@@ -114,6 +117,25 @@ def images() -> str:
     lines += ["", f"Without images the report tells an accuracy from stored outputs: over {len(errors)} lists it is "
               f"{statistics.mean(errors):.2f} points off what the delivered file scores on the real images on average, "
               f"{max(errors):.2f} at most."]  # fmt: skip
+    return "\n".join(lines)
+
+
+UNSEEN = {"broad-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
+
+
+def unseen() -> str:
+    """Accuracy with few images that are new to the members, on the lists on which all rows were run."""
+    lines = ["| | random lists | sd | superclasses | sd |", "|---|---|---|---|---|"]
+    columns = []
+    for question in ("targets-unseen", "superclasses-unseen"):
+        top1: dict[str, dict[str, float]] = {m: {} for m in UNSEEN}
+        for r in _latest_base([r for r in records.read(question) if r["config"]["method"] in UNSEEN]):
+            top1[r["config"]["method"]][r["config"]["task"]] = r["result"]["top1"]
+        shared = set.intersection(*(set(v) for v in top1.values()))
+        columns.append({m: [v[t] for t in shared] for m, v in top1.items()})
+    for method, title in UNSEEN.items():
+        cells = [f"{_spread(c[method])} ({len(c[method])} lists)" if c[method] else " | " for c in columns]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -328,6 +350,7 @@ ALIGNMENT_KEEP = 0.1  # at which accuracy was measured
 TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
     "images": images,
+    "targets-unseen": unseen,
     "packing": packing,
     "prune-time": prune_time,
     "zoo-speed": zoo_speed,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -183,6 +184,7 @@ DISTILLED = recipe("prune", "sgd")
 NARROW = VoteConfig(voters="narrow")
 BROAD = VoteConfig(voters="broad")
 ANY = VoteConfig(voters="any")
+NARROW_VOTERS = ("mvp", "one-neighbour", "any")
 METHODS: dict[str, Method] = {
     "default": default,
     "few-5": few(5, default),
@@ -228,6 +230,12 @@ def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int, list
     return [t for t in sample_tasks(classes, ways, count + len(taken), TASK_SEED) if t.id not in taken][:count]
 
 
+def identity(config: dict[str, Any]) -> tuple[object, ...]:
+    """Return what a record is about; only where narrow members vote does it matter how many there are."""
+    many = config["members"] if config["method"].startswith(NARROW_VOTERS) else None
+    return config["task"], config["method"], config["base_sha256"], config["seed"], many
+
+
 def main() -> None:
     """Run the methods that have no record yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -248,14 +256,17 @@ def main() -> None:
     trunk = Trunk.of(zoo.base, zoo.load_base())
     question = "targets" if args.lists == "random" else args.lists
     question += "" if args.split == "test" else f"-{args.split}"
-    keys = ("task", "method", "base_sha256", "seed")
-    done = {tuple(r["config"][k] for k in keys) for r in records.read(question)}
+    done = {identity(r["config"]) for r in records.read(question)}
     tasks = target_tasks(zoo, source.classes, 5, args.first + args.tasks, args.lists)[args.first :]
     for task in tasks:
         train, test = load(source, task, zoo.base.input_size, args.split)
         setting = Setting(zoo, trunk, task, train, test, device, args.seed, args.similarity)
         for name in args.methods.split(","):
-            if (task.id, name, zoo.base.sha256, args.seed) in done:
+            config = {
+                "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,
+                "seed": args.seed, "zoo": zoo.name, "members": len(zoo.ids()),
+            }  # fmt: skip
+            if identity(config) in done:
                 continue
             if not name.startswith(("base", "random", "ifp")):
                 _ = setting.ranked  # shared by several methods, so not in their time
@@ -266,10 +277,6 @@ def main() -> None:
             seconds = time.perf_counter() - begin
             top1 = accuracy(predict(model, test.images, zoo.base, device), test).top1
             macs = count_macs(model.to("cpu"), zoo.base.input_size)
-            config = {
-                "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,
-                "seed": args.seed, "zoo": zoo.name, "members": len(zoo.ids()),
-            }  # fmt: skip
             records.append(
                 question, config, {"top1": round(top1, 2), "seconds": round(seconds, 2), "macs": macs}, device
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvp_edge.config import BuildConfig, FitOverrides, Importance, Parent, Pruner, VoteConfig
+from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Parent, Pruner, VoteConfig
 from mvp_edge.errors import ZooError
 from mvp_edge.recipes import recipe
 
@@ -79,6 +79,15 @@ def build(
     weights: Annotated[
         Path | None,
         typer.Option("--weights", metavar="FILE", help="Local weights of --base.", rich_help_panel=INPUT),
+    ] = None,
+    embedding: Annotated[
+        Embedding | None,
+        typer.Option(
+            "--embedding",
+            help="Of a new zoo of transformers: prune the width that all blocks share, or only heads and hidden nodes.",
+            show_default="whole",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     members: Annotated[
         int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)
@@ -163,7 +172,7 @@ def build(
     source = open_source(data)
     try:
         with shown(quiet=quiet) as progress:
-            opened, notes = _open_or_create(directory, base, weights, source, place, progress)
+            opened, notes = _open_or_create(directory, base, weights, embedding, source, place, progress)
             trunk = Trunk.of(opened.base, opened.load_base())
             made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
             made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
@@ -181,6 +190,7 @@ def _open_or_create(
     directory: Path,
     base: str | None,
     weights: Path | None,
+    embedding: Embedding | None,
     source: DataSource,
     device: torch.device,
     progress: Progress,
@@ -190,9 +200,16 @@ def _open_or_create(
     from mvp_edge.zoo_build import prepare_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():
-        return open_zoo(str(directory.resolve())), []
-    found = load_base(base or "resnet18-cifar100", weights)
-    return prepare_zoo(directory.resolve(), *found, source, device=device, progress=progress)
+        opened = open_zoo(str(directory.resolve()))
+        if embedding not in (None, opened.base.embedding):
+            raise ZooError(
+                f"the members of {directory} keep another part of the embedding (--embedding {opened.base.embedding}); "
+                "choose another directory"
+            )
+        return opened, []
+    found, model = load_base(base or "resnet18-cifar100", weights)
+    found = replace(found, embedding=embedding or found.embedding)
+    return prepare_zoo(directory.resolve(), found, model, source, device=device, progress=progress)
 
 
 @zoo.command("add", epilog="mvp-edge zoo add out/ --zoo animals/")

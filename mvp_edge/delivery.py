@@ -122,6 +122,7 @@ def deliver(
     if fast > slow:
         outcome.warnings.append("the pruned model is slower than the dense one here; keep less, or align to 8 or 16")
     budget = _spent(config, outcome, costs)
+    inventory = take_inventory(file)
     return {
         "task": {"classes": list(names), "synsets": [c.synset for c in outcome.task.classes], "id": outcome.task.id},
         "base": base.name,
@@ -137,7 +138,8 @@ def deliver(
             "calibrated_on": "generated images" if outcome.test is None else "training images",
             "files": [v.to_json() for v in variants],
         },
-        "operators": take_inventory(file).operators,
+        "operators": inventory.operators,
+        "largest_rank": inventory.largest_rank,
         "groups": [
             {"name": g.name, "width": g.width, "kept": len(g.kept), "requested": outcome.requested[g.name]}
             for g in outcome.plan.groups

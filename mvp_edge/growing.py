@@ -20,6 +20,18 @@ def contains(plan: KeepPlan, smaller: KeepPlan) -> bool:
     return plan.widths == smaller.widths and all(set(g.kept) <= set(plan[g.name]) for g in smaller.groups)
 
 
+def grows_silently(table: GroupTable, plan: KeepPlan, held: KeepPlan) -> bool:
+    """Say whether a network that keeps `held` can grow to `plan` and still compute the same.
+
+    A layer norm takes its mean and variance over all channels, those that nothing reads included.
+    """
+    if not contains(plan, held):
+        return False
+    grown = [g for g in table.groups if plan[g.name] != held[g.name]]
+    slots = {slot.tensor for group in grown for slot in group.slots}
+    return all(f"{norm.module}.running_mean" in slots for group in grown for norm in group.norms)
+
+
 def silence(
     table: GroupTable, plan: KeepPlan, held: KeepPlan, state: Mapping[str, Tensor], head: str
 ) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
 from mvp_edge.groups import GroupTable, find_groups
-from mvp_edge.growing import contains, silence, widen_head
+from mvp_edge.growing import grows_silently, silence, widen_head
 from mvp_edge.heads import ridge_head, shared_rows
 from mvp_edge.models import Base, head_name, set_head
 from mvp_edge.plan import KeepPlan
@@ -259,7 +259,7 @@ def assemble(
     if whole:
         classifier = trunk.model.get_submodule(trunk.head)
         head = shared_rows(task.names, trunk.base.classes, classifier)
-    elif len(voters) == 1 and contains(plan, voters[0].info.plan):
+    elif len(voters) == 1 and grows_silently(trunk.table, plan, voters[0].info.plan):
         # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
         model.load_state_dict(silence(trunk.table, plan, voters[0].info.plan, model.state_dict(), trunk.head))
         classifier = trunk.restore(voters[0]).get_submodule(trunk.head)

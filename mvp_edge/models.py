@@ -157,7 +157,8 @@ def find_base(name: str) -> Base:
 
 def pack_base(model: nn.Module, base: Base, packing: Packing = "float16") -> bytes:
     """Return weights and metadata as safetensors bytes; the same model gives the same bytes."""
-    meta = {k: v for k, v in base.to_json().items() if k != "sha256"}
+    # What is not stored stands for its default: files made before it was known keep their checksum.
+    meta = {k: v for k, v in base.to_json().items() if k != "sha256" and (k, v) != ("embedding", "whole")}
     return pack(model.state_dict(), packing, {"mvp_edge": json.dumps(meta)})
 
 

@@ -15,7 +15,7 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.delivery import KnownScore, Outcome, deliver, write_report
 from mvp_edge.errors import ConfigError, TaskError
-from mvp_edge.growing import contains
+from mvp_edge.growing import grows_silently
 from mvp_edge.metavote import (
     Neighbour,
     Trunk,
@@ -172,7 +172,8 @@ def make(
     tuned = Tuned(replace(recipe, iterations=0))
     with clock.time("fine_tune"):
         if inputs.train is not None:
-            ready = len(voters) == 1 and contains(plan, voters[0].info.plan) and voters[0].info.knows(task)
+            alone = voters[0].info
+            ready = len(voters) == 1 and alone.knows(task) and grows_silently(trunk.table, plan, alone.plan)
             wary = ready and config.schedule == "auto"
             tuned = (tune_warily if wary else tune)(
                 model, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress

@@ -112,7 +112,8 @@ def keep_count(width: int, keep: float, align: int = 1, unit_channels: int = 1) 
         width: Units of the group in the base model.
         keep: Fraction to keep, in (0, 1].
         align: Channels a lane holds; 1 keeps the count as the ratio falls.
-        unit_channels: Channels one unit stands for (grouped convolutions: the width of a group).
+        unit_channels: Channels one unit stands for (grouped convolutions: the width of a group; attention: that of a
+            head, so that one head of 32 or 64 channels is whole lanes already, and any number of heads is aligned).
 
     Example:
         >>> [keep_count(w, 0.1, 8) for w in (64, 128, 256, 512)]

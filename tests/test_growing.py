@@ -5,11 +5,13 @@ import torch
 from torch import nn
 
 from mvp_edge.data import open_source
-from mvp_edge.growing import contains, silence, widen_head
+from mvp_edge.groups import find_groups
+from mvp_edge.growing import contains, grows_silently, silence, widen_head
 from mvp_edge.metavote import Trunk, assemble
 from mvp_edge.plan import KeepPlan, make_plan
 from mvp_edge.train import predict
 from mvp_edge.zoo import Member, open_zoo
+from tests.transformers import SIZE, small_vit
 
 CPU = torch.device("cpu")
 
@@ -73,3 +75,16 @@ def test_silence_leaves_what_is_held(trunk: Trunk, member: Member) -> None:
     ))  # fmt: skip
     rows = nn.Linear(len(held.groups[-1].kept), 2)
     assert widen_head(rows, trunk.table, held, held, trunk.head) is rows
+
+
+def test_a_layer_norm_hears_what_nothing_reads() -> None:
+    table = find_groups(small_vit(), SIZE, "head", "pruned")
+    held = make_plan(table.widths, {g.name: range(g.width // 3) for g in table.groups})
+    deeper = make_plan(table.widths, {**{g.name: g.kept for g in held.groups}, "blocks.0.mlp.fc1": range(100)})
+    wider = make_plan(table.widths, {**{g.name: g.kept for g in held.groups}, "patch_embed.proj": range(20)})
+    assert grows_silently(table, held, held) and grows_silently(table, deeper, held)
+    assert not grows_silently(table, wider, held) and not grows_silently(table, held, deeper)
+
+
+def test_a_batch_norm_does_not(trunk: Trunk, member: Member) -> None:
+    assert grows_silently(trunk.table, grown(member.info.plan, 5), member.info.plan)

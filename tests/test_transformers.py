@@ -157,17 +157,21 @@ def test_iterative_pruning_reaches_its_target() -> None:
 @pytest.mark.parametrize("packing", ["float16", "int8"])
 def test_a_member_comes_back_from_its_file(embedding: Any, packing: Any) -> None:
     base = Base("vit", "vit", SIZE, (0.5,) * 3, (0.25,) * 3, embedding=embedding)
-    trunk = Trunk.of(base, small_vit())
+    whole = small_vit()
+    with torch.no_grad():
+        whole.pos_embed *= torch.logspace(-2, 0, 17)[:, None]  # one scale for all tokens would not do
+    trunk = Trunk.of(base, whole)
     plan = drawn_plan(trunk.table, 0.5)
     model = sliced_copy(trunk.model, trunk.table, plan).eval()
     state, _ = unpack(pack(trunk.state_of(model), packing))
     member = Member(MemberInfo("m", None, "narrow", plan, "", {}, 0.0), state)  # pyright: ignore
     restored = trunk.restore(member)
     for name, tensor in trunk.state_of(model).items():
-        scale = tensor.abs().amax(-1, keepdim=True) if tensor.ndim > 1 else tensor.abs()
-        assert ((trunk.state_of(restored)[name] - tensor).abs() <= scale / 250 + 1e-6).all(), name
+        inner = tuple(range(2 if name in ("pos_embed", "cls_token") else 1, tensor.ndim))
+        scale = tensor.abs().amax(inner, keepdim=True) if inner else tensor.abs()
+        assert ((trunk.state_of(restored)[name] - tensor).abs() <= scale / 31 + 1e-6).all(), name
     images = torch.randn(2, 3, *SIZE)
-    assert torch.allclose(restored(images), model(images), atol=0.1)
+    assert torch.allclose(restored(images), model(images), atol=0.3)
 
 
 def test_without_batch_norms_nothing_is_re_estimated() -> None:
@@ -203,4 +207,4 @@ def test_dropping_heads_costs_less() -> None:
     tokens, width, gone = 17, 48, 32
     saved = 2 * (4 * tokens * width * gone + 2 * tokens**2 * gone)
     assert count_macs(model, SIZE) - count_macs(small, SIZE) == saved
-    assert count_params(model) - count_params(small) == 2 * (4 * width * gone)
+    assert count_params(model) - count_params(small) == 2 * (4 * width * gone + 3 * gone)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from mvp_edge.attention import is_attention
 from mvp_edge.budget.products import Products
 from mvp_edge.groups import GroupTable
 from mvp_edge.measure import macs_by_module
@@ -27,11 +28,13 @@ class Costs:
         names: Of the groups.
         widths: Units of each group in the base model `(G,)`.
         params: Parameters; exact.
-        macs: Multiply-adds as `count_macs` counts them; exact for convolutions, linear layers and norms. What a module
-            computes beside its children (attention) is taken to follow their parameters.
+        macs: Multiply-adds as `count_macs` counts them; exact for convolutions, linear layers, norms and the products
+            of attention. What another module computes beside its children is taken to follow their parameters.
         stored: Bytes of the weights in an ONNX file, batch norms folded; the graph around them is not counted.
-        work: A term for each convolution and linear layer: inputs of one output times outputs, all its positions.
-        kinds: What terms of `work` have in common (positions of the output, grouped or not) `(T,)`: their speed.
+        work: A term for each convolution and linear layer: inputs of one output times outputs, all its positions; and
+            one for the products of each attention, which its heads' channels alone decide.
+        kinds: What terms of `work` have in common (positions of the output, grouped or not; attention has no position)
+            `(T,)`: their speed.
         outputs: A term for each of these layers: elements of its output.
     """
 
@@ -47,6 +50,15 @@ class Costs:
     def counts(self, by_name: Mapping[str, int]) -> np.ndarray:
         """Return counts `(G,)` in the order of `names`."""
         return np.array([by_name[n] for n in self.names])
+
+    def share(self, counts: np.ndarray) -> tuple[float, float]:
+        """Return which parts of the whole network's multiply-adds and parameters are left at counts `(G,)`.
+
+        At the smallest counts this is the floor of pruning: what no group runs through cannot be taken away. In a
+        transformer whose embedding stays whole, that is the embedding's own cost.
+        """
+        whole = self.widths
+        return float(self.macs(counts) / self.macs(whole)), float(self.params(counts) / self.params(whole))
 
     def by_name(self, counts: np.ndarray) -> dict[str, int]:
         """Return counts `(G,)` as a mapping."""
@@ -65,7 +77,7 @@ def costs_of(model: nn.Module, table: GroupTable, input_size: tuple[int, int], h
     """
     shapes = _Shapes(model, table, head, classes)
     own_macs = macs_by_module(model, input_size)
-    params, macs, stored, work, outputs = ([] for _ in range(5))
+    params, macs, stored, work, outputs, heads = ([] for _ in range(6))
     kinds = []
     last: list[tuple[str, nn.Parameter]] = []  # tensors of the last norm or layer before
     for name, module in model.named_modules():
@@ -75,6 +87,9 @@ def costs_of(model: nn.Module, table: GroupTable, input_size: tuple[int, int], h
         stored += [(FLOAT_BYTES, t) for t, _ in tensors[: 1 if folded else None]]
         share = own_macs.get(name, 0)
         # A pooling layer follows the width of the norm before it, a module with children (attention) their parameters.
+        if is_attention(module) and share:
+            heads.append((share / module.qkv.out_features, f"{name}.qkv.weight"))
+            share = 0
         main = tensors[:1] or shapes.below(name) or last
         last = tensors[:1] or last
         macs += [(share / sum(p.numel() for _, p in main), t) for t, _ in main] if share else []
@@ -83,14 +98,15 @@ def costs_of(model: nn.Module, table: GroupTable, input_size: tuple[int, int], h
             work.append((positions, tensors[0][0]))
             kinds.append((round(positions), isinstance(module, nn.Conv2d) and module.groups > 1))
             outputs.append((positions, tensors[0][0]))
+    attention = shapes.products(heads, dims=1)
     return Costs(
         names=tuple(g.name for g in table.groups),
         widths=np.array([g.width for g in table.groups]),
         params=shapes.products(params),
-        macs=shapes.products(macs),
+        macs=shapes.products(macs).joined(attention),
         stored=shapes.products(stored),
-        work=shapes.products(work),
-        kinds=tuple(kinds),
+        work=shapes.products(work).joined(attention),
+        kinds=(*kinds, *[(0, False)] * len(heads)),
         outputs=shapes.products(outputs, dims=1),
     )
 

@@ -41,6 +41,11 @@ class Products:
         """Return the same terms with other weights."""
         return replace(self, weight=weight)
 
+    def joined(self, other: Products) -> Products:
+        """Return the terms of both."""
+        pairs = ((self.weight, other.weight), (self.fixed, other.fixed), (self.per_unit, other.per_unit))
+        return Products(*(np.concatenate(pair) for pair in pairs), lane=self.lane)
+
     def padded(self, lane: int) -> Products:
         """Return the same terms with lengths rounded up to whole lanes."""
         return replace(self, lane=lane)

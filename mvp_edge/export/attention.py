@@ -52,7 +52,8 @@ class FourDimensional(nn.Module):
             self.k, self.v = _linear(weights[1], biases[1]), _linear(weights[2], biases[2])
         self.proj = original.proj
 
-    def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, **_: Any) -> Tensor:
+        """Return the tokens `(N, T, C)` after attention; masks, which images do not need, are not looked at."""
         tokens = int(x.shape[1])  # a constant: only the batch is free
         q, k, v = (layer(x).reshape(-1, tokens, self.heads, self.head_dim) for layer in (self.q, self.k, self.v))
         weight = (q.permute(0, 2, 1, 3) @ k.permute(0, 2, 3, 1)).softmax(-1)
@@ -71,6 +72,7 @@ class Tokens:
         self.patches, self.prefix = height * width, self.table.shape[1] - height * width
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return tokens `(N, T, C)`."""
         patches = x.reshape(-1, int(x.shape[1]), self.patches).permute(0, 2, 1)
         return (_Lead.apply(patches, self.prefix) if self.prefix else patches) + self.table  # pyright: ignore
 

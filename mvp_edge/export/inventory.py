@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -58,7 +59,10 @@ def take_inventory(path: Path) -> Inventory:
 
 
 def _largest_rank(model: onnx.ModelProto) -> int:
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    """Return the largest rank that can be told; what follows an operator of another domain is not known."""
+    graph = model.graph
+    with contextlib.suppress(onnx.shape_inference.InferenceError):
+        graph = onnx.shape_inference.infer_shapes(model).graph
     values = [*graph.input, *graph.output, *graph.value_info]
     ranks = [len(v.type.tensor_type.shape.dim) for v in values] + [len(t.dims) for t in graph.initializer]
     return max(ranks, default=0)

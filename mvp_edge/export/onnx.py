@@ -201,7 +201,7 @@ def verify_onnx(
     _check_exportable(model)
     session = open_session(path)
     generator = np.random.default_rng(seed)
-    worst = 0.0
+    worst, compared = 0.0, []
     for batch in batches:
         pixels = generator.integers(0, 256, (batch, len(mean), *input_size), dtype=np.uint8)
         expected = _logits(model, pixels, mean, std, torch.float32)
@@ -211,16 +211,19 @@ def verify_onnx(
         except Exception as e:  # ONNX Runtime's errors share no base class but this one
             raise ExportError(f"{path} fails on an image batch {images.shape}: {e}") from e
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("nan")
-        allowed = TOLERANCE
-        if difference > TOLERANCE:
-            exact = _logits(copy.deepcopy(model).double(), pixels, mean, std, torch.float64)
-            allowed = max(TOLERANCE, ROUNDING_TIMES * float(np.abs(expected - exact).max()))
+        compared.append((batch, pixels, expected, difference))
+        worst = max(worst, difference)
+    allowed = TOLERANCE
+    if worst > TOLERANCE:  # of all batches: a few logits alone may be rounded well by chance
+        exact = copy.deepcopy(model).double()
+        errors = (np.abs(e - _logits(exact, p, mean, std, torch.float64)).max() for _, p, e, _ in compared)
+        allowed = max(TOLERANCE, ROUNDING_TIMES * float(max(errors)))
+    for batch, _, expected, difference in compared:
         if not difference <= allowed:
             raise ExportError(
                 f"{path} and the network differ by {difference:.2g} at batch {batch}, with logits of up to "
                 f"{np.abs(expected).max():.3g}; at most {allowed:.2g} is allowed, so the file must not be used"
             )
-        worst = max(worst, difference)
     return worst
 
 

@@ -47,6 +47,8 @@ def contents(report: Mapping[str, Any]) -> dict[str, Any] | None:
     text = f"{sum(operators.values())} nodes of {len(operators)} operators"
     if parameters:
         text += f"; {figures.storage(whole)}, {whole / parameters:.3f} times the bytes of its weights"
+    if (rank := report.get("largest_rank")) is not None:
+        text += f"; no tensor has more than {rank} dimensions"
     return {"operators": list(operators.items()), "text": text}
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -13,6 +16,7 @@ from mvp_edge.measure import count_macs, count_params, macs_by_module
 from mvp_edge.models import head_name, set_head
 from mvp_edge.pruners import random_plan
 from mvp_edge.slicing import sliced_copy
+from tests.transformers import drawn_plan, small_vit
 
 SIZE = (32, 32)
 
@@ -43,6 +47,38 @@ def test_costs_are_those_of_the_sliced_network(arch: str, tmp_path) -> None:
         export_onnx(sliced, file, input_size=SIZE, mean=three, std=three, labels=list("abc"), metadata={})
         graphs.append(file.stat().st_size - float(costs.stored(row)))
     assert max(graphs) - min(graphs) < 500  # what is left over is the graph, whatever the widths
+
+
+@pytest.mark.parametrize("embedding", ["whole", "pruned"])
+def test_costs_of_a_transformer(embedding: Any, tmp_path: Path) -> None:
+    model = small_vit()
+    table = find_groups(model, SIZE, "head", embedding)
+    costs = costs_of(model, table, SIZE, "head", 3)
+    graphs = []
+    for keep in (0.01, 0.4, 1.0):
+        plan = drawn_plan(table, keep)
+        sliced = sliced_copy(model, table, plan)
+        set_head(sliced, nn.Linear(sliced.get_submodule("head").in_features, 3))  # pyright: ignore
+        row = costs.counts(plan.counts)
+        assert costs.params(row) == count_params(sliced)
+        assert costs.macs(row) == pytest.approx(count_macs(sliced.eval(), SIZE), rel=1e-6)
+        three = [0.5] * 3
+        export_onnx(
+            sliced, tmp_path / "m.onnx", input_size=SIZE, mean=three, std=three, labels=list("abc"), metadata={}
+        )
+        graphs.append((tmp_path / "m.onnx").stat().st_size - float(costs.stored(row)))
+    assert max(graphs) - min(graphs) < 1000
+
+
+def test_the_floor_of_heads_and_nodes_is_the_embedding() -> None:
+    model = small_vit()
+    floors = []
+    for embedding in ("whole", "pruned"):
+        table = find_groups(model, SIZE, "head", embedding)
+        costs = costs_of(model, table, SIZE, "head", 7)
+        floors.append(costs.share(np.ones(len(costs.names), int)))
+        assert costs.share(costs.widths) == (1, 1)
+    assert min(floors[0]) > 0.2 and max(floors[1]) < 0.1
 
 
 def test_multiply_adds_by_module_add_up() -> None:

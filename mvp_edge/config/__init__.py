@@ -1,0 +1,50 @@
+"""Settings of a run, checked where they are made."""
+
+from mvp_edge.config.choices import (
+    Align,
+    Embedding,
+    Importance,
+    InputFormat,
+    Method,
+    Optimizer,
+    Packing,
+    Parent,
+    Precision,
+    Pruner,
+    Schedule,
+    Similarity,
+    Vote,
+    Voters,
+    check,
+)
+from mvp_edge.config.task import Budget, PruneConfig, VoteConfig
+from mvp_edge.config.training import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
+from mvp_edge.config.zoo import BuildConfig, ExemplarConfig, PretrainConfig
+
+__all__ = [
+    "Align",
+    "Budget",
+    "BuildConfig",
+    "Embedding",
+    "ExemplarConfig",
+    "FitConfig",
+    "FitOverrides",
+    "Importance",
+    "InputFormat",
+    "Method",
+    "Optimizer",
+    "Packing",
+    "Parent",
+    "Precision",
+    "PretrainConfig",
+    "PruneConfig",
+    "PruneSchedule",
+    "Pruner",
+    "Schedule",
+    "ScoreSchedule",
+    "Similarity",
+    "Vote",
+    "VoteConfig",
+    "Voters",
+    "check",
+]

@@ -1,0 +1,38 @@
+"""What settings may be, and how they are checked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mvp_edge.errors import ConfigError
+
+Similarity = Literal["auto", "leep", "wordnet"]
+Vote = Literal["top", "sample"]
+Voters = Literal["auto", "any", "narrow", "broad"]
+Method = Literal["mvp", "smsp"]
+Align = int | Literal["auto"]
+InputFormat = Literal["float32-nchw", "uint8-nhwc"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
+Importance = Literal["activation", "taylor", "random"]
+Packing = Literal["float16", "int8"]
+Parent = Literal["broad", "base"]
+Schedule = Literal["auto", "fixed"]
+Optimizer = Literal["sgd", "adamw", "muon"]
+Pruner = Literal["auto", "ifp", "ahnp"]
+Embedding = Literal["whole", "pruned"]
+
+
+def check(problems: list[str]) -> None:
+    """Raise one `ConfigError` that lists all problems, if there are any."""
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def size_problems(keep: float, align: Align) -> list[str]:
+    """Return what is wrong with a fraction to keep and an alignment."""
+    problems = []
+    if not 0 < keep <= 1:
+        problems.append(f"keep is {keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
+    if align != "auto" and align < 1:
+        problems.append(f"align is {align}; it must be at least 1, or auto")
+    return problems
