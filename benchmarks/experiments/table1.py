@@ -70,8 +70,8 @@ def masked_row(
     config = FitConfig(iterations=steps, lr=rate["lr"])
     return Row(
         f"{method}-100", method, title, lambda s: train(s, config), iterations=steps, dense_iterations=share * steps,
-        hyper={**hyper, **rate, "head": "ridge"}, form="masked", paper=paper, missing=missing, seconds=2.0 * steps,
+        hyper={**hyper, **rate, "head": "ridge"}, form="masked", paper=paper, missing=missing, seconds=2.7 * steps,
     )  # fmt: skip
 
 
-EXPERIMENT = Experiment(NAME, "is MVP(100) as good as IFP(1000)? and its rivals?", "Table 1", 270, rows, run)
+EXPERIMENT = Experiment(NAME, "is MVP(100) as good as IFP(1000)? and its rivals?", "Table 1", 400, rows, run)
