@@ -145,6 +145,16 @@ def test_every_script_is_listed() -> None:
     assert found - {"--main--", "render", "other-runtimes"} == set(SCRIPTS)
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_get_their_own_arguments(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [])
+    with pytest.raises(SystemExit, match="0"):
+        command.main([name, "--help"])
+    assert f"python -m benchmarks {name}" in capsys.readouterr().out
+
+
 def test_committed_rows_follow_from_committed_trials() -> None:
     store = Store()
     for name in experiments():
