@@ -16,7 +16,10 @@ def table(name: str, store: Store | None = None) -> str:
     store = store or Store()
     lines = store.lines(name)
     if not any(line["status"] != "not-run" for line in lines):
-        return f"Not run yet: `python -m benchmarks {name}`."
+        why = sorted({line["reason"] for line in lines if not line["reason"].startswith("not started yet")})
+        return "\n\n".join(
+            [f"Not run yet: `python -m benchmarks {name}`.", *(f"{reason[:1].upper()}{reason[1:]}." for reason in why)]
+        )
     shown = _overlaps(lines) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, lines)]
     return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
 

@@ -73,7 +73,7 @@ def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
     lacks = missing or (meta.missing(context) if variant == "reptile" else "")
     return Row(
         _name(variant, rate), VARIANTS[variant], f"{variant}, rate {rate:g}", lambda s: train(s, config),
-        iterations=steps, hyper={"lr": rate, "split": "held-out"}, form="masked", missing=lacks, seconds=2.0 * steps,
+        iterations=steps, hyper={"lr": rate, "split": "held-out"}, form="masked", missing=lacks, seconds=2.7 * steps,
     )  # fmt: skip
 
 
@@ -81,4 +81,4 @@ def _name(variant: str, rate: float) -> str:
     return f"{variant}-lr{rate:g}"
 
 
-EXPERIMENT = Experiment(NAME, "which learning rate suits each rival (held-out images)?", "ours", 70, rows, run)
+EXPERIMENT = Experiment(NAME, "which learning rate suits each rival (held-out images)?", "ours", 145, rows, run)
