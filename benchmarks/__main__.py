@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.experiment import Clock, Context, Experiment
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
-from benchmarks.render import README, rendered
+from benchmarks.render import write_pages
 from benchmarks.store import Store, summarise
 from mvp_edge.errors import MvpEdgeError
 from mvp_edge.runtime import resolve_device, use_threads
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except MvpEdgeError as e:
         sys.exit(str(e))
     if args.out == RESULTS:
-        README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+        write_pages()
 
 
 def carry_out_all(chosen: Sequence[Experiment], context: Context) -> None:

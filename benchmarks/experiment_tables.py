@@ -1,4 +1,4 @@
-"""The README's tables of the experiments: one line a row, as the records have it."""
+"""Tables of the experiments: one line a row, as the records have it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _reasons(lines: Sequence[Line]) -> list[str]:
 
 def _figure(name: str, store: Store) -> list[str]:
     path = store.root / f"{name}.png"
-    return ["", f"![{experiments()[name].question}](benchmarks/results/{name}.png)"] if path.exists() else []
+    return ["", f"![{experiments()[name].question}](results/{name}.png)"] if path.exists() else []
 
 
 def _overlaps(lines: Sequence[Line]) -> list[str]:
