@@ -63,8 +63,7 @@ def targets() -> str:
 def _paired(top1: dict[str, dict[str, float]]) -> str:
     """Compare the methods on the tasks for which those that were not run on all have been."""
     lines = []
-    for rarest in ("ifp-1000", "mvp-100", "member-200"):
-        tasks = top1[rarest].keys()
+    for tasks in {frozenset(top1[rarest]): None for rarest in ("ifp-1000", "mvp-100", "member-200")}:
         means = {m: statistics.mean(v[t] for t in tasks) for m, v in top1.items() if tasks <= v.keys()}
         listed = ", ".join(f"{m} {means[m]:.2f}" for m in ROWS if m in means)
         lines.append(f"On the {len(tasks)} tasks on which all of these were run: {listed}.")
