@@ -17,7 +17,10 @@ def table(name: str, store: Store | None = None) -> str:
     lines = store.lines(name)
     if not any(line["status"] != "not-run" for line in lines):
         return f"Not run yet: `python -m benchmarks {name}`."
-    shown = _overlaps(lines) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, lines)]
+    if own := experiments()[name].table:
+        shown = own(lines)
+    else:
+        shown = _overlaps(lines) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, lines)]
     return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
 
 
