@@ -49,6 +49,9 @@ class OffTheShelf:
 class Resized(nn.Module):
     """A network behind the enlargement and the change of normalisation that images of another base need."""
 
+    ratio: Tensor
+    shift: Tensor
+
     def __init__(self, network: nn.Module, theirs: Base, ours: Base) -> None:
         super().__init__()
         self.network, self.size = network, theirs.input_size

@@ -80,6 +80,7 @@ def test_folded_norms_are_measured_before_training(
     [case] = cases(context, 1)
     model = OffTheShelf(weights)(case.setting, FitConfig(iterations=1, batch_size=8))
     assert not is_folded(model)
+    assert isinstance(model, Resized)
     assert model.get_classifier().out_features == 5
     monkeypatch.setattr(off_the_shelf, "unfold", lambda *args: None)
     with pytest.raises(ConfigError, match="folded"):
