@@ -14,16 +14,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks.experiment import Clock, Context, Experiment
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
-from benchmarks.render import README, rendered
+from benchmarks.render import write_pages
 from benchmarks.store import Store, summarise
 from mvp_edge.errors import MvpEdgeError
 from mvp_edge.runtime import resolve_device, use_threads
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if argv is None else argv)
     known = experiments()
     if given and given[0] in SCRIPTS:
-        sys.argv = [given[0], *given[1:]]
-        runpy.run_module(f"benchmarks.{given[0].replace('-', '_')}", run_name="__main__")
+        sys.argv = [f"python -m benchmarks {given[0]}", *given[1:]]
+        import_module(f"benchmarks.{given[0].replace('-', '_')}").main()
         return
     args = _parser(known).parse_args(given)
     if args.name == "list":
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except MvpEdgeError as e:
         sys.exit(str(e))
     if args.out == RESULTS:
-        README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+        write_pages()
 
 
 def carry_out_all(chosen: Sequence[Experiment], context: Context) -> None:

@@ -42,6 +42,7 @@ class Row:
         dataset: Where the target tasks come from.
         paper: The paper's own figure.
         missing: Why it cannot be run here; empty if it can.
+        base: Name of the base model if it is not that of the zoo that votes.
         seconds: Guess of its time, until there is a trial to go by.
     """
 
@@ -59,6 +60,7 @@ class Row:
     dataset: str = "cifar100"
     paper: str = ""
     missing: str = ""
+    base: str = ""
     seconds: float = 20.0
 
 

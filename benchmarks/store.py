@@ -81,8 +81,9 @@ class Store:
 
 @cache
 def _code() -> Line:
-    """Return the commit that runs, and whether files differ from it other than the results."""
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+    """Return the commit that runs, and whether files differ from it other than those that runs write."""
+    written = (":(top,exclude)benchmarks/results", ":(top,exclude)README.md", ":(top,exclude)benchmarks/README.md")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
     return {"commit": git("rev-parse", "--short", "HEAD"), "dirty": bool(changed)}
 
 
@@ -115,7 +116,7 @@ def _summary(experiment: str, row: Row, trials: Sequence[Line], base: str) -> Li
         "experiment": experiment,
         "row": row.name,
         "method": row.method,
-        "base": last["base"] if last else base,
+        "base": last["base"] if last else row.base or base,
         "dataset": row.dataset,
         "iterations": last["iterations"] if last else row.iterations,
         "keep": row.keep,

@@ -13,9 +13,9 @@ from mvp_edge.data import DataSource
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.zoo import MemberInfo, Zoo, open_zoo
-from mvp_edge.zoo_build import build_narrow
+from mvp_edge.zoo_build import Teacher, build_narrow
 
-CHUNK = 5  # members made between two looks at the clock; the teacher's outputs are shared within one
+CHUNK = 5  # members made between two looks at the clock
 
 
 def fork(zoo: Zoo, path: Path, keeps: Callable[[MemberInfo], bool]) -> Zoo:
@@ -31,7 +31,14 @@ def fork(zoo: Zoo, path: Path, keeps: Callable[[MemberInfo], bool]) -> Zoo:
     return open_zoo(str(path))
 
 
-def grow(context: Context, zoo: Zoo, source: DataSource, config: BuildConfig, seconds_each: float) -> int:
+def grow(
+    context: Context,
+    zoo: Zoo,
+    source: DataSource,
+    config: BuildConfig,
+    seconds_each: float,
+    teacher: Teacher | None = None,
+) -> int:
     """Build narrow members up to `config.members` while the clock allows; return how many there are.
 
     Args:
@@ -40,13 +47,15 @@ def grow(context: Context, zoo: Zoo, source: DataSource, config: BuildConfig, se
         source: Images.
         config: What is wanted.
         seconds_each: About how long a member takes.
+        teacher: The base, if it teaches; several zoos of it may share what it says of each class.
     """
     trunk = Trunk.of(zoo.base, zoo.load_base())
     have = sum(i.breadth == "narrow" for i in zoo.infos())
     while have < config.members and context.clock.allows(CHUNK * seconds_each):
         target = min(config.members, have + CHUNK)
         build_narrow(
-            zoo, trunk, source, replace(config, members=target), device=context.device, progress=SilentProgress()
+            zoo, trunk, source, replace(config, members=target), device=context.device, progress=SilentProgress(),
+            teacher=teacher,
         )  # fmt: skip
         now = sum(i.breadth == "narrow" for i in zoo.infos())
         if now == have:

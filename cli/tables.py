@@ -289,11 +289,11 @@ def show_bases(bases: Sequence[dict[str, Any]]) -> None:
     for b in bases:
         height, width = b["input_size"]
         table.add_row(
-            escape(b["name"]), f"{height}x{width}", str(b["classes"]), percent(b["top1"]), escape(b["weights"] or "-"),
-            escape(b["licence"]),
+            escape(b["name"]), f"{height}x{width}", str(b["classes"] or "-"), percent(b["top1"]),
+            escape(b["weights"] or "to be trained"), escape(b["licence"]),
         )  # fmt: skip
     console().print(table)
-    console().print("[dim]and timm:NAME for any convolutional network of timm, such as timm:mobilenetv2_100[/]")
+    console().print("[dim]and timm:NAME for timm's CNNs and plain ViTs, such as timm:mobilenetv2_100[/]")
 
 
 def show_export(made: dict[str, Any]) -> None:

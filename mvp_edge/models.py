@@ -249,6 +249,11 @@ def _download(base: Base) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    if base.name in REGISTRY:
+        raise ConfigError(
+            f"no weights of {base.name} come with this package; train them with mvp-edge pretrain --base {base.name} "
+            "and give the file with --base, or your own with --weights FILE.safetensors"
+        )
     cfg = timm.get_pretrained_cfg(base.arch)
     if cfg is None:
         raise ConfigError(f"timm has no weights for {base.arch}; give your own with --weights FILE.safetensors")

@@ -178,12 +178,14 @@ def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> 
 
 
 def build_narrow(
-    zoo: Zoo, trunk: Trunk, data: DataSource, config: BuildConfig, *, device: torch.device, progress: Progress
-) -> list[MemberInfo]:
+    zoo: Zoo, trunk: Trunk, data: DataSource, config: BuildConfig, *, device: torch.device, progress: Progress,
+    teacher: Teacher | None = None,
+) -> list[MemberInfo]:  # fmt: skip
     """Fill a zoo up to `config.members` narrow members; return those made by this call.
 
     A member that exists or that another process is making is passed over, so that any number of processes may build
-    the same zoo and a killed one loses at most the member in progress.
+    the same zoo and a killed one loses at most the member in progress. A `teacher` that is given remembers what the
+    base says of each class beyond this call.
 
     Raises:
         DataError: images of a class are missing.
@@ -200,7 +202,7 @@ def build_narrow(
     fit, scores = resolve_fit(config.fit, "narrow", trunk.model), scores_for(config, trunk)
     recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
-    teacher = Teacher(trunk, device)
+    teacher = teacher or Teacher(trunk, device)
     with progress.stage("Members", len(tasks)) as stage:
         stage.advance(len(tasks) - len(pending))
         for task, member in _claimed(zoo, pending, recipe):

@@ -101,3 +101,8 @@ def test_a_timm_model_of_other_than_rgb_images(monkeypatch: pytest.MonkeyPatch) 
 def test_weights_of_another_architecture(tiny_base: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds weights for test_resnet, but timm:test_convnext needs test_convnext"):
         load_base("timm:test_convnext", tiny_base)
+
+
+def test_a_registered_base_without_weights_says_how_to_train_them() -> None:
+    with pytest.raises(ConfigError, match=r"train them with mvp-edge pretrain --base vit-cifar100"):
+        load_base("vit-cifar100")

@@ -32,10 +32,12 @@ def iteration_rows(context: Context) -> list[Row]:
         *(mvp_row(context, n, missing=missing) for n in ITERATIONS),
         *(ifp_row(context, n, missing=missing) for n in ITERATIONS),
         *(
-            mvp_row(context, n, fit=VIT_FIT, name=f"vit-mvp-{n}", title=f"ViT: MVP, {n} iterations", missing=lacks)
+            mvp_row(context, n, fit=VIT_FIT, name=f"vit-mvp-{n}", title=f"ViT: MVP, {n} iterations", missing=lacks,
+                    base=vit.BASE)
             for n in ITERATIONS
         ),
-        *(ahnp_row(context, n, name=f"vit-ahnp-{n}", title=f"ViT: AHNP, {n} iterations", missing=lacks)
+        *(ahnp_row(context, n, name=f"vit-ahnp-{n}", title=f"ViT: AHNP, {n} iterations", missing=lacks,
+                     base=vit.BASE)
           for n in ITERATIONS),
     ]  # fmt: skip
 
@@ -156,10 +158,10 @@ def plot_neighbours(lines: Sequence[Line], path: Path) -> None:
 
 
 EXPERIMENTS = (
-    Experiment("neighbours", "how many neighbours are enough?", "Fig 5b", 60, neighbour_rows, run_neighbours,
+    Experiment("neighbours", "how many neighbours are enough?", "Fig 5b", 50, neighbour_rows, run_neighbours,
                plot_neighbours),
-    Experiment("groups", "do nearer neighbours give better models?", "Fig 4b", 60, group_rows, run_groups,
+    Experiment("groups", "do nearer neighbours give better models?", "Fig 4b", 45, group_rows, run_groups,
                plot_groups),
-    Experiment("iterations", "how many iterations are needed?", "Fig 4a", 60, iteration_rows, run_iterations,
+    Experiment("iterations", "how many iterations are needed?", "Fig 4a", 40, iteration_rows, run_iterations,
                plot_iterations),
 )  # fmt: skip

@@ -13,12 +13,12 @@ from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.methods import NARROW, mvp_row
 from benchmarks.running import Case, cases, try_once, try_rows, why_not
 from benchmarks.store import Line
-from benchmarks.targets import Setting, load
+from benchmarks.targets import Setting, load, tuned
 from benchmarks.zoos import fork
 from mvp_edge.config import FitConfig
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
 from mvp_edge.pruners import target_counts
-from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
 NAME = "growth"
@@ -94,8 +94,7 @@ def _grow(context: Context, start: Zoo, grown: Zoo, tasks: Sequence[MemberInfo])
         counts = target_counts(trunk.table, NARROW.keep, NARROW.align)
         plan, voters = vote(start, trunk, electorate(found, trunk, s.task, NARROW), NARROW, counts, s.seed)
         model = assemble(trunk, plan, voters, s.task, train, device=s.device)
-        batches = BatchSource(train, trunk.base, config, s.device, s.seed)
-        fit(model, batches, config, optimizer=make_optimizer(model, config))
+        tuned(s, model, config)
         top1 = round(accuracy(predict(model, test.images, trunk.base, s.device), test).top1, 2)
         made = replace(info, id=member, plan=plan, recipe=recipe, top1=top1, outputs_sha256="")
         grown.add(made, {k: v.cpu() for k, v in trunk.state_of(model).items()})
@@ -103,4 +102,4 @@ def _grow(context: Context, start: Zoo, grown: Zoo, tasks: Sequence[MemberInfo])
     return {"top1": round(sum(scores) / len(scores), 2), "notes": {"added": len(scores)}}
 
 
-EXPERIMENT = Experiment(NAME, "may a zoo grow with MVP's own results?", "Section 7.4", 25, rows, run)
+EXPERIMENT = Experiment(NAME, "may a zoo grow with MVP's own results?", "Section 7.4", 15, rows, run)

@@ -31,6 +31,7 @@ class Protocol:
     """
 
     folder: str
+    base: str
     title: str
     method: str
     pruner: Callable[..., Row]
@@ -39,8 +40,10 @@ class Protocol:
 
 
 PROTOCOLS = (
-    Protocol("resnet50-zoo", "ResNet-50", "ifp", ifp_row, FitConfig(), ("91.16", "22.42", "91.80")),
-    Protocol("deit-zoo", "DeiT-small", "ahnp", ahnp_row, VIT_FIT, ("89.48", "58.71", "89.23")),
+    Protocol("resnet50-zoo", "timm:resnet50", "ResNet-50", "ifp", ifp_row, FitConfig(), ("91.16", "22.42", "91.80")),
+    Protocol(
+        "deit-zoo", "timm:deit_small_patch16_224", "DeiT-small", "ahnp", ahnp_row, VIT_FIT, ("89.48", "58.71", "89.23")
+    ),
 )
 
 
@@ -59,7 +62,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 
 def _rows(context: Context, protocol: Protocol) -> list[Row]:
-    common: dict[str, Any] = {"dataset": "imagenet", "missing": _missing(context, protocol)}
+    common: dict[str, Any] = {"dataset": "imagenet", "base": protocol.base, "missing": _missing(context, protocol)}
     long, lower, ours = protocol.paper
 
     def named(method: str, iterations: int) -> dict[str, Any]:

@@ -105,4 +105,4 @@ def _cut(trunk: Trunk, plan: KeepPlan) -> nn.Module:
     return sliced_copy(trunk.model, trunk.table, plan)
 
 
-EXPERIMENT = Experiment(NAME, "one-shot pruning by scores, at memory budgets", "2nd paper", 40, rows, run)
+EXPERIMENT = Experiment(NAME, "one-shot pruning by scores, at memory budgets", "2nd paper", 35, rows, run)

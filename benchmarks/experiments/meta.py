@@ -61,4 +61,4 @@ def _train(context: Context) -> Line:
     return {"notes": {"density": masks.density, "training_tasks": len(settings)}}
 
 
-EXPERIMENT = Experiment(NAME, "IHT-Reptile's network, for Table 1", "Table 1", 10, rows, run)
+EXPERIMENT = Experiment(NAME, "IHT-Reptile's network, for Table 1", "Table 1", 12, rows, run)

@@ -2,6 +2,7 @@
 
 Nothing is trained: the plans of a zoo's members are compared. Members of the bundled zoo were all pruned from one broad
 member, inside whose units they lie; so random choices are compared twice, among all units and among that parent's.
+Members of the base without labels were pruned from that base itself.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.experiments import vit, zoos
-from benchmarks.plots import MUTED, SHADES, by_layer, legend, panels
+from benchmarks.experiments import ssl, vit, zoos
+from benchmarks.plots import CURVES, MUTED, SHADES, by_layer, legend, panels
 from benchmarks.running import Case, try_once, why_not
 from benchmarks.similarity import GROUPS, all_ranked, grouped
 from benchmarks.store import Line
@@ -43,6 +44,7 @@ def rows(context: Context) -> list[Row]:
         row("wordnet", "ifp", "members by WordNet"),
         row("taylor-leep", "ifp-taylor", "Taylor-pruned members by LEEP", taylor),
         row("taylor-wordnet", "ifp-taylor", "Taylor-pruned members by WordNet", taylor),
+        row("ssl-leep", "ifp-ssl", "members cut from the base without labels by LEEP", missing or ssl.missing(context)),
         row("vit-leep", "ahnp", "members of a vision transformer by LEEP", vit.missing(context)),
         row("vit-wordnet", "ahnp", "members of a vision transformer by WordNet", vit.missing(context)),
         row("random", "random", "random units of the base"),
@@ -58,6 +60,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     opened = {
         "": lambda: context.zoo,
         "taylor-": lambda: zoos.opened(context, "taylor"),
+        "ssl-": lambda: ssl.opened(context)[0],
         "vit-": lambda: vit.opened(context),
     }
     for prefix, open_it in opened.items():
@@ -68,7 +71,8 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         for target in _narrow(zoo)[: context.tasks]:
             case = Case(context, zoo, trunk, target.task, "cifar100")
             for similarity in SIMILARITIES:
-                row = by_name[prefix + similarity]
+                if (row := by_name.get(prefix + similarity)) is None:
+                    continue
                 try_once(
                     NAME, row, context, zoo, lambda c=case, t=target, s=similarity: _compare(c, t, s), target.task.id
                 )  # fmt: skip
@@ -139,20 +143,20 @@ def plot(lines: Sequence[Line], path: Path) -> None:
             for g in range(1, GROUPS + 1):
                 by_layer(each, group_of(good[name], g), f"group {g}" + " (nearest)" * (g == 1), SHADES[g - 1])
             for other, colour in (("random", MUTED), ("random-in-parent", "#c2703d")):
-                if other in good and not name.startswith("vit"):
+                if other in good and not name.startswith(("vit", "ssl")):
                     by_layer(each, group_of(good[other], 1), other.replace("-", " "), colour, dashed=True)
             each.set_ylim(0, 1)
             legend(each)
         for i, name in enumerate(shown):
             near, far = (group_of(good[name], g) for g in (1, GROUPS))
             gap = {k: near[k] - v for k, v in far.items() if v is not None and near.get(k) is not None}
-            by_layer(axes[-1], gap, name, ("#0b7a68", "#7a5aa6", "#c2703d", MUTED)[i % 4])
+            by_layer(axes[-1], gap, name, CURVES[i % len(CURVES)])
         legend(axes[-1])
 
 
 def _title(row: str) -> str:
     kind, _, similarity = row.rpartition("-")
-    return {"taylor": "Taylor: ", "vit": "ViT: "}.get(kind, "") + f"IoU, {WORD[similarity]}"
+    return {"taylor": "Taylor: ", "ssl": "SSL: ", "vit": "ViT: "}.get(kind, "") + f"IoU, {WORD[similarity]}"
 
 
 def group_of(values: dict[str, float], group: int) -> dict[str, float]:

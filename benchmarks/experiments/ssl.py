@@ -120,4 +120,4 @@ def _zoo_path(context: Context) -> Path:
     return context.work / "simsiam-zoo"
 
 
-EXPERIMENT = Experiment(NAME, "a base without labels and its zoo, for Table 1's -SSL rows", "Table 1", 90, rows, run)
+EXPERIMENT = Experiment(NAME, "a base without labels and its zoo, for Table 1's -SSL rows", "Table 1", 120, rows, run)

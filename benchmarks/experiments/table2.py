@@ -26,7 +26,7 @@ DISTILL = 0.1  # UVC's own share of distillation
 
 def rows(context: Context) -> list[Row]:
     """Return the rows of the table, in the paper's order; MVP's own is split in two, as its vote is a setting here."""
-    common: dict[str, Any] = {"missing": vit.missing(context)}
+    common: dict[str, Any] = {"base": vit.BASE, "missing": vit.missing(context)}
     return [
         ahnp_row(context, 1000, paper="89.48", **common),
         random_row(context, 100, fit=FIT, paper="58.71", **common),

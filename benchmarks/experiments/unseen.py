@@ -90,4 +90,4 @@ def _missing(context: Context, data: DataSet) -> str:
     return why_not(context, data.name)
 
 
-EXPERIMENT = Experiment(NAME, "does the vote carry over to unseen data sets?", "Tables 3, 5", 60, rows, run)
+EXPERIMENT = Experiment(NAME, "does the vote carry over to unseen data sets?", "Tables 3, 5", 50, rows, run)

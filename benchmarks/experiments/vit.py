@@ -7,6 +7,7 @@ from benchmarks.running import why_not
 from mvp_edge.zoo import Zoo, open_zoo
 
 FOLDER = "vit-zoo"
+BASE = "vit-cifar100"
 
 
 def missing(context: Context) -> str:

@@ -55,12 +55,12 @@ def test_target_tasks_are_those_of_no_member(context: Context) -> None:
 
 def test_another_zoo_makes_another_row(context: Context) -> None:
     row = replace(WHOLE, zoo=True)
-    [case] = cases(context, 1)
-    try_row("trial", row, case)
+    for case in cases(context, 2):
+        try_row("trial", row, case)
     old = context.store.trials("trial")[0]
     context.store.add("trial", {**old, "zoo_id": "newer", "top1": 12.0})
     [line] = summarise("trial", [row], context.store.trials("trial"), "tiny")
-    assert line["top1_mean"] == 12.0
+    assert (line["top1_mean"], line["n_tasks"]) == (12.0, 1)
 
 
 def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
@@ -143,6 +143,16 @@ def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> 
 def test_every_script_is_listed() -> None:
     found = {p.stem.replace("_", "-") for p in RESULTS.parent.glob("*.py") if "argparse" in p.read_text()}
     assert found - {"--main--", "render", "other-runtimes"} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_get_their_own_arguments(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [])
+    with pytest.raises(SystemExit, match="0"):
+        command.main([name, "--help"])
+    assert f"python -m benchmarks {name}" in capsys.readouterr().out
 
 
 def test_committed_rows_follow_from_committed_trials() -> None:

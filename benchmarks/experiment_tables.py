@@ -1,4 +1,4 @@
-"""The README's tables of the experiments: one line a row, as the records have it."""
+"""Tables of the experiments: one line a row, as the records have it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def table(name: str, store: Store | None = None) -> str:
     store = store or Store()
     lines = store.lines(name)
     if not any(line["status"] != "not-run" for line in lines):
-        return f"Not run yet: `python -m benchmarks {name}`."
+        why = sorted({line["reason"] for line in lines if not line["reason"].startswith("not started yet")})
+        return "\n\n".join(
+            [f"Not run yet: `python -m benchmarks {name}`.", *(f"{reason[:1].upper()}{reason[1:]}." for reason in why)]
+        )
     if own := experiments()[name].table:
         shown = own(lines)
     else:
@@ -36,7 +39,7 @@ def _reasons(lines: Sequence[Line]) -> list[str]:
 
 def _figure(name: str, store: Store) -> list[str]:
     path = store.root / f"{name}.png"
-    return ["", f"![{experiments()[name].question}](benchmarks/results/{name}.png)"] if path.exists() else []
+    return ["", f"![{experiments()[name].question}](results/{name}.png)"] if path.exists() else []
 
 
 def _overlaps(lines: Sequence[Line]) -> list[str]:

@@ -1,0 +1,127 @@
+"""Tables of accuracy: methods on the target tasks, and what images are worth."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks import records
+from benchmarks.targets import NARROW_VOTERS
+
+ROWS = {
+    "default": "**`mvp-edge prune`, the default**: broad member, 100 iterations, distillation",
+    "broad-0": "broad member, as it is",
+    "broad-100": "broad member, 100 iterations",
+    "mvp-100": "MVP: 5 narrow neighbours, LEEP, top votes, 100 iterations",
+    "mvp-fast-100": "MVP at three times the rate, 0.03",
+    "mvp-sample-100": "MVP with votes sampled as in Eq. 1",
+    "mvp-distill-100": "MVP with distillation",
+    "mvp-0": "MVP before fine-tuning",
+    "one-neighbour-100": "one narrow neighbour, 100 iterations",
+    "any-100": "narrow and broad neighbours vote, 100 iterations",
+    "any-distill-100": "narrow and broad neighbours vote, distillation",
+    "random-100": "random units, 100 iterations",
+    "ifp-100": "IFP, 100 iterations",
+    "ifp-300": "IFP, 300 iterations at four times the rate",
+    "ifp-1000": "IFP, 1000 iterations",
+    "member-200": "what narrow members are: pruned from the broad one at keep 0.2 in 200 iterations of 64 images",
+    "base": "ceiling: the whole base model, restricted to the classes",
+}
+IMAGES = {
+    "names-only": "**no images**: the broad member as it is, delivered ONNX file",
+    "few-5": "5 images a class",
+    "few-20": "20 images a class",
+    "few-100": "100 images a class",
+    "default": "**all 500 images a class**",
+    "broad-100": "rival: the broad member, fine-tuned without distillation, all images",
+    "mvp-100": "rival: MVP from narrow members only, all images",
+    "base-100": "rival: the whole base model fine-tuned, 77 times the MACs",
+    "base": "ceiling: the whole base model, restricted to the classes",
+}
+WITHOUT_ZOO = ("random-100", "ifp-100", "ifp-300", "ifp-1000")
+PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
+
+
+def targets() -> str:
+    """Accuracy by method, mean and standard deviation over the target tasks."""
+    lines = ["| method | tasks | top-1 mean | sd | paper | MMACs | seconds |", "|---|---|---|---|---|---|---|"]
+    top1: dict[str, dict[str, float]] = {}
+    for method, title in ROWS.items():
+        mine = _latest_base([r for r in records.read("targets") if r["config"]["method"] == method])
+        if not mine:
+            continue
+        top1[method] = {r["config"]["task"]: r["result"]["top1"] for r in mine}
+        seconds = statistics.median(r["result"]["seconds"] for r in mine)
+        lines.append(
+            f"| {title} | {len(mine)} | {_spread(top1[method].values())} | {PAPER.get(method, '')} "
+            f"| {mine[-1]['result']['macs'] / 1e6:.1f} | {seconds:.0f} |"
+        )
+    return "\n".join([*lines, "", _paired(top1)])
+
+
+def _paired(top1: dict[str, dict[str, float]]) -> str:
+    """Compare the methods on the tasks for which those that were not run on all have been."""
+    lines = []
+    for tasks in {frozenset(top1[rarest]): None for rarest in ("ifp-1000", "mvp-100", "member-200")}:
+        means = {m: statistics.mean(v[t] for t in tasks) for m, v in top1.items() if tasks <= v.keys()}
+        listed = ", ".join(f"{m} {means[m]:.2f}" for m in ROWS if m in means)
+        lines.append(f"On the {len(tasks)} tasks on which all of these were run: {listed}.")
+    return "\n\n".join(lines)
+
+
+def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of the newest file of the base model, and where narrow members vote, of its largest zoo.
+
+    IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
+    """
+    newest = records.read("names-only")[-1]["config"]["base_sha256"]
+    mine = [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    most = max((r["config"]["members"] for r in mine), default=0)
+    return [r for r in mine if r["config"]["members"] == most or not r["config"]["method"].startswith(NARROW_VOTERS)]
+
+
+def _spread(values: Iterable[float]) -> str:
+    """Return mean and standard deviation as two cells."""
+    found = list(values)
+    return f"{statistics.mean(found):.2f} | {statistics.stdev(found) if len(found) > 1 else 0:.2f}"
+
+
+def images() -> str:
+    """Accuracy by the number of training images, on random lists and on superclasses."""
+    lines = ["| | 20 random lists | sd | 20 superclasses | sd |", "|---|---|---|---|---|"]
+    for method, title in IMAGES.items():
+        cells = []
+        for lists in ("random", "superclasses"):
+            if method == "names-only":
+                rows = [r for r in records.read(method) if r["config"]["lists"] == lists and r["config"]["keep"] == 0.1]
+            else:
+                question = "targets" if lists == "random" else lists
+                rows = [r for r in records.read(question) if r["config"]["method"] == method]
+            top1 = [r["result"]["top1"] for r in (rows if method == "names-only" else _latest_base(rows))]
+            cells.append(_spread(top1) + (f" ({len(top1)} lists)" if len(top1) != 20 else "") if top1 else " | ")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    errors = [abs(r["result"]["told"] - r["result"]["top1"]) for r in records.read("names-only")]
+    lines += ["", f"Without images the report tells an accuracy from stored outputs: over {len(errors)} lists it is "
+              f"{statistics.mean(errors):.2f} points off what the delivered file scores on the real images on average, "
+              f"{max(errors):.2f} at most."]  # fmt: skip
+    return "\n".join(lines)
+
+
+UNSEEN = {"broad-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
+
+
+def unseen() -> str:
+    """Accuracy with few images that are new to the members, on the lists on which all rows were run."""
+    lines = ["| | random lists | sd | superclasses | sd |", "|---|---|---|---|---|"]
+    columns = []
+    for question in ("targets-unseen", "superclasses-unseen"):
+        top1: dict[str, dict[str, float]] = {m: {} for m in UNSEEN}
+        for r in _latest_base([r for r in records.read(question) if r["config"]["method"] in UNSEEN]):
+            top1[r["config"]["method"]][r["config"]["task"]] = r["result"]["top1"]
+        shared = set.intersection(*(set(v) for v in top1.values()))
+        columns.append({m: [v[t] for t in shared] for m, v in top1.items()})
+    for method, title in UNSEEN.items():
+        cells = [f"{_spread(c[method])} ({len(c[method])} lists)" if c[method] else " | " for c in columns]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
