@@ -24,7 +24,7 @@ from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.latency import Contender, Timing, time_in_turns
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import set_head
+from mvp_edge.models import Base, head_name, set_head
 from mvp_edge.profiling import profile_model
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
@@ -59,8 +59,8 @@ def main() -> None:
     }
     networks = {"dense": trunk.model.eval()} | {name: cut(trunk, c) for name, c in counts.items()}
     with tempfile.TemporaryDirectory() as scratch:
-        files = {name: export(trunk, model, Path(scratch) / f"{name}.onnx") for name, model in networks.items()}
-        files["bytes_in"] = export(trunk, networks["aligned"], Path(scratch) / "bytes.onnx", "uint8-nhwc")
+        files = {name: export(trunk.base, model, Path(scratch) / f"{name}.onnx") for name, model in networks.items()}
+        files["bytes_in"] = export(trunk.base, networks["aligned"], Path(scratch) / "bytes.onnx", "uint8-nhwc")
         files["int8"] = Path(scratch) / "int8.onnx"
         pixels = np.random.default_rng(0).integers(
             0, 256, (CALIBRATION_IMAGES, 3, *trunk.base.input_size), dtype=np.uint8
@@ -95,10 +95,9 @@ def cut(trunk: Trunk, counts: dict[str, int]) -> nn.Module:
     return model.eval()
 
 
-def export(trunk: Trunk, model: nn.Module, path: Path, kind: str = "float32-nchw") -> Path:
+def export(base: Base, model: nn.Module, path: Path, kind: str = "float32-nchw") -> Path:
     """Write a network, verified."""
-    base = trunk.base
-    outputs = int(model.get_submodule(trunk.head).out_features)
+    outputs = int(model.get_submodule(head_name(model)).out_features)
     labels = [str(i) for i in range(outputs)]
     export_onnx(
         model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata={},

@@ -150,6 +150,7 @@ class Experiment:
         rows: Returns the rows of its table, in the paper's order.
         run: Runs what has no trial yet, while the clock allows.
         plot: Draws its figure, if it has one.
+        table: Returns its table's lines in Markdown, if its columns are not the usual ones.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Experiment:
     rows: Callable[[Context], list[Row]]
     run: Callable[[Context, Sequence[Row]], None]
     plot: Callable[[Sequence[Line], Path], None] | None = None
+    table: Callable[[Sequence[Line]], list[str]] | None = None
 
 
 def zoo_id(zoo: Zoo) -> str:

@@ -17,6 +17,7 @@ MODULES = (
     "ablations",
     "task_size",
     "unseen",
+    "rivals",
     "ssl",
     "table2",
     "table1",

@@ -37,7 +37,7 @@ from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
 from mvp_edge.tuning import MANY_IMAGES, restricted_teacher, tune_warily
 from mvp_edge.zoo import Zoo, open_zoo
 from mvp_edge.zoo_build import find_parent, make_member, sample_tasks
@@ -84,6 +84,15 @@ def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
     teacher = setting.teacher if config.distill > 0 else None
     source = BatchSource(setting.train, setting.trunk.base, config, setting.device, setting.seed, teacher)
     fit(model, source, config, optimizer=make_optimizer(model, config))
+    return model
+
+
+def headed(setting: Setting, model: nn.Module) -> nn.Module:
+    """Give a cut network, in place, what it needs before training: norms measured, and a head fitted, on the images."""
+    base, device = setting.trunk.base, setting.device
+    model = model.to(device, memory_format=torch.channels_last)
+    reestimate_norms(model, setting.train.images, base, device)
+    set_head(model, ridge_head(model, setting.train, base, device).to(device))
     return model
 
 

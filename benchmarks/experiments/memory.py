@@ -11,23 +11,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.methods import NARROW, mvp_row, narrow, random_row
 from benchmarks.running import NotApplicableError, cases, try_rows, why_not
-from benchmarks.targets import Setting, tuned
+from benchmarks.targets import Setting, headed, tuned
 from mvp_edge.budget.costs import costs_of
 from mvp_edge.budget.search import Groups, Limit, Worth, search
 from mvp_edge.config import FitConfig
-from mvp_edge.heads import ridge_head
 from mvp_edge.metavote import Trunk, assemble, vote_weights
-from mvp_edge.models import set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
-from mvp_edge.train import reestimate_norms
 from mvp_edge.voting import count_votes
 
 NAME = "memory"
@@ -90,10 +86,7 @@ def _smsp(keep: float, size: int, fit: FitConfig) -> Callable[[Setting], nn.Modu
 
 def _magnitude(keep: float, fit: FitConfig) -> Callable[[Setting], nn.Module]:
     def run(s: Setting) -> nn.Module:
-        model = _cut(s.trunk, _plan(s.trunk, keep)).to(s.device, memory_format=torch.channels_last)
-        reestimate_norms(model, s.train.images, s.trunk.base, s.device)
-        set_head(model, ridge_head(model, s.train, s.trunk.base, s.device).to(s.device))
-        return tuned(s, model, fit)
+        return tuned(s, headed(s, _cut(s.trunk, _plan(s.trunk, keep))), fit)
 
     return run
 

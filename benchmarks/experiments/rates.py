@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from benchmarks.baselines.dlth import Dlth
+from benchmarks.baselines.magnitude import Magnitude
 from benchmarks.baselines.mest import Mest
+from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import meta
 from benchmarks.running import cases, try_rows, why_not
 from benchmarks.store import counted
-from benchmarks.targets import Setting
+from benchmarks.targets import DISTILLED, Setting
 from mvp_edge.config import FitConfig
 
 NAME = "rates"
 RATES = (0.003, 0.01, 0.03, 0.1)
 TASKS = 2
 TASK_SEED = 4000  # neither a zoo's nor a table's
-VARIANTS = {"reptile": "reptile", "mest": "mest", "mest-random": "mest", "dlth": "dlth"}
+VARIANTS = {
+    "reptile": "reptile", "mest": "mest", "mest-random": "mest", "dlth": "dlth", "magnitude": "magnitude",
+    "magnitude-distill": "magnitude-distill", "mobilenetv2": "mobilenetv2",
+}  # fmt: skip
 """What is tried at every rate, and its method; MEST with a first mask of either kind."""
+RECIPES = {
+    "magnitude": replace(DISTILLED, distill=0.0),
+    "magnitude-distill": DISTILLED,
+    "mobilenetv2": replace(DISTILLED, distill=0.0),
+}
+"""Rivals that are trained as the tool trains, but for the rate; nobody teaches where the tool's base is not in play."""
+
+
+MVPS = {"lr": 0.01, "lr_from": "MVP's"}
 
 
 def rows(context: Context) -> list[Row]:
@@ -38,10 +54,10 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 
 def chosen(context: Context, method: str) -> dict[str, Any]:
-    """Return the best recorded rate of a method, and where it comes from; 0.01, MVP's own, without records."""
+    """Return the best recorded rate of a method, and where it comes from; without records the tool's or MVP's own."""
     scores = _scores(context, method)
     if not scores:
-        return {"lr": 0.01, "lr_from": "MVP's"}
+        return {"lr": RECIPES[method].lr, "lr_from": "the tool's"} if method in RECIPES else MVPS
     _, rate = max(scores, key=lambda pair: (scores[pair], -pair[1]))
     return {"lr": rate, "lr_from": "held-out training images"}
 
@@ -51,6 +67,16 @@ def mest(context: Context) -> Mest:
     scores = _scores(context, "mest")
     best = max(scores, key=lambda pair: scores[pair])[0] if scores else "mest"
     return Mest(start="random" if best == "mest-random" else "magnitude")
+
+
+def weights(context: Context) -> Path | None:
+    """Return where the weights of the network off the shelf lie, if they were given."""
+    return context.folders.get(ARCH)
+
+
+def weights_missing(context: Context) -> str:
+    """Say why the network off the shelf cannot be tried; empty if it can."""
+    return "" if weights(context) else f"its ImageNet weights are not at hand; give --folder {ARCH}=FILE.safetensors"
 
 
 def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
@@ -66,14 +92,19 @@ def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
 
 def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
     steps = context.steps(100)
-    config = FitConfig(iterations=steps, lr=rate)
+    own = RECIPES.get(variant)
+    config = replace(own or FitConfig(), iterations=steps, lr=rate)
     train: Callable[[Setting, FitConfig], nn.Module] = {
         "reptile": meta.reptile(context), "mest": Mest(), "mest-random": Mest(start="random"), "dlth": Dlth(),
+        "magnitude": Magnitude(), "magnitude-distill": Magnitude(),
+        "mobilenetv2": OffTheShelf(weights(context) or Path()),
     }[variant]  # fmt: skip
-    lacks = missing or (meta.missing(context) if variant == "reptile" else "")
+    lacks = {"reptile": meta.missing, "mobilenetv2": weights_missing}.get(variant, lambda _: "")(context)
+    hyper = {"lr": rate, "split": "held-out"} | ({"distill": config.distill, "warmup": config.warmup} if own else {})
     return Row(
         _name(variant, rate), VARIANTS[variant], f"{variant}, rate {rate:g}", lambda s: train(s, config),
-        iterations=steps, hyper={"lr": rate, "split": "held-out"}, form="masked", missing=lacks, seconds=2.7 * steps,
+        iterations=steps, hyper=hyper, form="sliced" if own else "masked", missing=missing or lacks,
+        seconds=(0.5 if own else 2.7) * steps,
     )  # fmt: skip
 
 
@@ -81,4 +112,4 @@ def _name(variant: str, rate: float) -> str:
     return f"{variant}-lr{rate:g}"
 
 
-EXPERIMENT = Experiment(NAME, "which learning rate suits each rival (held-out images)?", "ours", 145, rows, run)
+EXPERIMENT = Experiment(NAME, "which learning rate suits each rival (held-out images)?", "ours", 165, rows, run)
