@@ -103,6 +103,16 @@ def test_weights_of_another_architecture(tiny_base: Path) -> None:
         load_base("timm:test_convnext", tiny_base)
 
 
-def test_a_registered_base_without_weights_says_how_to_train_them() -> None:
+@pytest.mark.parametrize(("name", "least"), [("resnet18-cifar100", 70), ("vit-cifar100", 55)])
+def test_bundled_bases(name: str, least: float) -> None:
+    base, model = load_base(name)
+    assert len(base.classes) == 100
+    assert base.top1 is not None and base.top1 >= least
+    assert base.recipe and base.licence
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_registered_base_without_weights_says_how_to_train_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvp_edge.models.BUNDLED", {})
     with pytest.raises(ConfigError, match=r"train them with mvp-edge pretrain --base vit-cifar100"):
         load_base("vit-cifar100")
