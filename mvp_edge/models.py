@@ -82,7 +82,10 @@ CIFAR100_RESNET18 = Base(
 )
 CIFAR100_VIT = replace(CIFAR100_RESNET18, name="vit-cifar100", arch="vit-cifar")
 REGISTRY: dict[str, Base] = {base.name: base for base in (CIFAR100_RESNET18, CIFAR100_VIT)}
-BUNDLED: dict[str, Path] = {CIFAR100_RESNET18.name: ASSETS / "zoos" / DEFAULT_ZOO / "base.safetensors.gz"}
+BUNDLED: dict[str, Path] = {
+    name: ASSETS / "zoos" / zoo / "base.safetensors.gz"
+    for name, zoo in ((CIFAR100_RESNET18.name, DEFAULT_ZOO), (CIFAR100_VIT.name, "cifar100-vit"))
+}
 
 
 def new_model(arch: str, num_classes: int) -> nn.Module:
