@@ -49,35 +49,54 @@ MAIN_JOB: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def edge_latency() -> str:
-    """Paired latency of the dense base and of what is cut from it."""
-    r = records.read("edge-latency")[-1]
+    """Paired latency of dense bases and of what is cut from them: the last record of each base and processor."""
+    last = {}
+    for r in records.read("edge-latency"):
+        config = r["config"]
+        last[config["base"], config.get("embedding", "whole"), r["environment"]["processor"]] = r
+    return "\n\n".join(_latency_of(r) for r in last.values())
+
+
+def _latency_of(r: dict[str, Any]) -> str:
     models, ratios, widths = r["result"]["models"], r["result"]["ratios"], r["config"]["widths"]
     titles = {
         "dense": "the whole base",
-        "unaligned": f"keep {r['config']['keep']} as the ratio falls: {_numbers(widths['unaligned'])} channels",
-        "aligned": f"keep {r['config']['keep']} in lanes of 8: {_numbers(widths['aligned'])} channels",
+        "unaligned": f"keep {r['config']['keep']} as the ratio falls: {_numbers(widths['unaligned'])} units",
+        "aligned": f"keep {r['config']['keep']} in lanes of 8: {_numbers(widths['aligned'])} units",
         "bytes_in": "the same, fed with uint8 images",
         "int8": "the same in INT8",
-        "floor": "one channel everywhere: the runtime's floor",
+        "floor": "one unit everywhere: the runtime's floor",
     }
-    machine = f"{r['environment']['processor']}, 1 thread, batch 1"
-    lines = [f"| {machine} | ms | against dense (quartiles) | file / weights bytes |", "|---|---|---|---|"]
+    width = ", width pruned too" if r["config"].get("embedding") == "pruned" else ""
+    machine = f"{r['config']['base']}{width}; {r['environment']['processor']}, 1 thread, batch 1"
+    lines = [f"| {machine} | ms | against dense (quartiles) | MMACs | file / weights bytes |", "|---|---|---|---|---|"]
     for name, title in titles.items():
         m, paired = models[name], ratios.get(f"dense/{name}")
         against = f"{paired['median']:.1f}x ({paired['low']:.1f} to {paired['high']:.1f})" if paired else ""
+        macs = "" if m["macs"] is None else f"{m['macs'] / 1e6:.1f}"
         share = m["file_bytes"] / m["parameter_bytes"]
-        lines.append(f"| {title} | {m['latency_ms']['median']:.3f} | {against} | {share:.3f} |")
+        lines.append(f"| {title} | {m['latency_ms']['median']:.3f} | {against} | {macs} | {share:.3f} |")
     lanes, eight = ratios["unaligned/aligned"], ratios["aligned/int8"]
-    maps = [n for n in r["result"]["profile"] if len(n["output_shape"]) == 4]
-    large = max(n["output_shape"][-1] for n in maps)
-    first = sum(n["share"] for n in maps if n["output_shape"][-1] == large)
-    lines += [
-        "",
+    text = (
         f"Paired: lanes of 8 are {lanes['median']:.2f}x as fast as the ratio's own counts, and INT8 "
-        f"{eight['median']:.2f}x as fast as float32. Of the float32 network's time in operators, {100 * first:.0f} % "
-        "is spent on maps of the image's full size.",
-    ]
-    return "\n".join(lines)
+        f"{eight['median']:.2f}x as fast as float32."
+    )
+    return "\n".join([*lines, "", f"{text} {_where_time_goes(r['result']['profile'])}"])
+
+
+def _where_time_goes(profile: list[dict[str, Any]]) -> str:
+    """Say it of a convolutional network by the size of the maps, of a transformer by operator."""
+    maps = [n for n in profile if n["operator"].endswith("Conv") and len(n["output_shape"]) == 4]
+    if len(maps) > 1:
+        large = max(n["output_shape"][-1] for n in maps)
+        first = sum(n["share"] for n in profile if len(n["output_shape"]) == 4 and n["output_shape"][-1] == large)
+        return f"Of its time in operators, {100 * first:.0f} % is spent on maps of the image's full size."
+    shares: dict[str, float] = {}
+    for n in profile:
+        shares[n["operator"]] = shares.get(n["operator"], 0.0) + n["share"]
+    top = sorted(shares, key=lambda o: -shares[o])[:4]
+    told = ", ".join(f"{100 * shares[o]:.0f} % in {o}" for o in top)
+    return f"Of its time in operators, {told}."
 
 
 def precision() -> str:

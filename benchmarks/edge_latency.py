@@ -1,6 +1,6 @@
 """How much faster is a network of a tenth of the units, what do whole lanes and INT8 add, and what bounds it?
 
-    python -m benchmarks.edge_latency [--zoo DIR] [--rounds 20]
+    python -m benchmarks.edge_latency [--zoo DIR | --base NAME|FILE [--embedding pruned]] [--rounds 20]
 
 The whole base, and networks cut from it by the base's own importance, take turns in blocks of 20 calls on one thread.
 Latency does not depend on what the weights are, so nothing is trained. `floor` keeps one unit in every group: what the
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.latency import Contender, Timing, time_in_turns
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, head_name, set_head
+from mvp_edge.models import Base, head_name, load_base, set_head
 from mvp_edge.profiling import profile_model
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
@@ -47,10 +47,11 @@ def main() -> None:
     """Cut, export, time, and append a record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo")
+    parser.add_argument("--base", help="a registered name or a file, instead of a zoo's base")
+    parser.add_argument("--embedding", choices=("whole", "pruned"), default="whole", help="of --base, a transformer")
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
-    zoo = open_zoo(args.zoo)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    trunk = opened(args)
     widths = {g.name: g.width for g in trunk.table.groups}
     counts = {
         "aligned": target_counts(trunk.table, KEEP, 8),
@@ -80,11 +81,21 @@ def main() -> None:
         }
     config = {
         "base": trunk.base.name,
+        "embedding": trunk.base.embedding,
         "keep": KEEP,
         "rounds": args.rounds,
         "widths": {name: sorted(set(c.values())) for name, c in counts.items()},
     }
     records.append("edge-latency", config, result, torch.device("cpu"))
+
+
+def opened(args: argparse.Namespace) -> Trunk:
+    """Return the base that is asked for."""
+    if args.base is None:
+        zoo = open_zoo(args.zoo)
+        return Trunk.of(zoo.base, zoo.load_base())
+    base, model = load_base(args.base)
+    return Trunk.of(replace(base, embedding=args.embedding), model)
 
 
 def cut(trunk: Trunk, counts: dict[str, int]) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from mvp_edge.atomic import write_atomically
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
-from mvp_edge.latency import compare_latency
+from mvp_edge.latency import compare_within
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.plan import KeepPlan
@@ -199,7 +200,8 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
     with TemporaryDirectory() as scratch:
         dense = Path(scratch) / "dense.onnx"
         _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {}, config.input)
-        slow, fast = compare_latency([dense, file])
+        limit = config.budget.latency_ms if config.budget else None
+        slow, fast = compare_within(OVER * (limit or math.inf), [dense, file])
         times_ms = {"dense": slow.to_json(), "pruned": fast.to_json()}
         stored = take_inventory(file)
         sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}

@@ -25,6 +25,8 @@ BLOCK_WARMUP_RUNS = 2
 SETTLE_S = 0.005
 # On some systems the clock of a thread ticks only every few milliseconds.
 FINE_CLOCK_S = 1e-6
+# Measurements of a model that seems to exceed its budget.
+ATTEMPTS = 3
 # Share of the wall time that other programs may take before a comparison by the wall clock means nothing.
 BUSY = 0.1
 
@@ -139,6 +141,23 @@ def compare_latency(
     """
     contenders = [Contender(Path(path), threads) for path in paths]
     return [t.latency() for t in time_in_turns(contenders, rounds, runs_per_round, batch, budget_s)]
+
+
+def compare_within(limit_ms: float, paths: Sequence[Path]) -> list[Latency]:
+    """Compare latencies as `compare_latency` does, again if the last file seems to take longer than `limit_ms`.
+
+    Other programs and the processor's clock only ever slow a model down: of at most `ATTEMPTS` comparisons, the one is
+    returned in which the last file was fastest.
+
+    Raises:
+        ExportError: as `compare_latency`.
+    """
+    best = compare_latency(paths)
+    for _ in range(ATTEMPTS - 1):
+        if best[-1].median_ms <= limit_ms:
+            break
+        best = min(best, compare_latency(paths), key=lambda found: found[-1].median_ms)
+    return best
 
 
 def time_in_turns(

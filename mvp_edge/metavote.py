@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from mvp_edge.pruners.oneshot import target_counts
 from mvp_edge.runtime import SilentProgress, Stage, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.similarity.leep import leep
-from mvp_edge.slicing import sliced_copy
+from mvp_edge.slicing import faithfulness, sliced_copy
 from mvp_edge.tasks import Task
 from mvp_edge.train import predict, reestimate_norms
 from mvp_edge.voting import count_votes, elect
@@ -76,6 +77,15 @@ class Trunk:
         set_head(model, nn.Linear(weight.shape[1], weight.shape[0]))
         model.load_state_dict(member.state, strict=False)
         return model.eval()
+
+    def verify_slicing(self, plan: KeepPlan) -> float:
+        """Return how far the sliced model is from the masked one on random images; see `faithfulness`.
+
+        Raises:
+            PlanError: too far, or the sliced model does not run.
+        """
+        images = torch.randn(2, 3, *self.base.input_size, generator=torch.Generator().manual_seed(0))
+        return faithfulness(copy.deepcopy(self.model).to("cpu"), self.table, plan, images)
 
 
 def rank(

@@ -33,7 +33,6 @@ from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
 from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within
-from mvp_edge.slicing import faithfulness
 from mvp_edge.tasks import Task, TaskClass, canonical, read_task
 from mvp_edge.train import score
 from mvp_edge.tuning import Tuned, tune, tune_warily
@@ -165,8 +164,7 @@ def make(
         if plan.is_full:
             inputs.warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
     with clock.time("slice"), progress.stage("Slicing"):
-        images = torch.randn(2, 3, *trunk.base.input_size, generator=torch.Generator().manual_seed(0))
-        sliced_diff = faithfulness(trunk.model, trunk.table, plan, images)
+        sliced_diff = trunk.verify_slicing(plan)
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)
     recipe = resolve_fit(config.fit, "prune", trunk.model)
     tuned = Tuned(replace(recipe, iterations=0))

@@ -22,7 +22,7 @@ from mvp_edge.models import Base, set_head
 from mvp_edge.norms import IMAGES, is_folded, unfold
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.plan import KeepPlan
-from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
+from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical
@@ -189,6 +189,7 @@ def build_narrow(
 
     Raises:
         DataError: images of a class are missing.
+        PlanError: the base model cannot be sliced faithfully.
         ZooError: the zoo cannot be written.
     """
     zoo.remove_leftovers()
@@ -203,6 +204,8 @@ def build_narrow(
     recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
     teacher = teacher or Teacher(trunk, device)
+    if pending:
+        verify_base(trunk, config.schedule)
     with progress.stage("Members", len(tasks)) as stage:
         stage.advance(len(tasks) - len(pending))
         for task, member in _claimed(zoo, pending, recipe):
@@ -249,6 +252,7 @@ def build_broad(
         with zoo.claim(member) as mine:
             if not mine:
                 continue
+            verify_base(trunk, schedule)
             if fit.distill > 0 and logits is None:
                 with progress.stage("Asking the base model", len(train)) as stage:
                     logits = teacher.logits(train, stage)
@@ -259,6 +263,16 @@ def build_broad(
                 )  # fmt: skip
             made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
     return made
+
+
+def verify_base(trunk: Trunk, schedule: PruneSchedule) -> None:
+    """Slice the base model as a schedule asks for, before anything is trained.
+
+    Raises:
+        PlanError: it is not what masking gives; no member of it would be.
+    """
+    counts = target_counts(trunk.table, schedule.keep, schedule.align)
+    trunk.verify_slicing(top_plan(trunk.table, base_importance(trunk.model, trunk.table), counts))
 
 
 def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from onnx import TensorProto
 
 from mvp_edge.errors import ExportError
-from mvp_edge.latency import Contender, Timing, compare_latency, time_in_turns
+from mvp_edge.latency import ATTEMPTS, Contender, Latency, Timing, compare_latency, compare_within, time_in_turns
 from mvp_edge.onnx_session import open_session
 from tests.onnx_files import Dim, save_pool
 
@@ -160,3 +161,26 @@ def test_layout(tmp_path: Path, shape: tuple[Dim, ...], layout: str) -> None:
     session = open_session(save_pool(tmp_path / "a.onnx", shape, TensorProto.UINT8))
     assert (session.layout, session.channels) == (layout, 3)
     assert compare_latency([session.path], rounds=1, runs_per_round=2)[0].runs == 2
+
+
+@pytest.mark.parametrize(
+    ("medians", "limit", "expected", "asked"),
+    [
+        ([1.0, 0.5], 1.0, 1.0, 1),
+        ([1.6, 0.9, 0.5], 1.0, 0.9, 2),
+        ([1.6, 1.4, 1.5], 1.0, 1.4, ATTEMPTS),
+    ],
+)
+def test_a_model_that_seems_too_slow_is_timed_again(
+    medians: list[float], limit: float, expected: float, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter(medians)
+    calls: list[Sequence[Path]] = []
+
+    def compare(paths: Sequence[Path]) -> list[Latency]:
+        calls.append(paths)
+        return [Latency(10.0, 0.0, 10.0, 1, 1), Latency(next(found), 0.0, 2.0, 1, 1)]
+
+    monkeypatch.setattr("mvp_edge.latency.compare_latency", compare)
+    assert compare_within(limit, [Path("dense.onnx"), Path("pruned.onnx")])[-1].median_ms == expected
+    assert len(calls) == asked

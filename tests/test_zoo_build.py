@@ -7,7 +7,8 @@ import torch
 
 from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import open_source
-from mvp_edge.errors import ConfigError
+from mvp_edge.errors import ConfigError, PlanError
+from mvp_edge.groups import GroupTable
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, load_base, new_model, save_base
 from mvp_edge.optimizers import resolve_fit
@@ -61,6 +62,21 @@ def test_a_broad_member_exists_once(zoo: Zoo, trunk: Trunk, images: Path) -> Non
     config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
     data, silent = open_source(str(images)), SilentProgress()
     assert build_broad(zoo, trunk, data, [0.75, 0.5], config, device=CPU, progress=silent) == []
+
+
+def test_a_base_that_is_sliced_wrongly_is_refused_before_training(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+    first = trunk.table.groups[0]
+    wrong = replace(first.slots[0], index=first.slots[0].index[::-1])
+    table = GroupTable((replace(first, slots=(wrong, *first.slots[1:])), *trunk.table.groups[1:]))
+    broken, silent, before = replace(trunk, table=table), SilentProgress(), zoo.ids()
+    config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.25, align=4), parent="base", seed=9)
+    for build in (
+        lambda: build_narrow(zoo, broken, open_source(str(images)), config, device=CPU, progress=silent),
+        lambda: build_broad(zoo, broken, open_source(str(images)), [0.25], config, device=CPU, progress=silent),
+    ):
+        with pytest.raises(PlanError, match="differs from the masked one"):
+            build()
+    assert zoo.ids() == before
 
 
 def test_stored_outputs_tell_the_accuracy_of_any_classes(zoo: Zoo, trunk: Trunk, images: Path) -> None:
