@@ -10,11 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
+from mvp_edge.budget import costs_of
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
@@ -206,6 +208,8 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         stored = take_inventory(file)
         sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
+    reach = costs_of(whole, trunk.table, trunk.base.input_size, trunk.head, outputs)
+    floor, _ = reach.share(np.ones_like(reach.widths))
     keep = outcome.plan.achieved if config.budget else config.vote.keep
     nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)
     return {
@@ -213,6 +217,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "base_params": count_params(whole),
         "macs": count_macs(outcome.model, trunk.base.input_size),
         "base_macs": base_macs,
+        "floor_macs": round(base_macs * floor),
         "nominal_training_tflops": round(nominal / 1e12, 4),
         "bytes": sizes,
         "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs, "clock": fast.clock},

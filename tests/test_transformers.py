@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mvp_edge.averaging import Voter, average
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import PlanError
+from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.groups import find_groups
 from mvp_edge.growing import silence
 from mvp_edge.measure import count_macs, count_params
@@ -181,12 +183,29 @@ def test_without_batch_norms_nothing_is_re_estimated() -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize("arch", ["deit_tiny_patch16_224", "vit_tiny_patch16_224"])
-def test_the_bases_of_timm(arch: str) -> None:
+@pytest.mark.parametrize(
+    ("arch", "widths"),
+    [
+        ("deit_tiny_patch16_224", {3, 768}),
+        ("vit_tiny_patch16_224", {3, 768}),
+        ("deit_small_patch16_224", {6, 1536}),
+        ("vit_small_patch16_224", {6, 1536}),
+    ],
+)
+@pytest.mark.parametrize("embedding", ["whole", "pruned"])
+def test_the_bases_of_timm(arch: str, widths: set[int], embedding: Any, tmp_path: Path) -> None:
+    """Sliced as masked, and the file of the sliced network as that network."""
+    size, mean, std = (224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     model = timm.create_model(arch, num_classes=10).eval()
-    table = find_groups(model, (224, 224), "head")
-    assert set(table.widths.values()) == {3, 768} and len(table.groups) == 24
-    assert faithfulness(model, table, drawn_plan(table, 0.3), torch.randn(1, 3, 224, 224)) <= 1e-5
+    table = find_groups(model, size, "head", embedding)
+    assert widths <= set(table.widths.values()) and len(table.groups) == 24 + (embedding == "pruned")
+    plan = drawn_plan(table, 0.3)
+    assert faithfulness(model, table, plan, torch.randn(1, 3, *size)) <= 1e-5
+    sliced, file = sliced_copy(model, table, plan).eval(), tmp_path / "model.onnx"
+    labels = [str(i) for i in range(10)]
+    export_onnx(sliced, file, input_size=size, mean=mean, std=std, labels=labels, metadata={})
+    assert verify_onnx(file, sliced, size, mean, std) <= TOLERANCE
+    assert take_inventory(file).largest_rank == 4
 
 
 def test_attention_is_counted_whether_it_is_fused_or_not() -> None:

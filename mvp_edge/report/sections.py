@@ -99,7 +99,10 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "title": "Multiply-adds",
             "value": figures.quantity(report["macs"]),
             "text": figures.gain(report["base_macs"], report["macs"], "fewer", "more"),
-            "note": f"MACs an image, measured; the base needs {figures.quantity(report['base_macs'])}",
+            "note": (
+                f"MACs an image, measured; the base needs {figures.quantity(report['base_macs'])}, "
+                f"and one unit of every group {figures.quantity(report['floor_macs'])}"
+            ),
             "length": figures.length(report["macs"], report["base_macs"]),
         }
     )

@@ -57,6 +57,7 @@ def example_report() -> dict[str, Any]:
         "base_params": 11_220_132,
         "macs": 7_245_296,
         "base_macs": 556_651_520,
+        "floor_macs": 96_052,
         "nominal_training_tflops": 0.427,
         "bytes": {"onnx": 428_833, "parameters": 418_240},
         "operators": {"Conv": 20, "Relu": 17, "Add": 8, "Gemm": 1},
