@@ -9,7 +9,7 @@ import typer
 
 from mvp_edge.config import ExemplarConfig
 
-from .options import TRAINING, Device, Json, Quiet, Seed, checked, print_json
+from .options import TRAINING, Device, Json, Quiet, Seed, Threads, checked, print_json
 from .progress import shown
 
 DEFAULT = ExemplarConfig()
@@ -41,6 +41,7 @@ def exemplars(
         int, typer.Option("--batch-size", help="Images made together.", rich_help_panel=TRAINING)
     ] = DEFAULT.batch_size,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -49,9 +50,10 @@ def exemplars(
     config = checked(lambda: replace(DEFAULT, per_class=per_class, steps=steps, batch_size=batch_size))
     from mvp_edge.exemplar_build import build_exemplars
     from mvp_edge.metavote import Trunk
-    from mvp_edge.runtime import resolve_device
+    from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.zoo import open_zoo
 
+    use_threads(threads)
     place = resolve_device(device)
     opened = open_zoo(name)
     try:

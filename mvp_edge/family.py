@@ -36,7 +36,7 @@ def compress_family(
     check([f"budget {label} is given twice" for label in twice] or ([] if budgets else ["no budget is given"]))
     progress = progress or SilentProgress()
     clock = Stopwatch()
-    check_output(config.out, force=config.force)
+    check_output(config.out, force=config.force, inputs=(config.task, config.data, config.zoo))
     prepared = prepare(config, progress, clock)
     configs = [replace(config, budget=b, out=config.out / b.label) for b in budgets]
     with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained

@@ -13,23 +13,33 @@ from mvp_edge.errors import ConfigError
 RESULTS = ("report.json", "index.json")  # one of them is in every result
 
 
-def check_output(out: Path, *, force: bool, markers: Sequence[str] = RESULTS) -> None:
+def check_output(
+    out: Path, *, force: bool, markers: Sequence[str] = RESULTS, inputs: Sequence[Path | str | None] = ()
+) -> None:
     """Say early, before any work, whether a result can be written.
 
     Args:
         out: The directory.
         force: Whether an older result may be replaced.
         markers: Files of which an older result has one; a directory without any is somebody's own.
+        inputs: What the result is made from, where it is a path; replacing `out` must not delete it.
 
     Raises:
         ConfigError: the directory exists and may not be replaced, or its parent cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; choose a directory with --out")
-    if out.exists() and any(out.iterdir()) and not force:
-        raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
-    if out.exists() and any(out.iterdir()) and not any((out / m).is_file() for m in markers):
+    place = out.resolve()
+    if Path.cwd().is_relative_to(place):  # it would be swapped for a new one under the shell's feet
+        raise ConfigError(f"{out} is or holds the current directory; choose a directory inside it with --out")
+    for kept in inputs:
+        if kept is not None and Path(kept).exists() and Path(kept).resolve().is_relative_to(place):
+            raise ConfigError(f"{out} holds {kept}, which is needed; choose another directory with --out")
+    full = out.exists() and any(out.iterdir())
+    if full and not any((out / m).is_file() for m in markers):
         raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
+    if full and not force:
+        raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
     check_writable(out)
 
 

@@ -28,6 +28,7 @@ from mvp_edge.metavote import (
     vote,
     vote_weights,
 )
+from mvp_edge.models import Base
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
@@ -88,7 +89,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
     """
     progress = progress or SilentProgress()
     clock = Stopwatch()
-    check_output(config.out, force=config.force)
+    check_output(config.out, force=config.force, inputs=(config.task, config.data, config.zoo))
     prepared = prepare(config, progress, clock)
     with clock.time("size"):
         sizing = size(prepared, config, progress)
@@ -109,7 +110,6 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepar
         inputs = read_inputs(config, progress)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
-            require_known(inputs.task, trunk)
             exemplars = inputs.zoo.exemplars()
             inputs = replace(inputs, generated=None if exemplars is None else exemplars.load(inputs.task.names))
     device, seed, task = inputs.device, config.seed, inputs.task
@@ -227,6 +227,7 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
             raise ConfigError(
                 "without images a member is delivered as it is, and is in the zoo already; add --data DIR"
             )
+        require_known(task, zoo.base)
         return Inputs(task, zoo, device, [])
     source = open_source(config.data)
     sets = []
@@ -238,18 +239,18 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     return Inputs(task, zoo, device, warnings, train, test, source.name)
 
 
-def require_known(task: Task, trunk: Trunk) -> None:
+def require_known(task: Task, base: Base) -> None:
     """Refuse a task without images whose classes the base model has not learned.
 
     Raises:
         TaskError: a class is unknown; the message names the nearest known ones, for all such classes.
     """
-    known = {canonical(n): n for n in trunk.base.classes}
+    known = {canonical(n): n for n in base.classes}
     missing = [c for c in task.classes if canonical(c.name) not in known]
     if not missing:
         return
     everything = wordnet.resolve(Task(tuple(TaskClass(n) for n in known.values())))
-    lines = [f"class {c.name!r} is unknown to {trunk.base.name}{_nearest(c, everything)}" for c in missing]
+    lines = [f"class {c.name!r} is unknown to {base.name}{_nearest(c, everything)}" for c in missing]
     raise TaskError("; ".join(lines) + "; take known classes, or add images of them with --data DIR")
 
 

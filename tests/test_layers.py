@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic", "attention"},
-    {"tasks", "plan", "config", "output"},
+    {"tasks", "plan", "config", "output", "places"},
     {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
     {"optimizers", "norms"},

@@ -23,12 +23,12 @@ from torch import nn
 from mvp_edge.atomic import write_atomically
 from mvp_edge.budget.costs import Costs
 from mvp_edge.config import InputFormat
-from mvp_edge.data import cache_dir
 from mvp_edge.export import export_onnx
 from mvp_edge.groups import GroupTable
 from mvp_edge.latency import Contender, time_in_turns
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.models import Base, set_head
+from mvp_edge.places import cache_dir
 from mvp_edge.plan import make_plan
 from mvp_edge.runtime import Stage, environment, rng
 from mvp_edge.slicing import sliced_copy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mvp_edge.data.augment import augment, normalise
 from mvp_edge.data.batches import batches, forward_batch
 from mvp_edge.data.images import ImageSet, skipped_warnings
-from mvp_edge.data.named import NAMES, cache_dir
+from mvp_edge.data.named import NAMES
 from mvp_edge.data.source import DataSource, open_source
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "ImageSet",
     "augment",
     "batches",
-    "cache_dir",
     "forward_batch",
     "normalise",
     "open_source",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import logging
-import os
 import shutil
 import socket
 import tarfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from mvp_edge.data.folder import Listing
 from mvp_edge.data.formats import caltech101, cifar, files_of, pets, stl10, torchvision_set
 from mvp_edge.errors import DataError
+from mvp_edge.places import cache_dir
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 30.0
@@ -51,12 +51,6 @@ class _Named:
     fetch: Callable[[Path, str], None]
     parse: Callable[[Path], Listing]
     needs: str | None = None
-
-
-def cache_dir() -> Path:
-    """Return the directory of downloaded data: `$MVP_EDGE_CACHE`, else `~/.cache/mvp-edge`."""
-    given = os.environ.get("MVP_EDGE_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "mvp-edge"
 
 
 def open_named(name: str) -> tuple[Listing, Path]:

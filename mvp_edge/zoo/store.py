@@ -30,6 +30,7 @@ from mvp_edge.atomic import write_atomically
 from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, pack_base
+from mvp_edge.places import user_directory
 from mvp_edge.tensors import pack, squeeze, unpack
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
@@ -275,11 +276,6 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def user_directory() -> Path:
-    """Return where the tool keeps what belongs to the user: `$MVP_EDGE_HOME`, or `~/.local/share/mvp-edge`."""
-    return Path(os.environ.get("MVP_EDGE_HOME") or Path.home() / ".local" / "share" / "mvp-edge")
-
-
 def bundled_zoos() -> dict[str, Path]:
     """Return the zoos that ship with the package, by name."""
     return {p.parent.name: p.parent for p in sorted((ASSETS / "zoos").glob("*/zoo.json"))}
@@ -290,6 +286,7 @@ def open_zoo(name: str | None) -> Zoo:
 
     Raises:
         ZooError: there is no such zoo, or the directory is none.
+        ConfigError: it is a bundled one, and there is no place for what the user adds.
     """
     name = name or DEFAULT_ZOO
     path = bundled_zoos().get(name) or Path(name)

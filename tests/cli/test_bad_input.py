@@ -84,7 +84,24 @@ def test_output_directory_that_exists(prune: Callable[..., str], tmp_path: Path)
     assert "--force" in prune()
     (out / "report.json").rename(out / "diary.txt")
     assert "something else" in prune("--force")
+    assert "something else" in prune()
     assert "is a file" in prune(out=out / "diary.txt")
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_output_directory_that_holds_what_is_needed(
+    prune: Callable[..., str], tmp_path: Path, images: Path, zoo: Path, force: list[str]
+) -> None:
+    assert "current directory" in prune(*force, out=".")
+    assert "current directory" in prune(*force, out="")
+    assert "current directory" in prune(*force, out=tmp_path.parent)
+    out = tmp_path / "out"
+    shutil.copytree(images, out / "photos")
+    shutil.copytree(zoo, out / "tiny")
+    (out / "report.json").write_text("{}")
+    (out / "mine.txt").write_text("apple\nrose\n")
+    for flag, name in (("task", "mine.txt"), ("data", "photos"), ("zoo", "tiny")):
+        assert f"holds {out / name}, which is needed" in prune(*force, **{flag: out / name})
 
 
 def test_output_directory_that_cannot_be_written(

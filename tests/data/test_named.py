@@ -18,7 +18,7 @@ import pytest
 import torch
 import torchvision
 
-from mvp_edge.data import cache_dir, named, open_source
+from mvp_edge.data import named, open_source
 from mvp_edge.errors import DataError
 
 from .conftest import CIFAR100, put, record
@@ -158,12 +158,6 @@ def test_cache_that_cannot_be_written(cache: Path) -> None:
     cache.write_text("a file where the directory should be")
     with pytest.raises(DataError, match=r"cannot download cifar10 .*MVP_EDGE_CACHE"):
         open_source("cifar10")
-
-
-def test_cache_dir(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache_dir() == cache
-    monkeypatch.delenv("MVP_EDGE_CACHE")
-    assert cache_dir() == Path.home() / ".cache" / "mvp-edge"
 
 
 def test_flowers102_needs_scipy(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
