@@ -42,6 +42,8 @@ class Boundary(TyperGroup):
                 _stop(interrupt.message(e), interrupt.STATUS, e)
             if isinstance(e, MvpEdgeError):
                 _stop(f"error: {one_line(e)}", 1, e)
+            if isinstance(e, MemoryError):
+                _stop(f"error: the memory is not enough ({e}); ask for less at once, or close other programs", 1, e)
             if isinstance(e, OSError) and e.strerror:  # paths that are too long, loops of links, a disk that is full
                 path = "" if e.filename is None else f"{e.filename}: "
                 _stop(f"error: {path}{e.strerror}; check the path, its permissions and the space on the disk", 1, e)

@@ -79,7 +79,7 @@ def neighbours(
     opened = open_zoo(zoo)
     with shown(quiet=quiet) as progress:
         images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
-        trunk = Trunk.of(opened.base, opened.load_base())
+        trunk = None if images is None else Trunk.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:
             found = rank(opened, trunk, target, images, config, device=place, seed=seed, stage=stage)
     used = similarity_used(config, images)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mvp_edge.report.figures import gain, quantity, significant, storage
+
 BAR_WIDTH = 20
 SHOWN_CLASSES = 6
 PIPED_WIDTH = 120
@@ -42,32 +44,9 @@ def names(classes: Sequence[str]) -> str:
     return escape(", ".join(classes[:SHOWN_CLASSES])) + more
 
 
-def size(count: float) -> str:
-    """Return a number of bytes in decimal units."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
-def amount(count: float) -> str:
-    """Return a large count with a decimal prefix."""
-    for prefix in ("", "k", "M"):
-        if count < 1000:
-            return f"{count:.3g}{prefix and ' ' + prefix}"
-        count /= 1000
-    return f"{count:.3g} G"
-
-
 def percent(value: float | None) -> str:
     """Return a percentage, or a dash for what was not measured."""
     return "-" if value is None else f"{value:.1f} %"
-
-
-def times(before: float, after: float) -> str:
-    """Return how many times less `after` is than `before`."""
-    return f"{before / after:.1f}x" if after > 0 else "-"
 
 
 def show_report(report: dict[str, Any]) -> None:
@@ -79,12 +58,13 @@ def show_report(report: dict[str, Any]) -> None:
     grid.add_row("top-1", f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images")
     grid.add_row("", f"[dim]{escape(score['source'])}[/]")
     onnx, dense_onnx = report["bytes"]["onnx"], report["bytes"].get("dense_onnx")
-    grid.add_row("file", size(onnx) + (f", {times(dense_onnx, onnx)} smaller" if dense_onnx else ""))
-    grid.add_row("MACs", f"{amount(report['macs'])}, {times(report['base_macs'], report['macs'])} fewer")
+    grid.add_row("file", storage(onnx) + (f", {gain(dense_onnx, onnx, 'smaller', 'larger')}" if dense_onnx else ""))
+    grid.add_row("MACs", f"{quantity(report['macs'])}, {gain(report['base_macs'], report['macs'], 'fewer', 'more')}")
     grid.add_row(
         "latency",
-        f"{pruned['median']:.2f} ms (iqr {pruned['iqr']:.2f}), {times(dense['median'], pruned['median'])} faster "
-        f"than {dense['median']:.2f} ms, {threads(latency['threads'])}",
+        f"{significant(pruned['median'])} ms (iqr {significant(pruned['iqr'], 2)}), "
+        f"{gain(dense['median'], pruned['median'], 'faster', 'slower')} than {significant(dense['median'])} ms, "
+        f"{threads(latency['threads'])}",
     )
     for name, value in (report.get("budget") or {}).items():
         share = value["achieved"] / value["limit"]
@@ -94,7 +74,7 @@ def show_report(report: dict[str, Any]) -> None:
         )
     for row in report.get("precisions", {}).get("files", [])[1:]:
         verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
-        ms = "" if row["latency_ms"] is None else f"{percent(row['top1'])}, {size(row['bytes'])}, "
+        ms = "" if row["latency_ms"] is None else f"{percent(row['top1'])}, {storage(row['bytes'])}, "
         ms += "" if row["latency_ms"] is None else f"{row['latency_ms']['median']:.2f} ms; "
         grid.add_row(escape(row["precision"]), f"{verdict}: {ms}{escape('; '.join(row['reasons']))}")
     if (mix := report.get("mix")) and mix["share"] > 0:
@@ -120,7 +100,9 @@ def limit(name: str, value: float) -> str:
     """Return a figure that a budget can limit, with its unit."""
     if name == "latency_ms":
         return f"{value:.3g} ms"
-    return f"{value:.4g} KiB" if name == "size_kib" else f"{amount(value)} {'MACs' if name == 'macs' else 'parameters'}"
+    return (
+        f"{value:.4g} KiB" if name == "size_kib" else f"{quantity(value)} {'MACs' if name == 'macs' else 'parameters'}"
+    )
 
 
 def show_family(index: dict[str, Any]) -> None:
@@ -129,7 +111,7 @@ def show_family(index: dict[str, Any]) -> None:
     for m in index["models"]:
         table.add_row(
             escape(m["directory"]), percent(m["top1"]), f"{m['latency_ms']:.3f} ms", f"{m['size_kib']:.0f} KiB",
-            amount(m["macs"]), f"{100 * m['keep']:.1f} %", "[green]best[/]" if "latency_ms" in m["front"] else "",
+            quantity(m["macs"]), f"{100 * m['keep']:.1f} %", "[green]best[/]" if "latency_ms" in m["front"] else "",
         )  # fmt: skip
     out = console()
     out.print(table)
@@ -166,7 +148,7 @@ def show_bench(result: dict[str, Any]) -> None:
             escape(model["path"]), *([str(model["threads"])] if several else []), f"{ms['median']:.3f} ms",
             f"{ms['iqr']:.3f} ms", f"{ms['p95']:.3f} ms",
             versus(model["ratio"], model["ratio_quartiles"]) if index >= len(result["threads"]) else "",
-            size(model["bytes"]), *([] if several else [bar(ms["median"] / longest)]),
+            storage(model["bytes"]), *([] if several else [bar(ms["median"] / longest)]),
         )  # fmt: skip
     out.print(table)
     pinned = "pinned" if all(m["cpus"] for m in rows) else "not pinned"
@@ -245,13 +227,12 @@ def show_accuracy(result: dict[str, Any]) -> None:
 
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
-    table = Table(
-        "zoo", "base", "members", "broad", "mean top-1", "exemplars", "size", "directory", box=None, header_style="bold"
-    )
+    table = Table("zoo", "base", "members", "broad", "mean top-1", "exemplars", "size", box=None, header_style="bold")
+    table.add_column("directory", overflow="fold")  # a path that is cut off is none
     for zoo in zoos:
         table.add_row(
             escape(zoo["name"]), escape(zoo["base"]), str(zoo["members"]), str(zoo["broad"]), percent(zoo["mean_top1"]),
-            str(zoo["exemplars"]), size(zoo["bytes"]), escape(zoo["path"]),
+            str(zoo["exemplars"]), storage(zoo["bytes"]), escape(zoo["path"]),
         )  # fmt: skip
     console().print(table)
 
@@ -303,7 +284,7 @@ def show_export(made: dict[str, Any]) -> None:
     grid.add_row("folder", escape(made["out"]))
     files = Table.grid(padding=(0, 2))
     for file in made["files"]:
-        files.add_row(escape(file["name"]), size(file["bytes"]))
+        files.add_row(escape(file["name"]), storage(file["bytes"]))
     grid.add_row("files", files)
     worst = max(made["max_abs_diff"].values())
     grid.add_row("checked", f"logits of the .ort files and the ONNX file differ by {worst:.1e} at most")

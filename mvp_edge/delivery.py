@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mvp_edge.atomic import write_atomically
 from mvp_edge.budget import costs_of
+from mvp_edge.command import prune_command
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
@@ -171,17 +172,15 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
         ExportError: they cannot be written.
     """
     write_json(report, directory / "report.json")
-    data = f" --data {config.data}" if config.data else ""
-    command = f"mvp-edge prune --task {config.task}{data} --seed {config.seed}{_limits(config)}"
     shown = outcome.generated if outcome.test is None else outcome.test
     samples = () if shown is None else _gallery(directory / "model.onnx", shown)
-    extras = Extras(samples, command, "generated" if outcome.test is None else "test")
+    extras = Extras(samples, prune_command(config), "generated" if outcome.test is None else "test")
     render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
 
 
-def _limits(config: PruneConfig) -> str:
-    given = config.budget.given if config.budget else {}
-    return "".join(f" --max-{name.replace('_', '-')} {value:g}" for name, value in given.items())
+def member_recipe(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the model of a report was made, which with its task names it as a member of a zoo."""
+    return {"method": report["settings"]["vote"]["method"], **report["settings"], "seed": report["seed"]}
 
 
 def _export(

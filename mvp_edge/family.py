@@ -80,12 +80,13 @@ def _entry(directory: str, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_front(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mark the models that no other beats in both accuracy and cost."""
+    """Mark the models that no other beats in both accuracy and cost; where accuracy is unknown, there is no telling."""
+    known = [m for m in models if m["top1"] is not None]
 
     def beaten(one: dict[str, Any], cost: str) -> bool:
         return any(
             m["top1"] >= one["top1"] and m[cost] <= one[cost] and (m["top1"], m[cost]) != (one["top1"], one[cost])
-            for m in models
+            for m in known
         )
 
-    return [{**m, "front": [c for c in ("latency_ms", "size_kib") if not beaten(m, c)]} for m in models]
+    return [{**m, "front": [c for c in ("latency_ms", "size_kib") if m in known and not beaten(m, c)]} for m in models]

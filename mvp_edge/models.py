@@ -100,7 +100,8 @@ def new_model(arch: str, num_classes: int) -> nn.Module:
         import difflib
 
         near = difflib.get_close_matches(arch, _timm_models(), 3)
-        raise ConfigError(f"timm has no model called {arch!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+        hint = f"did you mean {', '.join(near)}?" if near else "its models are those of: timm.list_models()"
+        raise ConfigError(f"timm has no model called {arch!r}; {hint}")
     return timm.create_model(arch, num_classes=num_classes)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
-from mvp_edge.delivery import KnownScore, Outcome, deliver, write_report
+from mvp_edge.delivery import KnownScore, Outcome, deliver, member_recipe, write_report
 from mvp_edge.errors import ConfigError, TaskError
 from mvp_edge.growing import grows_silently
 from mvp_edge.metavote import (
@@ -282,6 +282,6 @@ def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) ->
 
 
 def _as_member(outcome: Outcome, report: dict[str, Any]) -> MemberInfo:
-    recipe = {"method": report["settings"]["vote"]["method"], **report["settings"], "seed": report["seed"]}
+    recipe = member_recipe(report)
     name, sha256 = member_id(outcome.task, recipe), outcome.trunk.base.sha256
     return MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, report["accuracy"]["top1"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mvp_edge.delivery import member_recipe
 from mvp_edge.errors import PlanError, ZooError
 from mvp_edge.metavote import Trunk
 from mvp_edge.plan import KeepPlan
@@ -28,8 +29,8 @@ def add_result(zoo: Zoo, result: Path) -> MemberInfo:
         The member; one that is there already stays as it is.
 
     Raises:
-        ZooError: a file is missing or damaged, the weights do not fit the plan, the model was cut from another base,
-            or the zoo cannot be written.
+        ZooError: a file is missing or damaged, no images were used, the weights do not fit the plan, the model was cut
+            from another base, or the zoo cannot be written.
     """
     plan_json, report = _read_json(result / "plan.json"), _read_json(result / "report.json")
     state = read_weights(_read(result / "weights.safetensors"), str(result / "weights.safetensors"))
@@ -38,10 +39,15 @@ def add_result(zoo: Zoo, result: Path) -> MemberInfo:
         plan = KeepPlan.from_json(plan_json)
         classes = zip(report["task"]["classes"], report["task"]["synsets"], strict=True)
         task = Task(tuple(TaskClass(name, synset) for name, synset in classes))
-        recipe = {"method": "mvp", **report["settings"], "seed": report["seed"]}
+        recipe, unseen = member_recipe(report), report["data"] is None
         top1 = float(report["accuracy"]["top1"])
     except (KeyError, TypeError, ValueError, PlanError) as e:
         raise ZooError(f"{result} is no complete result ({e!r}); make it again with: mvp-edge prune --force") from e
+    if unseen:
+        raise ZooError(
+            f"{result} was made without images: a member as it is, which is in its zoo already; add a result of: "
+            "mvp-edge prune --data DIR"
+        )
     if base_sha256 != zoo.base.sha256:
         raise ZooError(
             f"{result} was cut from {base_name} ({base_sha256[:12]}), but zoo {zoo.name} is for {zoo.base.name} "

@@ -10,7 +10,7 @@ LAYERS = [
     {"errors", "atomic", "attention"},
     {"tasks", "plan", "config", "output", "places"},
     {"tensors", "architectures", "recipes", "mimetic"},
-    {"data", "models", "groups", "runtime", "onnx_session", "pinning"},
+    {"data", "models", "groups", "runtime", "onnx_session", "pinning", "command"},
     {"optimizers", "norms"},
     {
         "slicing",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp_edge.report import figures
+from mvp_edge.report.files import UNKNOWN
 from mvp_edge.report.page import render
 
 WIDTH, HEIGHT = 420, 260
@@ -52,7 +53,7 @@ def render_family(index: Mapping[str, Any], path: Path) -> None:
     rows = [
         {
             "directory": m["directory"],
-            "top1": figures.percent(m["top1"]),
+            "top1": UNKNOWN if m["top1"] is None else figures.percent(m["top1"]),
             "latency": f"{figures.significant(m['latency_ms'])} ms",
             "size": figures.storage(1024 * m["size_kib"]),
             "macs": figures.quantity(m["macs"]),
@@ -61,7 +62,9 @@ def render_family(index: Mapping[str, Any], path: Path) -> None:
         }
         for m in models
     ]
-    plots = [plot(models, "latency_ms", "Latency, ms"), plot(models, "size_kib", "File, KiB")]
+    known = [m for m in models if m["top1"] is not None]
+    costs = {"latency_ms": "Latency, ms", "size_kib": "File, KiB"}
+    plots = [plot(known, cost, title) for cost, title in costs.items()] if known else []
     render(
         "family.html.j2",
         path,
@@ -69,7 +72,7 @@ def render_family(index: Mapping[str, Any], path: Path) -> None:
         base=index["base"],
         rows=rows,
         plots=plots,
-        n=models[0]["n"],
+        n=max(m["n"] for m in models),
         warnings=index["warnings"],
         width=WIDTH,
         height=HEIGHT,
@@ -78,7 +81,7 @@ def render_family(index: Mapping[str, Any], path: Path) -> None:
 
 
 def plot(models: Sequence[Mapping[str, Any]], cost: str, title: str) -> Plot:
-    """Lay out one plot; its axes end a little beyond the outermost models."""
+    """Lay out one plot of models whose accuracy is known; its axes end a little beyond the outermost ones."""
     costs, top1 = [m[cost] for m in models], [m["top1"] for m in models]
     left, right = math.log(min(costs) / 1.25), math.log(max(costs) * 1.25)
     low, high = max(0, math.floor(min(top1)) - 1), min(100, math.ceil(max(top1)) + 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .conftest import Run
+from .conftest import Done, Run
 
 
 @pytest.fixture
@@ -285,6 +285,10 @@ def test_file_that_is_no_onnx(run: Run, tmp_path: Path, words: list[str]) -> Non
     assert "is no file" in run(*words).error()
     (tmp_path / "fake.onnx").write_bytes(b"no model at all")
     assert "cannot be loaded as an ONNX model" in run(*words).error()
+
+
+def test_more_than_the_memory_holds(run: Run, pruned: tuple[Path, Done]) -> None:
+    assert "memory" in run("bench", pruned[0] / "model.onnx", "--runs", 1, "--batch", 10**12).error()
 
 
 @pytest.mark.parametrize(("name", "hint"), [("plot.pdf", ".svg or .png"), ("none/plot.svg", "mkdir -p none")])

@@ -68,6 +68,22 @@ def test_a_zoo_without_broad_members(run: Run, task: Path, tiny_zoo: Path) -> No
     assert "--data" in run(*words(task, tiny_zoo)).error()
 
 
+def test_the_result_is_not_added_to_a_zoo_later_either(run: Run, task: Path, broad_zoo: Path) -> None:
+    assert run(*words(task, broad_zoo, "--keep", 0.5)).code == 0
+    before = open_zoo(str(broad_zoo)).ids()
+    assert "without images" in run("zoo", "add", "out", "--zoo", broad_zoo).error()
+    assert open_zoo(str(broad_zoo)).ids() == before
+
+
+def test_a_family_of_members_whose_accuracy_is_unknown(run: Run, task: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(broad_zoo, tmp_path / "own"))
+    for file in own.glob("members/*/member.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"outputs_sha256": ""}))
+    done = run(*words(task, own, "--budgets", "900kparams", "--json"))
+    assert [m["top1"] for m in done.json["models"]] == [None]
+    assert "accuracy is unknown" in done.err
+
+
 @pytest.mark.parametrize("flags", [["--similarity", "leep"], ["--voters", "narrow"], ["--add-to-zoo"]])
 def test_flags_that_need_images(run: Run, task: Path, broad_zoo: Path, flags: list[str]) -> None:
     assert "--data" in run(*words(task, broad_zoo, *flags)).error()

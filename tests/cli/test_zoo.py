@@ -71,10 +71,11 @@ def test_add(run: Run, pruned: tuple[Path, Done], zoo: Path) -> None:
     assert again == {"zoo": "tiny", "id": added["id"], "added": False}
 
 
-def test_adding_later_is_adding_at_once(run: Run, task: Path, images: Path, zoo: Path) -> None:
+@pytest.mark.parametrize("method", ["mvp", "smsp"])
+def test_adding_later_is_adding_at_once(run: Run, task: Path, images: Path, zoo: Path, method: str) -> None:
     words = ["prune", "--task", task, "--data", images, "--zoo", zoo, "--add-to-zoo", "--json"]
     words += ["--keep", 0.5, "--align", 4, "--iterations", 1, "--batch-size", 4, "--vote", "sample"]
-    report = run(*words).json
+    report = run(*words, "--method", method).json
     later = run("zoo", "add", "out", "--zoo", zoo, "--json").json
     assert later == {"zoo": "tiny", "id": report["added_member"], "added": False}
 

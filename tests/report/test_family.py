@@ -11,7 +11,7 @@ from mvp_edge.report.family import HEIGHT, WIDTH, plot
 from tests.report.test_report import text_of
 
 
-def model(directory: str, top1: float, latency_ms: float, size_kib: float) -> dict[str, Any]:
+def model(directory: str, top1: float | None, latency_ms: float, size_kib: float) -> dict[str, Any]:
     counts = {"macs": 7_000_000, "params": 100_000, "keep": 0.1, "n": 500, "warnings": []}
     return {"directory": directory, "top1": top1, "latency_ms": latency_ms, "size_kib": size_kib, **counts}
 
@@ -27,6 +27,21 @@ def test_the_front_holds_what_nothing_else_beats() -> None:
     ]
     twins = [model("a", 90.0, 1.0, 1.0), model("b", 90.0, 1.0, 1.0)]
     assert all(m["front"] for m in _with_front(twins))
+
+
+def test_nothing_is_said_of_models_whose_accuracy_is_unknown(tmp_path: Path) -> None:
+    unknown = [model("3ms", None, 3.0, 9.0), model("4ms", None, 4.0, 10.0)]
+    marked = _with_front([*MODELS, *unknown])
+    assert marked[:3] == _with_front(MODELS)
+    assert [m["front"] for m in marked[3:]] == [[], []]
+    index = {"task": {"classes": ["apple", "rose"]}, "base": "b", "warnings": []}
+    render_family({**index, "models": marked}, tmp_path / "some.html")
+    page = (tmp_path / "some.html").read_text()
+    assert page.count("<circle") == 2 * len(MODELS) and "\N{EM DASH}" in text_of(page)
+    none = [{**m, "n": 0} for m in _with_front(unknown)]
+    render_family({**index, "models": none}, tmp_path / "none.html")
+    page = (tmp_path / "none.html").read_text()
+    assert "<svg" not in page and "test images" not in page and "4ms" in page
 
 
 @pytest.mark.parametrize("models", [MODELS, MODELS[:1], [model("a", 100.0, 1.0, 1.0), model("b", 0.0, 1e3, 1e6)]])
