@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mvp_edge.report.figures import gain, quantity, significant, storage
+from mvp_edge.report.figures import gain, limited, quantity, significant, storage
 
 BAR_WIDTH = 20
 SHOWN_CLASSES = 6
@@ -55,7 +55,8 @@ def show_report(report: dict[str, Any]) -> None:
     dense, pruned = latency["dense"], latency["pruned"]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
-    grid.add_row("top-1", f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images")
+    known = f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images"
+    grid.add_row("top-1", "unknown" if score["top1"] is None else known)
     grid.add_row("", f"[dim]{escape(score['source'])}[/]")
     onnx, dense_onnx = report["bytes"]["onnx"], report["bytes"].get("dense_onnx")
     grid.add_row("file", storage(onnx) + (f", {gain(dense_onnx, onnx, 'smaller', 'larger')}" if dense_onnx else ""))
@@ -70,13 +71,15 @@ def show_report(report: dict[str, Any]) -> None:
         share = value["achieved"] / value["limit"]
         grid.add_row(
             "budget",
-            f"{limit(name, value['achieved'])} of {limit(name, value['limit'])} ({100 * share:.0f} %) {bar(share)}",
+            f"{limited(name, value['achieved'])} of {limited(name, value['limit'])} ({100 * share:.0f} %) {bar(share)}",
         )
     for row in report.get("precisions", {}).get("files", [])[1:]:
         verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
-        ms = "" if row["latency_ms"] is None else f"{percent(row['top1'])}, {storage(row['bytes'])}, "
-        ms += "" if row["latency_ms"] is None else f"{row['latency_ms']['median']:.2f} ms; "
-        grid.add_row(escape(row["precision"]), f"{verdict}: {ms}{escape('; '.join(row['reasons']))}")
+        measured = [] if row["top1"] is None else [percent(row["top1"])]
+        if row["latency_ms"] is not None:
+            measured += [storage(row["bytes"]), f"{significant(row['latency_ms']['median'])} ms"]
+        told = [*([", ".join(measured)] if measured else []), *row["reasons"]]
+        grid.add_row(escape(row["precision"]), f"{verdict}: {escape('; '.join(told))}")
     if (mix := report.get("mix")) and mix["share"] > 0:
         top1 = {row["share"]: percent(row["top1"]) for row in mix["held_out"]}
         grid.add_row(
@@ -94,15 +97,6 @@ def show_report(report: dict[str, Any]) -> None:
     grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")
     out.print(grid)
     warn(report["warnings"])
-
-
-def limit(name: str, value: float) -> str:
-    """Return a figure that a budget can limit, with its unit."""
-    if name == "latency_ms":
-        return f"{value:.3g} ms"
-    return (
-        f"{value:.4g} KiB" if name == "size_kib" else f"{quantity(value)} {'MACs' if name == 'macs' else 'parameters'}"
-    )
 
 
 def show_family(index: dict[str, Any]) -> None:

@@ -72,6 +72,13 @@ def storage(size_bytes: float) -> str:
     return f"{significant(size_bytes / 1024**2)} MiB"
 
 
+def limited(name: str, value: float) -> str:
+    """Return a figure that a budget can limit, with its unit: `1.00 ms`, `7.12 M MACs`."""
+    if name in ("macs", "params"):
+        return f"{quantity(value)} {'MACs' if name == 'macs' else 'parameters'}"
+    return f"{significant(value)} {'ms' if name == 'latency_ms' else 'KiB'}"
+
+
 def duration(seconds: float) -> str:
     """Return seconds, to hundredths below ten."""
     return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"

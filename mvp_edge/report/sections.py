@@ -14,13 +14,8 @@ CHIPS = 12
 READABLE_CLASSES = 12
 # Column headings that do not fit side by side stand upright.
 UPRIGHT_CLASSES, UPRIGHT_LETTERS = 6, 7
-LIMITS = {
-    "latency_ms": (lambda v: f"{figures.significant(v)} ms", ""),
-    "macs": (figures.quantity, " MACs"),
-    "params": (figures.quantity, " parameters"),
-    "size_kib": (lambda v: f"{figures.significant(v)} KiB", ""),
-}
-STAGES = ("load", "rank", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
+SIMILARITIES = {"leep": "LEEP", "wordnet": "WordNet"}
+STAGES = ("load", "rank", "size", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
 
 
 def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +36,7 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "cards": _cards(report),
         "warnings": report.get("warnings", []),
         "voters": _voters(report.get("neighbours", []), classes),
+        "similarity": SIMILARITIES.get(report.get("settings", {}).get("vote", {}).get("similarity"), ""),
         "groups": _groups(report.get("groups", []), plan),
         "accuracy": _accuracy(report.get("accuracy"), classes),
         "latency": _latency(report.get("latency_ms")),
@@ -59,8 +55,8 @@ def _asked(keep: float | None, budget: Mapping[str, Any] | None) -> str:
     if not budget:
         return figures.percent(100 * (keep or 0))
     return ", ".join(
-        f"at most {form(v['limit'])}{unit}, measured {form(v['achieved'])}"
-        for (form, unit), v in ((LIMITS[k], v) for k, v in budget.items())
+        f"at most {figures.limited(name, v['limit'])}, measured {figures.limited(name, v['achieved'])}"
+        for name, v in budget.items()
     )
 
 
@@ -229,6 +225,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             rows += _flat(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):
             rows.append((prefix + key, ", ".join(map(str, value))))
+        elif isinstance(value, float):
+            rows.append((prefix + key, f"{value:g}"))
         else:
             rows.append((prefix + key, "none" if value is None else str(value)))
     return rows
