@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +75,8 @@ def neighbours(
     from mvp_edge.zoo import open_zoo
 
     use_threads(threads)
-    target = wordnet.resolve(read_task(task))
+    typed = read_task(task)
+    target = wordnet.resolve(typed)
     place = resolve_device(device)
     opened = open_zoo(zoo)
     with shown(quiet=quiet) as progress:
@@ -83,7 +85,9 @@ def neighbours(
         with progress.stage("Ranking the zoo", None) as stage:
             found = rank(opened, trunk, target, images, config, device=place, seed=seed, stage=stage)
     used = similarity_used(config, images)
-    warning = far_warning(found, target, used)
+    warnings = guesses(wordnet.ambiguous(typed)) if used == "wordnet" else []
+    if warning := far_warning(found, target, used):
+        warnings.append(warning)
     result: dict[str, Any] = {
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
         "zoo": opened.name,
@@ -98,7 +102,7 @@ def neighbours(
             }
             for n in found[:top]
         ],
-        "warnings": [warning] if warning else [],
+        "warnings": warnings,
     }
     from .tables import show_neighbours, warn
 
@@ -107,6 +111,18 @@ def neighbours(
     else:
         show_neighbours(result["neighbours"], used)
     warn(result["warnings"])
+
+
+def guesses(ambiguous: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what the user is told of names that have several meanings, the one that was taken first."""
+    told = []
+    for name, senses in ambiguous.items():
+        (taken, meaning), (other, another) = (sense.split(": ", 1) for sense in senses[:2])
+        told.append(
+            f"{name!r} is taken as {taken} ({meaning}); for another meaning bind it in the class list, such as "
+            f"`{name} = {other}` ({another})"
+        )
+    return told
 
 
 def _images(data: str, task: mvp_edge.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:

@@ -32,11 +32,6 @@ class Inventory:
     opset: int
     largest_rank: int
 
-    @property
-    def overhead(self) -> float:
-        """File bytes by parameter bytes: 1 would be a file of nothing but parameters."""
-        return self.file_bytes / self.parameter_bytes if self.parameter_bytes else math.inf
-
 
 def take_inventory(path: Path) -> Inventory:
     """Count what is in the file.

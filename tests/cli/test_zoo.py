@@ -134,6 +134,14 @@ def test_neighbours(run: Run, task: Path, images: Path, tiny_zoo: Path, similari
     assert found["neighbours"][0]["id"] in run(*words).out
 
 
+def test_neighbours_tells_which_meaning_of_a_name_it_takes(run: Run, tmp_path: Path, tiny_zoo: Path) -> None:
+    (tmp_path / "birds.txt").write_text("apple\nspring\ncrane = crane.n.05\n")
+    done = run("neighbours", "--task", "birds.txt", "--zoo", tiny_zoo)
+    assert "'spring' is taken as spring.n.01 (the season of growth)" in done.err
+    assert "`spring = spring.n.02`" in done.err
+    assert "'apple'" not in done.err and "'crane'" not in done.err
+
+
 def test_exemplars(run: Run, zoo: Path) -> None:
     words = ["zoo", "exemplars", zoo, "--per-class", 2, "--steps", 2]
     made = run(*words, "--json").json
