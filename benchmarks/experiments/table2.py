@@ -31,6 +31,7 @@ def rows(context: Context) -> list[Row]:
     common: dict[str, Any] = {"base": vit.BASE, "missing": vit.missing(context)}
     return [
         ahnp_row(context, 1000, paper="89.48", **common),
+        ahnp_row(context, 100, **common),
         random_row(context, 100, fit=FIT, paper="58.71", **common),
         _rival(context, "uvc", "UVC", Uvc(), replace(FIT, distill=DISTILL), "sliced", paper="80.30", **common),
         _rival(context, "power", "PoWER", Power(), FIT, "tokens", paper="77.76", **common),

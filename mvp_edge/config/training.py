@@ -115,7 +115,7 @@ class ScoreSchedule:
     """How AHNP's scores of heads and nodes are learned.
 
     Attributes:
-        sparsity: Weight of the scores' L1 norm in the loss (lambda); the paper does not give it; chosen on held-out images.
+        sparsity: Weight of the scores' L1 norm in the loss (lambda); which the paper does not give.
         threshold: Units whose score is less are cut off (tau); the paper does not give it.
         lr: Peak learning rate of the scores.
         share: Fraction of the iterations in which the target is to be reached; what is left to cut then goes at once.
