@@ -90,8 +90,8 @@ def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _steps_before(channels: Tensor, step: Tensor) -> Tensor:
     """Return the steps of channels `(..., n)` that come out of a file already, `step` `(...)` for all others.
 
-    What was packed once is so packed again without loss: all its weights are multiples of the smallest, or of a fraction
-    of it where the lowest levels do not occur.
+    What was packed once is so packed again without loss: all weights are multiples of the smallest, or of a fraction of
+    it where the lowest levels do not occur.
     """
     rows, steps = channels.reshape(-1, channels.shape[-1]), step.flatten().clone()
     size = rows.abs()
