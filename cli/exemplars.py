@@ -9,7 +9,7 @@ import typer
 
 from mvp_edge.config import ExemplarConfig
 
-from .options import TRAINING, Device, Json, Quiet, Seed, checked, print_json
+from .options import INPUT, TRAINING, Device, Json, Quiet, Seed, checked, print_json
 from .progress import shown
 
 DEFAULT = ExemplarConfig()
@@ -19,6 +19,8 @@ EPILOG = """
 mvp-edge zoo exemplars animals/
 
 mvp-edge zoo exemplars animals/ --per-class 10 --steps 400
+
+mvp-edge zoo exemplars vits/ --of animals/
 
 Repeat the same command after an interruption: finished batches are kept.
 """
@@ -31,6 +33,15 @@ def register(zoo: typer.Typer) -> None:
 
 def exemplars(
     name: Annotated[str, typer.Argument(metavar="NAME|DIR", help="Bundled zoo or directory.")],
+    of: Annotated[
+        str | None,
+        typer.Option(
+            "--of",
+            metavar="NAME|DIR",
+            help="Take another zoo's images: for a base without batch norms, which cannot be inverted.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     per_class: Annotated[
         int, typer.Option("--per-class", help="Images of each class.", rich_help_panel=TRAINING)
     ] = DEFAULT.per_class,
@@ -47,7 +58,7 @@ def exemplars(
 ) -> None:
     """Generate images of the base model's classes by inverting it; no image of a data set is used."""
     config = checked(lambda: replace(DEFAULT, per_class=per_class, steps=steps, batch_size=batch_size))
-    from mvp_edge.exemplar_build import build_exemplars
+    from mvp_edge.exemplar_build import build_exemplars, share_exemplars
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device
     from mvp_edge.zoo import open_zoo
@@ -56,8 +67,11 @@ def exemplars(
     opened = open_zoo(name)
     try:
         with shown(quiet=quiet) as progress:
-            trunk = Trunk.of(opened.base, opened.load_base())
-            made = build_exemplars(opened, trunk, config, device=place, seed=seed, progress=progress)
+            if of is not None:
+                made = share_exemplars(opened, open_zoo(of))
+            else:
+                trunk = Trunk.of(opened.base, opened.load_base())
+                made = build_exemplars(opened, trunk, config, device=place, seed=seed, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished batches are kept, and the same command goes on with the others") from e
     if json:

@@ -17,7 +17,7 @@ from mvp_edge.errors import ConfigError, ZooError
 from mvp_edge.heads import shared_rows
 from mvp_edge.inversion import Critic, invert
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import set_head
+from mvp_edge.models import Base, set_head
 from mvp_edge.runtime import Progress, rng, torch_rng
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import MemberInfo, Zoo
@@ -39,8 +39,7 @@ def build_exemplars(
         ConfigError: the base model has no class names or no batch norms.
         ZooError: another process is making them, or the zoo cannot be written.
     """
-    if not trunk.base.classes:
-        raise ConfigError(f"base {trunk.base.name} does not name its classes; train it with: mvp-edge pretrain")
+    _require_classes(trunk.base)
     members = all_knowing(zoo) if config.critics > 0 else []
     recipe = {"method": METHOD, **asdict(config), "seed": seed, "critic_members": [m.id for m in members]}
     place = zoo.directory / FILE
@@ -71,6 +70,32 @@ def build_exemplars(
         write_exemplars(place, done)
         drafts.remove()
     return done
+
+
+def share_exemplars(zoo: Zoo, source: Zoo) -> Exemplars:
+    """Store in a zoo the images that another has generated for all of its classes; their recipe tells whose they are.
+
+    That is what a zoo has whose base cannot be inverted, because it has no batch norms.
+
+    Raises:
+        ConfigError: the base model has no class names.
+        ZooError: the other zoo has no such images, or not of all classes; or the zoo cannot be written.
+    """
+    _require_classes(zoo.base)
+    theirs = source.exemplars()
+    if theirs is None:
+        make = f"mvp-edge zoo exemplars {source.name}"
+        raise ZooError(f"zoo {source.name} has no generated images; make them with: {make}")
+    mine = theirs.load(zoo.base.classes)
+    recipe = {**theirs.recipe, "base_sha256": theirs.base_sha256}
+    done = Exemplars(mine.images, mine.labels, zoo.base.classes, zoo.base.sha256, recipe)
+    write_exemplars(zoo.directory / FILE, done)
+    return done
+
+
+def _require_classes(base: Base) -> None:
+    if not base.classes:
+        raise ConfigError(f"base {base.name} does not name its classes; train it with: mvp-edge pretrain")
 
 
 def all_knowing(zoo: Zoo) -> list[MemberInfo]:

@@ -65,7 +65,8 @@ class NormLoss:
         if not self._norms:
             raise ConfigError(
                 "this model has no batch norms, whose statistics tell what images look like; use a base model with "
-                "batch norms, such as a ResNet or MobileNet"
+                "batch norms, such as a ResNet or MobileNet, or the images of another zoo: mvp-edge zoo exemplars "
+                "DIR --of ZOO"
             )
         self._handles: list[Any] = []
         self._values: list[Tensor] = []

@@ -11,10 +11,11 @@ import torch
 
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.errors import ConfigError, ZooError
-from mvp_edge.exemplar_build import all_knowing, build_exemplars, schedule
+from mvp_edge.exemplar_build import all_knowing, build_exemplars, schedule, share_exemplars
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import SilentProgress
-from mvp_edge.zoo import Exemplars, Zoo, open_zoo
+from mvp_edge.zoo import Exemplars, Zoo, create_zoo, open_zoo
+from tests.transformers import small_vit
 
 CPU = torch.device("cpu")
 CONFIG = ExemplarConfig(per_class=2, steps=2, batch_size=6, crop=2, cutout=4)
@@ -62,6 +63,29 @@ def test_every_class_gets_its_images(zoo: Zoo) -> None:
     assert stored.recipe == made.recipe
     assert not (zoo.directory / ".exemplars").exists()
     assert zoo.verify() == []
+
+
+def test_a_base_that_cannot_be_inverted_takes_the_images_of_another(zoo: Zoo, tmp_path: Path) -> None:
+    known = zoo.base.classes
+    with pytest.raises(ZooError, match="has no generated images; make them with"):
+        share_exemplars(zoo, zoo)
+    build(zoo)
+    vit, turned = small_vit(num_classes=4), (known[3], known[0], known[5], known[1])
+    base = replace(zoo.base, name="vit", arch="vit", classes=turned, sha256="")
+    other = create_zoo(tmp_path / "vit", base, vit)
+    made, theirs = share_exemplars(other, zoo), zoo.exemplars()
+    assert theirs is not None
+    stored = other.exemplars()
+    assert stored is not None
+    assert stored.classes == turned
+    assert stored.recipe == {**theirs.recipe, "base_sha256": zoo.base.sha256}
+    for names in (turned, turned[:1]):
+        assert torch.equal(stored.load(names).images, theirs.load(names).images)
+    assert torch.equal(made.images, stored.images)
+    stranger = create_zoo(tmp_path / "stranger", replace(base, classes=(*turned[:3], "spaceship")), vit)
+    with pytest.raises(ZooError, match="no generated images of spaceship"):
+        share_exemplars(stranger, zoo)
+    assert stranger.exemplars() is None
 
 
 def test_a_killed_build_goes_on_and_gives_the_same(zoo: Zoo, tiny_zoo: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ COMMANDS = {
     "zoo list": "--zoo --json",
     "zoo show": "--json",
     "zoo verify": "--json",
-    "zoo exemplars": "--per-class --steps --batch-size --seed --device --json --quiet",
+    "zoo exemplars": "--of --per-class --steps --batch-size --seed --device --json --quiet",
 }
 HEAVY = {"torch", "timm", "torchvision", "onnx", "onnxruntime", "nltk", "matplotlib", "numpy", "fvcore"}
 
