@@ -15,9 +15,11 @@ import copy
 import itertools
 import logging
 import math
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,6 +105,29 @@ def measure(
         "dense_iterations": round(sum(widths.seen) / whole, 1),
         "achieved_keep": round(plan.achieved, 4),
     }
+
+
+def table() -> str:
+    """Return the README's table: all settings on the tasks on which every one of them was run."""
+    rows = records.read(QUESTION)
+    rows = [r for r in rows if r["config"]["base_sha256"] == rows[-1]["config"]["base_sha256"]]
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for r in rows:
+        found.setdefault(r["config"]["method"], {})[r["config"]["task"]] = r["result"]
+    tasks = set.intersection(*(set(results) for results in found.values()))
+    fit = rows[-1]["config"]["fit"]
+    lines = [
+        f"| {fit['iterations']} steps of {fit['batch_size']} images, {len(tasks)} tasks | held-out top-1 "
+        "| left to the end of the allotted steps |",
+        "|---|---|---|",
+    ]
+    for name, results in found.items():
+        mine = [results[t] for t in sorted(tasks)]
+        kind, *values = name.split()
+        title = f"AHNP, weight {values[0]}, threshold {values[1]}" if kind == "ahnp" else f"IFP, {values[0]}"
+        forced = f"{100 * statistics.mean(v['forced'] for v in mine):.0f} %" if kind == "ahnp" else ""
+        lines.append(f"| {title} | {statistics.mean(v['top1'] for v in mine):.2f} | {forced} |")
+    return "\n".join(lines)
 
 
 def main() -> None:

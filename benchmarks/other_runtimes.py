@@ -9,24 +9,43 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-Runner = Callable[[np.ndarray], np.ndarray]
+from benchmarks.web_runtime import Runner, web_version, with_ort_web
 
 
-def with_openvino(path: Path, scratch: Path) -> Runner:
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime that need not be installed.
+
+    Attributes:
+        load: Opens an ONNX file and gives a function from images to logits, until the context ends.
+        version: Tells the version, or None where it is not installed.
+    """
+
+    load: Callable[[Path], AbstractContextManager[Runner]]
+    version: Callable[[], str | None]
+
+
+@contextmanager
+def with_openvino(path: Path) -> Iterator[Runner]:
     """Load a file with OpenVINO in single precision; its own choice on some processors is bfloat16."""
     import openvino  # pyright: ignore[reportMissingImports]
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    return lambda images: np.array(compiled(images)[0])
+    yield lambda images: np.array(compiled(images)[0])
 
 
-def with_mnn(path: Path, scratch: Path) -> Runner:
+@contextmanager
+def with_mnn(path: Path) -> Iterator[Runner]:
     """Convert a file for MNN and load it.
 
     The converter's function is called, not its script: that one reports to its maker and installs packages.
@@ -34,19 +53,20 @@ def with_mnn(path: Path, scratch: Path) -> Runner:
     import _tools  # pyright: ignore[reportMissingImports]
     from MNN import expr, nn  # pyright: ignore[reportMissingImports]
 
-    converted = scratch / f"{path.stem}.mnn"
-    _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "x"])
-    if not converted.is_file():
-        raise RuntimeError("the converter wrote no file")
     image, output = _ends(path)
-    network = nn.load_module_from_file(str(converted), [image], [output])
+    with tempfile.TemporaryDirectory() as scratch:
+        converted = Path(scratch) / f"{path.stem}.mnn"
+        _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "x"])
+        if not converted.is_file():
+            raise RuntimeError("the converter wrote no file")
+        network = nn.load_module_from_file(str(converted), [image], [output])
 
     def run(images: np.ndarray) -> np.ndarray:
         placed = expr.const(images, images.shape, expr.NCHW)  # pyright: ignore[reportAttributeAccessIssue]
         logits = expr.convert(network.forward([placed])[0], expr.NCHW)  # pyright: ignore[reportAttributeAccessIssue]
         return np.array(logits.read())
 
-    return run
+    yield run
 
 
 def _ends(path: Path) -> tuple[str, str]:
@@ -57,13 +77,24 @@ def _ends(path: Path) -> tuple[str, str]:
     return graph.input[0].name, graph.output[0].name
 
 
-RUNTIMES: dict[str, Callable[[Path, Path], Runner]] = {"openvino": with_openvino, "MNN": with_mnn}
+def packaged(name: str) -> str | None:
+    """Return the version of a Python package, None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+RUNTIMES = {
+    "openvino": Runtime(with_openvino, partial(packaged, "openvino")),
+    "MNN": Runtime(with_mnn, partial(packaged, "MNN")),
+    "onnxruntime-web": Runtime(with_ort_web, web_version),
+}
 
 
 def main(name: str, file: str, feeds: str, made: str) -> None:
     """Run one file with one runtime."""
-    with tempfile.TemporaryDirectory() as scratch, np.load(feeds) as given:
-        run = RUNTIMES[name](Path(file), Path(scratch))
+    with np.load(feeds) as given, RUNTIMES[name].load(Path(file)) as run:
         np.savez(made, *[run(given[key]) for key in given.files])
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy_tables, device_tables, folded_norms, records, runtimes, zoo_tables
+from benchmarks import accuracy_tables, ahnp_scores, device_tables, folded_norms, records, runtimes, zoo_tables
 from benchmarks.experiment_tables import tables
 from benchmarks.registry import experiments
 
@@ -32,6 +32,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "alignment": device_tables.alignment,
     "runtimes": runtimes.table,
     "folded-norms": folded_norms.sentence,
+    ahnp_scores.QUESTION: ahnp_scores.table,
     **tables(),
 }
 

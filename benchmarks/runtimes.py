@@ -8,13 +8,13 @@ whoever runs this installs them:
 
     pip install openvino MNN
 
-One that is not there, or fails, is recorded with the reason.
+and, for onnxruntime-web, Chromium; the rest comes from npm. One that is not there, or fails, is recorded with the
+reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import subprocess
 import sys
 import tempfile
@@ -28,6 +28,7 @@ import torch
 from benchmarks import records
 from benchmarks.other_runtimes import RUNTIMES
 from mvp_edge.onnx_session import open_session
+from mvp_edge.zoo import open_zoo
 
 AGREES = 1e-3  # largest difference of any logit
 BATCHES = (1, 7)
@@ -107,35 +108,28 @@ def delivered(zoo: str | None, scratch: Path) -> dict[str, Path]:
 
 def generated(zoo: str | None) -> np.ndarray | None:
     """Return uint8 images `(N, 3, H, W)` that the zoo has generated, of all classes, or None if it has none."""
-    from mvp_edge.zoo import open_zoo
-
     exemplars = open_zoo(zoo).exemplars()
     return None if exemplars is None else exemplars.images[:: max(1, len(exemplars.images) // IMAGES)].numpy()
 
 
 def installed() -> dict[str, str | None]:
     """Return the version of each runtime, None where it is not installed."""
-    found: dict[str, str | None] = {}
-    for name in RUNTIMES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return {name: runtime.version() for name, runtime in RUNTIMES.items()}
 
 
 def table() -> str:
-    """Return the README's table of the latest record."""
-    record = records.read("runtimes")[-1]
-    versions, result = record["config"]["versions"], record["result"]
-    titles = [f"{name} {version or ''}".strip() for name, version in versions.items()]
-    onnxruntime = record["environment"]["packages"]["onnxruntime"]
-    lines = [
-        f"| largest difference from ONNX Runtime {onnxruntime} | {' | '.join(titles)} | largest logit |",
-        "|---" * (len(titles) + 2) + "|",
-    ]
-    for file, found in result.items():
-        cells = " | ".join(_cell(found[name]) for name in versions)
+    """Return the README's tables: the last record of each base. Files of one's own have none."""
+    last = {r["config"]["base"]: r for r in records.read("runtimes") if r["config"].get("base")}
+    return "\n\n".join(_table_of(r) for r in last.values())
+
+
+def _table_of(record: dict[str, Any]) -> str:
+    config, onnxruntime = record["config"], record["environment"]["packages"]["onnxruntime"]
+    titles = [f"{name} {version or ''}".strip() for name, version in config["versions"].items()]
+    against = f"{config['base']}: largest difference from ONNX Runtime {onnxruntime}"
+    lines = [f"| {' | '.join([against, *titles])} | largest logit |", "|---" * (len(titles) + 2) + "|"]
+    for file, found in record["result"].items():
+        cells = " | ".join(_cell(found[name]) for name in config["versions"])
         lines.append(f"| {file} | {cells} | {found['largest_logit']:.1f} |")
     return "\n".join(lines)
 
@@ -153,13 +147,14 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
     parser.add_argument("--zoo")
     args = parser.parse_args()
+    base = None if args.files else open_zoo(args.zoo).base.name
     pixels = None if args.files else generated(args.zoo)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         files = {f.name: f for f in args.files} or delivered(args.zoo, scratch)
         result = {title: compare(path, pixels) for title, path in files.items()}
     config = {
-        "files": list(files), "agrees": AGREES, "batches": BATCHES,
+        "base": base, "files": list(files), "agrees": AGREES, "batches": BATCHES,
         "images": "random" if pixels is None else f"{len(pixels)} generated", "versions": installed(),
     }  # fmt: skip
     records.append("runtimes", config, result, torch.device("cpu"))

@@ -115,13 +115,13 @@ class ScoreSchedule:
     """How AHNP's scores of heads and nodes are learned.
 
     Attributes:
-        sparsity: Weight of the scores' L1 norm in the loss (lambda); the paper does not give it.
+        sparsity: Weight of the scores' L1 norm in the loss (lambda); which the paper does not give.
         threshold: Units whose score is less are cut off (tau); the paper does not give it.
         lr: Peak learning rate of the scores.
         share: Fraction of the iterations in which the target is to be reached; what is left to cut then goes at once.
     """
 
-    sparsity: float = 1e-3
+    sparsity: float = 1e-2
     threshold: float = 0.5
     lr: float = 0.05
     share: float = 0.1

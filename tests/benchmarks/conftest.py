@@ -62,4 +62,5 @@ def bench_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.fixture
 def context(data: Path, bench_zoo: Zoo, tmp_path: Path) -> Context:
     """All that an experiment needs, at a hundredth of its iterations, on two target tasks."""
-    return Context(bench_zoo, data, Store(tmp_path / "results"), tmp_path / "work", tasks=2, scale=0.002)
+    none = {"vit-zoo": tmp_path / "no-zoo"}  # not the bundled one
+    return Context(bench_zoo, data, Store(tmp_path / "results"), tmp_path / "work", tasks=2, scale=0.002, folders=none)

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
-from benchmarks import runtimes
+from benchmarks import chromium, runtimes, web_runtime
+from benchmarks.chromium import BrowserError
 from benchmarks.other_runtimes import RUNTIMES
+from mvp_edge.data import cache_dir
+from mvp_edge.onnx_session import open_session
 from tests.onnx_files import save_pool
 
 LOGITS = [np.array([[1.0, 3.0, 2.0]], np.float32), np.array([[5.0, 4.0, 0.0], [0.0, 1.0, 2.0]], np.float32)]
+CACHE = cache_dir()  # read here, because other tests give the cache another place
+in_browser = pytest.mark.skipif(
+    web_runtime.web_version() is None,
+    reason="no Chromium, or no onnxruntime-web in the cache, where `python -m benchmarks.runtimes` puts it",
+)
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's cache."""
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(CACHE))
+
+
+@pytest.fixture
+def no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search path without any program."""
+    monkeypatch.setenv("PATH", str(tmp_path))
 
 
 def test_the_largest_difference_over_all_batches_counts() -> None:
@@ -38,14 +61,70 @@ def test_outputs_of_another_shape_are_no_comparison() -> None:
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_a_runtime_that_is_missing_or_fails_is_recorded_with_the_reason(name: str, tmp_path: Path) -> None:
+def test_a_runtime_that_is_missing_or_fails_is_recorded_with_the_reason(
+    name: str, no_browser: None, tmp_path: Path
+) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     found = runtimes.ask(name, tmp_path / "broken.onnx", [np.zeros((1, 3, 8, 8), np.float32)])
     assert isinstance(found, dict)
     assert found["failed"]
     if runtimes.installed()[name] is None:
-        assert found["failed"].startswith("ModuleNotFoundError: No module named")
+        assert found["failed"].startswith(("ModuleNotFoundError: No module named", "RuntimeError: no Chromium"))
     assert runtimes._cell(found).startswith("failed: ")
+
+
+def test_no_browser_is_not_installed(no_browser: None, cache: None, tmp_path: Path) -> None:
+    assert runtimes.installed()["onnxruntime-web"] is None
+    with pytest.raises(RuntimeError, match="no Chromium"), web_runtime.with_ort_web(save_pool(tmp_path / "pool.onnx")):
+        pass
+
+
+def test_a_browser_without_onnxruntime_web_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_runtime, "find_chromium", lambda: "chromium")
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
+    assert web_runtime.web_version() is None
+
+
+@in_browser
+def test_no_bit_is_lost_between_here_and_the_browser(cache: None, tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "identity.onnx", ("batch", 3, 1, 1))
+    draw = np.random.default_rng(0)
+    with web_runtime.with_ort_web(path) as run:
+        for batch in (1, 7):
+            images = draw.normal(size=(batch, 3, 1, 1)).astype(np.float32)
+            np.testing.assert_array_equal(run(images), images[:, :, 0, 0], strict=True)
+        with pytest.raises(BrowserError, match="invalid dimensions"):
+            run(np.zeros((1, 4, 1, 1), np.float32))
+
+
+@in_browser
+def test_the_browser_takes_bytes(cache: None, tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "pool.onnx", dtype=TensorProto.UINT8)
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), dtype=np.uint8)
+    with web_runtime.with_ort_web(path) as run:
+        assert runtimes.judged([run(images)], [open_session(path).run(images)])["agrees"] is True
+
+
+@in_browser
+def test_a_file_that_the_browser_cannot_load(cache: None, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with (
+        pytest.raises(BrowserError, match=r"\AError: Can't create a session\..*protobuf parsing failed"),
+        web_runtime.with_ort_web(tmp_path / "broken.onnx"),
+    ):
+        pass
+
+
+@in_browser
+def test_what_a_script_throws_is_one_line(tmp_path: Path) -> None:
+    with closing(chromium.Page(str(chromium.find_chromium()), tmp_path)) as page:
+        assert page.run("Promise.resolve(6 * 7)") == 42
+        with pytest.raises(BrowserError, match=r"\ATypeError: no such thing\Z"):
+            page.run("Promise.reject(new TypeError('no such thing'))")
+        with pytest.raises(BrowserError, match=r"\A7\Z"):
+            page.run("(() => { throw 7; })()")
+        with pytest.raises(BrowserError, match="No.such"):
+            page.call("No.such")
 
 
 def test_every_runtime_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +133,48 @@ def test_every_runtime_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = runtimes.compare(path)
     assert {k: v for k, v in found.items() if k in RUNTIMES} == {n: {"failed": f"{n} 3"} for n in RUNTIMES}
     assert found["largest_logit"] > 0
+
+
+def record(base: str | None, difference: float, versions: dict[str, str | None]) -> dict[str, Any]:
+    """A record of one file, as it is read."""
+    agreed = {"max_abs_diff": difference, "agrees": difference <= runtimes.AGREES, "same_top1": 9, "images": 9}
+    failed = {"failed": "no such module"}
+    found = {name: failed if version is None else agreed for name, version in versions.items()}
+    config = {"versions": versions} if base is None else {"base": base, "versions": versions}
+    return {
+        "config": config,
+        "environment": {"packages": {"onnxruntime": "1.2"}},
+        "result": {"pruned": {"largest_logit": 8.04, **found}},
+    }
+
+
+def test_the_last_record_of_each_base_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        record("resnet", 1.0, {"MNN": "3"}),
+        record("vit", 2e-4, {"MNN": "3", "onnxruntime-web": None}),
+        record("resnet", 3e-4, {"MNN": "3", "onnxruntime-web": "1.30.0"}),
+        record(None, 4e-4, {"MNN": "3"}),
+    ]
+    monkeypatch.setattr(runtimes.records, "read", lambda question: rows)
+    first, second = (part.splitlines() for part in runtimes.table().split("\n\n"))
+    assert first == [
+        "| resnet: largest difference from ONNX Runtime 1.2 | MNN 3 | onnxruntime-web 1.30.0 | largest logit |",
+        "|---|---|---|---|",
+        "| pruned | 3.0e-04; same top-1 on 9 of 9 images | 3.0e-04; same top-1 on 9 of 9 images | 8.0 |",
+    ]
+    assert second[0].startswith("| vit: ") and "| onnxruntime-web |" in second[0]
+    assert second[2] == "| pruned | 2.0e-04; same top-1 on 9 of 9 images | failed: no such module | 8.0 |"
+
+
+def test_the_base_is_recorded_and_files_of_ones_own_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, Any]] = []
+    monkeypatch.setattr(runtimes.records, "append", lambda question, config, result, device: kept.append(config))
+    monkeypatch.setattr(runtimes, "ask", lambda name, file, feeds: {"failed": "not asked"})
+    path = save_pool(tmp_path / "pool.onnx")
+    monkeypatch.setattr(runtimes, "delivered", lambda zoo, scratch: {"pruned": path})
+    monkeypatch.setattr(runtimes, "generated", lambda zoo: None)
+    for words in ([], [str(path)]):
+        monkeypatch.setattr("sys.argv", ["runtimes", *words])
+        runtimes.main()
+    assert [c["base"] for c in kept] == ["resnet18-cifar100", None]
+    assert set(kept[0]["versions"]) == set(RUNTIMES)

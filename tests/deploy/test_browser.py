@@ -21,14 +21,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.chromium import Page, find_chromium
 from mvp_edge.data.images import decode
 from mvp_edge.deploy.folder import ExportConfig, export_result
 from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.places import cache_dir
 from mvp_edge.runtime import SilentProgress
-
-from .chromium import Page, find_chromium
 
 CHROMIUM = find_chromium()
 # Read here, because other tests give the cache another place.

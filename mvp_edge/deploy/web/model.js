@@ -21,6 +21,15 @@ function wantedThreads() {
   return globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
 }
 
+// The runtime's module, from bytes: nothing is fetched.
+async function importOrt(script, wasm, threads) {
+  const ort = await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
+  ort.env.logLevel = "error";
+  ort.env.wasm.wasmBinary = wasm.slice().buffer;
+  ort.env.wasm.numThreads = threads;
+  return ort;
+}
+
 class Runtime {
   constructor(ort, threads) {
     this.ort = ort;
@@ -32,12 +41,7 @@ class Runtime {
     let failure;
     for (const threads of new Set([wantedThreads(), 1])) {
       try {
-        const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-        const ort = await import(url);
-        ort.env.logLevel = "error";
-        ort.env.wasm.wasmBinary = wasm.slice().buffer;
-        ort.env.wasm.numThreads = threads;
-        const runtime = new Runtime(ort, threads);
+        const runtime = new Runtime(await importOrt(script, wasm, threads), threads);
         const model = await runtime.open(probe, config);
         await model.logits(new Uint8ClampedArray(4 * config.width * config.height));
         return [runtime, model];

@@ -24,6 +24,10 @@ def find_chromium() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+class BrowserError(RuntimeError):
+    """Chromium refuses a command, or a script in the page fails."""
+
+
 class Page:
     """One tab."""
 
@@ -47,7 +51,13 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and return its result."""
+        """Send a command and return its result.
+
+        Raises:
+            BrowserError: Chromium refuses it.
+            TimeoutError: it does not answer.
+            OSError: it has ended.
+        """
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
         if self._session is not None:
@@ -56,7 +66,8 @@ class Page:
         while True:
             answer = self._receive()
             if answer.get("id") == self._last:
-                assert "error" not in answer, answer
+                if "error" in answer:
+                    raise BrowserError(f"{method}: {answer['error']}")
                 return answer["result"]
             self.events.append(answer)
 
@@ -68,9 +79,16 @@ class Page:
             self.events.append(self._receive())
 
     def run(self, script: str) -> Any:
-        """Return the value of a JavaScript expression; a promise is awaited."""
+        """Return the value of a JavaScript expression; a promise is awaited.
+
+        Raises:
+            BrowserError: it throws.
+        """
         answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        if "exceptionDetails" in answer:
+            thrown = answer["exceptionDetails"].get("exception", {})
+            told = thrown.get("description") or str(thrown.get("value", answer["exceptionDetails"]))
+            raise BrowserError(told.splitlines()[0])  # the lines after it are the stack
         return answer["result"].get("value")
 
     def choose_file(self, selector: str, path: Path) -> None:
@@ -113,7 +131,7 @@ class Page:
         self._session = None
         try:
             self.call("Browser.close")
-        except (AssertionError, OSError, TimeoutError):
+        except (BrowserError, OSError, TimeoutError):
             self._process.kill()
         self._process.wait(30)
         os.close(self._write)
