@@ -13,8 +13,8 @@ from onnx import TensorProto
 from benchmarks import chromium, runtimes, web_runtime
 from benchmarks.chromium import BrowserError
 from benchmarks.other_runtimes import RUNTIMES
-from mvp_edge.data import cache_dir
 from mvp_edge.onnx_session import open_session
+from mvp_edge.places import cache_dir
 from tests.onnx_files import save_pool
 
 LOGITS = [np.array([[1.0, 3.0, 2.0]], np.float32), np.array([[5.0, 4.0, 0.0], [0.0, 1.0, 2.0]], np.float32)]
