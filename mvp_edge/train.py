@@ -14,11 +14,13 @@ from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
+from mvp_edge.errors import ConfigError
 from mvp_edge.models import Base
 from mvp_edge.norms import require_trainable
 from mvp_edge.optimizers import make_optimizer as make_optimizer
 from mvp_edge.runtime import SilentProgress, Stage, autocast, rng, torch_rng
 
+CHECK_EVERY = 20
 BeforeStep = Callable[[int], None]
 AfterStep = Callable[[int, Tensor], None]
 
@@ -135,7 +137,7 @@ def fit(
         bf16: Compute in bfloat16 where that is fast: a fifth less time for the smallest networks, half for dense ones.
 
     Raises:
-        ConfigError: the model's batch norms are folded.
+        ConfigError: the model's batch norms are folded, or training diverges.
     """
     require_trainable(model)
     stage = stage or SilentProgress()
@@ -152,6 +154,11 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        # Not at every step, as reading the loss waits for the device; a network that has diverged stays so.
+        if (step % CHECK_EVERY == 0 or step + 1 == config.iterations) and not math.isfinite(
+            value := float(loss.detach())
+        ):
+            raise ConfigError(f"training has diverged: the loss is {value} at step {step}; lower the rate with --lr")
         if after_step is not None:
             after_step(step, loss.detach())
         stage.advance()

@@ -51,6 +51,25 @@ def test_training_learns_and_repeats_exactly() -> None:
     assert train(1)[1] == train(1)[1] != train(2)[1]
 
 
+@pytest.mark.parametrize("iterations", [1, 30])
+def test_training_that_diverges_is_an_error(iterations: int) -> None:
+    model = new_model("test_resnet", 2)
+    config = FitConfig(iterations=iterations, batch_size=16)
+    source = BatchSource(two_colours(), BASE, config, CPU, 0)
+    passed: list[int] = []
+
+    def overflow(step: int) -> None:
+        if step == min(7, iterations - 1):
+            torch.nn.init.constant_(model.get_classifier().weight, math.inf)
+
+    with pytest.raises(ConfigError, match="diverged: the loss is nan at step (0|20); lower the rate with --lr"):
+        fit(
+            model, source, config, optimizer=make_optimizer(model, config), before_step=overflow,
+            after_step=lambda step, _: passed.append(step),
+        )  # fmt: skip
+    assert len(passed) < iterations
+
+
 def test_a_skipped_source_goes_on_where_it_was() -> None:
     config = FitConfig(iterations=6, batch_size=16, cutout=8)
     whole, late = (BatchSource(two_colours(), BASE, config, CPU, 5) for _ in range(2))
