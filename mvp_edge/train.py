@@ -154,13 +154,13 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        loss = loss.detach()
         # Not at every step, as reading the loss waits for the device; a network that has diverged stays so.
-        if (step % CHECK_EVERY == 0 or step + 1 == config.iterations) and not math.isfinite(
-            value := float(loss.detach())
-        ):
+        looked_at = step % CHECK_EVERY == 0 or step + 1 == config.iterations
+        if looked_at and not math.isfinite(value := float(loss)):
             raise ConfigError(f"training has diverged: the loss is {value} at step {step}; lower the rate with --lr")
         if after_step is not None:
-            after_step(step, loss.detach())
+            after_step(step, loss)
         stage.advance()
     model.eval()
 
