@@ -26,8 +26,8 @@ ADDED = 25  # tasks at most by which the zoo grows
 TASKS = 10
 ZOOS = {
     "start": "the first half of the zoo",
-    "grown-ifp": "grown with members pruned for their tasks",
-    "grown-mvp": "grown with MVP's own results",
+    "grown-ifp": "that half and members pruned for their tasks",
+    "grown-mvp": "that half and what MVP made for these tasks",
 }
 
 
