@@ -27,6 +27,14 @@ def table(name: str, store: Store | None = None) -> str:
     return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
 
 
+def brief(name: str, store: Store | None = None) -> str:
+    """Return accuracy and size alone, of the rows that have results."""
+    head = "| method | tasks | top-1 mean | sd | MMACs |"
+    lines = [line for line in (store or Store()).lines(name) if line["status"] == "ok"]
+    cells = [[c for i, c in enumerate(_cells(line)) if i in (0, 1, 2, 3, 7)] for line in lines]
+    return "\n".join([head, _rule(head), *(f"| {' | '.join(row)} |" for row in cells)]) if cells else "Not run yet."
+
+
 def _reasons(lines: Sequence[Line]) -> list[str]:
     """Say why rows have no result; rows that share a reason are named together."""
     by_reason: dict[tuple[str, str], list[str]] = {}
@@ -62,8 +70,12 @@ def _rule(head: str) -> str:
 
 
 def _row(line: Line) -> str:
+    return f"| {' | '.join(_cells(line))} |"
+
+
+def _cells(line: Line) -> list[str]:
     form = {"masked": " (zeros, not smaller)", "whole": " (not smaller)", "tokens": " (fewer tokens)"}
-    cells = [
+    return [
         line["title"] + form.get(line["form"], ""),
         str(line["n_tasks"] or ""),
         _number(line["top1_mean"], "{:.2f}") or line["status"],
@@ -74,7 +86,6 @@ def _row(line: Line) -> str:
         _number(line["macs"], "{:.1f}", 1e-6),
         _number(line["seconds"], "{:.0f}"),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float | None, form: str, factor: float = 1.0) -> str:
@@ -83,4 +94,4 @@ def _number(value: float | None, form: str, factor: float = 1.0) -> str:
 
 def tables() -> dict[str, Callable[[], str]]:
     """Return the tables of all experiments by name."""
-    return {name: (lambda name=name: table(name)) for name in experiments()}
+    return {name: (lambda name=name: table(name)) for name in experiments()} | {"transformers": lambda: brief("table2")}

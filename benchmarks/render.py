@@ -36,7 +36,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **tables(),
 }
 
-DERIVED = ("images", *experiments())  # tables that look for their records themselves
+DERIVED = ("images", *tables())  # tables that look for their records themselves
 
 
 def filled(name: str) -> str:
