@@ -13,7 +13,6 @@ from pathlib import Path
 
 from benchmarks import accuracy_tables, ahnp_scores, device_tables, folded_norms, records, runtimes, zoo_tables
 from benchmarks.experiment_tables import tables
-from benchmarks.registry import experiments
 
 PAGES = (Path(__file__).parents[1] / "README.md", Path(__file__).parent / "README.md")
 
