@@ -54,7 +54,7 @@ def test_prune_under_a_budget(
     words += ["--force", "--max-macs", "2M", "--max-latency-ms", 5, "--align", "auto", "--method", "smsp"]
     done = run(*words)
     assert done.code == 0, done.err
-    assert "M MACs of 2 M MACs" in done.out and "of 5 ms" in done.out
+    assert "M MACs of 2.00 M MACs" in done.out and "of 5.00 ms" in done.out
     plan = json.loads((task.parent / "out" / "plan.json").read_text())
     assert all(g["count"] >= plan["requested"][g["name"]] for g in plan["groups"])
     assert json.loads((task.parent / "out" / "report.json").read_text())["method"].startswith("SMSP")
