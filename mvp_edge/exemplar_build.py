@@ -73,9 +73,9 @@ def build_exemplars(
 
 
 def share_exemplars(zoo: Zoo, source: Zoo) -> Exemplars:
-    """Store in a zoo the images that another has generated for all of its classes; their recipe tells whose they are.
+    """Give a zoo the images that another has generated of all its classes: for a base without batch norms.
 
-    That is what a zoo has whose base cannot be inverted, because it has no batch norms.
+    Those of a bundled zoo are referred to, others are copied. Their recipe tells whose they are.
 
     Raises:
         ConfigError: the base model has no class names.
@@ -86,10 +86,11 @@ def share_exemplars(zoo: Zoo, source: Zoo) -> Exemplars:
     if theirs is None:
         make = f"mvp-edge zoo exemplars {source.name}"
         raise ZooError(f"zoo {source.name} has no generated images; make them with: {make}")
-    mine = theirs.load(zoo.base.classes)
-    recipe = {**theirs.recipe, "base_sha256": theirs.base_sha256}
-    done = Exemplars(mine.images, mine.labels, zoo.base.classes, zoo.base.sha256, recipe)
-    write_exemplars(zoo.directory / FILE, done)
+    done = theirs.lent(zoo.base)
+    if source.growth is not None and zoo.growth is None:
+        zoo.borrow_exemplars(source.name)
+    else:
+        write_exemplars(zoo.directory / FILE, done)
     return done
 
 

@@ -88,6 +88,28 @@ def test_a_base_that_cannot_be_inverted_takes_the_images_of_another(zoo: Zoo, tm
     assert stranger.exemplars() is None
 
 
+def test_the_images_of_a_bundled_zoo_are_referred_to(zoo: Zoo, tmp_path: Path) -> None:
+    bundled = open_zoo(None)
+    theirs = bundled.exemplars()
+    assert theirs is not None
+    made = share_exemplars(zoo, bundled)
+    again = open_zoo(str(zoo.path))
+    stored = again.exemplars()
+    assert stored is not None
+    assert torch.equal(stored.images, made.images)
+    assert torch.equal(stored.images, theirs.load(zoo.base.classes).images)
+    assert not (zoo.directory / "exemplars.safetensors").exists()
+    assert again.verify() == []
+    assert again.summary()["exemplars"] == len(stored)
+    own = build(again)  # own ones go first
+    assert len(own) == 12
+    shown = open_zoo(str(zoo.path)).exemplars()
+    assert shown is not None
+    assert torch.equal(shown.images, own.images)
+    with pytest.raises(ZooError, match="stays as installed"):
+        bundled.borrow_exemplars("another")
+
+
 def test_a_killed_build_goes_on_and_gives_the_same(zoo: Zoo, tiny_zoo: Path, tmp_path: Path) -> None:
     whole = build(open_zoo(str(shutil.copytree(tiny_zoo, tmp_path / "other"))))
     with pytest.raises(KeyboardInterrupt):

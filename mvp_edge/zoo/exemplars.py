@@ -17,6 +17,7 @@ from torch import Tensor
 from mvp_edge.atomic import write_atomically
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
+from mvp_edge.models import Base
 from mvp_edge.tasks import canonical
 
 FILE = "exemplars.safetensors"
@@ -57,6 +58,16 @@ class Exemplars:
         found = [(self.labels == position[canonical(n)]).nonzero()[:, 0] for n in names]
         labels = torch.cat([torch.full_like(index, i) for i, index in enumerate(found)])
         return ImageSet(self.images[torch.cat(found)], labels, tuple(names))
+
+    def lent(self, base: Base) -> Exemplars:
+        """Return them for another base model that knows no classes but these; the recipe tells whose they are.
+
+        Raises:
+            ZooError: it knows others.
+        """
+        mine = self.load(base.classes)
+        recipe = {**self.recipe, "base_sha256": self.base_sha256}
+        return Exemplars(mine.images, mine.labels, base.classes, base.sha256, recipe)
 
 
 def pack_exemplars(exemplars: Exemplars) -> bytes:

@@ -45,13 +45,23 @@ BASE = "base.safetensors.gz"
 
 @dataclass(frozen=True)
 class Zoo:
-    """An opened zoo."""
+    """An opened zoo.
+
+    Attributes:
+        path: Its directory.
+        name: For people, and of bundled ones to open them.
+        base: The base model.
+        packing: How weights are stored.
+        growth: Where members are added to a bundled zoo.
+        lender: Bundled zoo whose generated images it shows while it has none of its own.
+    """
 
     path: Path
     name: str
     base: Base
     packing: Packing
     growth: Path | None = None
+    lender: str | None = None
 
     def infos(self) -> list[MemberInfo]:
         """Return all members' descriptions, sorted by id.
@@ -191,10 +201,28 @@ class Zoo:
             ZooError: their file is damaged or was made from another base model.
         """
         places = [root / EXEMPLARS for root in reversed(self._roots)]
-        path = next((p for p in places if p.exists()), places[-1])
+        path = next((p for p in places if p.exists()), None)
+        if path is None:
+            lent = open_zoo(self.lender).exemplars() if self.lender else None
+            return None if lent is None else lent.lent(self.base)
         repair = f"make them again with: mvp-edge zoo exemplars {self.name if self.growth else self.path}"
         bundled = ASSETS in path.parents
         return read_exemplars(path, self.base.sha256, self._repair if bundled else repair)
+
+    def borrow_exemplars(self, lender: str) -> None:
+        """Show the generated images of a bundled zoo from now on, unless there are own ones.
+
+        Raises:
+            ZooError: the zoo is bundled itself, or cannot be written.
+        """
+        if self.growth is not None:
+            raise ZooError(f"zoo {self.name} is bundled and stays as installed; choose a directory")
+        place = self.path / "zoo.json"
+        try:
+            value = json.loads(place.read_text(encoding="utf-8"))
+            write_atomically(place, json.dumps({**value, "exemplars_of": lender}, indent=1).encode())
+        except OSError as e:
+            raise ZooError(f"{place} cannot be written ({e.strerror or e}); make room or copy the zoo") from e
 
     def verify(self) -> list[str]:
         """Check every file against its checksum and return what is wrong, one line a problem."""
@@ -302,7 +330,7 @@ def open_zoo(name: str | None) -> Zoo:
             )
         base = Base.from_json(value["base"])
         growth = user_directory() / "zoos" / f"{value['name']}-{base.sha256[:12]}" if ASSETS in path.parents else None
-        return Zoo(path, value["name"], base, value["packing"], growth)
+        return Zoo(path, value["name"], base, value["packing"], growth, value.get("exemplars_of"))
     except (OSError, NotADirectoryError) as e:
         raise ZooError(f"{path} is no zoo (it has no readable zoo.json); make one with: mvp-edge zoo build") from e
     except (ValueError, KeyError, TypeError) as e:
