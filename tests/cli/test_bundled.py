@@ -1,0 +1,53 @@
+"""What ships with the package works as installed: no data, no network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mvp_edge.models import ASSETS
+from mvp_edge.zoo import bundled_zoos, open_zoo
+
+from .conftest import Run
+
+FRUIT = ("apple", "orange", "pear", "mushroom", "sweet_pepper")
+
+
+@pytest.mark.parametrize("name", sorted(bundled_zoos()))
+def test_a_class_list_alone_is_enough(run: Run, tmp_path: Path, name: str) -> None:
+    task = tmp_path / "fruit.txt"
+    task.write_text("\n".join(FRUIT))
+    done = run("prune", "--task", task, "--zoo", name, "--json")
+    assert done.code == 0, done.err
+    report = done.json
+    assert report["accuracy"]["n"] == 500
+    assert report["accuracy"]["top1"] > 80
+    assert report["sliced_vs_masked_max_abs_diff"] <= 1e-5
+    assert report["parity_max_abs_diff"] <= 1e-4
+    assert report["largest_rank"] <= 4
+    assert report["floor_macs"] < report["macs"] < report["base_macs"] / 7
+    assert json.loads(Path("out/plan.json").read_text())["groups"]
+    assert "data:image/png" in Path("out/report.html").read_text()  # generated pictures
+
+
+@pytest.mark.parametrize("name", sorted(bundled_zoos()))
+def test_it_is_what_it_says_it_is(name: str) -> None:
+    zoo = open_zoo(name)
+    members = zoo.infos()
+    assert zoo.base.name and zoo.base.licence and zoo.base.recipe
+    assert sum(i.breadth == "broad" for i in members) >= 3
+    assert sum(i.breadth == "narrow" for i in members) >= 25
+    broad = sorted((i for i in members if i.breadth == "broad"), key=lambda i: i.plan.achieved)
+    assert [i.top1 for i in broad] == sorted(i.top1 or 0 for i in broad), "a larger member is worth its size"
+    assert all(i.top1 is not None and i.recipe["data"] == "cifar100" for i in members)
+    assert len(zoo.exemplars() or ()) == 500
+    assert zoo.verify() == []
+
+
+def test_the_package_is_no_larger_than_promised() -> None:
+    files = [f for f in ASSETS.parent.rglob("*") if f.is_file() and f.suffix != ".pyc"]
+    assert sum(f.stat().st_size for f in files) <= 64 * 2**20
+    vit = ASSETS / "zoos" / "cifar100-vit"
+    assert sum(f.stat().st_size for f in vit.rglob("*") if f.is_file()) <= 20 * 2**20
