@@ -38,6 +38,7 @@ from .progress import shown
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
+TRAINING_FLAGS = ("iterations", "batch_size", "lr", "distill", "optimizer", "schedule")
 
 EPILOG = """
 [bold]Examples[/]
@@ -167,8 +168,7 @@ def prune(
     """Make a compact model for the classes of a list: ONNX file, labels, plan, weights and report."""
     limits = {"latency_ms": max_latency_ms, "macs": max_macs, "params": max_params, "size_kib": max_size_kib}
     given = {name: value for name, value in limits.items() if value is not None}
-    typed = context.get_parameter_source("keep")
-    if (given or budgets is not None) and typed is not None and typed.name == "COMMANDLINE":
+    if (given or budgets is not None) and _typed(context, "keep"):
         raise typer.BadParameter("--keep and a budget both set the size; give one of them")
     wanted = None if budgets is None else family(budgets, given)
     if wanted and add_to_zoo:
@@ -209,6 +209,10 @@ def prune(
     from mvp_edge.runtime import use_threads
 
     use_threads(threads)
+    if data is None and (idle := _typed(context, *TRAINING_FLAGS)):
+        from .tables import warn
+
+        warn([f"without images nothing is trained, so {', '.join(idle)} changes nothing; add --data DIR"])
     if wanted:
         return _family(config, wanted, json=json, quiet=quiet)
     with shown(quiet=quiet) as progress:
@@ -221,6 +225,12 @@ def prune(
     else:
         show_report(report)
     return None
+
+
+def _typed(context: typer.Context, *names: str) -> list[str]:
+    """Return which of some flags were given on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [f"--{n.replace('_', '-')}" for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
 
 
 def _family(config: PruneConfig, budgets: list[Budget], *, json: bool, quiet: bool) -> None:

@@ -89,6 +89,13 @@ def test_flags_that_need_images(run: Run, task: Path, broad_zoo: Path, flags: li
     assert "--data" in run(*words(task, broad_zoo, *flags)).error()
 
 
+def test_flags_that_change_nothing_are_told(run: Run, task: Path, broad_zoo: Path) -> None:
+    done = run(*words(task, broad_zoo, "--keep", 0.5, "--iterations", 7, "--lr", 0.1))
+    assert done.code == 0, done.err
+    assert "--iterations, --lr changes nothing; add --data DIR" in " ".join(done.err.split())
+    assert "changes nothing" not in run(*words(task, broad_zoo, "--keep", 0.5, "--force")).err
+
+
 def test_neighbours_by_words(run: Run, task: Path, broad_zoo: Path) -> None:
     assert run("neighbours", "--task", task, "--zoo", broad_zoo, "--json").json["similarity"] == "wordnet"
     assert "--data" in run("neighbours", "--task", task, "--zoo", broad_zoo, "--similarity", "leep").error()
