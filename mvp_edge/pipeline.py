@@ -40,6 +40,7 @@ from mvp_edge.tuning import Tuned, tune, tune_warily
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
 FAR_WORDNET = 0.6
+NEAR = 0.8  # of the keep that is asked for: a member with less gets a word
 FAR_LEEP = 0.75  # of the LEEP of a member whose predictions say nothing about the task
 
 
@@ -163,6 +164,11 @@ def make(
         plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, seed)
         if plan.is_full:
             inputs.warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
+        if inputs.train is None and config.budget is None and plan.achieved < NEAR * config.vote.keep:
+            inputs.warnings.append(
+                f"{100 * config.vote.keep:g} % was asked for, and the largest member that works without images has "
+                f"{100 * plan.achieved:.1f} %; any size can be made with --data DIR"
+            )
     with clock.time("slice"), progress.stage("Slicing"):
         sliced_diff = trunk.verify_slicing(plan)
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)

@@ -50,6 +50,8 @@ def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, broa
         report = run(*words(task, broad_zoo, "--keep", keep, "--json", "--force")).json
         assert [n["id"] for n in report["neighbours"]] == [expected.id]
         assert report["keep"] == {"requested": keep, "achieved": round(expected.plan.achieved, 4)}
+        far = expected.plan.achieved < 0.8 * keep
+        assert any("was asked for, and the largest member" in w for w in report["warnings"]) is far
     assert "keep more" in run(*words(task, broad_zoo, "--keep", 0.1, "--out", "none")).error()
     assert not Path("none").exists()
 
