@@ -241,7 +241,10 @@ def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict
                 + ("; other programs may have slowed the measurement down" if name == "latency_ms" else "")
             )
     if max(v["achieved"] / v["limit"] for v in spent.values()) < UNDER and outcome.plan.achieved < 1:
-        outcome.warnings.append("the budget is not used up: no larger network that fits was found")
+        why = "no larger network that fits was found"
+        if config.data is None:
+            why = "without images a member is delivered as it is; --data DIR makes networks between their sizes"
+        outcome.warnings.append(f"the budget is not used up: {why}")
     return spent
 
 
