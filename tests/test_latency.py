@@ -182,5 +182,6 @@ def test_a_model_that_seems_too_slow_is_timed_again(
         return [Latency(10.0, 0.0, 10.0, 1, 1), Latency(next(found), 0.0, 2.0, 1, 1)]
 
     monkeypatch.setattr("mvp_edge.latency.compare_latency", compare)
+    monkeypatch.setattr("mvp_edge.latency.PAUSE_S", 0.0)
     assert compare_within(limit, [Path("dense.onnx"), Path("pruned.onnx")])[-1].median_ms == expected
     assert len(calls) == asked
