@@ -209,22 +209,21 @@ def prune(
     from mvp_edge.runtime import use_threads
 
     use_threads(threads)
-    if data is None and (idle := _typed(context, *TRAINING_FLAGS)):
-        from .tables import warn
-
-        warn([f"without images nothing is trained, so {', '.join(idle)} changes nothing; add --data DIR"])
-    if wanted:
-        return _family(config, wanted, json=json, quiet=quiet)
-    with shown(quiet=quiet) as progress:
-        report = compress(config, progress)
+    idle = _typed(context, *TRAINING_FLAGS) if data is None else []
+    notes = [f"without images nothing is trained, so {', '.join(idle)} changes nothing; add --data DIR"] if idle else []
     from .tables import show_report, warn
 
-    if json:
-        typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
-        warn(report["warnings"])
+    if wanted:
+        _family(config, wanted, json=json, quiet=quiet)
     else:
-        show_report(report)
-    return None
+        with shown(quiet=quiet) as progress:
+            report = compress(config, progress)
+        if json:
+            typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
+            warn(report["warnings"])
+        else:
+            show_report(report)
+    warn(notes)
 
 
 def _typed(context: typer.Context, *names: str) -> list[str]:
