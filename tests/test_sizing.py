@@ -74,7 +74,7 @@ def test_a_latency_budget_is_kept_and_used(trunk: Trunk, plans: list[KeepPlan]) 
     limit = float(np.sqrt(least * most))
     found = choose(trunk, plans, Budget(latency_ms=limit))
     taken = float(one.times_ms(one.costs.counts(found.counts)[None])[0])
-    assert 0.5 * limit <= taken <= limit  # on some machines the next lane is a large step
+    assert 0.7 * limit <= taken <= limit  # on some machines the next lane is a large step
     assert choose(trunk, plans, Budget(latency_ms=limit)) == found  # the times are remembered
 
 
