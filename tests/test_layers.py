@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "atomic", "attention"},
+    {"errors", "atomic", "attention", "templates"},
     {"tasks", "plan", "config", "output", "places"},
     {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning", "command"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +16,12 @@ from mvp_edge.deploy.ort_web import OrtWeb, find_ort_web
 from mvp_edge.deploy.providers import Eligibility, eligibility
 from mvp_edge.deploy.result import Result, read_result
 from mvp_edge.deploy.targets import NEEDS, Needs, Target
-from mvp_edge.deploy.web_page import DENSE_FILE, Dense, Embedded, dense_script, file_size, render_page
+from mvp_edge.deploy.web_page import DENSE_FILE, Dense, Embedded, dense_script, render_page
 from mvp_edge.errors import ExportError
 from mvp_edge.output import check_output, result_directory
+from mvp_edge.report.figures import quantity, storage
 from mvp_edge.runtime import Progress
+from mvp_edge.templates import load_template
 
 MARKER = "preprocessing.json"
 TITLES = {"fp32": "Pruned", "fp16": "Pruned, fp16", "int8": "Pruned, INT8"}
@@ -177,27 +178,18 @@ def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
     if score.get("top1") is not None:
         facts.append(("Top-1 accuracy", f"{score['top1']} % ({score.get('source', 'source unknown')})"))
     if macs and base_macs:
-        facts.append(("Multiply-adds", f"{macs / 1e6:.1f} M of {base_macs / 1e6:.0f} M"))
+        facts.append(("Multiply-adds", f"{quantity(macs)} of {quantity(base_macs)}"))
     if report.get("params"):
-        facts.append(("Parameters", f"{report['params'] / 1e3:.0f} k"))
-    sizes = [f"{name} {file_size((made.folder / name).stat().st_size)}" for name in made.parity]
+        facts.append(("Parameters", quantity(report["params"])))
+    sizes = [f"{name} {storage((made.folder / name).stat().st_size)}" for name in made.parity]
     return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {_version()}")]
 
 
 def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_web: OrtWeb | None) -> str:
     import onnxruntime
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    folder = files("mvp_edge.deploy") / "readme"
-    environment = Environment(
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=False,  # noqa: S701  # Markdown, not HTML
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     height, width = made.interface.size
-    text = environment.get_template("README.md.j2").render(
+    text = load_template("deploy/readme", "README.md.j2").render(
         crop="the largest centred " + ("square" if width == height else f"rectangle of {width}:{height}"),
         dense=(directory / DENSE_FILE).exists(),
         files=[(file.name, _what(file.name)) for file in sorted(directory.iterdir())],

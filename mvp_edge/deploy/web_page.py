@@ -6,12 +6,14 @@ import base64
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from mvp_edge.deploy.interface import Interface
 from mvp_edge.deploy.ort_web import OrtWeb
+from mvp_edge.report.figures import storage
+from mvp_edge.templates import load_template, read_asset
 
+FOLDER = "deploy/web"
 SCRIPTS = ("resize.js", "model.js", "app.js")
 DENSE_FILE = "dense.js"
 TITLED = 6  # so many class names fit a headline
@@ -65,22 +67,11 @@ def render_page(
         ort_web: The runtime, which is put into the page.
         facts: What is known of the model, as pairs of name and value.
     """
-    # Imported here: commands that make no page start faster without it.
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    folder = files("mvp_edge.deploy") / "web"
-    environment = Environment(
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return load_template(FOLDER, "page.html.j2").render(
         config=_config(interface, models, dense),
-        dense_size=file_size(len(dense.data)) if dense else "",
+        dense_size=storage(len(dense.data)) if dense else "",
         facts=list(facts),
-        lead=f"{file_size(len(models[0].data))}, running inside this page. Pictures stay on this device.",
+        lead=f"{storage(len(models[0].data))}, running inside this page. Pictures stay on this device.",
         ort_web=ort_web.version,
         parts={
             "script": pack(ort_web.script),
@@ -88,8 +79,8 @@ def render_page(
             "models": [pack(model.data) for model in models],
         },
         policy=POLICY,
-        scripts=[folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS],
-        style=folder.joinpath("page.css").read_text(encoding="utf-8"),
+        scripts=[read_asset(FOLDER, name) for name in SCRIPTS],
+        style=read_asset(FOLDER, "page.css"),
         title=_title(interface.labels),
     )
 
@@ -102,11 +93,6 @@ def dense_script(dense: Dense) -> str:
 def pack(data: bytes) -> str:
     """Return bytes as the page carries them: gzipped, then base64."""
     return base64.b64encode(gzip.compress(data, mtime=0)).decode("ascii")
-
-
-def file_size(count: int) -> str:
-    """Return a number of bytes in binary units."""
-    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
 
 
 def _config(interface: Interface, models: Sequence[Embedded], dense: Dense | None) -> dict[str, Any]:

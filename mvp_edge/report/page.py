@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from mvp_edge.atomic import write_atomically
 from mvp_edge.errors import ExportError
 from mvp_edge.report.sections import sections
+from mvp_edge.templates import load_template, read_asset
 
 Pictures = Literal["test", "generated"]
 
@@ -86,19 +86,8 @@ def render(template: str, path: Path, **values: Any) -> None:
     Raises:
         ExportError: the file cannot be written.
     """
-    # Imported here: commands that make no page start faster without it.
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    folder = files("mvp_edge.report")
-    environment = Environment(
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = folder.joinpath("style.css").read_text(encoding="utf-8")
-    _write(path, environment.get_template(template).render(style=style, **values) + "\n")
+    style = read_asset("report", "style.css")
+    _write(path, load_template("report", template).render(style=style, **values) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -120,6 +120,7 @@ def until(page: Page, condition: str, seconds: float = 30) -> None:
 
 def shoot(page: Page, name: str, *, whole: bool = False) -> None:
     if place := os.environ.get("MVP_EDGE_SHOTS"):
+        Path(place).mkdir(parents=True, exist_ok=True)
         time.sleep(0.4)  # bars move
         page.screenshot(Path(place) / f"{name}.png", whole=whole)
 

@@ -13,7 +13,7 @@ import pytest
 
 from mvp_edge.deploy.interface import Interface
 from mvp_edge.deploy.ort_web import find_ort_web
-from mvp_edge.deploy.web_page import Dense, Embedded, dense_script, file_size, render_page
+from mvp_edge.deploy.web_page import Dense, Embedded, dense_script, render_page
 
 HOSTILE = ("</script><script>alert(1)</script>", "R&D <b>", 'ro"se\\', "日本", "{{ config }}", "sweet_pepper")
 
@@ -116,7 +116,3 @@ def test_headlines(fake_ort_web: Path) -> None:
     assert title(("cat",)) == "cat?"
     assert title(("cat", "sea_lion", "dog")) == "cat, sea lion or dog?"
     assert title(tuple(f"c{i}" for i in range(100))) == "Which of 100 classes is it?"
-
-
-def test_sizes() -> None:
-    assert [file_size(n) for n in (2048, 453_200, 44_879_000)] == ["2 KiB", "443 KiB", "42.8 MiB"]
