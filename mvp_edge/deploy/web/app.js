@@ -18,7 +18,8 @@ function milliseconds(value) {
 }
 
 function fileSize(bytes) {
-  return bytes >= 2 ** 20 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${Math.round(bytes / 2 ** 10)} KiB`;
+  const [value, unit] = bytes >= 2 ** 20 ? [bytes / 2 ** 20, "MiB"] : [bytes / 2 ** 10, "KiB"];
+  return `${value < 1000 ? value.toPrecision(3) : Math.round(value)} ${unit}`;
 }
 
 function make(tag, className, text) {
