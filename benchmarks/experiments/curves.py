@@ -62,7 +62,7 @@ def neighbour_rows(context: Context) -> list[Row]:
     taylor = missing or zoos.missing(context, "taylor")
     return [
         mvp_row(
-            context, 100, name=f"{name}-{n}", title=f"{n} neighbours, {name} zoo", missing=lacks,
+            context, 100, name=f"{name}-{n}", title=f"{n} neighbour{'s' * (n > 1)}, {name} zoo", missing=lacks,
             vote=replace(NARROW, neighbours=n), hyper={"zoo": name},
         )
         for name, lacks in (("activation", missing), ("taylor", taylor)) for n in range(1, MOST_NEIGHBOURS + 1)
