@@ -71,12 +71,13 @@ def _paired(top1: dict[str, dict[str, float]]) -> str:
 
 
 def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of the newest file of the base model, and where narrow members vote, of its largest zoo.
+    """Return the records of the newest base file and teacher and, where narrow members vote, of the largest zoo.
 
     IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
     """
     newest = records.read("names-only")[-1]["config"]["base_sha256"]
     mine = [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
+    mine = [r for r in mine if r["config"].get("teacher") == mine[-1]["config"].get("teacher")]
     most = max((r["config"]["members"] for r in mine), default=0)
     return [r for r in mine if r["config"]["members"] == most or not r["config"]["method"].startswith(NARROW_VOTERS)]
 
@@ -124,4 +125,24 @@ def unseen() -> str:
     for method, title in UNSEEN.items():
         cells = [f"{_spread(c[method])} ({len(c[method])} lists)" if c[method] else " | " for c in columns]
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+TEACHERS = {
+    "taught-by-base": "the base model, of all images",
+    "taught-by-member": "the largest broad member, of all images",
+    "taught-by-cascade": "**the base model where that member is unsure**",
+}
+
+
+def teachers() -> str:
+    """What each teacher makes of a broad member, on held-out images, on the lists on which all were tried."""
+    lines = ["| who teaches | lists | held-out top-1 | sd | seconds, asking included |", "|---|---|---|---|---|"]
+    found = {m: {r["config"]["task"]: r["result"] for r in records.read("targets-held-out")
+                 if r["config"]["method"] == m} for m in TEACHERS}  # fmt: skip
+    shared = set.intersection(*(set(results) for results in found.values()))
+    for method, title in TEACHERS.items():
+        mine = [found[method][task] for task in shared]
+        seconds = statistics.mean(r["seconds"] for r in mine)
+        lines.append(f"| {title} | {len(mine)} | {_spread(r['top1'] for r in mine)} | {seconds:.0f} |")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from torch import nn
 from benchmarks import records
 from benchmarks.targets import NARROW, load, target_tasks
 from mvp_edge.averaging import Voter, average
+from mvp_edge.cascade import ask
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.heads import ridge_head
@@ -32,7 +33,6 @@ from mvp_edge.runtime import SilentProgress, resolve_device, rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
-from mvp_edge.tuning import restricted_teacher
 from mvp_edge.zoo import Exemplars, Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.exemplar_uses")
@@ -95,7 +95,8 @@ def tuning_scores(
     own = made.load(task.names)
     start = assemble(trunk, plan, voters, task, None, device=device)
     scores: Scores = {"broad member as it is": judge(start)}
-    teacher = restricted_teacher(trunk, task, own, device, SilentProgress())
+    told = ask(trunk, task, own, device, SilentProgress())
+    teacher = None if told is None else told[0]
     for rate in RATES:
         model, config = copy.deepcopy(start), replace(TUNING, lr=rate)
         source = BatchSource(own, trunk.base, config, device, 0, teacher)

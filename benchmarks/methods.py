@@ -33,6 +33,8 @@ def mvp_row(
         "lr": fit.lr, "optimizer": fit.optimizer, "neighbours": vote.neighbours, "voters": vote.voters,
         "vote": vote.vote, "similarity": vote.similarity, "distill": fit.distill,
     }  # fmt: skip
+    if fit.distill > 0:
+        hyper["teacher"] = "cascade"
     if vote.vote == "sample":
         hyper["tau"] = vote.temperature
     return Row(

@@ -20,6 +20,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets": accuracy_tables.targets,
     "images": accuracy_tables.images,
     "targets-unseen": accuracy_tables.unseen,
+    "targets-held-out": accuracy_tables.teachers,
     "packing": zoo_tables.packing,
     "prune-time": device_tables.prune_time,
     "zoo-speed": zoo_tables.zoo_speed,

@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks import records
 from benchmarks.superclasses import SUPERCLASSES
+from mvp_edge.cascade import answers, ask, largest_knowing
 from mvp_edge.config import FitConfig, PruneSchedule, Similarity, VoteConfig
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, ridge_head, shared_rows
@@ -38,7 +39,7 @@ from mvp_edge.similarity import wordnet
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
-from mvp_edge.tuning import MANY_IMAGES, restricted_teacher, tune_warily
+from mvp_edge.tuning import MANY_IMAGES, tune_warily
 from mvp_edge.zoo import Zoo, open_zoo
 from mvp_edge.zoo_build import find_parent, make_member, sample_tasks
 
@@ -70,11 +71,36 @@ class Setting:
 
     @cached_property
     def teacher(self) -> torch.Tensor | None:
-        """Logits of the restricted base model on the training images."""
-        return restricted_teacher(self.trunk, self.task, self.train, self.device, SilentProgress())
+        """Logits on the training images that the tool learns from: the base model's where a smaller one is unsure."""
+        return by_cascade(self)
+
+    @cached_property
+    def base_teacher(self) -> torch.Tensor | None:
+        """Logits of the base model alone on the training images."""
+        return by_base(self)
 
 
 Method = Callable[[Setting], nn.Module]
+
+
+def by_cascade(s: Setting) -> torch.Tensor | None:
+    """Ask the base model only where the largest broad member is unsure."""
+    told = ask(s.trunk, s.task, s.train, s.device, SilentProgress(), s.zoo)
+    return None if told is None else told[0]
+
+
+def by_base(s: Setting) -> torch.Tensor | None:
+    """Ask the base model about all images."""
+    told = ask(s.trunk, s.task, s.train, s.device, SilentProgress())
+    return None if told is None else told[0]
+
+
+def by_member(s: Setting) -> torch.Tensor | None:
+    """Ask the largest broad member about all images."""
+    if (member := largest_knowing(s.zoo, s.task)) is None:
+        return None
+    network = s.trunk.restore(s.zoo.load(member))
+    return answers(network, member.task.names, s.trunk, s.task, s.train.images, s.device)
 
 
 def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
@@ -108,13 +134,24 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
     return run
 
 
+def taught(teacher: Callable[[Setting], torch.Tensor | None], fitting: FitConfig) -> Method:
+    """A broad member that a teacher of one's choice teaches; asking it is part of the method's time."""
+
+    def run(s: Setting) -> nn.Module:
+        fresh = replace(s)
+        fresh.__dict__ |= {"ranked": s.ranked, "teacher": teacher(s)}
+        return voted(BROAD, fitting)(fresh)
+
+    return run
+
+
 def default(s: Setting) -> nn.Module:
     """What the command does with these images: a broad member that works already, fine-tuned as they allow."""
     if len(s.train) >= MANY_IMAGES:
         return voted(VoteConfig(), DISTILLED)(s)
     model = voted(VoteConfig(), NONE)(s)
     tuned = tune_warily(
-        model, s.trunk, s.task, s.train, DISTILLED, device=s.device, seed=s.seed, progress=SilentProgress()
+        model, s.zoo, s.trunk, s.task, s.train, DISTILLED, device=s.device, seed=s.seed, progress=SilentProgress()
     )
     log.info("%d images: %s", len(s.train), tuned.mix)
     return model
@@ -154,7 +191,7 @@ def from_parent(fitting: FitConfig, every: int) -> Method:
         found = find_parent(s.zoo, s.trunk, s.task, schedule)
         parent = None if found is None else s.zoo.load(found)
         return make_member(
-            s.trunk, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.teacher
+            s.trunk, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.base_teacher
         )[0]
 
     return run
@@ -212,12 +249,15 @@ METHODS: dict[str, Method] = {
     "member-200": from_parent(FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9), every=5),
     "broad-0": voted(BROAD, NONE),
     "broad-100": voted(BROAD, PAPER),
+    "taught-by-cascade": taught(by_cascade, DISTILLED),
+    "taught-by-base": taught(by_base, DISTILLED),
+    "taught-by-member": taught(by_member, DISTILLED),
     "any-100": voted(ANY, PAPER),
     "any-distill-100": voted(ANY, DISTILLED),
     "base": whole_base,
     "base-100": whole_base_tuned(PAPER),
 }
-TAUGHT = ("default", "mvp-distill-100", "any-distill-100", "member-200")  # by the base, on all images
+TAUGHT = ("default", "mvp-distill-100", "any-distill-100")  # on all images
 
 
 def load(source: DataSource, task: Task, size: tuple[int, int], split: str) -> tuple[ImageSet, ImageSet]:
@@ -240,9 +280,12 @@ def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int, list
 
 
 def identity(config: dict[str, Any]) -> tuple[object, ...]:
-    """Return what a record is about; only where narrow members vote does it matter how many there are."""
+    """Return what a record is about; only where narrow members vote does it matter how many there are.
+
+    Records of taught methods that name no teacher were made when the base model alone was one.
+    """
     many = config["members"] if config["method"].startswith(NARROW_VOTERS) else None
-    return config["task"], config["method"], config["base_sha256"], config["seed"], many
+    return config["task"], config["method"], config["base_sha256"], config["seed"], many, config.get("teacher")
 
 
 def main() -> None:
@@ -274,6 +317,7 @@ def main() -> None:
             config = {
                 "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,
                 "seed": args.seed, "zoo": zoo.name, "members": len(zoo.ids()),
+                **({"teacher": "cascade"} if name in TAUGHT else {}),
             }  # fmt: skip
             if identity(config) in done:
                 continue
@@ -281,6 +325,8 @@ def main() -> None:
                 _ = setting.ranked  # shared by several methods, so not in their time
             if name in TAUGHT:
                 _ = setting.teacher
+            if name == "member-200":
+                _ = setting.base_teacher
             begin = time.perf_counter()
             model = METHODS[name](setting)
             seconds = time.perf_counter() - begin

@@ -136,6 +136,7 @@ def deliver(
         "budget": budget,
         "accuracy": score,
         "mix": None if outcome.tuned.mix is None else outcome.tuned.mix.to_json(),
+        "teacher": None if outcome.tuned.asked is None else outcome.tuned.asked.to_json(),
         **costs,
         "precisions": {
             "asked": config.precision,

@@ -180,7 +180,7 @@ def make(
             ready = len(voters) == 1 and alone.knows(task) and grows_silently(trunk.table, plan, alone.plan)
             wary = ready and config.schedule == "auto"
             tuned = (tune_warily if wary else tune)(
-                model, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress
+                model, inputs.zoo, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress
             )
             inputs.warnings.extend(tuned.warnings)
     model = model.to("cpu", memory_format=torch.contiguous_format).eval()

@@ -30,7 +30,7 @@ LAYERS = [
     {"profiling", "precision", "latency_plot"},
     {"pruners", "checkpoint", "budget", "mixing"},
     {"metavote"},
-    {"teaching"},
+    {"teaching", "cascade"},
     {"variants", "sizing", "tuning"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},

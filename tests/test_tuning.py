@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from mvp_edge.cascade import Asked
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.metavote import Trunk, assemble, knowing, rank
@@ -15,22 +17,26 @@ from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.tuning import MANY_IMAGES, Tuned, gentle, tune, tune_warily
-from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo import Zoo, open_zoo
 
+Run = Callable[..., Tuned]
 CPU = torch.device("cpu")
 FIT = FitConfig(iterations=4, batch_size=4, lr=0.01, distill=0.9)
 TASK = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"))))
 
 
 @pytest.fixture(scope="module")
-def trunk(broad_zoo: Path) -> Trunk:
-    zoo = open_zoo(str(broad_zoo))
+def zoo(broad_zoo: Path) -> Zoo:
+    return open_zoo(str(broad_zoo))
+
+
+@pytest.fixture(scope="module")
+def trunk(zoo: Zoo) -> Trunk:
     return Trunk.of(zoo.base, zoo.load_base())
 
 
 @pytest.fixture
-def model(broad_zoo: Path, trunk: Trunk) -> nn.Module:
-    zoo = open_zoo(str(broad_zoo))
+def model(zoo: Zoo, trunk: Trunk) -> nn.Module:
     ranked = rank(zoo, None, TASK, None, VoteConfig(), device=CPU, seed=0)
     member = zoo.load(knowing(ranked, TASK)[-1].info)
     return assemble(trunk, member.info.plan, [member], TASK, None, device=CPU)
@@ -41,12 +47,16 @@ def train(images: Path) -> ImageSet:
     return open_source(str(images)).load(TASK.names, "train", (32, 32))
 
 
-def run(how, model: nn.Module, trunk: Trunk, data: ImageSet, config: FitConfig = FIT) -> Tuned:
-    return how(model, trunk, TASK, data, config, device=CPU, seed=0, progress=SilentProgress())
+@pytest.fixture
+def run(model: nn.Module, zoo: Zoo, trunk: Trunk) -> Run:
+    return lambda how, data, config=FIT: how(
+        model, zoo, trunk, TASK, data, config, device=CPU, seed=0, progress=SilentProgress()
+    )
 
 
-def test_few_images_are_trained_on_gently(model: nn.Module, trunk: Trunk, train: ImageSet) -> None:
-    tuned = run(tune_warily, model, trunk, train)
+def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
+    tuned = run(tune_warily, train)
+    assert tuned.asked == Asked(len(train), len(train))  # so few that the base model is asked about all
     assert tuned.fit == gentle(FIT)
     assert (tuned.fit.iterations, tuned.fit.batch_size) == (2, 4)
     assert tuned.fit.lr == pytest.approx(0.01 / 3)
@@ -54,36 +64,36 @@ def test_few_images_are_trained_on_gently(model: nn.Module, trunk: Trunk, train:
 
 
 def test_many_images_are_trained_on_as_the_settings_say(
-    model: nn.Module, trunk: Trunk, train: ImageSet, monkeypatch: pytest.MonkeyPatch
+    run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mvp_edge.tuning.MANY_IMAGES", len(train))
-    assert run(tune_warily, model, trunk, train) == Tuned(FIT)
+    tuned = run(tune_warily, train)
+    assert tuned.asked is not None and tuned.asked.images == len(train) and tuned.asked.member is not None
+    assert replace(tuned, asked=None) == Tuned(FIT)
     assert MANY_IMAGES == 2000
 
 
-def test_no_iterations_are_no_training(model: nn.Module, trunk: Trunk, train: ImageSet) -> None:
+def test_no_iterations_are_no_training(run: Run, model: nn.Module, train: ImageSet) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     none = replace(FIT, iterations=0)
     for how in (tune, tune_warily):
-        assert run(how, model, trunk, train, none) == Tuned(none)
+        assert run(how, train, none) == Tuned(none)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_a_single_image_of_a_class_leaves_the_member_as_it_is(model: nn.Module, trunk: Trunk, train: ImageSet) -> None:
+def test_a_single_image_of_a_class_leaves_the_member_as_it_is(run: Run, model: nn.Module, train: ImageSet) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    tuned = run(tune_warily, model, trunk, train.subset([0, 1, 2, len(train) - 1]))
+    tuned = run(tune_warily, train.subset([0, 1, 2, len(train) - 1]))
     assert tuned.iterations == 0
     assert "a class has a single image" in tuned.warnings[0]
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_what_images_left_out_decided_is_told(
-    model: nn.Module, trunk: Trunk, train: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     top1 = {0.0: 90.0, 1.0: 80.0}
     monkeypatch.setattr("mvp_edge.tuning.tune_mixed", lambda *_, **__: Mix(0.0, 16, 3, dict(top1), top1))
-    (warning,) = run(tune_warily, model, trunk, train).warnings
+    (warning,) = run(tune_warily, train).warnings
     assert "top-1 90.0 % without, 80.0 % with it" in warning
     assert "--schedule fixed" in warning
     monkeypatch.setattr("mvp_edge.tuning.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
-    assert run(tune_warily, model, trunk, train).warnings == ()
+    assert run(tune_warily, train).warnings == ()

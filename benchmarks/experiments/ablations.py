@@ -13,10 +13,9 @@ from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.methods import EQUATION_1, NARROW, by, mvp_row, narrow
 from benchmarks.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.similarity import all_ranked
-from benchmarks.targets import DISTILLED, Setting, tuned, voted
+from benchmarks.targets import DISTILLED, Setting, by_base, by_member, taught, tuned, voted
 from mvp_edge.averaging import Voter, average
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.exemplar_build import all_knowing
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.metavote import Neighbour, vote
 from mvp_edge.models import set_head
@@ -24,7 +23,7 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import rng, torch_rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import canonical
-from mvp_edge.train import predict, reestimate_norms
+from mvp_edge.train import reestimate_norms
 from mvp_edge.zoo import Member
 
 NAME = "ablations"
@@ -69,9 +68,14 @@ def rows(context: Context) -> list[Row]:
         mvp_row(context, 100, name="broad", title="a broad member, fine-tuned", vote=broad, missing=missing),
         mvp_row(context, 100, name="broad-distilled", title="a broad member, fine-tuned with distillation", vote=broad,
                 fit=DISTILLED, missing=missing),
-        mvp_row(context, 100, name="broad-taught-by-broad", title="a broad member, taught by the largest broad member",
-                vote=broad, fit=DISTILLED, run=_taught_by_member(broad, distilled), missing=missing,
-                hyper={"teacher": "the largest broad member"}),
+        *(
+            mvp_row(context, 100, name=f"broad-taught-by-{who}", title=f"a broad member, taught by {title}", vote=broad,
+                    fit=DISTILLED, run=taught(teacher, distilled), missing=missing, hyper={"teacher": who})
+            for who, title, teacher in (
+                ("base", "the base model alone", by_base),
+                ("broad", "the largest broad member alone", by_member),
+            )
+        ),
         mvp_row(context, 100, name="narrow-distilled", title="narrow members, fine-tuned with distillation",
                 fit=replace(fit, distill=distilled.distill), missing=missing),
         mvp_row(context, 100, name="any", title="narrow and broad members vote", vote=VoteConfig(voters="any"),
@@ -102,22 +106,6 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     """Run what is missing."""
     if not why_not(context, "cifar100"):
         try_rows(NAME, rows, cases(context, TASKS))
-
-
-def _taught_by_member(config: VoteConfig, fit: FitConfig) -> Callable[[Setting], nn.Module]:
-    """Ask the largest broad member instead of the base, at a fraction of the price."""
-
-    def run(s: Setting) -> nn.Module:
-        member = max(all_knowing(s.zoo), key=lambda i: i.plan.achieved)
-        network = s.trunk.restore(s.zoo.load(member)).to(s.device, memory_format=torch.channels_last)
-        column = {canonical(n): i for i, n in enumerate(member.task.names)}
-        logits = predict(network, s.train.images, s.trunk.base, s.device)
-        taught = replace(s)
-        taught.__dict__["ranked"] = s.ranked
-        taught.__dict__["teacher"] = logits[:, [column[canonical(n)] for n in s.task.names]]
-        return voted(config, fit)(taught)
-
-    return run
 
 
 def _some(count: int) -> Callable[[Setting], list[Neighbour]]:

@@ -170,6 +170,8 @@ def _row(
     rate, steps = chosen(context, method), context.steps(100)
     fit = replace(RECIPES[method], iterations=steps, lr=rate["lr"])
     hyper = {**rate, "warmup": fit.warmup, "distill": fit.distill, "head": "ridge", **fields.pop("hyper", {})}
+    if fit.distill > 0:
+        hyper["teacher"] = "cascade"
     return Row(
         name, method, title, lambda s: train(s, fit), iterations=steps, batch=fit.batch_size, hyper=hyper,
         missing=missing, seconds=0.5 * steps, **fields,

@@ -212,9 +212,18 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("ONNX against eager", f"{parity:.1e} at most".replace("-", figures.MINUS)))
     if mix := report.get("mix"):
         facts.append(("Kept of fine-tuning", f"{100 * mix['share']:.0f} %, chosen on {mix['images']} images left out"))
+    if asked := report.get("teacher"):
+        facts.append(("Taught by", _taught(asked)))
     if (nominal := report.get("nominal_training_tflops")) is not None:
         facts.append(("Nominal training cost", f"{figures.significant(nominal)} TFLOPs"))
     return facts
+
+
+def _taught(asked: Mapping[str, Any]) -> str:
+    if asked["member"] is None:
+        return f"the base model, on {asked['images']:,} images"
+    others = asked["images"] - asked["base"]
+    return f"the base model, on {asked['base']:,} images, and {asked['member']}, which was sure of {others:,} others"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
