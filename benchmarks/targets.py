@@ -139,7 +139,7 @@ def taught(teacher: Callable[[Setting], torch.Tensor | None], fitting: FitConfig
 
     def run(s: Setting) -> nn.Module:
         fresh = replace(s)
-        fresh.__dict__ |= {"ranked": s.ranked, "teacher": teacher(s)}
+        fresh.__dict__.update(ranked=s.ranked, teacher=teacher(s))
         return voted(BROAD, fitting)(fresh)
 
     return run
