@@ -37,8 +37,8 @@ def compress_family(
     progress = progress or SilentProgress()
     clock = Stopwatch()
     check_output(config.out, force=config.force, inputs=(config.task, config.data, config.zoo))
-    prepared = prepare(config, progress, clock)
     configs = [replace(config, budget=b, out=config.out / b.label) for b in budgets]
+    prepared = prepare(configs[0], progress, clock)
     with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
         sizings = [size(prepared, each, progress) for each in configs]
     models = []

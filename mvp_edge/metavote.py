@@ -99,6 +99,7 @@ def rank(
     seed: int,
     stage: Stage | None = None,
     exclude: frozenset[str] = frozenset(),
+    only: frozenset[str] = frozenset(),
     prefilter: int = PREFILTER,
 ) -> list[Neighbour]:
     """Return the zoo's members, nearest first.
@@ -116,12 +117,14 @@ def rank(
         seed: Of the sample of images.
         stage: Progress.
         exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
+        only: Ids of the members to look at; all if there are none.
         prefilter: How many of the narrow members nearest by WordNet LEEP looks at.
 
     Raises:
         ZooError: the zoo has no member of the wanted breadth, or one is damaged.
     """
     infos = [i for i in zoo.infos() if config.voters in ("auto", "any", i.breadth) and i.task.id not in exclude]
+    infos = [i for i in infos if not only or i.id in only]
     if not infos:
         wanted = "members" if config.voters in ("auto", "any") else f"{config.voters} members"
         raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")
@@ -168,26 +171,32 @@ def _leep_all(
 def electorate(
     ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig, counts: Mapping[str, int] | None = None
 ) -> list[Neighbour]:
-    """Return who votes: a broad member that knows the whole task, or the nearest members.
+    """Return who votes: the broad member that votes alone, or the nearest members; arguments as for `sole_voter`."""
+    return sole_voter(ranked, trunk, task, config, counts) or list(ranked[: config.neighbours])
 
-    The first only where broad members may vote alone, under `auto` and `broad`, and where one has the size asked for.
+
+def sole_voter(
+    ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig, counts: Mapping[str, int] | None = None
+) -> list[Neighbour]:
+    """Return the broad member that votes alone, if there is one; how near members are does not matter for that.
+
+    It knows the whole task and has the size asked for. Only under `auto` and `broad` may broad members vote alone.
 
     Args:
-        ranked: All members, nearest first.
+        ranked: Members.
         trunk: The base model.
         task: What the model is for.
-        config: `voters`, `method` and `neighbours` matter here.
+        config: `voters`, `method` and `keep` matter here.
         counts: Units to keep by group, where a budget or the runtime's lanes set them: the broad member need not be
             of just this size then. The largest that fits inside votes, else the smallest that is larger.
     """
-    if config.voters in ("auto", "broad") and config.method == "mvp":
-        wanted = counts or target_counts(trunk.table, config.keep, config.align)
-        broad = [n for n in knowing(ranked, task) if counts is not None or n.info.plan.counts == wanted]
-        inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
-        around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
-        if inside or around:
-            return inside[:1] or around[-1:]
-    return list(ranked[: config.neighbours])
+    if config.voters not in ("auto", "broad") or config.method != "mvp":
+        return []
+    wanted = counts or target_counts(trunk.table, config.keep, config.align)
+    broad = [n for n in knowing(ranked, task) if counts is not None or n.info.plan.counts == wanted]
+    inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
+    around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
+    return inside[:1] or around[-1:]
 
 
 def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:

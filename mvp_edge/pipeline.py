@@ -25,6 +25,7 @@ from mvp_edge.metavote import (
     rank,
     ready_made,
     similarity_used,
+    sole_voter,
     vote,
     vote_weights,
 )
@@ -33,7 +34,7 @@ from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
-from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within
+from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
 from mvp_edge.tasks import Task, TaskClass, canonical, read_task
 from mvp_edge.train import score
 from mvp_edge.tuning import Tuned, tune, tune_warily
@@ -113,10 +114,20 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepar
         if inputs.train is None:
             exemplars = inputs.zoo.exemplars()
             inputs = replace(inputs, generated=None if exemplars is None else exemplars.load(inputs.task.names))
-    device, seed, task = inputs.device, config.seed, inputs.task
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
-        ranked = rank(inputs.zoo, trunk, task, inputs.train, config.vote, device=device, seed=seed, stage=stage)
+        ranked = rank(
+            inputs.zoo, trunk, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
+            stage=stage, only=_decisive(inputs, trunk, config),
+        )  # fmt: skip
     return Prepared(inputs, trunk, ranked)
+
+
+def _decisive(inputs: Inputs, trunk: Trunk, config: PruneConfig) -> frozenset[str]:
+    """Return the member that votes alone however near others are, which need not be asked then; none if all matter."""
+    if inputs.train is None or not ratio_decides(config.vote, config.budget):
+        return frozenset()
+    everyone = [Neighbour(i, 0.0) for i in inputs.zoo.infos()]
+    return frozenset(n.info.id for n in sole_voter(everyone, trunk, inputs.task, config.vote))
 
 
 def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:

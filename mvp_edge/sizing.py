@@ -57,6 +57,11 @@ class Ballots:
     seeds: Sequence[KeepPlan] = ()
 
 
+def ratio_decides(config: VoteConfig, budget: Budget | None) -> bool:
+    """Say whether the ratio alone tells how many units are kept, whoever votes."""
+    return budget is None and config.method == "mvp" and config.align != "auto"
+
+
 def choose_counts(
     trunk: Trunk,
     config: VoteConfig,
@@ -80,7 +85,7 @@ def choose_counts(
     Raises:
         BudgetError: no sub-network meets the budget.
     """
-    if budget is None and config.method == "mvp" and config.align != "auto":
+    if ratio_decides(config, budget):
         counts = target_counts(trunk.table, config.keep, config.align)
         return Sizing(counts, counts, by_rule=True)
     sizer = _Sizer(trunk, config, ballots, labels, progress, kind)

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mvp_edge.config import FitConfig, PruneConfig, VoteConfig
+from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
 from mvp_edge.pipeline import compress
 from mvp_edge.runtime import SilentProgress, Stage
+from mvp_edge.zoo import Zoo, open_zoo
 
 
 class Told(SilentProgress):
@@ -60,3 +62,28 @@ def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Pa
     report = compress(replace(config, schedule="fixed", force=True))
     assert report["settings"]["fit"]["iterations"] == 4
     assert report["mix"] is None
+
+
+def test_members_whose_nearness_cannot_matter_are_not_ranked(
+    images: Path, broad_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=2, batch_size=4, distill=0))
+    asked: set[str] = set()
+    load = Zoo.load
+    monkeypatch.setattr(Zoo, "load", lambda zoo, info: asked.add(info.id) or load(zoo, info))
+
+    def run(config: PruneConfig) -> dict[str, Any]:
+        asked.clear()
+        return compress(replace(config, force=True))
+
+    alone = run(config)
+    assert asked == {alone["neighbours"][0]["id"]}
+    budget = run(replace(config, budget=Budget(params=60_000)))
+    assert len(asked) == len(open_zoo(str(broad_zoo)).ids()) and budget["budget"]["params"]["achieved"] <= 60_000
+    assert len(run(replace(config, vote=replace(config.vote, voters="narrow")))["neighbours"]) == len(asked) == 2
+    monkeypatch.setattr("mvp_edge.pipeline._decisive", lambda *_: frozenset())
+    everyone = run(config)
+    assert len(asked) == 4
+    assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
