@@ -145,6 +145,7 @@ def plot_groups(lines: Sequence[Line], path: Path) -> None:
                 found = points(mine, similarity, lambda line: int(line["row"].split("-group")[1].split("-")[0]))
                 curve(axes, found, f"{steps} iterations", colour)
             axes.set_xlabel("similarity group, 1 = nearest")
+            axes.set_xticks(range(1, GROUPS + 1))
             legend(axes)
 
 
@@ -154,6 +155,7 @@ def plot_neighbours(lines: Sequence[Line], path: Path) -> None:
         for name, colour in zip(("activation", "taylor"), CURVES, strict=False):
             curve(axes, points(lines, f"{name}-", lambda line: int(line["row"].split("-")[1])), f"{name} zoo", colour)
         axes.set_xlabel("neighbours that vote")
+        axes.set_xticks(range(1, MOST_NEIGHBOURS + 1))
         legend(axes)
 
 
