@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
+from mvp_edge.errors import BudgetError
+from mvp_edge.family import compress_family
 from mvp_edge.pipeline import compress
 from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.zoo import Zoo, open_zoo
@@ -87,3 +89,18 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     everyone = run(config)
     assert len(asked) == 4
     assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
+
+
+def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a budget, everybody's nearness matters."""
+    asked: list[Budget | None] = []
+
+    def prepare(config: PruneConfig, *_: object) -> None:
+        asked.append(config.budget)
+        raise BudgetError("enough")
+
+    monkeypatch.setattr("mvp_edge.family.prepare", prepare)
+    budgets = [Budget(params=60_000), Budget(params=90_000)]
+    with pytest.raises(BudgetError, match="enough"):
+        compress_family(PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out"), budgets)
+    assert asked == budgets[:1]
