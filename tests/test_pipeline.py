@@ -67,8 +67,9 @@ def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Pa
 
 
 def test_members_whose_nearness_cannot_matter_are_not_ranked(
-    images: Path, broad_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, broad_zoo: Path, probe_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
     config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=2, batch_size=4, distill=0))
