@@ -43,6 +43,7 @@ class Row:
         paper: The paper's own figure.
         missing: Why it cannot be run here; empty if it can.
         base: Name of the base model if it is not that of the zoo that votes.
+        shared: Whether method and settings say all there is, so that another experiment's trial of them serves as well.
         seconds: Guess of its time, until there is a trial to go by.
     """
 
@@ -61,6 +62,7 @@ class Row:
     paper: str = ""
     missing: str = ""
     base: str = ""
+    shared: bool = False
     seconds: float = 20.0
 
 

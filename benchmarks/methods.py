@@ -40,7 +40,7 @@ def mvp_row(
     return Row(
         name or f"mvp-{iterations}", fields.pop("method", "mvp"), title or f"MVP, {iterations} iterations",
         run or voted(vote, fit), iterations=steps, keep=vote.keep, dense_iterations=steps * vote.keep**2,
-        batch=fit.batch_size, hyper=hyper | fields.pop("hyper", {}), zoo=True,
+        batch=fit.batch_size, hyper=hyper | fields.pop("hyper", {}), zoo=True, shared=run is None,
         seconds=fields.pop("seconds", 0.15 * steps), **fields,
     )  # fmt: skip
 
@@ -55,7 +55,7 @@ def random_row(
         fields.pop("name", f"random-{iterations}"), "random",
         fields.pop("title", f"random units, {iterations} iterations"),
         at_random(fit, keep), iterations=steps, keep=keep, dense_iterations=steps * keep**2,
-        batch=fit.batch_size, hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random"},
+        batch=fit.batch_size, hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random"}, shared=True,
         seconds=0.15 * steps, **fields,
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ def ifp_row(
         fields.pop("name", f"ifp-{iterations}"), fields.pop("method", "ifp"),
         fields.pop("title", f"IFP, {iterations} iterations"),
         iterative(steps, IFP_LR, schedule, batch), iterations=steps, keep=keep,
-        dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper,
+        dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper, shared=True,
         seconds=fields.pop("seconds", 10 + 0.2 * steps), **fields,
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ def ahnp_row(context: Context, iterations: int, *, keep: float = 0.1, **fields: 
     return Row(
         fields.pop("name", f"ahnp-{iterations}"), "ahnp", fields.pop("title", f"AHNP, {iterations} iterations"), run,
         iterations=steps, keep=keep, dense_iterations=steps * (scores.share + (1 - scores.share) * keep**2),
-        hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random", **asdict(scores)},
+        hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random", **asdict(scores)}, shared=True,
         seconds=10 + 0.3 * steps, **fields,
     )  # fmt: skip
 

@@ -86,15 +86,15 @@ def try_rows(experiment: str, rows: Sequence[Row], tasks: Sequence[Case]) -> Non
 
 
 def try_row(experiment: str, row: Row, case: Case) -> None:
-    """Try one row on one task unless that was done, there is no time, or another process does it."""
+    """Try one row on one task unless that was done, here or for another table, or there is no time for it."""
     context = case.context
     if row.run is None or row.missing or not context.wants(row):
         return
     identity = identify(row, case)
-    if not context.clock.allows(_expected(context, experiment, row)):
-        return
     with context.store.claim(experiment, f"{row.name}-{case.task.id}-{context.seed}") as mine:
-        if mine and not _is_done(context, experiment, identity):
+        if not mine or _is_done(context, experiment, identity) or _taken_over(row, experiment, context, identity):
+            return
+        if context.clock.allows(_expected(context, experiment, row)):
             trial = identity | measure(row, case)
             context.store.add(experiment, trial)
             shown = f"{trial['top1']:.1f}" if trial["status"] == "ok" else f"{trial['status']}: {trial['reason']}"
@@ -231,6 +231,15 @@ def _is_done(context: Context, experiment: str, identity: Line) -> bool:
         t["status"] != "failed" and all(t[k] == v for k, v in identity.items())
         for t in context.store.trials(experiment)
     )
+
+
+def _taken_over(row: Row, experiment: str, context: Context, identity: Line) -> bool:
+    """Copy another experiment's trial of the same method, settings, task, base and zoo, if there is one."""
+    wanted = {k: v for k, v in identity.items() if k != "row"} | {"method": row.method}
+    found = context.store.elsewhere(experiment, wanted) if row.shared else None
+    if found is not None:
+        context.store.add(experiment, found | identity | {"experiment": experiment, "from": found["experiment"]})
+    return found is not None
 
 
 def _expected(context: Context, experiment: str, row: Row) -> float:

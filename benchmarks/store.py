@@ -44,6 +44,14 @@ class Store:
         """Return all trials of an experiment, oldest first."""
         return _read(self.root / "trials" / f"{experiment}.jsonl")
 
+    def elsewhere(self, experiment: str, wanted: Line) -> Line | None:
+        """Return the first successful trial of another experiment with all that is `wanted`, or None."""
+        for path in sorted((self.root / "trials").glob("*.jsonl")):
+            for trial in _read(path) if path.stem != experiment else ():
+                if trial["status"] == "ok" and all(trial.get(k) == v for k, v in wanted.items()):
+                    return trial
+        return None
+
     def lines(self, experiment: str) -> list[Line]:
         """Return the rows of an experiment's table, in its order."""
         return _read(self.root / f"{experiment}.jsonl")

@@ -11,11 +11,10 @@ import torch
 from timm.layers import PatchDropout
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
-from mvp_edge.data import open_source
+from mvp_edge.data import open_source, scaled_down
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.mimetic import initialise
@@ -127,10 +126,8 @@ class Progressive:
         if self._left <= 0:
             return batch
         self._left -= 1
-        # After augmentation, so that shifts and holes keep their share of the image; the scaling is linear, so that it
-        # may follow the normalisation.
-        images = F.interpolate(batch.images, self._size, mode="bilinear", antialias=True)
-        return replace(batch, images=images.contiguous(memory_format=torch.channels_last))
+        # After augmentation, so that shifts and holes keep their share of the image.
+        return replace(batch, images=scaled_down(batch.images, self._size))
 
     def skip(self, n: int) -> None:
         """Pass over `n` batches as if they had been drawn."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig
-from mvp_edge.data import ImageSet, batches, normalise
+from mvp_edge.data import ImageSet, batches, normalise, scaled_down
 from mvp_edge.models import Base
 from mvp_edge.runtime import autocast, rng, torch_rng
 from mvp_edge.train import learning_rate, make_optimizer
@@ -86,10 +86,14 @@ class Pretraining:
     Attributes:
         config: Batch, rate, decay; its iterations are all there are to do.
         checkpoint: Where its state is kept.
+        small_size: Side in pixels of the views of the first steps, which cost less (progressive resizing).
+        small_steps: How many those are.
     """
 
     config: FitConfig
     checkpoint: Checkpoint
+    small_size: int = 0
+    small_steps: int = 0
 
     def run(
         self, model: SimSiam, data: ImageSet, base: Base, device: torch.device, seed: int, has_time: object = None
@@ -118,10 +122,11 @@ class Pretraining:
                 group["lr"] = learning_rate(step, self.config)
             images = data.images[torch.from_numpy(index)].to(device)
             generator = torch_rng(seed, f"views/{step}")  # of the step, so that a resumed run sees the same views
+            views = (normalise(view(images, generator), base.mean, base.std) for _ in range(2))
+            if step < self.small_steps:
+                views = (scaled_down(x, (self.small_size, self.small_size)) for x in views)
             with autocast(device, bf16=True):
-                first, second = (
-                    model(normalise(view(images, generator), base.mean, base.std)) for _ in range(2)
-                )  # fmt: skip
+                first, second = (model(x) for x in views)
             loss = loss_of(_float(first), _float(second))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -62,7 +62,8 @@ def rows(context: Context) -> list[Row]:
     count = sum(i.breadth == "narrow" for i in context.zoo.infos())
     sizes = [n for n in ZOO_SIZES if n < count] + [count]
     return [
-        mvp("narrow", "narrow members vote: top votes, their mean weights, ridge head", voted(NARROW, fit)),
+        mvp_row(context, 100, name="narrow", title="narrow members vote: top votes, their mean weights, ridge head",
+                missing=missing),
         mvp_row(context, 0, name="broad-0", title="a broad member, as it is", vote=broad, missing=missing,
                 fit=replace(fit, iterations=0), run=voted(broad, replace(fit, iterations=0)), seconds=1.0),
         mvp_row(context, 100, name="broad", title="a broad member, fine-tuned", vote=broad, missing=missing),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mvp_edge.data.augment import augment, normalise
+from mvp_edge.data.augment import augment, normalise, scaled_down
 from mvp_edge.data.batches import batches, forward_batch
 from mvp_edge.data.images import ImageSet, skipped_warnings
 from mvp_edge.data.named import NAMES
@@ -17,5 +17,6 @@ __all__ = [
     "forward_batch",
     "normalise",
     "open_source",
+    "scaled_down",
     "skipped_warnings",
 ]

@@ -1,4 +1,4 @@
-"""Random crop, flip and Cutout of a whole batch at once, and the normalisation that a base model expects."""
+"""Random crop, flip and Cutout of a whole batch at once, normalisation as a base model expects it, and scaling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 _GREY = (0.5, 0.5, 0.5)
 
@@ -88,6 +89,15 @@ def normalise(
     rows = images.permute(0, 2, 3, 1).reshape(n * height, width * channels)
     values = rows.to(torch.float32).mul_(scale).add_(shift).to(dtype)
     return values.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def scaled_down(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return normalised images `(N, C, *size)` of larger ones, averaged over the pixels that fall together.
+
+    Scaling is linear, so that it may follow the normalisation.
+    """
+    small = F.interpolate(images, size, mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)
 
 
 def _check(images: Tensor) -> None:

@@ -1,6 +1,7 @@
 """What defines each rival holds."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from benchmarks.baselines.dlth import Dlth, extrude
 from benchmarks.baselines.masking import Masks, dense_copy, largest, magnitude_masks, prunable, random_masks
 from benchmarks.baselines.mest import Mest, mutate, phase
 from benchmarks.baselines.reptile import MetaConfig, density_at, drawing, meta_step, meta_train
-from benchmarks.baselines.simsiam import SimSiam, loss_of, view
+from benchmarks.baselines.simsiam import Pretraining, SimSiam, loss_of, view
 from benchmarks.experiment import Context
 from benchmarks.running import cases
 from benchmarks.targets import Setting
+from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig
 from mvp_edge.runtime import torch_rng
 from mvp_edge.train import accuracy, predict
@@ -135,6 +137,16 @@ def test_no_gradient_flows_into_the_projections(setting: Setting) -> None:
     loss_of((z1, p1), (z2, p2)).backward()
     assert z2.grad is None
     assert model.predictor[0].weight.grad is not None
+
+
+def test_pretraining_begins_with_small_views(setting: Setting, tmp_path: Path) -> None:
+    model = SimSiam(dense_copy(setting), 16, 4)
+    sizes = []
+    model.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape[2:])))
+    config = FitConfig(iterations=3, batch_size=8, lr=0.01)
+    run = Pretraining(config, Checkpoint(tmp_path / "state", {}), small_size=8, small_steps=2)
+    run.run(model, setting.train, setting.trunk.base, setting.device, seed=0)
+    assert sizes == [(8, 8)] * 4 + [(16, 16)] * 2
 
 
 def test_masked_networks_still_work(setting: Setting) -> None:

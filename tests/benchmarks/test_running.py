@@ -94,6 +94,21 @@ def test_a_trial_that_another_process_holds_is_left_to_it(context: Context) -> N
     assert context.store.trials("trial") == []
 
 
+def test_equal_trials_of_another_experiment_are_not_repeated(context: Context) -> None:
+    [case] = cases(replace(context, tasks=1), 1)
+    shared = replace(WHOLE, shared=True)
+    try_row("first", shared, case)
+    [first] = context.store.trials("first")
+    try_row("second", replace(shared, name="dense", title="the same under another name"), case)
+    [second] = context.store.trials("second")
+    differing = {"experiment": "second", "row": "dense", "from": "first"}
+    assert second == first | differing
+    assert "from" not in first
+    for other in (replace(shared, hyper={"lr": 1}), replace(shared, method="other"), WHOLE):  # not equal, or unsure
+        try_row("third", replace(other, name=f"row {other.method} {other.hyper}"), case)
+    assert [t.get("from") for t in context.store.trials("third")] == [None] * 3
+
+
 def test_measured_cost_is_what_the_layers_did() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.Flatten(), nn.Linear(8 * 16, 5))
     image = torch.randn(4, 3, 8, 8)
