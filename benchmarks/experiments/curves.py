@@ -8,7 +8,6 @@ from pathlib import Path
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import vit, zoos
-from benchmarks.experiments.table2 import FIT as VIT_FIT
 from benchmarks.methods import NARROW, ahnp_row, by, ifp_row, mvp_row, narrow
 from benchmarks.plots import CURVES, curve, legend, panels
 from benchmarks.running import NotApplicableError, cases, try_rows, why_not
@@ -32,7 +31,7 @@ def iteration_rows(context: Context) -> list[Row]:
         *(mvp_row(context, n, missing=missing) for n in ITERATIONS),
         *(ifp_row(context, n, missing=missing) for n in ITERATIONS),
         *(
-            mvp_row(context, n, fit=VIT_FIT, name=f"vit-mvp-{n}", title=f"ViT: MVP, {n} iterations", missing=lacks,
+            mvp_row(context, n, fit=vit.FIT, name=f"vit-mvp-{n}", title=f"ViT: MVP, {n} iterations", missing=lacks,
                     base=vit.BASE)
             for n in ITERATIONS
         ),

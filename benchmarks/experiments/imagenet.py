@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.experiments.table2 import FIT as VIT_FIT
+from benchmarks.experiments import vit
 from benchmarks.methods import EQUATION_1, ahnp_row, ifp_row, mvp_row, random_row
 from benchmarks.running import cases, try_rows, why_not
 from mvp_edge.config import FitConfig
@@ -42,7 +42,7 @@ class Protocol:
 PROTOCOLS = (
     Protocol("resnet50-zoo", "timm:resnet50", "ResNet-50", "ifp", ifp_row, FitConfig(), ("91.16", "22.42", "91.80")),
     Protocol(
-        "deit-zoo", "timm:deit_small_patch16_224", "DeiT-small", "ahnp", ahnp_row, VIT_FIT, ("89.48", "58.71", "89.23")
+        "deit-zoo", "timm:deit_small_patch16_224", "DeiT-small", "ahnp", ahnp_row, vit.FIT, ("89.48", "58.71", "89.23")
     ),
 )
 

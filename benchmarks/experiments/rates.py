@@ -14,8 +14,10 @@ from benchmarks.baselines.dlth import Dlth
 from benchmarks.baselines.magnitude import Magnitude
 from benchmarks.baselines.mest import Mest
 from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf
-from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.experiments import meta
+from benchmarks.baselines.power import Power
+from benchmarks.baselines.uvc import Uvc
+from benchmarks.experiment import Context, Experiment, Form, Row
+from benchmarks.experiments import meta, vit
 from benchmarks.running import cases, try_rows, why_not
 from benchmarks.store import counted
 from benchmarks.targets import DISTILLED, Setting
@@ -23,41 +25,54 @@ from mvp_edge.config import FitConfig
 
 NAME = "rates"
 RATES = (0.003, 0.01, 0.03, 0.1)
+VIT_RATES = (2e-4, 5e-4, 1e-3, 2e-3)
 TASKS = 2
 TASK_SEED = 4000  # neither a zoo's nor a table's
 VARIANTS = {
     "reptile": "reptile", "mest": "mest", "mest-random": "mest", "dlth": "dlth", "magnitude": "magnitude",
-    "magnitude-distill": "magnitude-distill", "mobilenetv2": "mobilenetv2",
+    "magnitude-distill": "magnitude-distill", "mobilenetv2": "mobilenetv2", "uvc": "uvc", "power": "power",
 }  # fmt: skip
 """What is tried at every rate, and its method; MEST with a first mask of either kind."""
 RECIPES = {
     "magnitude": replace(DISTILLED, distill=0.0),
     "magnitude-distill": DISTILLED,
     "mobilenetv2": replace(DISTILLED, distill=0.0),
+    "uvc": replace(vit.FIT, distill=0.1),
+    "power": vit.FIT,
 }
-"""Rivals that are trained as the tool trains, but for the rate; nobody teaches where the tool's base is not in play."""
-
-
-MVPS = {"lr": 0.01, "lr_from": "MVP's"}
+"""Rivals that are trained as the tool or the paper trains, but for the rate; UVC with its own share of distillation."""
+TRANSFORMERS: dict[str, Form] = {"uvc": "sliced", "power": "tokens"}
+"""Rivals on the vision transformer, and what makes their networks cheap."""
 
 
 def rows(context: Context) -> list[Row]:
     """Return one row for each variant and rate."""
     missing = why_not(context, "cifar100")
-    return [_row(context, name, rate, missing) for name in VARIANTS for rate in RATES]
+    return [_row(context, name, rate, missing) for name in VARIANTS for rate in rates_of(name)]
+
+
+def rates_of(variant: str) -> tuple[float, ...]:
+    """Return the rates that are tried: AdamW's are lower than SGD's."""
+    return VIT_RATES if variant in TRANSFORMERS else RATES
 
 
 def run(context: Context, rows: Sequence[Row]) -> None:
     """Run what is missing."""
-    if not why_not(context, "cifar100"):
-        try_rows(NAME, rows, cases(context, TASKS, split="held-out", seed=TASK_SEED))
+    if why_not(context, "cifar100"):
+        return
+    cnn = [r for r in rows if r.method not in TRANSFORMERS]
+    try_rows(NAME, cnn, cases(context, TASKS, split="held-out", seed=TASK_SEED))
+    if not vit.missing(context):
+        tasks = cases(context, TASKS, zoo=vit.opened(context), split="held-out", seed=TASK_SEED)
+        try_rows(NAME, [r for r in rows if r.method in TRANSFORMERS], tasks)
 
 
 def chosen(context: Context, method: str) -> dict[str, Any]:
     """Return the best recorded rate of a method, and where it comes from; without records the tool's or MVP's own."""
     scores = _scores(context, method)
     if not scores:
-        return {"lr": RECIPES[method].lr, "lr_from": "the tool's"} if method in RECIPES else MVPS
+        own = RECIPES.get(method, FitConfig())
+        return {"lr": own.lr, "lr_from": "the tool's" if own.lr == DISTILLED.lr else "MVP's"}
     _, rate = max(scores, key=lambda pair: (scores[pair], -pair[1]))
     return {"lr": rate, "lr_from": "held-out training images"}
 
@@ -84,10 +99,10 @@ def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
     trials = context.store.trials(NAME)
     scores = {}
     for variant in (v for v, m in VARIANTS.items() if m == method):
-        for rate in RATES:
+        for rate in rates_of(variant):
             if top1 := [t["top1"] for t in counted(trials, _name(variant, rate)) if t["status"] == "ok"]:
                 scores[variant, rate] = statistics.mean(top1)
-    return scores if all((method, rate) in scores for rate in RATES) else {}
+    return scores if all((method, rate) in scores for rate in rates_of(method)) else {}
 
 
 def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
@@ -97,14 +112,15 @@ def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
     train: Callable[[Setting, FitConfig], nn.Module] = {
         "reptile": meta.reptile(context), "mest": Mest(), "mest-random": Mest(start="random"), "dlth": Dlth(),
         "magnitude": Magnitude(), "magnitude-distill": Magnitude(),
-        "mobilenetv2": OffTheShelf(weights(context) or Path()),
+        "mobilenetv2": OffTheShelf(weights(context) or Path()), "uvc": Uvc(), "power": Power(),
     }[variant]  # fmt: skip
-    lacks = {"reptile": meta.missing, "mobilenetv2": weights_missing}.get(variant, lambda _: "")(context)
+    lacks = {"reptile": meta.missing, "mobilenetv2": weights_missing, "uvc": vit.missing, "power": vit.missing}
+    form: Form = TRANSFORMERS.get(variant, "sliced" if own else "masked")
     hyper = {"lr": rate, "split": "held-out"} | ({"distill": config.distill, "warmup": config.warmup} if own else {})
     return Row(
         _name(variant, rate), VARIANTS[variant], f"{variant}, rate {rate:g}", lambda s: train(s, config),
-        iterations=steps, hyper=hyper, form="sliced" if own else "masked", missing=missing or lacks,
-        seconds=(0.5 if own else 2.7) * steps,
+        iterations=steps, hyper=hyper, form=form, missing=missing or lacks.get(variant, lambda _: "")(context),
+        base=vit.BASE if variant in TRANSFORMERS else "", seconds={"masked": 2.7, "tokens": 2.0}.get(form, 0.5) * steps,
     )  # fmt: skip
 
 

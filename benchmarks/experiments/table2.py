@@ -1,4 +1,4 @@
-"""Table 2: MVP and its rivals on a vision transformer, at the paper's rates; last what the tool's default gives."""
+"""Table 2: MVP and its rivals on a vision transformer; last what the tool's default gives."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
 from benchmarks.experiment import Context, Experiment, Form, Row
 from benchmarks.experiments import vit
+from benchmarks.experiments.rates import RECIPES, chosen
 from benchmarks.methods import EQUATION_1, ahnp_row, mvp_row, random_row
 from benchmarks.running import cases, try_rows
 from benchmarks.targets import Setting
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.recipes import recipe
 
 NAME = "table2"
 TASKS = 5
-OURS = recipe("prune", "adamw")
-FIT = replace(OURS, warmup=0.0, distill=0.0)
 BROAD = VoteConfig(voters="broad")
-DISTILL = 0.1  # UVC's own share of distillation
 
 
 def rows(context: Context) -> list[Row]:
@@ -32,15 +29,15 @@ def rows(context: Context) -> list[Row]:
     return [
         ahnp_row(context, 1000, paper="89.48", **common),
         ahnp_row(context, 100, **common),
-        random_row(context, 100, fit=FIT, paper="58.71", **common),
-        _rival(context, "uvc", "UVC", Uvc(), replace(FIT, distill=DISTILL), "sliced", paper="80.30", **common),
-        _rival(context, "power", "PoWER", Power(), FIT, "tokens", paper="77.76", **common),
-        mvp_row(context, 100, fit=FIT, title="MVP, top votes, 100 iterations", **common),
-        mvp_row(context, 100, fit=FIT, vote=EQUATION_1, name="mvp-sample-100", paper="89.23",
+        random_row(context, 100, fit=vit.FIT, paper="58.71", **common),
+        _rival(context, "uvc", "UVC", Uvc(), "sliced", paper="80.30", **common),
+        _rival(context, "power", "PoWER", Power(), "tokens", paper="77.76", **common),
+        mvp_row(context, 100, fit=vit.FIT, title="MVP, top votes, 100 iterations", **common),
+        mvp_row(context, 100, fit=vit.FIT, vote=EQUATION_1, name="mvp-sample-100", paper="89.23",
                 title="MVP, votes sampled as in Equation 1, 100 iterations", **common),
-        mvp_row(context, 0, fit=replace(OURS, iterations=0), vote=BROAD, name="broad-0",
+        mvp_row(context, 0, fit=replace(vit.OURS, iterations=0), vote=BROAD, name="broad-0",
                 title="ours: a broad member, as it is", seconds=1.0, **common),
-        mvp_row(context, 100, fit=OURS, vote=BROAD, name="broad-distilled",
+        mvp_row(context, 100, fit=vit.OURS, vote=BROAD, name="broad-distilled",
                 title="ours, the default: a broad member, 100 iterations with distillation", **common),
     ]  # fmt: skip
 
@@ -52,14 +49,15 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 
 def _rival(
-    context: Context, method: str, title: str, train: Callable[[Setting, FitConfig], nn.Module], fit: FitConfig,
-    form: Form, **fields: Any,
+    context: Context, method: str, title: str, train: Callable[[Setting, FitConfig], nn.Module], form: Form,
+    **fields: Any,
 ) -> Row:  # fmt: skip
     """Return a rival; its nominal cost is that of its bound over all iterations, as the paper's own figures are."""
     steps = context.steps(100)
-    config = replace(fit, iterations=steps)
+    rate = chosen(context, method)
+    config = replace(RECIPES[method], iterations=steps, lr=rate["lr"])
     settings: Any = asdict(train)  # pyright: ignore[reportArgumentType]
-    hyper = {**settings, "lr": fit.lr, "optimizer": fit.optimizer, "distill": fit.distill}
+    hyper = {**settings, **rate, "optimizer": config.optimizer, "distill": config.distill}
     return Row(
         f"{method}-100", method, f"{title}, 100 iterations", lambda s: train(s, config), iterations=steps,
         dense_iterations=settings["keep"] * steps, hyper=hyper, form=form, seconds=2.0 * steps, **fields,

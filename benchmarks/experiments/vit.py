@@ -1,15 +1,21 @@
-"""The zoo of a vision transformer: the bundled one, or what `--folder vit-zoo=DIR` names."""
+"""The zoo of a vision transformer, the bundled one or what `--folder vit-zoo=DIR` names, and how its tables train."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from benchmarks.experiment import Context
 from benchmarks.running import why_not
 from mvp_edge.errors import ZooError
+from mvp_edge.recipes import recipe
 from mvp_edge.zoo import Zoo, open_zoo
 
 FOLDER = "vit-zoo"
 BUNDLED = "cifar100-vit"
 BASE = "vit-cifar100"
+OURS = recipe("prune", "adamw")
+FIT = replace(OURS, warmup=0.0, distill=0.0)
+"""As the paper fine-tunes."""
 
 
 def missing(context: Context) -> str:
