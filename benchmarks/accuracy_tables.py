@@ -61,9 +61,10 @@ def targets() -> str:
 
 
 def _paired(top1: dict[str, dict[str, float]]) -> str:
-    """Compare the methods on the tasks for which those that were not run on all have been."""
-    lines = []
-    for tasks in {frozenset(top1[rarest]): None for rarest in ("ifp-1000", "mvp-100", "member-200")}:
+    """Compare the methods on the tasks on which those were run that were not run on all."""
+    lines, most = [], max(map(len, top1.values()))
+    rare = {frozenset(top1[m]): None for m in ("ifp-1000", "mvp-100", "member-200") if len(top1[m]) < most}
+    for tasks in rare:
         means = {m: statistics.mean(v[t] for t in tasks) for m, v in top1.items() if tasks <= v.keys()}
         listed = ", ".join(f"{m} {means[m]:.2f}" for m in ROWS if m in means)
         lines.append(f"On the {len(tasks)} tasks on which all of these were run: {listed}.")

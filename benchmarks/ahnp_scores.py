@@ -108,7 +108,7 @@ def measure(
 
 
 def table() -> str:
-    """Return the README's table: all settings on the tasks on which every one of them was run."""
+    """Return the page's table: all settings on the tasks on which every one of them was run."""
     rows = records.read(QUESTION)
     rows = [r for r in rows if r["config"]["base_sha256"] == rows[-1]["config"]["base_sha256"]]
     found: dict[str, dict[str, dict[str, Any]]] = {}

@@ -39,7 +39,7 @@ def trained(model: nn.Module, base: Base, train: ImageSet, config: FitConfig) ->
 
 
 def sentence() -> str:
-    """Return what the README says of the latest record."""
+    """Return what the page says of the latest record."""
     record = records.read("folded-norms")[-1]
     v, config = record["result"], record["config"]
     return (

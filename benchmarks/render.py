@@ -1,4 +1,4 @@
-"""Write the result tables of the README and of benchmarks/README.md from the records, or check that they agree.
+"""Write the result tables of the README and of the pages in benchmarks/ from the records, or check that they agree.
 
 python -m benchmarks.render [--check]
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 from benchmarks import accuracy_tables, ahnp_scores, device_tables, folded_norms, records, runtimes, zoo_tables
 from benchmarks.experiment_tables import tables
 
-PAGES = (Path(__file__).parents[1] / "README.md", Path(__file__).parent / "README.md")
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE / "README.md", HERE / "MEASUREMENTS.md")
 
 TABLES: dict[str, Callable[[], str]] = {
     "targets": accuracy_tables.targets,

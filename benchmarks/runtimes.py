@@ -118,7 +118,7 @@ def installed() -> dict[str, str | None]:
 
 
 def table() -> str:
-    """Return the README's tables: the last record of each base. Files of one's own have none."""
+    """Return the page's tables: the last record of each base. Files of one's own have none."""
     last = {r["config"]["base"]: r for r in records.read("runtimes") if r["config"].get("base")}
     return "\n\n".join(_table_of(r) for r in last.values())
 

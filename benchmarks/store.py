@@ -90,7 +90,7 @@ class Store:
 @cache
 def _code() -> Line:
     """Return the commit that runs, and whether files differ from it other than those that runs write."""
-    written = (":(top,exclude)benchmarks/results", ":(top,exclude)README.md", ":(top,exclude)benchmarks/README.md")
+    written = (":(top,exclude)benchmarks/results", ":(top,exclude)README.md", ":(top,exclude)benchmarks/*.md")
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
     return {"commit": git("rev-parse", "--short", "HEAD"), "dirty": bool(changed)}
 

@@ -16,7 +16,7 @@ from mvp_edge.tasks import Task, canonical
 from mvp_edge.train import predict
 from mvp_edge.zoo import MemberInfo, Zoo
 
-# Probability of the likeliest of the task's classes; chosen on held-out images, see the README.
+# Probability of the likeliest of the task's classes; chosen on held-out images, see benchmarks/MEASUREMENTS.md.
 SURE = 0.98
 
 

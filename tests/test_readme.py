@@ -1,5 +1,8 @@
 """The tables of the pages are what the records say."""
 
+import re
+from pathlib import Path
+
 from benchmarks.render import PAGES, TABLES, rendered
 
 
@@ -16,8 +19,17 @@ def test_a_changed_figure_is_noticed() -> None:
     assert rendered(text.replace("| IFP, 1000 iterations |", "| IFP, 1001 iterations |")) == text
 
 
-def test_pictures_are_there() -> None:
+def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for part in page.read_text(encoding="utf-8").split("](")[1:]:
-            target = part.split(")")[0].split("#")[0]
-            assert not target or target.startswith("http") or (page.parent / target).exists(), target
+            target, _, heading = part.split(")")[0].partition("#")
+            if not target.startswith("http"):
+                file = page.parent / target if target else page
+                assert file.exists(), target
+                assert not heading or heading in headings(file), f"{target}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
