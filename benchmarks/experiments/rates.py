@@ -20,7 +20,7 @@ from benchmarks.experiment import Context, Experiment, Form, Row
 from benchmarks.experiments import meta, vit
 from benchmarks.running import cases, try_rows, why_not
 from benchmarks.store import counted
-from benchmarks.targets import DISTILLED, Setting
+from benchmarks.targets import DISTILLED, NARROW, Setting, at_random, voted
 from mvp_edge.config import FitConfig
 
 NAME = "rates"
@@ -31,8 +31,10 @@ TASK_SEED = 4000  # neither a zoo's nor a table's
 VARIANTS = {
     "reptile": "reptile", "mest": "mest", "mest-random": "mest", "dlth": "dlth", "magnitude": "magnitude",
     "magnitude-distill": "magnitude-distill", "mobilenetv2": "mobilenetv2", "uvc": "uvc", "power": "power",
+    "mvp": "mvp", "random": "random",
 }  # fmt: skip
 """What is tried at every rate, and its method; MEST with a first mask of either kind."""
+SLICED = ("mvp", "random")
 RECIPES = {
     "magnitude": replace(DISTILLED, distill=0.0),
     "magnitude-distill": DISTILLED,
@@ -113,14 +115,15 @@ def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
         "reptile": meta.reptile(context), "mest": Mest(), "mest-random": Mest(start="random"), "dlth": Dlth(),
         "magnitude": Magnitude(), "magnitude-distill": Magnitude(),
         "mobilenetv2": OffTheShelf(weights(context) or Path()), "uvc": Uvc(), "power": Power(),
+        "mvp": lambda s, fit: voted(NARROW, fit)(s), "random": lambda s, fit: at_random(fit, 0.1)(s),
     }[variant]  # fmt: skip
     lacks = {"reptile": meta.missing, "mobilenetv2": weights_missing, "uvc": vit.missing, "power": vit.missing}
-    form: Form = TRANSFORMERS.get(variant, "sliced" if own else "masked")
+    form: Form = TRANSFORMERS.get(variant, "sliced" if own or variant in SLICED else "masked")
     hyper = {"lr": rate, "split": "held-out"} | ({"distill": config.distill, "warmup": config.warmup} if own else {})
     return Row(
         _name(variant, rate), VARIANTS[variant], f"{variant}, rate {rate:g}", lambda s: train(s, config),
         iterations=steps, hyper=hyper, form=form, missing=missing or lacks.get(variant, lambda _: "")(context),
-        base=vit.BASE if variant in TRANSFORMERS else "", seconds={"masked": 2.7, "tokens": 2.0}.get(form, 0.5) * steps,
+        zoo=variant == "mvp", base=vit.BASE if variant in TRANSFORMERS else "", seconds={"masked": 2.7, "tokens": 2.0}.get(form, 0.5) * steps,
     )  # fmt: skip
 
 
