@@ -26,7 +26,7 @@ from mvp_edge.config import FitConfig
 NAME = "rates"
 RATES = (0.003, 0.01, 0.03, 0.1)
 VIT_RATES = (2e-4, 5e-4, 1e-3, 2e-3)
-TASKS = 2
+TASKS = 4
 TASK_SEED = 4000  # neither a zoo's nor a table's
 VARIANTS = {
     "reptile": "reptile", "mest": "mest", "mest-random": "mest", "dlth": "dlth", "magnitude": "magnitude",
@@ -123,7 +123,8 @@ def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
     return Row(
         _name(variant, rate), VARIANTS[variant], f"{variant}, rate {rate:g}", lambda s: train(s, config),
         iterations=steps, hyper=hyper, form=form, missing=missing or lacks.get(variant, lambda _: "")(context),
-        zoo=variant == "mvp", base=vit.BASE if variant in TRANSFORMERS else "", seconds={"masked": 2.7, "tokens": 2.0}.get(form, 0.5) * steps,
+        base=vit.BASE if variant in TRANSFORMERS else "", zoo=variant == "mvp",
+        seconds={"masked": 2.7, "tokens": 2.0}.get(form, 0.5) * steps,
     )  # fmt: skip
 
 
