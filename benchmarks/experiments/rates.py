@@ -97,14 +97,25 @@ def weights_missing(context: Context) -> str:
 
 
 def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
-    """Return the mean accuracy of a method's variants by rate; nothing before all of its first variant's are there."""
+    """Return the mean accuracy of a method's variants by rate, on the tasks that all of them were tried on.
+
+    Variants that were not tried at every rate are left out; without the first of them there is nothing.
+    """
     trials = context.store.trials(NAME)
-    scores = {}
+    found: dict[tuple[str, float], dict[str, float]] = {}
     for variant in (v for v, m in VARIANTS.items() if m == method):
-        for rate in rates_of(variant):
-            if top1 := [t["top1"] for t in counted(trials, _name(variant, rate)) if t["status"] == "ok"]:
-                scores[variant, rate] = statistics.mean(top1)
-    return scores if all((method, rate) in scores for rate in rates_of(method)) else {}
+        tried = {
+            (variant, rate): {
+                t["task"]: t["top1"] for t in counted(trials, _name(variant, rate)) if t["status"] == "ok"
+            }
+            for rate in rates_of(variant)
+        }
+        if all(tried.values()):
+            found |= tried
+        elif not found:
+            return {}
+    common = set.intersection(*(set(top1) for top1 in found.values()))
+    return {key: statistics.mean(top1[t] for t in sorted(common)) for key, top1 in found.items()} if common else {}
 
 
 def _row(context: Context, variant: str, rate: float, missing: str) -> Row:

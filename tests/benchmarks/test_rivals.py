@@ -131,6 +131,10 @@ def test_rates_of_the_rivals_come_from_held_out_images(context: Context) -> None
     for other in (t for t in trials if t is not best):
         given.store.add("rates", other | {"top1": 0.0})
     assert rates.chosen(given, "magnitude") == {"lr": 0.003, "lr_from": "held-out training images"}
+    alone = next(t for t in trials if t["hyper"]["lr"] == 0.1) | {"task": "a hard task that no other rate was tried on"}
+    for top1 in (0.0, 300.0):
+        given.store.add("rates", alone | {"top1": top1})
+        assert rates.chosen(given, "magnitude")["lr"] == 0.003
     row = next(r for r in rivals.rows(given) if r.name == "magnitude-0.1")
     assert row.hyper["lr"] == 0.003
     assert "weights are not at hand" in next(r for r in rivals.rows(given) if r.name == "mobilenetv2-64").missing
