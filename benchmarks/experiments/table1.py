@@ -48,7 +48,8 @@ def rows(context: Context) -> list[Row]:
         mvp_row(context, 100, name="mvp-rate-100", title="MVP, top votes, 100 iterations, a rate that suits it",
                 fit=_suited(context, "mvp"), **common),
         mvp_row(context, 100, name="mvp-sample-rate-100", vote=EQUATION_1,
-                title="MVP, votes sampled, 100 iterations, a rate that suits it", fit=_suited(context, "mvp"), **common),
+                title="MVP, votes sampled, 100 iterations, a rate that suits it", fit=_suited(context, "mvp"),
+                **common),
         mvp_row(context, 100, name="mvp-ssl-100", method="mvp-ssl", title="MVP-SSL, 100 iterations", paper="86.82",
                 **unlabelled),
     ]  # fmt: skip
