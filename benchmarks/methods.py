@@ -61,18 +61,18 @@ def random_row(
 
 
 def ifp_row(
-    context: Context, iterations: int, *, keep: float = 0.1, batch: int = 128, importance: Any = "activation",
-    **fields: Any,
+    context: Context, iterations: int, *, keep: float = 0.1, batch: int = 128, rate: float = IFP_LR,
+    importance: Any = "activation", **fields: Any,
 ) -> Row:  # fmt: skip
-    """Return iterative filter pruning from the base model, at the paper's rate (Algorithm 2)."""
+    """Return iterative filter pruning from the base model (Algorithm 2), at the paper's rate unless told otherwise."""
     steps = context.steps(iterations)
     schedule = PruneSchedule(keep=keep, importance=importance)
     every = max(1, steps // 100)
-    hyper = {"lr": IFP_LR, "drop": schedule.drop, "every": every, "importance": importance, "head": "random"}
+    hyper = {"lr": rate, "drop": schedule.drop, "every": every, "importance": importance, "head": "random"}
     return Row(
         fields.pop("name", f"ifp-{iterations}"), fields.pop("method", "ifp"),
         fields.pop("title", f"IFP, {iterations} iterations"),
-        iterative(steps, IFP_LR, schedule, batch), iterations=steps, keep=keep,
+        iterative(steps, rate, schedule, batch), iterations=steps, keep=keep,
         dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper, shared=True,
         seconds=fields.pop("seconds", 10 + 0.2 * steps), **fields,
     )  # fmt: skip

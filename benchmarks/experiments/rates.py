@@ -18,23 +18,26 @@ from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
 from benchmarks.experiment import Context, Experiment, Form, Row
 from benchmarks.experiments import meta, vit
+from benchmarks.methods import IFP_LR
 from benchmarks.running import cases, try_rows, why_not
 from benchmarks.store import counted
-from benchmarks.targets import DISTILLED, NARROW, Setting, at_random, voted
-from mvp_edge.config import FitConfig
+from benchmarks.targets import DISTILLED, NARROW, Setting, at_random, iterative, voted
+from mvp_edge.config import FitConfig, PruneSchedule
 
 NAME = "rates"
 RATES = (0.003, 0.01, 0.03, 0.1)
 VIT_RATES = (2e-4, 5e-4, 1e-3, 2e-3)
+IFP_RATES = (IFP_LR, 0.02, 0.05)
+IFP_ITERATIONS = 1000
 TASKS = 4
 TASK_SEED = 4000  # neither a zoo's nor a table's
 VARIANTS = {
     "reptile": "reptile", "mest": "mest", "mest-random": "mest", "dlth": "dlth", "magnitude": "magnitude",
     "magnitude-distill": "magnitude-distill", "mobilenetv2": "mobilenetv2", "uvc": "uvc", "power": "power",
-    "mvp": "mvp", "random": "random",
+    "mvp": "mvp", "random": "random", "ifp": "ifp",
 }  # fmt: skip
 """What is tried at every rate, and its method; MEST with a first mask of either kind."""
-SLICED = ("mvp", "random")
+SLICED = ("mvp", "random", "ifp")
 RECIPES = {
     "magnitude": replace(DISTILLED, distill=0.0),
     "magnitude-distill": DISTILLED,
@@ -54,8 +57,8 @@ def rows(context: Context) -> list[Row]:
 
 
 def rates_of(variant: str) -> tuple[float, ...]:
-    """Return the rates that are tried: AdamW's are lower than SGD's."""
-    return VIT_RATES if variant in TRANSFORMERS else RATES
+    """Return the rates that are tried: AdamW's are lower than SGD's, and a long run is dear."""
+    return VIT_RATES if variant in TRANSFORMERS else IFP_RATES if variant == "ifp" else RATES
 
 
 def run(context: Context, rows: Sequence[Row]) -> None:
@@ -73,10 +76,17 @@ def chosen(context: Context, method: str) -> dict[str, Any]:
     """Return the best recorded rate of a method, and where it comes from; without records the tool's or MVP's own."""
     scores = _scores(context, method)
     if not scores:
+        if method == "ifp":
+            return {"lr": IFP_LR, "lr_from": "the paper's"}
         own = RECIPES.get(method, FitConfig())
         return {"lr": own.lr, "lr_from": "the tool's" if own.lr == DISTILLED.lr else "MVP's"}
     _, rate = max(scores, key=lambda pair: (scores[pair], -pair[1]))
     return {"lr": rate, "lr_from": "held-out training images"}
+
+
+def suited(context: Context, method: str, fit: FitConfig = FitConfig()) -> FitConfig:
+    """Return how a method is trained at the rate that was best on held-out images; the paper's without records."""
+    return replace(fit, lr=chosen(context, method)["lr"])
 
 
 def mest(context: Context) -> Mest:
@@ -119,7 +129,7 @@ def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
 
 
 def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
-    steps = context.steps(100)
+    steps = context.steps(IFP_ITERATIONS if variant == "ifp" else 100)
     own = RECIPES.get(variant)
     config = replace(own or FitConfig(), iterations=steps, lr=rate)
     train: Callable[[Setting, FitConfig], nn.Module] = {
@@ -127,6 +137,7 @@ def _row(context: Context, variant: str, rate: float, missing: str) -> Row:
         "magnitude": Magnitude(), "magnitude-distill": Magnitude(),
         "mobilenetv2": OffTheShelf(weights(context) or Path()), "uvc": Uvc(), "power": Power(),
         "mvp": lambda s, fit: voted(NARROW, fit)(s), "random": lambda s, fit: at_random(fit, 0.1)(s),
+        "ifp": lambda s, fit: iterative(steps, fit.lr, PruneSchedule())(s),
     }[variant]  # fmt: skip
     lacks = {"reptile": meta.missing, "mobilenetv2": weights_missing, "uvc": vit.missing, "power": vit.missing}
     form: Form = TRANSFORMERS.get(variant, "sliced" if own or variant in SLICED else "masked")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import zoos
+from benchmarks.experiments.rates import suited
 from benchmarks.methods import NARROW, ifp_row, mvp_row
 from benchmarks.running import cases, try_rows, why_not
 
@@ -18,7 +20,7 @@ PAPER = {"10-way": {"ifp": "84.29", "mvp": "83.53"}, "3-way": {"ifp": "88.75", "
 
 
 def rows(context: Context) -> list[Row]:
-    """Return IFP's long and short run and MVP's short run for each size."""
+    """Return IFP's long and short run and MVP's short ones for each size."""
     found = []
     for name, (ways, keep, few, many) in SETTINGS.items():
         missing = why_not(context, "cifar100", ways)
@@ -28,11 +30,13 @@ def rows(context: Context) -> list[Row]:
                         title=f"{name}, keep {keep:g}: IFP, {iterations} iterations",
                         paper=PAPER[name]["ifp"] if iterations == many else "")
             )  # fmt: skip
-        found.append(
-            mvp_row(context, few, name=f"{name}-mvp-{few}", title=f"{name}, keep {keep:g}: MVP, {few} iterations",
-                    vote=replace(NARROW, keep=keep), missing=missing or zoos.missing(context, name),
-                    paper=PAPER[name]["mvp"])
-        )  # fmt: skip
+        voting: dict[str, Any] = {"vote": replace(NARROW, keep=keep), "missing": missing or zoos.missing(context, name)}
+        title = f"{name}, keep {keep:g}: MVP, {few} iterations"
+        found += [
+            mvp_row(context, few, name=f"{name}-mvp-{few}", title=title, paper=PAPER[name]["mvp"], **voting),
+            mvp_row(context, few, name=f"{name}-mvp-rate-{few}", title=f"{title}, a rate that suits it",
+                    fit=suited(context, "mvp"), **voting),
+        ]  # fmt: skip
     return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
+from benchmarks.experiments.rates import suited
 from benchmarks.methods import ifp_row, mvp_row
 from benchmarks.running import cases, try_rows, why_not
 from mvp_edge.config import FitConfig, VoteConfig
@@ -50,7 +51,7 @@ SETS = (
 
 
 def rows(context: Context) -> list[Row]:
-    """Return three rows of the paper's and one of ours for each data set."""
+    """Return three rows of the paper's and two of ours for each data set."""
     return [row for data in SETS for row in _rows(context, data)]
 
 
@@ -75,6 +76,10 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
         ifp_row(context, data.many, batch=data.batch, paper=long, **name("ifp", data.many), **common),
         ifp_row(context, data.few, batch=data.batch, paper=short, **name("ifp", data.few), **common),
         mvp_row(context, data.few, fit=fit, paper=ours, **name("mvp", data.few), **common),
+        mvp_row(
+            context, data.few, fit=suited(context, "mvp", fit), name=f"{data.name}-mvp-rate-{data.few}",
+            title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it", **common,
+        ),
         mvp_row(
             context, data.few, fit=fit, vote=VoteConfig(voters="broad"), name=f"{data.name}-broad-{data.few}",
             title=f"{data.title}: the nearest broad members vote, {data.few} iterations", **common,
