@@ -20,7 +20,7 @@ from benchmarks.baselines.magnitude import Magnitude, cut_by_magnitude
 from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf, load
 from benchmarks.edge_latency import cut, export
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.experiments.rates import RECIPES, chosen, weights, weights_missing
+from benchmarks.experiments.rates import VARIANTS, chosen, suited, weights, weights_missing
 from benchmarks.methods import mvp_row
 from benchmarks.running import cases, try_once, try_rows, why_not
 from benchmarks.store import Line
@@ -136,7 +136,7 @@ def _tool(context: Context, keep: float, missing: str) -> Entry:
 
 
 def _magnitude(context: Context, method: str, keep: float, missing: str) -> Entry:
-    taught = ", taught by the base as the tool's is" if RECIPES[method].distill else ""
+    taught = ", taught by the base as the tool's is" if VARIANTS[method].fit.distill else ""
     rival, trunk = Magnitude(keep), context.trunk
     row = _row(
         context, method, f"{method}-{keep:g}", f"base, magnitude-pruned to keep {keep:g}{taught}", rival, missing,
@@ -168,7 +168,7 @@ def _row(
 ) -> Row:
     """Return a rival, trained as the tool's own network is but for the rate, and for the teacher where it has none."""
     rate, steps = chosen(context, method), context.steps(100)
-    fit = replace(RECIPES[method], iterations=steps, lr=rate["lr"])
+    fit = replace(suited(context, method), iterations=steps)
     hyper = {**rate, "warmup": fit.warmup, "distill": fit.distill, "head": "ridge", **fields.pop("hyper", {})}
     if fit.distill > 0:
         hyper["teacher"] = "cascade"

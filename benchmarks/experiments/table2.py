@@ -12,7 +12,7 @@ from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
 from benchmarks.experiment import Context, Experiment, Form, Row
 from benchmarks.experiments import vit
-from benchmarks.experiments.rates import RECIPES, chosen
+from benchmarks.experiments.rates import chosen, suited
 from benchmarks.methods import EQUATION_1, ahnp_row, mvp_row, random_row
 from benchmarks.running import cases, try_rows
 from benchmarks.targets import Setting
@@ -54,10 +54,9 @@ def _rival(
 ) -> Row:  # fmt: skip
     """Return a rival; its nominal cost is that of its bound over all iterations, as the paper's own figures are."""
     steps = context.steps(100)
-    rate = chosen(context, method)
-    config = replace(RECIPES[method], iterations=steps, lr=rate["lr"])
+    config = replace(suited(context, method), iterations=steps)
     settings: Any = asdict(train)  # pyright: ignore[reportArgumentType]
-    hyper = {**settings, **rate, "optimizer": config.optimizer, "distill": config.distill}
+    hyper = {**settings, **chosen(context, method), "optimizer": config.optimizer, "distill": config.distill}
     return Row(
         f"{method}-100", method, f"{title}, 100 iterations", lambda s: train(s, config), iterations=steps,
         dense_iterations=settings["keep"] * steps, hyper=hyper, form=form, seconds=2.0 * steps, **fields,

@@ -7,7 +7,7 @@ whether the vote carries over, not how good a small classifier of flowers can be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
@@ -77,8 +77,9 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
         ifp_row(context, data.few, batch=data.batch, paper=short, **name("ifp", data.few), **common),
         mvp_row(context, data.few, fit=fit, paper=ours, **name("mvp", data.few), **common),
         mvp_row(
-            context, data.few, fit=suited(context, "mvp", fit), name=f"{data.name}-mvp-rate-{data.few}",
-            title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it", **common,
+            context, data.few, fit=replace(suited(context, "mvp"), batch_size=data.batch),
+            name=f"{data.name}-mvp-rate-{data.few}", title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it",
+            **common,
         ),
         mvp_row(
             context, data.few, fit=fit, vote=VoteConfig(voters="broad"), name=f"{data.name}-broad-{data.few}",
