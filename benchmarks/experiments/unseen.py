@@ -78,8 +78,8 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
         mvp_row(context, data.few, fit=fit, paper=ours, **name("mvp", data.few), **common),
         mvp_row(
             context, data.few, fit=replace(suited(context, "mvp"), batch_size=data.batch),
-            name=f"{data.name}-mvp-rate-{data.few}", title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it",
-            **common,
+            name=f"{data.name}-mvp-rate-{data.few}",
+            title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it", **common,
         ),
         mvp_row(
             context, data.few, fit=fit, vote=VoteConfig(voters="broad"), name=f"{data.name}-broad-{data.few}",

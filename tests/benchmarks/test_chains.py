@@ -100,7 +100,7 @@ def test_the_best_recorded_rate_is_taken(context: Context) -> None:
     assert rows["dlth-100"].hyper["lr"] == 0.03
     assert rows["dlth-100"].hyper["lr_from"] == "held-out training images"
     assert rows["reptile-100"].hyper["lr"] == 0.01  # no meta-training, so no records
-    assert len(rates) == 28
+    assert len(rates) == 47
 
 
 def test_a_zoo_grows_only_while_there_is_time(context: Context) -> None:
