@@ -31,6 +31,10 @@ from mvp_edge.zoo_build import sample_tasks
 log = logging.getLogger("benchmarks")
 
 
+IN_PARTS: Line = {"seconds": None, "training_tflops": None}
+"""What is found of things that several runs have made, each going on where the last one was stopped."""
+
+
 class NotApplicableError(Exception):
     """A row has no meaning for a task, such as a vote of neighbours where there are none; it counts as nothing."""
 

@@ -237,7 +237,7 @@ METHODS: dict[str, Method] = {
     "few-20": few(20, default),
     "few-100": few(100, default),
     "mvp-100": voted(NARROW, PAPER),
-    "mvp-fast-100": voted(NARROW, replace(PAPER, lr=0.03)),
+    "mvp-rate-100": voted(NARROW, replace(PAPER, lr=0.1)),  # as the experiment `rates` has chosen on held-out images
     "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),
     "mvp-distill-100": voted(NARROW, DISTILLED),
     "mvp-0": voted(NARROW, NONE),

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.baselines.simsiam import Pretraining, SimSiam
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.running import try_once, why_not
+from benchmarks.running import IN_PARTS, try_once, why_not
 from benchmarks.store import Line
 from benchmarks.zoos import grow
 from mvp_edge.checkpoint import Checkpoint
@@ -70,7 +70,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     have = grow(context, zoo, context.source("cifar100"), config, seconds_each=60 * context.scale)
     if have >= wanted:
         scores = [i.top1 for i in zoo.infos() if i.top1 is not None]
-        try_once(NAME, members, context, zoo, lambda: {"top1": round(sum(scores) / len(scores), 2)})
+        try_once(NAME, members, context, zoo, lambda: {"top1": round(sum(scores) / len(scores), 2), **IN_PARTS})
 
 
 def missing(context: Context) -> str:
@@ -120,7 +120,7 @@ def _linear(context: Context) -> Line:
     model = model.to(context.device, memory_format=torch.channels_last)
     some = train.subset(range(0, len(train), LINEAR_STRIDE))
     set_head(model, ridge_head(model, some, base, context.device).to(context.device))
-    return {"top1": round(accuracy(predict(model, test.images, base, context.device), test).top1, 2)}
+    return {"top1": round(accuracy(predict(model, test.images, base, context.device), test).top1, 2), **IN_PARTS}
 
 
 def _base_file(context: Context) -> Path:

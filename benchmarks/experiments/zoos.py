@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.running import try_once, why_not
+from benchmarks.running import IN_PARTS, try_once, why_not
 from benchmarks.zoos import fork, grow
 from mvp_edge.config import BuildConfig, FitConfig, Importance, PruneSchedule
 from mvp_edge.zoo import Zoo, open_zoo
@@ -57,7 +57,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         have = grow(context, zoo, context.source("cifar100"), config, seconds_each=25 * context.scale, teacher=teacher)
         if have >= config.members:
             scores = [i.top1 for i in zoo.infos() if i.breadth == "narrow" and i.top1 is not None]
-            found = {"top1": round(sum(scores) / len(scores), 2), "notes": {"members": have}}
+            found = {"top1": round(sum(scores) / len(scores), 2), "notes": {"members": have}, **IN_PARTS}
             try_once(NAME, row, context, zoo, lambda found=found: found)
 
 
