@@ -35,7 +35,7 @@ IMAGES = {
     "few-100": "100 images a class",
     "default": "**all 500 images a class**",
     "broad-100": "rival: the broad member, fine-tuned without distillation, all images",
-    "mvp-100": "rival: MVP from narrow members only, all images",
+    "mvp-100": "rival: MVP from narrow members only, at the paper's rate, all images",
     "base-100": "rival: the whole base model fine-tuned, 77 times the MACs",
     "base": "ceiling: the whole base model, restricted to the classes",
 }

@@ -127,6 +127,11 @@ def suited(context: Context, method: str) -> FitConfig:
     return replace(VARIANTS[method].fit, lr=chosen(context, method)["lr"])
 
 
+def unchosen(context: Context, method: str) -> str:
+    """Say that no rate suits a method yet; empty if one was chosen on held-out images."""
+    return "" if _scores(context, method) else f"no rate was chosen yet; run: python -m benchmarks {NAME}"
+
+
 def mest(context: Context) -> Mest:
     """Return MEST with the first mask that did better on held-out images: the largest weights without records."""
     scores = _scores(context, "mest")

@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.baselines.dlth import Dlth
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import meta, ssl
-from benchmarks.experiments.rates import chosen, mest, suited
+from benchmarks.experiments.rates import chosen, mest, suited, unchosen
 from benchmarks.methods import EQUATION_1, ifp_row, mvp_row, random_row
 from benchmarks.running import Case, cases, try_rows, why_not
 from benchmarks.store import Line
@@ -31,14 +31,14 @@ def rows(context: Context) -> list[Row]:
         "missing": missing or ssl.missing(context),
     }
     return [
-        ifp_row(context, 1000, paper="87.99", **common),
+        ifp_row(context, 1000, paper="87.99", shared=False, **common),  # all its trials are of one base
         ifp_row(context, 1000, name="ifp-rate-1000", title="IFP, 1000 iterations, a rate that suits it",
-                rate=suited(context, "ifp").lr, **common),
+                rate=suited(context, "ifp").lr, missing=missing or unchosen(context, "ifp")),
         ifp_row(context, 1000, name="ifp-ssl-1000", method="ifp-ssl", title="IFP-SSL, 1000 iterations", paper="85.22",
                 **unlabelled),
         random_row(context, 100, paper="33.12", **common),
         random_row(context, 100, name="random-rate-100", title="random units, 100 iterations, a rate that suits them",
-                   fit=suited(context, "random"), **common),
+                   fit=suited(context, "random"), missing=missing or unchosen(context, "random")),
         masked_row(context, "reptile", "IHT-Reptile, 100 iterations", meta.reptile(context), "75.23", 0.1**2,
                    missing or meta.missing(context), meta.HYPER),
         masked_row(context, "mest", "MEST, 100 iterations", mest(context), "76.28", 0.1**2 * MEST_OVERHEAD, missing,
@@ -48,10 +48,10 @@ def rows(context: Context) -> list[Row]:
         mvp_row(context, 100, name="mvp-sample-100", title="MVP, votes sampled as in Equation 1, 100 iterations",
                 vote=EQUATION_1, paper="88.98", **common),
         mvp_row(context, 100, name="mvp-rate-100", title="MVP, top votes, 100 iterations, a rate that suits it",
-                fit=suited(context, "mvp"), **common),
+                fit=suited(context, "mvp"), missing=missing or unchosen(context, "mvp")),
         mvp_row(context, 100, name="mvp-sample-rate-100", vote=EQUATION_1,
                 title="MVP, votes sampled, 100 iterations, a rate that suits it", fit=suited(context, "mvp"),
-                **common),
+                missing=missing or unchosen(context, "mvp")),
         mvp_row(context, 100, name="mvp-ssl-100", method="mvp-ssl", title="MVP-SSL, 100 iterations", paper="86.82",
                 **unlabelled),
     ]  # fmt: skip

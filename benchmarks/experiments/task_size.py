@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import zoos
-from benchmarks.experiments.rates import suited
+from benchmarks.experiments.rates import suited, unchosen
 from benchmarks.methods import NARROW, ifp_row, mvp_row
 from benchmarks.running import cases, try_rows, why_not
 
@@ -35,7 +35,7 @@ def rows(context: Context) -> list[Row]:
         found += [
             mvp_row(context, few, name=f"{name}-mvp-{few}", title=title, paper=PAPER[name]["mvp"], **voting),
             mvp_row(context, few, name=f"{name}-mvp-rate-{few}", title=f"{title}, a rate that suits it",
-                    fit=suited(context, "mvp"), **voting),
+                    fit=suited(context, "mvp"), **voting | {"missing": voting["missing"] or unchosen(context, "mvp")}),
         ]  # fmt: skip
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.experiments.rates import suited
+from benchmarks.experiments.rates import suited, unchosen
 from benchmarks.methods import ifp_row, mvp_row
 from benchmarks.running import cases, try_rows, why_not
 from mvp_edge.config import FitConfig, VoteConfig
@@ -79,7 +79,8 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
         mvp_row(
             context, data.few, fit=replace(suited(context, "mvp"), batch_size=data.batch),
             name=f"{data.name}-mvp-rate-{data.few}",
-            title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it", **common,
+            title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it",
+            **common | {"missing": common["missing"] or unchosen(context, "mvp")},
         ),
         mvp_row(
             context, data.few, fit=fit, vote=VoteConfig(voters="broad"), name=f"{data.name}-broad-{data.few}",
