@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.registry import experiments
-from benchmarks.store import Line, Store
+from benchmarks.store import Line, Store, counted
 
 HEAD = "| method | tasks | top-1 mean | sd | paper | nominal TFLOPs | measured TFLOPs | MMACs | seconds |"
 
@@ -25,7 +25,24 @@ def table(name: str, store: Store | None = None) -> str:
         shown = own(lines)
     else:
         shown = _overlaps(told) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, told)]
+        if experiments()[name].source.startswith("Table"):
+            shown += _on_fewer_tasks(lines, store.trials(name))
     return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
+
+
+def _on_fewer_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:
+    """Compare the rows that had few tasks with all others on these very tasks."""
+    top1 = {
+        line["row"]: {t["task"]: t["top1"] for t in counted(trials, line["row"]) if t.get("top1") is not None}
+        for line in lines
+    }
+    parts = []
+    for few in sorted({frozenset(scores) for scores in top1.values() if scores}, key=lambda tasks: -len(tasks)):
+        means = {row: statistics.mean(scores[t] for t in few) for row, scores in top1.items() if few <= scores.keys()}
+        if any(len(top1[row]) > len(few) for row in means):
+            told = ", ".join(f"{row} {mean:.2f}" for row, mean in means.items())
+            parts += ["", f"On {len(few)} of the tasks: {told}."]
+    return parts
 
 
 def brief(name: str, store: Store | None = None) -> str:

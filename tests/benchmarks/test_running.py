@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from benchmarks import __main__ as command
 from benchmarks.cost import CostMeter, ifp_dense_iterations, nominal_tflops
 from benchmarks.experiment import Clock, Context, Experiment, Row
+from benchmarks.experiment_tables import table
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
 from benchmarks.running import cases, try_row, try_rows
@@ -78,6 +80,27 @@ def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
     other = Context(context.zoo, context.data, context.store, context.work, clock=clock, tasks=2)
     try_rows("trial", [replace(WHOLE, seconds=0.0)], cases(other, 2))
     assert len(context.store.trials("trial")) == 1
+
+
+def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    tops = {"mvp-100": {"a": 90.0, "b": 80.0}, "ifp-1000": {"a": 92.0, "b": 84.0}, "mest-100": {"b": 70.0}}
+    trials = [
+        {"row": row, "task": task, "top1": top1, "status": "ok", "dataset": "cifar100", "seed": 0,
+         "base_sha256": "", "zoo_id": "", "settings": ""}
+        for row, tasks in tops.items() for task, top1 in tasks.items()
+    ]  # fmt: skip
+    for trial in trials:
+        store.add("table1", trial)
+    lines = [
+        {"row": row, "title": row, "n_tasks": len(tasks), "top1_mean": 1.0, "form": "sliced", "status": "ok",
+         "paper": "", "reason": "", **dict.fromkeys(("top1_sd", "nominal_tflops", "training_tflops", "macs", "seconds"))}
+        for row, tasks in tops.items()
+    ]  # fmt: skip
+    store.write("table1", lines)
+    assert "On 1 of the tasks: mvp-100 80.00, ifp-1000 84.00, mest-100 70.00." in table("table1", store)
+    store.write("table1", lines[:2])
+    assert "of the tasks" not in table("table1", store)
 
 
 def test_only_the_methods_asked_for_run(context: Context) -> None:
