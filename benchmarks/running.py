@@ -96,9 +96,12 @@ def try_row(experiment: str, row: Row, case: Case) -> None:
         return
     identity = identify(row, case)
     with context.store.claim(experiment, f"{row.name}-{case.task.id}-{context.seed}") as mine:
-        if not mine or _is_done(context, experiment, identity) or _taken_over(row, experiment, context, identity):
+        if not mine or _is_done(context, experiment, identity):
             return
-        if context.clock.allows(_expected(context, experiment, row)):
+        # Also what another table has is only taken over in time, or rows that are shared would have more tasks than others.
+        if not context.clock.allows(_expected(context, experiment, row)):
+            return
+        if not _taken_over(row, experiment, context, identity):
             trial = identity | measure(row, case)
             context.store.add(experiment, trial)
             shown = f"{trial['top1']:.1f}" if trial["status"] == "ok" else f"{trial['status']}: {trial['reason']}"
