@@ -98,7 +98,7 @@ def try_row(experiment: str, row: Row, case: Case) -> None:
     with context.store.claim(experiment, f"{row.name}-{case.task.id}-{context.seed}") as mine:
         if not mine or _is_done(context, experiment, identity):
             return
-        # Also what another table has is only taken over in time, or rows that are shared would have more tasks than others.
+        # What another table has is taken over in time only, too: shared rows would have more tasks than others.
         if not context.clock.allows(_expected(context, experiment, row)):
             return
         if not _taken_over(row, experiment, context, identity):
