@@ -37,7 +37,7 @@ def _on_fewer_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:
         for line in lines
     }
     parts = []
-    for few in sorted({frozenset(scores) for scores in top1.values() if scores}, key=lambda tasks: -len(tasks)):
+    for few in sorted(dict.fromkeys(frozenset(scores) for scores in top1.values() if scores), key=len, reverse=True):
         means = {row: statistics.mean(scores[t] for t in few) for row, scores in top1.items() if few <= scores.keys()}
         if any(len(top1[row]) > len(few) for row in means):
             told = ", ".join(f"{row} {mean:.2f}" for row, mean in means.items())
