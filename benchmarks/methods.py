@@ -73,8 +73,7 @@ def ifp_row(
         fields.pop("name", f"ifp-{iterations}"), fields.pop("method", "ifp"),
         fields.pop("title", f"IFP, {iterations} iterations"),
         iterative(steps, rate, schedule, batch), iterations=steps, keep=keep,
-        dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper,
-        shared=fields.pop("shared", True),
+        dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper, shared=True,
         seconds=fields.pop("seconds", 10 + 0.2 * steps), **fields,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def rows(context: Context) -> list[Row]:
         "missing": missing or ssl.missing(context),
     }
     return [
-        ifp_row(context, 1000, paper="87.99", shared=False, **common),  # all its trials are of one base
+        ifp_row(context, 1000, paper="87.99", **common),
         ifp_row(context, 1000, name="ifp-rate-1000", title="IFP, 1000 iterations, a rate that suits it",
                 rate=suited(context, "ifp").lr, missing=missing or unchosen(context, "ifp")),
         ifp_row(context, 1000, name="ifp-ssl-1000", method="ifp-ssl", title="IFP-SSL, 1000 iterations", paper="85.22",

@@ -130,6 +130,9 @@ def test_equal_trials_of_another_experiment_are_not_repeated(context: Context) -
     shared = replace(WHOLE, shared=True)
     try_row("first", shared, case)
     [first] = context.store.trials("first")
+    [late] = cases(replace(context, tasks=1, clock=Clock(0.0)), 1)
+    try_row("second", shared, late)
+    assert context.store.trials("second") == []
     try_row("second", replace(shared, name="dense", title="the same under another name"), case)
     [second] = context.store.trials("second")
     differing = {"experiment": "second", "row": "dense", "from": "first"}
