@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -96,7 +97,7 @@ class Pretraining:
     small_steps: int = 0
 
     def run(
-        self, model: SimSiam, data: ImageSet, base: Base, device: torch.device, seed: int, has_time: object = None
+        self, model: SimSiam, data: ImageSet, base: Base, device: torch.device, seed: int, has_time: Callable[[], bool]
     ) -> int:
         """Train in place; return how many steps are done in all.
 
@@ -115,7 +116,7 @@ class Pretraining:
         for step, index in enumerate(order):
             if step < start:
                 continue
-            if callable(has_time) and not has_time():
+            if not has_time():
                 self.checkpoint.save(model, optimizer, step)
                 return step
             for group in optimizer.param_groups:

@@ -145,8 +145,27 @@ def test_pretraining_begins_with_small_views(setting: Setting, tmp_path: Path) -
     model.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape[2:])))
     config = FitConfig(iterations=3, batch_size=8, lr=0.01)
     run = Pretraining(config, Checkpoint(tmp_path / "state", {}), small_size=8, small_steps=2)
-    run.run(model, setting.train, setting.trunk.base, setting.device, seed=0)
+    run.run(model, setting.train, setting.trunk.base, setting.device, 0, lambda: True)
     assert sizes == [(8, 8)] * 4 + [(16, 16)] * 2
+
+
+def test_pretraining_stops_when_told_to_and_goes_on_to_the_same_weights(setting: Setting, tmp_path: Path) -> None:
+    def trained(name: str, *allowed: int) -> dict[str, torch.Tensor]:
+        run = Pretraining(FitConfig(iterations=4, batch_size=8, lr=0.01), Checkpoint(tmp_path / name, {}))
+        for steps in allowed:
+            model = _simsiam(setting)
+            has_time = iter([True] * steps + [False]).__next__
+            done = run.run(model, setting.train, setting.trunk.base, setting.device, 0, has_time)
+        assert done == 4
+        return model.state_dict()
+
+    whole, parts = trained("whole", 4), trained("parts", 1, 3)
+    assert all(torch.allclose(whole[k], parts[k], atol=1e-6) for k in whole)
+
+
+def _simsiam(setting: Setting) -> SimSiam:
+    torch.manual_seed(0)
+    return SimSiam(dense_copy(setting), 16, 4)
 
 
 def test_masked_networks_still_work(setting: Setting) -> None:
