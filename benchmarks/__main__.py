@@ -25,7 +25,7 @@ from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
 from benchmarks.render import write_pages
 from benchmarks.store import Store, summarise
-from mvp_edge.errors import MvpEdgeError
+from mvp_edge.errors import ConfigError, MvpEdgeError
 from mvp_edge.runtime import resolve_device, use_threads
 from mvp_edge.zoo import open_zoo
 from mvp_edge.zoo.store import user_directory
@@ -45,31 +45,52 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.name == "list":
         print(listing(known))
         return
-    if args.scale != 1 and args.out == RESULTS:
+    records = args.out.resolve() == RESULTS.resolve()
+    if args.scale != 1 and records:
         sys.exit("results of another --scale are no results: write them elsewhere with --out DIR")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     use_threads(args.threads)
     try:
         context = _context(args)
+        chosen = list(known.values()) if args.name == "all" else [known[args.name]]
+        check_methods(chosen, context)
         if args.name == "all":
-            carry_out_all(list(known.values()), context)
+            carry_out_all(chosen, context)
         else:
             carry_out(known[args.name], context)
     except MvpEdgeError as e:
         sys.exit(str(e))
-    if args.out == RESULTS:
-        write_pages()
+    finally:
+        if records:
+            write_pages()
+
+
+def check_methods(chosen: Sequence[Experiment], context: Context) -> None:
+    """Refuse the names of rows and methods that no experiment has.
+
+    Raises:
+        ConfigError: there is such a name.
+    """
+    if context.methods:
+        rows = [row for experiment in chosen for row in experiment.rows(context)]
+        names = dict.fromkeys(name for row in rows for name in (row.method, row.name))
+        if unknown := sorted(context.methods - names.keys()):
+            raise ConfigError(f"no row or method is called {', '.join(unknown)}; there are {', '.join(names)}")
 
 
 def carry_out_all(chosen: Sequence[Experiment], context: Context) -> None:
     """Run all experiments: each gets its part of the time, and what one does not use goes to those after it.
 
-    A second round spends what is left, since rows that were too long for their part may fit now.
+    One that cannot go on does not keep the others from running. A second round spends what is left, since rows that
+    were too long for their part may fit now.
     """
     for share_out in (True, False) if context.clock.is_limited else (False,):
         for number, experiment in enumerate(chosen):
             left = len(chosen) - number
-            carry_out(experiment, replace(context, clock=context.clock.part(1 / left if share_out else 1)))
+            try:
+                carry_out(experiment, replace(context, clock=context.clock.part(1 / left if share_out else 1)))
+            except MvpEdgeError as e:
+                log.error("%s: %s", experiment.name, e)
 
 
 def carry_out(experiment: Experiment, context: Context) -> None:
@@ -97,7 +118,7 @@ def _parser(known: dict[str, Experiment]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", choices=["list", "all", *known, *SCRIPTS], metavar="NAME")
+    parser.add_argument("name", choices=["list", "all", *known], metavar="NAME")
     parser.add_argument("--data", type=Path, default=os.environ.get("MVP_EDGE_DATA"), help="directory of image folders")
     parser.add_argument("--zoo", help="who votes; the bundled zoo if not given")
     parser.add_argument("--tasks", type=int, default=20, help="target tasks, at most")
@@ -115,8 +136,9 @@ def _parser(known: dict[str, Experiment]) -> argparse.ArgumentParser:
 
 def _context(args: argparse.Namespace) -> Context:
     folders = dict(pair.split("=", 1) for pair in args.folder)
+    work = args.work if args.scale == 1 else args.work / f"scale-{args.scale:g}"
     return Context(
-        open_zoo(args.zoo), None if args.data is None else Path(args.data), Store(args.out), args.work,
+        open_zoo(args.zoo), None if args.data is None else Path(args.data), Store(args.out), work,
         Clock(args.budget_minutes), resolve_device(args.device), args.tasks, args.seed, args.scale,
         frozenset(m for m in args.methods.split(",") if m), {k: Path(v) for k, v in folders.items()},
     )  # fmt: skip

@@ -78,22 +78,28 @@ def ifp_row(
     )  # fmt: skip
 
 
-def ahnp_row(context: Context, iterations: int, *, keep: float = 0.1, **fields: Any) -> Row:
-    """Return automatic head and node pruning from the base model (Algorithm 3).
+AHNP = replace(recipe("narrow", "adamw"), iterations=1000)
+"""The paper's rate and iterations of automatic head and node pruning."""
+
+
+def scored(fit: FitConfig, keep: float = 0.1) -> Callable[[Setting], nn.Module]:
+    """Return automatic head and node pruning from the base model, for one task alone (Algorithm 3)."""
+    schedule, scores = PruneSchedule(keep=keep), ScoreSchedule()
+    return lambda s: make_member(s.trunk, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
+
+
+def ahnp_row(context: Context, iterations: int, *, keep: float = 0.1, rate: float = AHNP.lr, **fields: Any) -> Row:
+    """Return automatic head and node pruning from the base model, at the paper's rate unless told otherwise.
 
     Its nominal cost is an upper bound: the whole network until the target must be reached, keep squared after that.
     """
     steps = context.steps(iterations)
-    schedule, scores = PruneSchedule(keep=keep), ScoreSchedule()
-    fit = replace(recipe("narrow", "adamw"), iterations=steps)
-
-    def run(s: Setting) -> nn.Module:
-        return make_member(s.trunk, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
-
+    scores, fit = ScoreSchedule(), replace(AHNP, iterations=steps, lr=rate)
     return Row(
-        fields.pop("name", f"ahnp-{iterations}"), "ahnp", fields.pop("title", f"AHNP, {iterations} iterations"), run,
-        iterations=steps, keep=keep, dense_iterations=steps * (scores.share + (1 - scores.share) * keep**2),
-        hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random", **asdict(scores)}, shared=True,
+        fields.pop("name", f"ahnp-{iterations}"), "ahnp", fields.pop("title", f"AHNP, {iterations} iterations"),
+        scored(fit, keep), iterations=steps, keep=keep,
+        dense_iterations=steps * (scores.share + (1 - scores.share) * keep**2),
+        hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random", "scores": asdict(scores)}, shared=True,
         seconds=10 + 0.3 * steps, **fields,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ def append(question: str, config: dict[str, Any], result: dict[str, Any], device
     """Add a record to `results/QUESTION.jsonl`."""
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        **code(),
         "config": config,
         "environment": environment(device),
         "result": result,
@@ -36,7 +36,15 @@ def read(question: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def git(*words: str) -> str:
+@cache
+def code() -> dict[str, Any]:
+    """Return the commit that runs, and whether files differ from it other than those that runs write."""
+    written = (":(top,exclude)benchmarks/results", ":(top,exclude)README.md", ":(top,exclude)benchmarks/*.md")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
+    return {"commit": _git("rev-parse", "--short", "HEAD"), "dirty": bool(changed)}
+
+
+def _git(*words: str) -> str:
     """Return what git says in this repository; empty where there is none."""
     done = subprocess.run(["git", *words], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     return done.stdout.strip()

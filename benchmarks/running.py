@@ -60,6 +60,11 @@ class Case:
         train, test = load(source, self.task, self.zoo.base.input_size, self.split)
         return Setting(self.zoo, self.trunk, self.task, train, test, self.context.device, self.context.seed)
 
+    @cached_property
+    def dense_macs(self) -> int:
+        """Multiply-adds of the whole base for one image."""
+        return count_macs(self.trunk.model, self.zoo.base.input_size)
+
 
 def cases(
     context: Context, count: int, *, ways: int = 5, dataset: str = "cifar100", zoo: Zoo | None = None,
@@ -133,17 +138,17 @@ def measure(row: Row, case: Case) -> Line:
     trial = described(row, case.zoo, context.device) | {"classes": case.task.names}
     begin = time.perf_counter()
     try:
-        dense = _dense_macs(case.trunk)
+        dense = case.dense_macs
         setting = case.setting
         if row.zoo:
             _ = setting.ranked  # several rows share it
         if row.hyper.get("distill"):
-            _ = setting.teacher
-        trial["ranking_seconds"] = round(time.perf_counter() - begin, 2)
+            _ = setting.base_teacher if row.hyper.get("teacher") == "base" else setting.teacher
+        trial["ranking_seconds"] = _since(begin)
         begin = time.perf_counter()
         with CostMeter() as meter:
             model = _run(row, setting)
-        trial["seconds"] = round(time.perf_counter() - begin, 2)
+        trial["seconds"] = _since(begin)
         trial |= {
             "status": "ok",
             "reason": "",
@@ -157,37 +162,45 @@ def measure(row: Row, case: Case) -> Line:
     except NotApplicableError as e:
         trial |= {"status": "skipped", "reason": str(e)}
     except FAILURES as e:
-        log.debug("%s failed", row.name, exc_info=True)
-        seconds = round(time.perf_counter() - begin, 2)
-        trial |= {"status": "failed", "reason": f"{type(e).__name__}: {e}".splitlines()[0][:300], "seconds": seconds}
+        trial |= _failed(row, e, begin)
     return trial
 
 
 def try_once(
-    experiment: str, row: Row, context: Context, zoo: Zoo, make: Callable[[], Line], task: str = ""
+    experiment: str, row: Row, context: Context, zoo: Zoo, make: Callable[[], Line], task: str = "",
+    anew: bool = False,
 ) -> None:  # fmt: skip
-    """Do what makes no network for a task and record it: what it cost, and what `make` returns.
+    """Do what makes no network for a task and record it: what it cost and what `make` returns, or why it failed.
 
-    Raises:
-        MvpEdgeError: as `make` does; nothing is recorded then.
+    Args:
+        experiment: Whose record it is.
+        row: What is made.
+        context: Records and clock.
+        zoo: Whose base it is made from.
+        make: Makes it.
+        task: What it is made for, if for something.
+        anew: Make it whatever the records say, because what was made is not here.
     """
     identity = {
         "row": row.name, "base_sha256": zoo.base.sha256, "zoo_id": zoo_id(zoo) if row.zoo else "",
         "dataset": row.dataset, "task": task, "seed": context.seed, "settings": settings_id(row),
     }  # fmt: skip
-    if (
-        row.missing
-        or not context.wants(row)
-        or _is_done(context, experiment, identity)
-        or not context.clock.allows(row.seconds)
-    ):
+    if row.missing or not context.wants(row) or not context.clock.allows(row.seconds):
         return
-    begin = time.perf_counter()
-    with CostMeter() as meter:
-        found = make()
-    cost = {"seconds": round(time.perf_counter() - begin, 2), "training_tflops": round(meter.tflops, 5)}
-    done = described(row, zoo, context.device) | {"status": "ok", "reason": ""} | cost | found
-    context.store.add(experiment, identity | done)
+    with context.store.claim(experiment, f"{row.name}-{task}-{context.seed}") as mine:
+        if not mine or (_is_done(context, experiment, identity) and not anew):
+            return
+        begin = time.perf_counter()
+        try:
+            with CostMeter() as meter:
+                found = make()
+            cost = {"seconds": _since(begin), "training_tflops": round(meter.tflops, 5)}
+            outcome = {"status": "ok", "reason": ""} | cost | found
+        except FAILURES as e:
+            outcome = _failed(row, e, begin)
+        context.store.add(experiment, identity | described(row, zoo, context.device) | outcome)
+        if outcome["status"] != "ok":
+            log.info("%s %s: %s: %s", experiment, row.name, outcome["status"], outcome["reason"])
 
 
 def described(row: Row, zoo: Zoo, device: torch.device) -> Line:
@@ -218,13 +231,18 @@ def device_name(device: torch.device) -> str:
 
 
 @cache
-def _dense_macs(trunk: Trunk) -> int:
-    return count_macs(trunk.model, trunk.base.input_size)
-
-
-@cache
 def _environment(device: torch.device) -> Line:
     return environment(device)
+
+
+def _since(begin: float) -> float:
+    return round(time.perf_counter() - begin, 2)
+
+
+def _failed(row: Row, error: Exception, begin: float) -> Line:
+    log.debug("%s failed", row.name, exc_info=True)
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return {"status": "failed", "reason": reason, "seconds": _since(begin)}
 
 
 def _run(row: Row, setting: Setting) -> nn.Module:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from benchmarks.records import RESULTS, git
+from benchmarks.records import RESULTS, code
 from mvp_edge.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -30,8 +29,12 @@ REQUIRED = (
     "seconds", "device", "commit", "status", "reason",
 )  # fmt: skip
 STATUS = ("ok", "failed", "not-run")
-NEWEST = ("base_sha256", "zoo_id", "settings")
-AVERAGED = ("seconds", "ranking_seconds", "macs", "training_tflops")
+SAME = ("base_sha256", "zoo_id", "settings")
+AVERAGED: dict[str, Callable[[Sequence[float]], float]] = {
+    "seconds": statistics.median, "ranking_seconds": statistics.median, "macs": statistics.mean,
+    "training_tflops": statistics.mean,
+}  # fmt: skip
+"""How a row's figures come from its trials'; times are medians, as other jobs may have held some trials up."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Store:
         """Append a trial, with the time and the commit."""
         path = self.root / "trials" / f"{experiment}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **_code()}
+        made = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **code()}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"experiment": experiment, **made, **trial}) + "\n")
 
@@ -87,19 +90,18 @@ class Store:
             lock.release()
 
 
-@cache
-def _code() -> Line:
-    """Return the commit that runs, and whether files differ from it other than those that runs write."""
-    written = (":(top,exclude)benchmarks/results", ":(top,exclude)README.md", ":(top,exclude)benchmarks/*.md")
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
-    return {"commit": git("rev-parse", "--short", "HEAD"), "dirty": bool(changed)}
-
-
 def counted(trials: Sequence[Line], row: str) -> list[Line]:
-    """Return a row's trials: the last one of each task and seed, of the newest base, zoo and settings."""
-    mine = [t for t in trials if t["row"] == row]
-    newest = [t for t in mine if all(t[k] == mine[-1][k] for k in NEWEST)]
-    return list({(t["dataset"], t["task"], t["seed"]): t for t in newest}.values())
+    """Return a row's trials: the last one of each task and seed, all of one base, zoo and settings.
+
+    Those of the newest count once they have as many tasks as the older ones had.
+    """
+    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Line]] = {}
+    for trial in trials:
+        if trial["row"] == row:
+            same = tuple(trial[k] for k in SAME)
+            tasks = groups.pop(same, {})  # put in again at the end, so that the newest is the last
+            groups[same] = tasks | {(trial["dataset"], trial["task"], trial["seed"]): trial}
+    return list(max(reversed(groups.values()), key=len, default={}).values())
 
 
 def summarise(experiment: str, rows: Sequence[Row], trials: Sequence[Line], base: str) -> list[Line]:
@@ -133,7 +135,7 @@ def _summary(experiment: str, row: Row, trials: Sequence[Line], base: str) -> Li
         "top1_mean": round(statistics.mean(top1), 2) if top1 else None,
         "top1_sd": round(statistics.stdev(top1), 2) if len(top1) > 1 else None,
         "seconds": None,
-        "device": last["device"] if last else None,
+        "device": "; ".join(dict.fromkeys(t["device"] for t in trials)) or None,
         "commit": last["commit"] if last else None,
         "status": status,
         "reason": reason,
@@ -144,9 +146,9 @@ def _summary(experiment: str, row: Row, trials: Sequence[Line], base: str) -> Li
         "nominal_tflops": last["nominal_tflops"] if last else None,
         "tasks": sorted({t["task"] for t in good}),
     }
-    for key in AVERAGED:
+    for key, average in AVERAGED.items():
         values = [t[key] for t in good if t.get(key) is not None]
-        line[key] = round(statistics.mean(values), 3) if values else None
+        line[key] = round(average(values), 3) if values else None
     for key in ("values", "notes"):
         if found := _mean_of_maps([t[key] for t in good if t.get(key)]):
             line[key] = found

@@ -92,6 +92,6 @@ def fit_head(setting: Setting, model: nn.Module) -> None:
     set_head(model, ridge_head(model, sample, setting.trunk.base, setting.device).to(setting.device))
 
 
-def source_of(setting: Setting, config: FitConfig) -> BatchSource:
-    """Return the batches that every method sees."""
-    return BatchSource(setting.train, setting.trunk.base, config, setting.device, setting.seed)
+def source_of(setting: Setting, config: FitConfig, teacher: Tensor | None = None) -> BatchSource:
+    """Return the batches that every method sees, with a teacher's logits `(N, C)` where the method is distilled."""
+    return BatchSource(setting.train, setting.trunk.base, config, setting.device, setting.seed, teacher)

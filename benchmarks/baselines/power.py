@@ -6,7 +6,6 @@ The weights stay as they are; a network is cheaper because it works on fewer tok
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,13 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines.masking import source_of
+from benchmarks.baselines.masking import dense_copy, fit_head, source_of
 from benchmarks.targets import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.heads import random_head
-from mvp_edge.models import head_name, set_head
 from mvp_edge.optimizers import make_optimizer
-from mvp_edge.runtime import torch_rng
 from mvp_edge.train import fit
 
 
@@ -123,9 +119,8 @@ class Power:
 
     def __call__(self, setting: Setting, config: FitConfig) -> PowerViT:
         """Train a copy of the base model on the setting's task."""
-        vit = copy.deepcopy(setting.trunk.model)
-        features = int(vit.get_submodule(head_name(vit)).in_features)  # pyright: ignore[reportArgumentType]
-        set_head(vit, random_head(features, len(setting.task.classes), torch_rng(setting.seed, "head")))
+        vit = dense_copy(setting)
+        fit_head(setting, vit)
         model = PowerViT(vit).to(setting.device)
         first, second = (max(1, round(share * config.iterations)) for share in self.shares)
         tune(model.vit, setting, config, first, 0)

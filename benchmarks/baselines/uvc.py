@@ -8,18 +8,16 @@ for timm's plain `VisionTransformer`.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines.masking import source_of
+from benchmarks.baselines.masking import dense_copy, fit_head, source_of
 from benchmarks.targets import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.heads import random_head
-from mvp_edge.models import head_name, set_head
+from mvp_edge.models import head_name
 from mvp_edge.optimizers import make_optimizer
 from mvp_edge.runtime import torch_rng
 from mvp_edge.train import fit
@@ -93,10 +91,14 @@ class Ledger:
 class Uvc:
     """Unified compression under a bound, then fine-tuning of what is left.
 
+    The published search takes tens of thousands of steps; the rates are larger here, so that some dozens reach the
+    bound and shrink what is to go to next to nothing before it is cut.
+
     Attributes:
         keep: Bound on the FLOPs, as a fraction of the whole network's.
         share: Part of the iterations for the search; the rest fine-tunes.
-        size_lr: Rate of the numbers of units to remove, as a fraction of a block's units.
+        size_lr: Rate of the numbers of units to remove, as fractions of a block's units.
+        shrink_lr: Rate of the shrinking of their weights.
         norm_lr: Rate of the duals of norms.
         price_lr: Rate of the dual of FLOPs.
         gate_lr: Peak rate of the gates.
@@ -107,17 +109,16 @@ class Uvc:
 
     keep: float = 0.1
     share: float = 0.5
-    size_lr: float = 0.5
+    size_lr: float = 0.2
+    shrink_lr: float = 0.5
     norm_lr: float = 0.05
-    price_lr: float = 0.5
+    price_lr: float = 1.0
     gate_lr: float = 0.1
 
     def __call__(self, setting: Setting, config: FitConfig) -> nn.Module:
         """Compress a copy of the base model on the setting's task."""
-        vit: Any = copy.deepcopy(setting.trunk.model)
-        features = int(vit.get_submodule(head_name(vit)).in_features)
-        set_head(vit, random_head(features, len(setting.task.classes), torch_rng(setting.seed, "head")))
-        vit.to(setting.device)
+        vit: Any = dense_copy(setting)
+        fit_head(setting, vit)
         gated = [GatedBlock(block).to(setting.device) for block in vit.blocks]
         ledger = Ledger(gated, tokens_of(vit), fixed_macs(vit))
         vit.blocks = nn.Sequential(*gated)
@@ -125,7 +126,7 @@ class Uvc:
         self._search(vit, ledger, setting, search)
         vit.blocks = nn.Sequential(*cut(ledger, enforced(ledger, self.keep)))
         rest = replace(config, iterations=max(1, config.iterations - search.iterations))
-        source = source_of(replace(setting, seed=setting.seed + 100), rest)
+        source = source_of(replace(setting, seed=setting.seed + 100), rest, teacher_of(setting, rest))
         fit(vit, source, rest, optimizer=make_optimizer(vit, rest))
         return vit
 
@@ -138,18 +139,24 @@ class Uvc:
         handles = [g.register_hook(_priced(ledger, i)) for i, g in enumerate(gates)]
 
         def after_step(step: int, loss: Tensor) -> None:
-            dual_step(ledger, self, optimizer.param_groups[0]["lr"])
+            dual_step(ledger, self)
 
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(torch_rng(setting.seed, "uvc/gates").initial_seed())
-                fit(vit, source_of(setting, config), config, optimizer=optimizer, after_step=after_step)
+                source = source_of(setting, config, teacher_of(setting, config))
+                fit(vit, source, config, optimizer=optimizer, after_step=after_step)
         finally:
             for handle in handles:
                 handle.remove()
 
 
-def dual_step(ledger: Ledger, config: Uvc, lr: float) -> None:
+def teacher_of(setting: Setting, config: FitConfig) -> Tensor | None:
+    """Return the logits `(N, C)` of the base model, which teaches what is made of it; None without distillation."""
+    return setting.base_teacher if config.distill > 0 else None
+
+
+def dual_step(ledger: Ledger, config: Uvc) -> None:
     """Shrink what is to go, move the numbers of units, and let the prices follow what is violated."""
     gates = ledger.open_shares()
     for number, gated in enumerate(ledger.blocks):
@@ -157,15 +164,15 @@ def dual_step(ledger: Ledger, config: Uvc, lr: float) -> None:
             norms = unit_norms(gated.block, kind).cpu().double()
             order = norms.argsort()
             count = min(int(torch.ceil(ledger.out[number, k])), len(norms) - 1)
-            scale_units(gated.block, kind, order[:count], 1 / (1 + 2 * lr * float(ledger.prices[number, k])))
-            size = float(ledger.sizes[number, k])
+            price, size = float(ledger.prices[number, k]), float(ledger.sizes[number, k])
+            scale_units(gated.block, kind, order[:count], 1 / (1 + 2 * config.shrink_lr * price))
             # One more unit costs the norm of the next smallest, relatively, and saves its FLOPs at their price.
             pull = ledger.price * float(gates[number] * ledger.unit[number, k]) * size
-            push = float(ledger.prices[number, k]) * float(norms[order[count]] ** 2 / norms.square().mean())
-            moved = float(ledger.out[number, k]) + config.size_lr * (pull - push)
+            push = price * float((norms[order[count]] / norms[order[-1]]) ** 2)
+            moved = float(ledger.out[number, k]) + config.size_lr * size * (pull - push)
             ledger.out[number, k] = min(max(moved, 0.0), size - 1)
             violated = float(norms[order[:count]].square().sum() / norms.square().sum())
-            ledger.prices[number, k] = max(0.0, float(ledger.prices[number, k]) + config.norm_lr * violated)
+            ledger.prices[number, k] = max(0.0, price + config.norm_lr * violated)
     ledger.price = max(0.0, ledger.price + config.price_lr * (ledger.flops() - config.keep))
 
 
@@ -181,29 +188,42 @@ def _priced(ledger: Ledger, number: int):
 
 
 def enforced(ledger: Ledger, bound: float) -> tuple[Tensor, Tensor]:
-    """Return whole numbers of units to remove `(blocks, 2)` and gates `(blocks,)` that meet the bound.
+    """Return whole numbers of units to remove `(blocks, 2)` and gates `(blocks,)` that meet the bound, and use it.
 
-    What the search left above it goes unit by unit, the least norm for the FLOPs saved first; where every block is down
-    to one head and one node, the blocks themselves close, the last first.
+    What the search left above it goes unit by unit, the least norm for the FLOPs saved first, and what it took below
+    comes back in the opposite order. Where every block is down to one head and one node, the blocks themselves close,
+    the last first.
 
     Raises:
         ValueError: the bound is less than what no block costs.
     """
     out = ledger.out.floor()
     gates = torch.tensor([float(b.is_open) for b in ledger.blocks], dtype=torch.float64)
-    norms = {(n, k): unit_norms(b.block, kind).cpu().double().sort().values
-             for n, b in enumerate(ledger.blocks) for k, kind in enumerate(KINDS)}  # fmt: skip
+    worth = {(n, k): _worth(ledger, n, k) for n in range(len(ledger.blocks)) for k in range(len(KINDS))}
+
+    def at(number: int, k: int) -> int:
+        return int(out[number, k])
+
     while ledger.flops(out, gates) > bound:
-        able = [(n, k) for n, k in norms if gates[n] > 0 and out[n, k] < ledger.sizes[n, k] - 1]
+        able = [(n, k) for n, k in worth if gates[n] > 0 and out[n, k] < ledger.sizes[n, k] - 1]
         if able:
-            price = {(n, k): float(norms[n, k][int(out[n, k])] ** 2 / norms[n, k].square().sum() / ledger.unit[n, k])
-                     for n, k in able}  # fmt: skip
-            out[min(price, key=lambda place: price[place])] += 1
+            out[min(able, key=lambda place: worth[place][at(*place)])] += 1
         elif gates.any():
             gates[int(gates.nonzero().max())] = 0
         else:
             raise ValueError(f"the bound {bound:g} is less than the {ledger.fixed:.3f} that remain without any block")
+    room = bound - ledger.flops(out, gates)
+    while able := [p for p in worth if gates[p[0]] > 0 and out[p] > 0 and ledger.unit[p] <= room]:
+        best = max(able, key=lambda place: worth[place][at(*place) - 1])
+        out[best] -= 1
+        room -= float(ledger.unit[best])
     return out, gates
+
+
+def _worth(ledger: Ledger, number: int, k: int) -> list[float]:
+    """Return the share of its branch's squared norm that each unit has, for the FLOPs it costs, the least first."""
+    norms = unit_norms(ledger.blocks[number].block, KINDS[k]).cpu().double().sort().values
+    return (norms.square() / norms.square().sum() / ledger.unit[number, k]).tolist()
 
 
 def cut(ledger: Ledger, choice: tuple[Tensor, Tensor]) -> list[nn.Module]:

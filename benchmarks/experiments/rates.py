@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
 from benchmarks.experiment import Context, Experiment, Form, Row
 from benchmarks.experiments import meta, vit
-from benchmarks.methods import IFP_LR
+from benchmarks.methods import AHNP, IFP_LR, scored
 from benchmarks.running import cases, try_rows, why_not
 from benchmarks.store import counted
 from benchmarks.targets import DISTILLED, NARROW, Setting, at_random, iterative, voted
@@ -57,6 +57,7 @@ class Variant:
         zoo: Whether a zoo votes.
         transformer: Whether it is for the vision transformer.
         missing: Says why it cannot be run.
+        hyper: What else there is to say of it.
     """
 
     method: str
@@ -69,12 +70,13 @@ class Variant:
     zoo: bool = False
     transformer: bool = False
     missing: Callable[[Context], str] = lambda context: ""
+    hyper: Mapping[str, Any] = field(default_factory=dict)
 
 
 SLICED: dict[str, Any] = {"form": "sliced", "seconds": 0.5}
 TOOLS: dict[str, Any] = {**SLICED, "whose": "the tool's"}
 TRANSFORMER: dict[str, Any] = {
-    "transformer": True, "rates": (2e-4, 5e-4, 1e-3, 2e-3), "seconds": 2.0, "missing": vit.missing,
+    "transformer": True, "rates": (2e-4, 5e-4, 1e-3), "seconds": 2.5, "missing": vit.missing,
 }  # fmt: skip
 VARIANTS = {
     "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, **SLICED),
@@ -89,10 +91,15 @@ VARIANTS = {
     "magnitude-distill": Variant("magnitude-distill", lambda _: Magnitude(), DISTILLED, **TOOLS),
     "mobilenetv2": Variant("mobilenetv2", lambda context: OffTheShelf(weights(context) or Path()), UNTAUGHT,
                            missing=weights_missing, **TOOLS),
-    "uvc": Variant("uvc", lambda _: Uvc(), replace(vit.FIT, distill=0.1), form="sliced", **TRANSFORMER),
-    "power": Variant("power", lambda _: Power(), vit.FIT, form="tokens", **TRANSFORMER),
+    "ahnp": Variant("ahnp", lambda _: lambda s, fit: scored(fit)(s), AHNP, whose="the paper's", form="sliced",
+                    **TRANSFORMER | {"rates": (AHNP.lr, 2e-4, 5e-4), "seconds": 0.5}),
+    "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1), form="sliced", **TRANSFORMER,
+                   hyper={"keep": 0.133, "head": "ridge", "teacher": "base"}),
+    "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, form="tokens", **TRANSFORMER,
+                     hyper={"keep": 0.107, "head": "ridge"}),
 }  # fmt: skip
-"""MEST's first mask is of either kind; UVC distils by its own share."""
+"""MEST's first mask is of either kind. UVC distils by its own share; it and PoWER keep of the FLOPs and of the tokens
+what costs as much as the tenth of heads and nodes that the others keep."""
 
 
 def rows(context: Context) -> list[Row]:
@@ -170,7 +177,7 @@ def _row(context: Context, name: str, rate: float, missing: str) -> Row:
     recipe = {} if is_papers else {"distill": config.distill, "warmup": config.warmup}
     return Row(
         _name(name, rate), variant.method, f"{name}, rate {rate:g}", lambda s: train(s, config), iterations=steps,
-        hyper={"lr": rate, "split": "held-out"} | recipe, form=variant.form, zoo=variant.zoo,
+        hyper={"lr": rate, "split": "held-out", **recipe, **variant.hyper}, form=variant.form, zoo=variant.zoo,
         missing=missing or variant.missing(context), base=vit.BASE if variant.transformer else "",
         seconds=variant.seconds * steps,
     )  # fmt: skip

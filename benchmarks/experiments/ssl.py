@@ -58,10 +58,9 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     pretraining, members = rows
     if pretraining.missing:
         return
-    if not _base_file(context).exists() and _pretrain(context):
-        try_once(NAME, pretraining, context, context.zoo, lambda: _linear(context))
-    if not _base_file(context).exists():
+    if not _base_file(context).exists() and not _pretrain(context):
         return
+    try_once(NAME, pretraining, context, context.zoo, lambda: _linear(context))
     base, model = load_base(str(_base_file(context)))
     zoo = create_zoo(_zoo_path(context), base, model)
     wanted = context.steps(MEMBERS)

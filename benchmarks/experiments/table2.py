@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from torch import nn
-
-from benchmarks.baselines.power import Power
-from benchmarks.baselines.uvc import Uvc
-from benchmarks.experiment import Context, Experiment, Form, Row
+from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import vit
-from benchmarks.experiments.rates import chosen, suited
+from benchmarks.experiments.rates import VARIANTS, chosen, suited, unchosen
 from benchmarks.methods import EQUATION_1, ahnp_row, mvp_row, random_row
 from benchmarks.running import cases, try_rows
-from benchmarks.targets import Setting
-from mvp_edge.config import FitConfig, VoteConfig
+from mvp_edge.config import VoteConfig
 
 NAME = "table2"
 TASKS = 5
@@ -28,10 +23,13 @@ def rows(context: Context) -> list[Row]:
     common: dict[str, Any] = {"base": vit.BASE, "missing": vit.missing(context)}
     return [
         ahnp_row(context, 1000, paper="89.48", **common),
+        ahnp_row(context, 1000, name="ahnp-rate-1000", title="AHNP, 1000 iterations, a rate that suits it",
+                 rate=suited(context, "ahnp").lr,
+                 **common | {"missing": common["missing"] or unchosen(context, "ahnp")}),
         ahnp_row(context, 100, **common),
         random_row(context, 100, fit=vit.FIT, paper="58.71", **common),
-        _rival(context, "uvc", "UVC", Uvc(), "sliced", paper="80.30", **common),
-        _rival(context, "power", "PoWER", Power(), "tokens", paper="77.76", **common),
+        _rival(context, "uvc", "UVC", paper="80.30", **common),
+        _rival(context, "power", "PoWER", paper="77.76", **common),
         mvp_row(context, 100, fit=vit.FIT, title="MVP, top votes, 100 iterations", **common),
         mvp_row(context, 100, fit=vit.FIT, vote=EQUATION_1, name="mvp-sample-100", paper="89.23",
                 title="MVP, votes sampled as in Equation 1, 100 iterations", **common),
@@ -48,18 +46,16 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         try_rows(NAME, rows, cases(context, TASKS, zoo=vit.opened(context)))
 
 
-def _rival(
-    context: Context, method: str, title: str, train: Callable[[Setting, FitConfig], nn.Module], form: Form,
-    **fields: Any,
-) -> Row:  # fmt: skip
+def _rival(context: Context, method: str, title: str, **fields: Any) -> Row:
     """Return a rival; its nominal cost is that of its bound over all iterations, as the paper's own figures are."""
-    steps = context.steps(100)
-    config = replace(suited(context, method), iterations=steps)
+    steps, variant = context.steps(100), VARIANTS[method]
+    config, train = replace(suited(context, method), iterations=steps), variant.train(context)
     settings: Any = asdict(train)  # pyright: ignore[reportArgumentType]
-    hyper = {**settings, **chosen(context, method), "optimizer": config.optimizer, "distill": config.distill}
+    hyper = {"optimizer": config.optimizer, "distill": config.distill, **variant.hyper}
     return Row(
         f"{method}-100", method, f"{title}, 100 iterations", lambda s: train(s, config), iterations=steps,
-        dense_iterations=settings["keep"] * steps, hyper=hyper, form=form, seconds=2.0 * steps, **fields,
+        dense_iterations=settings["keep"] * steps, hyper={**settings, **chosen(context, method), **hyper},
+        form=variant.form, seconds=variant.seconds * steps, **fields,
     )  # fmt: skip
 
 

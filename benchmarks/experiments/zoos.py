@@ -31,7 +31,7 @@ class ZooRecipe:
 
 
 RECIPES = {
-    "taylor": ZooRecipe(40, importance="taylor"),
+    "taylor": ZooRecipe(20, importance="taylor"),
     "3-way": ZooRecipe(30, ways=3, keep=0.05),
     "10-way": ZooRecipe(30, ways=10, keep=0.15),
 }

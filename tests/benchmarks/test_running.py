@@ -1,4 +1,4 @@
-import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from benchmarks.experiment import Clock, Context, Experiment, Row
 from benchmarks.experiment_tables import table
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
-from benchmarks.running import cases, try_row, try_rows
-from benchmarks.store import REQUIRED, Store, summarise
+from benchmarks.running import cases, try_once, try_row, try_rows
+from benchmarks.store import REQUIRED, Line, Store, counted, summarise
 from benchmarks.targets import Setting, whole_base
 from mvp_edge.config import PruneSchedule
+from mvp_edge.errors import ConfigError
 from mvp_edge.measure import count_macs
 
 
@@ -55,14 +56,29 @@ def test_target_tasks_are_those_of_no_member(context: Context) -> None:
     assert [c.task.id for c in cases(context, 1)] == [tasks[0].task.id]
 
 
-def test_another_zoo_makes_another_row(context: Context) -> None:
+def test_another_zoo_makes_another_row_once_it_has_as_many_tasks(context: Context) -> None:
     row = replace(WHOLE, zoo=True)
     for case in cases(context, 2):
         try_row("trial", row, case)
-    old = context.store.trials("trial")[0]
-    context.store.add("trial", {**old, "zoo_id": "newer", "top1": 12.0})
+    old = context.store.trials("trial")
+    [before] = summarise("trial", [row], old, "tiny")
+    context.store.add("trial", {**old[0], "zoo_id": "newer", "top1": 12.0})
     [line] = summarise("trial", [row], context.store.trials("trial"), "tiny")
-    assert (line["top1_mean"], line["n_tasks"]) == (12.0, 1)
+    assert (line["top1_mean"], line["n_tasks"]) == (before["top1_mean"], 2)
+    context.store.add("trial", {**old[1], "zoo_id": "newer", "top1": 14.0})
+    [line] = summarise("trial", [row], context.store.trials("trial"), "tiny")
+    assert (line["top1_mean"], line["n_tasks"]) == (13.0, 2)
+
+
+def test_times_are_medians_and_all_machines_are_named(context: Context) -> None:
+    try_row("trial", WHOLE, cases(context, 1)[0])
+    [first] = context.store.trials("trial")
+    for number, seconds in enumerate((1.0, 2.0, 300.0)):
+        context.store.add("trial", {**first, "task": str(number), "seconds": seconds, "device": f"cpu {number % 2}"})
+    context.store.add("trial", {**first, "seconds": 3.0, "device": "cpu 1"})
+    [line] = summarise("trial", [WHOLE], context.store.trials("trial"), "tiny")
+    assert line["seconds"] == 2.5
+    assert line["device"] == "cpu 1; cpu 0"
 
 
 def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
@@ -213,8 +229,11 @@ def test_committed_rows_follow_from_committed_trials() -> None:
             assert line["status"] == "ok" or line["reason"], name
             mine = [t for t in trials if t["row"] == line["row"] and t["task"] in line["tasks"]]
             assert {t["task"] for t in mine} == set(line["tasks"]), (name, line["row"])
-            assert line["top1_mean"] is None or line["n_tasks"] > 0
-        assert json.dumps(lines)
+            told = [t for t in counted(trials, line["row"]) if t["status"] == "ok"]
+            assert len(told) == line["n_tasks"], (name, line["row"])
+            top1 = [t["top1"] for t in told if t["top1"] is not None]
+            assert line["top1_mean"] == (round(statistics.mean(top1), 2) if top1 else None), (name, line["row"])
+            assert line["top1_sd"] == (round(statistics.stdev(top1), 2) if len(top1) > 1 else None), (name, line["row"])
 
 
 def test_a_budget_for_all_is_shared_out_and_what_is_left_is_used(context: Context) -> None:
@@ -229,3 +248,51 @@ def test_a_budget_for_all_is_shared_out_and_what_is_left_is_used(context: Contex
     assert seen == [[10, 20, 30], [10, 20, 30], [10, 20, 30], [10, 20, 30]]
     assert not Clock().is_limited
     assert Clock().part(0.1).allows(1e9)
+
+
+def test_an_experiment_that_cannot_go_on_does_not_stop_the_others(
+    context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran = []
+
+    def fails(c: Context, rows: list[Row]) -> None:
+        raise ConfigError("no room left")
+
+    def runs(c: Context, rows: list[Row]) -> None:
+        ran.append("b")
+
+    known = [Experiment(n, "?", "ours", 1, lambda c: [ABSENT], run) for n, run in (("a", fails), ("b", runs))]  # pyright: ignore
+    command.carry_out_all(known, context)
+    assert ran == ["b"]
+    assert "a: no room left" in caplog.text
+
+
+def test_what_is_made_once_is_recorded_also_when_it_fails(context: Context) -> None:
+    made = []
+
+    def make(fail: bool = False) -> Line:
+        made.append(fail)
+        if fail:
+            raise RuntimeError("out of luck")
+        return {"top1": 50.0}
+
+    def once(fail: bool = False, anew: bool = False) -> str:
+        try_once("trial", WHOLE, context, context.zoo, lambda: make(fail), anew=anew)
+        return context.store.trials("trial")[-1]["status"]
+
+    assert once(fail=True) == "failed"
+    assert "out of luck" in context.store.trials("trial")[-1]["reason"]
+    assert [once(), once()] == ["ok", "ok"]
+    assert made == [True, False]  # what failed is tried again, what succeeded is not
+    once(anew=True)
+    assert len(made) == 3
+    with context.store.claim("trial", f"{WHOLE.name}--{context.seed}"):
+        once(anew=True)
+    assert len(made) == 3  # another process makes it
+
+
+def test_names_of_no_row_are_refused(context: Context) -> None:
+    known = [Experiment("a", "?", "ours", 1, lambda c: [ABSENT, WHOLE], lambda c, rows: None)]
+    command.check_methods(known, replace(context, methods=frozenset(["whole", "uvc"])))
+    with pytest.raises(ConfigError, match=r"called hwole; there are uvc, absent, base, whole"):
+        command.check_methods(known, replace(context, methods=frozenset(["hwole"])))

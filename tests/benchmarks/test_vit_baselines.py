@@ -1,6 +1,6 @@
 """What defines the rivals on vision transformers holds, on a tiny random one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,12 +8,14 @@ import pytest
 import timm
 import torch
 
+from benchmarks.baselines import uvc
 from benchmarks.baselines.power import Power, PowerViT, attended, kept_tokens
 from benchmarks.baselines.uvc import (
     GatedBlock,
     Ledger,
     Uvc,
     cut,
+    dual_step,
     enforced,
     fixed_macs,
     keep_units,
@@ -22,7 +24,8 @@ from benchmarks.baselines.uvc import (
     unit_norms,
 )
 from benchmarks.cost import CostMeter
-from mvp_edge.config import FitConfig
+from benchmarks.methods import ahnp_row
+from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.measure import count_macs
 from mvp_edge.models import Base
@@ -48,7 +51,11 @@ class TinySetting:
     train: ImageSet
     device: torch.device
     seed: int = 0
-    teacher: None = None
+
+    @property
+    def base_teacher(self) -> torch.Tensor:
+        """Logits that no image deserves."""
+        return torch.zeros(len(self.train), 2)
 
 
 @pytest.fixture
@@ -145,6 +152,35 @@ def test_what_uvc_leaves_meets_the_bound(bound: float) -> None:
     assert ledger.flops(*choice) > 0.5 * bound  # and does not throw away much more than it must
 
 
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_what_uvc_took_below_the_bound_comes_back(share: float) -> None:
+    vit = tiny()
+    ledger = Ledger([GatedBlock(b) for b in vit.blocks], tokens_of(vit), fixed_macs(vit))
+    ledger.out = share * ledger.sizes.double()
+    out, gates = enforced(ledger, 0.5)
+    assert 0.5 - float(ledger.unit.max()) < ledger.flops(out, gates) <= 0.5
+
+
+def test_uvc_shrinks_what_is_to_go_to_next_to_nothing() -> None:
+    vit = tiny()
+    ledger = Ledger([GatedBlock(b) for b in vit.blocks], tokens_of(vit), fixed_macs(vit))
+    before = unit_norms(vit.blocks[0], "nodes").norm()
+    for _ in range(50):
+        dual_step(ledger, Uvc(keep=0.3))
+    norms = unit_norms(vit.blocks[0], "nodes").sort().values[: int(ledger.out[0, 1])]
+    assert len(norms) > 10
+    assert norms.norm() < 0.05 * before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_uvc_is_taught_by_the_base(setting: Any, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    teachers: list[Any] = []
+    monkeypatch.setattr(uvc, "fit", lambda model, source, config, **kwargs: teachers.append(source.teacher))
+    Uvc(keep=0.4)(setting, replace(FEW, distill=share))
+    assert len(teachers) == 2  # the search and the fine-tuning
+    assert all((t is None) == (share == 0) for t in teachers)
+
+
 def test_a_bound_below_the_embedding_is_refused() -> None:
     vit = tiny()
     ledger = Ledger([GatedBlock(b) for b in vit.blocks], tokens_of(vit), fixed_macs(vit))
@@ -167,3 +203,9 @@ def test_the_price_of_flops_rises_until_the_bound_holds(setting: Any) -> None:
     assert removed > 0
     assert count_macs(model, (32, 32)) <= 0.45 * count_macs(setting.trunk.model, (32, 32))
     assert not any(isinstance(b, GatedBlock) for b in model.blocks)
+
+
+def test_rows_of_ahnp_tell_the_rate_of_the_weights_and_that_of_the_scores() -> None:
+    hyper = ahnp_row(SimpleNamespace(steps=lambda n: n), 1000, rate=2e-4).hyper  # pyright: ignore[reportArgumentType]
+    assert hyper["lr"] == 2e-4
+    assert hyper["scores"]["lr"] == ScoreSchedule().lr != 2e-4
