@@ -136,7 +136,7 @@ def budgets() -> str:
         if shares:
             lines.append(
                 f"| {title} | {len(mine)} | {len(mine) - len(shares)} "
-                f"| {sum(s >= 0.9 for s in shares)} of {len(shares)} "
+                f"| {sum(0.9 <= s <= 1.1 for s in shares)} of {len(shares)} "
                 f"| {100 * max(0.0, max(shares) - 1):.1f} % "
                 f"| {statistics.median(shares):.3f} ({min(shares):.3f}, {max(shares):.3f}) |"
             )
@@ -147,15 +147,17 @@ def alignment() -> str:
     """Time and accuracy of lanes at equal keep."""
     rows = records.read("alignment")
     last = {r["config"]["keep"]: r for r in rows if r["config"]["kind"] == "time"}
-    scores: dict[str, list[float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     for r in rows:
         if r["config"]["kind"] == "accuracy":
-            scores.setdefault(str(r["config"]["align"]), []).append(r["result"]["top1"])
+            scores.setdefault(str(r["config"]["align"]), {})[r["config"]["task"]] = r["result"]["top1"]
+    shared = set.intersection(*(set(tasks) for tasks in scores.values()))
     lines = ["| keep | `--align` | units | MMACs | ms | against 1 | top-1 (tasks) |", "|---|---|---|---|---|---|---|"]
     for keep, r in sorted(last.items()):
         first = r["result"]["lanes"][0]["processor_ms"]
         for lane in r["result"]["lanes"]:
-            top1 = scores.get(str(lane["align"]), []) if keep == ALIGNMENT_KEEP else []
+            mine = scores.get(str(lane["align"]), {}) if keep == ALIGNMENT_KEEP else {}
+            top1 = [mine[task] for task in shared & mine.keys()]
             shown = f"{statistics.mean(top1):.1f} ({len(top1)})" if top1 else ""
             lines.append(
                 f"| {keep:g} | {lane['align']} | {lane['units']} | {lane['macs'] / 1e6:.1f} "

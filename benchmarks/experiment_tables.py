@@ -99,11 +99,16 @@ def _cells(line: Line) -> list[str]:
         _number(line["top1_mean"], "{:.2f}") or line["status"],
         _number(line["top1_sd"], "{:.2f}"),
         line["paper"],
-        _number(line["nominal_tflops"], "{:.2f}"),
+        _number(_stated(line), "{:.2f}"),
         _number(line["training_tflops"], "{:.2f}"),
         _number(line["macs"], "{:.1f}", 1e-6),
         _number(line["seconds"], "{:.0f}"),
     ]
+
+
+def _stated(line: Line) -> float | None:
+    """Return the nominal cost; training that cost nothing is training whose cost nobody stated."""
+    return line["nominal_tflops"] or (None if line["iterations"] else line["nominal_tflops"])
 
 
 def _number(value: float | None, form: str, factor: float = 1.0) -> str:

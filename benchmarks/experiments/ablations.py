@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -53,7 +53,7 @@ def rows(context: Context) -> list[Row]:
     distilled = replace(DISTILLED, iterations=context.steps(100))
     broad = VoteConfig(voters="broad")
 
-    def mvp(name: str, title: str, run: Callable[[Setting], nn.Module], **hyper: object) -> Row:
+    def mvp(name: str, title: str, run: Callable[[Setting], nn.Module], **hyper: Any) -> Row:
         return mvp_row(context, 100, name=name, title=title, run=run, missing=missing, hyper=hyper)
 
     def started(name: str, title: str, start: Start) -> Row:
@@ -67,8 +67,10 @@ def rows(context: Context) -> list[Row]:
         mvp_row(context, 0, name="broad-0", title="a broad member, as it is", vote=broad, missing=missing,
                 fit=replace(fit, iterations=0), run=voted(broad, replace(fit, iterations=0)), seconds=1.0),
         mvp_row(context, 100, name="broad", title="a broad member, fine-tuned", vote=broad, missing=missing),
-        mvp_row(context, 100, name="broad-distilled", title="a broad member, fine-tuned with distillation", vote=broad,
-                fit=DISTILLED, missing=missing),
+        mvp_row(context, 100, name="broad-rate", title="a broad member, fine-tuned at the tool's rate", vote=broad,
+                fit=replace(DISTILLED, distill=0.0), missing=missing),
+        mvp_row(context, 100, name="broad-distilled", vote=broad, fit=DISTILLED, missing=missing,
+                title="a broad member, fine-tuned at the tool's rate with distillation"),
         *(
             mvp_row(context, 100, name=f"broad-taught-by-{who}", title=f"a broad member, taught by {title}", vote=broad,
                     fit=DISTILLED, run=taught(teacher, distilled), missing=missing, hyper={"teacher": who})
