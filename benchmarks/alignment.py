@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks import records
-from benchmarks.targets import PAPER, Setting, load, target_tasks, tuned
+from benchmarks.methods import PAPER, tuned
+from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge.config import Align, VoteConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx

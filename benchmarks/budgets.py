@@ -24,7 +24,8 @@ import torch
 from mvp_edge_cli.amounts import family  # pyright: ignore[reportMissingImports]  # installed under this name
 
 from benchmarks import records
-from benchmarks.targets import DISTILLED, Setting, load, target_tasks, tuned
+from benchmarks.methods import DISTILLED, tuned
+from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge import sizing
 from mvp_edge.budget.probe import time_call
 from mvp_edge.config import Budget, VoteConfig

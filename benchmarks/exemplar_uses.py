@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from benchmarks import records
-from benchmarks.targets import NARROW, load, target_tasks
+from benchmarks.methods import NARROW
+from benchmarks.setting import load, target_tasks
 from mvp_edge.averaging import Voter, average
 from mvp_edge.cascade import ask
 from mvp_edge.config import FitConfig, VoteConfig

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from benchmarks.setting import Setting
 from benchmarks.store import Line, Store
-from benchmarks.targets import Setting
 from mvp_edge.data import DataSource, open_source
 from mvp_edge.metavote import Trunk
 from mvp_edge.zoo import Zoo

@@ -1,107 +1,73 @@
-"""Methods of the package as rows of a table, each with its settings and its nominal cost in one place."""
+"""The package's methods, each as a function that makes the network for a target task."""
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
+import torch
 from torch import nn
 
-from benchmarks.cost import ifp_dense_iterations
-from benchmarks.experiment import Context, Row
-from benchmarks.targets import Setting, at_random, iterative, tuned, voted
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
-from mvp_edge.metavote import Neighbour, assemble, vote
-from mvp_edge.pruners import target_counts
+from mvp_edge.heads import random_head, ridge_head, shared_rows
+from mvp_edge.metavote import Neighbour, assemble, electorate, vote
+from mvp_edge.models import set_head
+from mvp_edge.plan import KeepPlan
+from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.recipes import recipe
-from mvp_edge.zoo_build import make_member
+from mvp_edge.runtime import SilentProgress, rng, torch_rng
+from mvp_edge.slicing import sliced_copy
+from mvp_edge.train import BatchSource, fit, make_optimizer, reestimate_norms
+from mvp_edge.tuning import MANY_IMAGES, tune_warily
+from mvp_edge.zoo_build import find_parent, make_member
 
+log = logging.getLogger("benchmarks")
+
+PAPER = FitConfig()
+NONE = replace(PAPER, iterations=0)
+DISTILLED = recipe("prune", "sgd")
 NARROW = VoteConfig(voters="narrow")
+BROAD = VoteConfig(voters="broad")
+ANY = VoteConfig(voters="any")
 EQUATION_1 = replace(NARROW, vote="sample")
 IFP_LR = 0.005  # the paper's, Section 3.1
-
-
-def mvp_row(
-    context: Context, iterations: int, *, name: str = "", title: str = "", vote: VoteConfig = NARROW,
-    fit: FitConfig = FitConfig(), run: Callable[[Setting], nn.Module] | None = None, **fields: Any,
-) -> Row:  # fmt: skip
-    """Return Meta-Vote Pruning as a row: five nearest narrow members by LEEP unless `vote` says otherwise."""
-    steps = context.steps(iterations) if iterations else 0
-    fit = replace(fit, iterations=steps)
-    hyper = {
-        "lr": fit.lr, "optimizer": fit.optimizer, "neighbours": vote.neighbours, "voters": vote.voters,
-        "vote": vote.vote, "similarity": vote.similarity, "distill": fit.distill,
-    }  # fmt: skip
-    if fit.distill > 0:
-        hyper["teacher"] = "cascade"
-    if vote.vote == "sample":
-        hyper["tau"] = vote.temperature
-    return Row(
-        name or f"mvp-{iterations}", fields.pop("method", "mvp"), title or f"MVP, {iterations} iterations",
-        run or voted(vote, fit), iterations=steps, keep=vote.keep, dense_iterations=steps * vote.keep**2,
-        batch=fit.batch_size, hyper=hyper | fields.pop("hyper", {}), zoo=True, shared=run is None,
-        seconds=fields.pop("seconds", 0.15 * steps), **fields,
-    )  # fmt: skip
-
-
-def random_row(
-    context: Context, iterations: int, *, keep: float = 0.1, fit: FitConfig = FitConfig(), **fields: Any
-) -> Row:
-    """Return random pruning: the lower bound of Section 5.2."""
-    steps = context.steps(iterations)
-    fit = replace(fit, iterations=steps)
-    return Row(
-        fields.pop("name", f"random-{iterations}"), "random",
-        fields.pop("title", f"random units, {iterations} iterations"),
-        at_random(fit, keep), iterations=steps, keep=keep, dense_iterations=steps * keep**2,
-        batch=fit.batch_size, hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random"}, shared=True,
-        seconds=0.15 * steps, **fields,
-    )  # fmt: skip
-
-
-def ifp_row(
-    context: Context, iterations: int, *, keep: float = 0.1, batch: int = 128, rate: float = IFP_LR,
-    importance: Any = "activation", **fields: Any,
-) -> Row:  # fmt: skip
-    """Return iterative filter pruning from the base model (Algorithm 2), at the paper's rate unless told otherwise."""
-    steps = context.steps(iterations)
-    schedule = PruneSchedule(keep=keep, importance=importance)
-    every = max(1, steps // 100)
-    hyper = {"lr": rate, "drop": schedule.drop, "every": every, "importance": importance, "head": "random"}
-    return Row(
-        fields.pop("name", f"ifp-{iterations}"), fields.pop("method", "ifp"),
-        fields.pop("title", f"IFP, {iterations} iterations"),
-        iterative(steps, rate, schedule, batch), iterations=steps, keep=keep,
-        dense_iterations=ifp_dense_iterations(schedule, steps), batch=batch, hyper=hyper, shared=True,
-        seconds=fields.pop("seconds", 10 + 0.2 * steps), **fields,
-    )  # fmt: skip
-
-
 AHNP = replace(recipe("narrow", "adamw"), iterations=1000)
 """The paper's rate and iterations of automatic head and node pruning."""
+Method = Callable[[Setting], nn.Module]
 
 
-def scored(fit: FitConfig, keep: float = 0.1) -> Callable[[Setting], nn.Module]:
-    """Return automatic head and node pruning from the base model, for one task alone (Algorithm 3)."""
-    schedule, scores = PruneSchedule(keep=keep), ScoreSchedule()
-    return lambda s: make_member(s.trunk, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
+def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
+    """Fine-tune a network on the target task, in place."""
+    if config.iterations == 0:
+        return model
+    teacher = setting.teacher if config.distill > 0 else None
+    source = BatchSource(setting.train, setting.trunk.base, config, setting.device, setting.seed, teacher)
+    fit(model, source, config, optimizer=make_optimizer(model, config))
+    return model
 
 
-def ahnp_row(context: Context, iterations: int, *, keep: float = 0.1, rate: float = AHNP.lr, **fields: Any) -> Row:
-    """Return automatic head and node pruning from the base model, at the paper's rate unless told otherwise.
+def headed(setting: Setting, model: nn.Module) -> nn.Module:
+    """Give a cut network, in place, what it needs before training: norms measured, and a head fitted, on the images."""
+    base, device = setting.trunk.base, setting.device
+    model = model.to(device, memory_format=torch.channels_last)
+    reestimate_norms(model, setting.train.images, base, device)
+    set_head(model, ridge_head(model, setting.train, base, device).to(device))
+    return model
 
-    Its nominal cost is an upper bound: the whole network until the target must be reached, keep squared after that.
-    """
-    steps = context.steps(iterations)
-    scores, fit = ScoreSchedule(), replace(AHNP, iterations=steps, lr=rate)
-    return Row(
-        fields.pop("name", f"ahnp-{iterations}"), "ahnp", fields.pop("title", f"AHNP, {iterations} iterations"),
-        scored(fit, keep), iterations=steps, keep=keep,
-        dense_iterations=steps * (scores.share + (1 - scores.share) * keep**2),
-        hyper={"lr": fit.lr, "optimizer": fit.optimizer, "head": "random", "scores": asdict(scores)}, shared=True,
-        seconds=10 + 0.3 * steps, **fields,
-    )  # fmt: skip
+
+def voted(config: VoteConfig, fitting: FitConfig) -> Method:
+    """Meta-Vote Pruning with the given vote."""
+
+    def run(s: Setting) -> nn.Module:
+        found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.breadth)]
+        counts = target_counts(s.trunk.table, config.keep, config.align)
+        plan, voters = vote(s.zoo, s.trunk, electorate(found, s.trunk, s.task, config), config, counts, s.seed)
+        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fitting)
+
+    return run
 
 
 def by(neighbours: Callable[[Setting], Sequence[Neighbour]], config: VoteConfig, fit: FitConfig) -> Callable:
@@ -121,3 +87,99 @@ def by(neighbours: Callable[[Setting], Sequence[Neighbour]], config: VoteConfig,
 def narrow(setting: Setting) -> list[Neighbour]:
     """Return the narrow members by LEEP, nearest first."""
     return [n for n in setting.ranked if n.info.breadth == "narrow"]
+
+
+def taught(teacher: Callable[[Setting], torch.Tensor | None], fitting: FitConfig) -> Method:
+    """A broad member that a teacher of one's choice teaches; asking it is part of the method's time."""
+
+    def run(s: Setting) -> nn.Module:
+        fresh = replace(s)
+        fresh.__dict__.update(ranked=s.ranked, teacher=teacher(s))
+        return voted(BROAD, fitting)(fresh)
+
+    return run
+
+
+def default(s: Setting) -> nn.Module:
+    """What the command does with these images: a broad member that works already, fine-tuned as they allow."""
+    if len(s.train) >= MANY_IMAGES:
+        return voted(VoteConfig(), DISTILLED)(s)
+    model = voted(VoteConfig(), NONE)(s)
+    tuned = tune_warily(
+        model, s.zoo, s.trunk, s.task, s.train, DISTILLED, device=s.device, seed=s.seed, progress=SilentProgress()
+    )
+    log.info("%d images: %s", len(s.train), tuned.mix)
+    return model
+
+
+def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:
+    """Random pruning: the base's own weights for units drawn uniformly, with a random head."""
+
+    def run(s: Setting) -> nn.Module:
+        counts = target_counts(s.trunk.table, keep, 8)
+        plan: KeepPlan = random_plan(s.trunk.table, counts, rng(s.seed, f"random/{s.task.id}"))
+        model = sliced_copy(s.trunk.model, s.trunk.table, plan)
+        features = int(model.get_submodule(s.trunk.head).in_features)
+        set_head(model, random_head(features, len(s.task.classes), torch_rng(s.seed, "head")))
+        return tuned(s, model.to(s.device, memory_format=torch.channels_last), fitting)
+
+    return run
+
+
+def iterative(
+    iterations: int, lr: float = 0.005, schedule: PruneSchedule | None = None, batch_size: int = 128
+) -> Method:
+    """IFP from the base model, for this task alone; the paper's rate unless another is given."""
+
+    def run(s: Setting) -> nn.Module:
+        fitting = FitConfig(iterations=iterations, lr=lr, batch_size=batch_size)
+        return make_member(s.trunk, s.train, schedule or PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
+
+    return run
+
+
+def scored(fit: FitConfig, keep: float = 0.1) -> Callable[[Setting], nn.Module]:
+    """Return automatic head and node pruning from the base model, for one task alone (Algorithm 3)."""
+    schedule, scores = PruneSchedule(keep=keep), ScoreSchedule()
+    return lambda s: make_member(s.trunk, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
+
+
+def from_parent(fitting: FitConfig, every: int) -> Method:
+    """A narrow member of the bundled zoo's recipe, made for the task itself."""
+
+    def run(s: Setting) -> nn.Module:
+        schedule = PruneSchedule(every=every)
+        found = find_parent(s.zoo, s.trunk, s.task, schedule)
+        parent = None if found is None else s.zoo.load(found)
+        return make_member(
+            s.trunk, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.base_teacher
+        )[0]
+
+    return run
+
+
+def few(per_class: int, method: Method) -> Method:
+    """A method that is given only so many training images of each class.
+
+    Records called `default-N` are of an earlier rule, which left the member as it is below 50 images a class.
+    """
+
+    def run(s: Setting) -> nn.Module:
+        fewer = replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}")))
+        fewer.__dict__["ranked"] = s.ranked  # by all images: the broad member that votes alone is the same
+        return method(fewer)
+
+    return run
+
+
+def whole_base_tuned(fitting: FitConfig) -> Method:
+    """Fine-tune the whole base model on the task."""
+    return lambda s: tuned(s, whole_base(s), fitting)
+
+
+def whole_base(s: Setting) -> nn.Module:
+    """The base model with the task's rows of its head: the ceiling, 100 times as large."""
+    model = copy.deepcopy(s.trunk.model)
+    rows = shared_rows(s.task.names, s.trunk.base.classes, model.get_submodule(s.trunk.head))
+    set_head(model, rows or ridge_head(model, s.train, s.trunk.base, s.device))
+    return model.to(s.device, memory_format=torch.channels_last)

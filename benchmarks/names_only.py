@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import records
-from benchmarks.targets import target_tasks
+from benchmarks.setting import target_tasks
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import records
-from benchmarks.targets import target_tasks
+from benchmarks.setting import target_tasks
 from mvp_edge.config import VoteConfig
 from mvp_edge.data import DataSource, open_source
 from mvp_edge.metavote import Trunk, electorate, rank, vote

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.metavote import Neighbour, rank
 

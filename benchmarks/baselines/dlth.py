@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from benchmarks.baselines.masking import Masks, dense_copy, fit_head, random_masks, source_of
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.runtime import torch_rng
 from mvp_edge.train import fit, make_optimizer

@@ -10,7 +10,8 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from benchmarks.targets import Setting, headed, tuned
+from benchmarks.methods import headed, tuned
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.errors import PlanError
 from mvp_edge.metavote import Trunk

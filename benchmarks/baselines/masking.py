@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.heads import ridge_head
 from mvp_edge.models import set_head

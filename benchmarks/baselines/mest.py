@@ -20,7 +20,7 @@ from benchmarks.baselines.masking import (
     random_masks,
     source_of,
 )
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.runtime import torch_rng
 from mvp_edge.train import fit, make_optimizer

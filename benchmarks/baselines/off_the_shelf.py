@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.targets import Setting, tuned
+from benchmarks.methods import tuned
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import ridge_head

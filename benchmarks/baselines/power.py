@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.baselines.masking import dense_copy, fit_head, source_of
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.optimizers import make_optimizer
 from mvp_edge.train import fit

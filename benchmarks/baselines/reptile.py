@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.baselines.masking import Masks, fit_head, magnitude_masks, source_of
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.heads import random_head
 from mvp_edge.models import head_name, set_head

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.baselines.masking import dense_copy, fit_head, source_of
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.models import head_name
 from mvp_edge.optimizers import make_optimizer

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.methods import EQUATION_1, NARROW, by, mvp_row, narrow
+from benchmarks.method_rows import mvp_row
+from benchmarks.methods import DISTILLED, EQUATION_1, NARROW, by, narrow, taught, tuned, voted
 from benchmarks.running import NotApplicableError, cases, try_rows, why_not
+from benchmarks.setting import Setting, by_base, by_member
 from benchmarks.similarity import all_ranked
-from benchmarks.targets import DISTILLED, Setting, by_base, by_member, taught, tuned, voted
 from mvp_edge.averaging import Voter, average
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.heads import random_head, ridge_head, shared_rows

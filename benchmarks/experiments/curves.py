@@ -8,12 +8,13 @@ from pathlib import Path
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import vit, zoos
-from benchmarks.methods import NARROW, ahnp_row, by, ifp_row, mvp_row, narrow
+from benchmarks.method_rows import ahnp_row, ifp_row, mvp_row
+from benchmarks.methods import NARROW, by, narrow
 from benchmarks.plots import CURVES, curve, legend, panels
 from benchmarks.running import NotApplicableError, cases, try_rows, why_not
+from benchmarks.setting import Setting
 from benchmarks.similarity import GROUPS, all_ranked, grouped
 from benchmarks.store import Line
-from benchmarks.targets import Setting
 from mvp_edge.config import FitConfig, Similarity
 from mvp_edge.metavote import Neighbour
 

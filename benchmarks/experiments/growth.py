@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.methods import NARROW, mvp_row
+from benchmarks.method_rows import mvp_row
+from benchmarks.methods import NARROW, tuned
 from benchmarks.running import Case, cases, try_once, try_rows, why_not
+from benchmarks.setting import Setting, load
 from benchmarks.store import Line
-from benchmarks.targets import Setting, load, tuned
 from benchmarks.zoos import fork
 from mvp_edge.config import FitConfig
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote

@@ -14,9 +14,10 @@ import numpy as np
 from torch import nn
 
 from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.methods import NARROW, mvp_row, narrow, random_row
+from benchmarks.method_rows import mvp_row, random_row
+from benchmarks.methods import NARROW, headed, narrow, tuned
 from benchmarks.running import NotApplicableError, cases, try_rows, why_not
-from benchmarks.targets import Setting, headed, tuned
+from benchmarks.setting import Setting
 from mvp_edge.budget.costs import costs_of
 from mvp_edge.budget.search import Groups, Limit, Worth, search
 from mvp_edge.config import FitConfig

@@ -18,10 +18,10 @@ from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
 from benchmarks.experiment import Context, Experiment, Form, Row
 from benchmarks.experiments import meta, vit
-from benchmarks.methods import AHNP, IFP_LR, scored
+from benchmarks.methods import AHNP, DISTILLED, IFP_LR, NARROW, at_random, iterative, scored, voted
 from benchmarks.running import cases, try_rows, why_not
+from benchmarks.setting import Setting
 from benchmarks.store import counted
-from benchmarks.targets import DISTILLED, NARROW, Setting, at_random, iterative, voted
 from mvp_edge.config import FitConfig
 
 NAME = "rates"

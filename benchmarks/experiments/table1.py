@@ -12,10 +12,11 @@ from benchmarks.baselines.dlth import Dlth
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import meta, ssl
 from benchmarks.experiments.rates import chosen, mest, suited, unchosen
-from benchmarks.methods import EQUATION_1, ifp_row, mvp_row, random_row
+from benchmarks.method_rows import ifp_row, mvp_row, random_row
+from benchmarks.methods import EQUATION_1
 from benchmarks.running import Case, cases, try_rows, why_not
+from benchmarks.setting import Setting
 from benchmarks.store import Line
-from benchmarks.targets import Setting
 from mvp_edge.config import FitConfig
 
 NAME = "table1"

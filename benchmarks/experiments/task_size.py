@@ -9,7 +9,8 @@ from typing import Any
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import zoos
 from benchmarks.experiments.rates import suited, unchosen
-from benchmarks.methods import NARROW, ifp_row, mvp_row
+from benchmarks.method_rows import ifp_row, mvp_row
+from benchmarks.methods import NARROW
 from benchmarks.running import cases, try_rows, why_not
 
 NAME = "task-size"

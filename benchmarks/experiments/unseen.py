@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments.rates import suited, unchosen
-from benchmarks.methods import ifp_row, mvp_row
+from benchmarks.method_rows import ifp_row, mvp_row
 from benchmarks.running import cases, try_rows, why_not
 from mvp_edge.config import FitConfig, VoteConfig
 

@@ -14,7 +14,7 @@ from benchmarks.baselines.reptile import MetaConfig, density_at, drawing, meta_s
 from benchmarks.baselines.simsiam import Pretraining, SimSiam, loss_of, view
 from benchmarks.experiment import Context
 from benchmarks.running import cases
-from benchmarks.targets import Setting
+from benchmarks.setting import Setting
 from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig
 from mvp_edge.runtime import torch_rng

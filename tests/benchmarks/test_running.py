@@ -10,11 +10,12 @@ from benchmarks import __main__ as command
 from benchmarks.cost import CostMeter, ifp_dense_iterations, nominal_tflops
 from benchmarks.experiment import Clock, Context, Experiment, Row
 from benchmarks.experiment_tables import table
+from benchmarks.methods import whole_base
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
 from benchmarks.running import cases, try_once, try_row, try_rows
+from benchmarks.setting import Setting
 from benchmarks.store import REQUIRED, Line, Store, counted, summarise
-from benchmarks.targets import Setting, whole_base
 from mvp_edge.config import PruneSchedule
 from mvp_edge.errors import ConfigError
 from mvp_edge.measure import count_macs
@@ -115,7 +116,7 @@ def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
         store.add("table1", trial)
     lines = [
         {"row": row, "title": row, "n_tasks": len(tasks), "top1_mean": 1.0, "form": "sliced", "status": "ok",
-         "paper": "", "reason": "",
+         "paper": "", "reason": "", "iterations": 100,
          **dict.fromkeys(("top1_sd", "nominal_tflops", "training_tflops", "macs", "seconds"))}
         for row, tasks in tops.items()
     ]  # fmt: skip

@@ -24,7 +24,7 @@ from benchmarks.baselines.uvc import (
     unit_norms,
 )
 from benchmarks.cost import CostMeter
-from benchmarks.methods import ahnp_row
+from benchmarks.method_rows import ahnp_row
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.measure import count_macs

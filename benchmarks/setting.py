@@ -1,0 +1,93 @@
+"""A target task and what every method is given for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from benchmarks.superclasses import SUPERCLASSES
+from mvp_edge.cascade import answers, ask, largest_knowing
+from mvp_edge.config import Similarity, VoteConfig
+from mvp_edge.data import DataSource, ImageSet
+from mvp_edge.metavote import Neighbour, Trunk, rank
+from mvp_edge.runtime import SilentProgress, rng
+from mvp_edge.similarity import wordnet
+from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.zoo import Zoo
+from mvp_edge.zoo_build import sample_tasks
+
+TASK_SEED = 1000  # never used to build a zoo
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One target task and what every method is given; what several methods need is computed once."""
+
+    zoo: Zoo
+    trunk: Trunk
+    task: Task
+    train: ImageSet
+    test: ImageSet
+    device: torch.device
+    seed: int
+    similarity: Similarity = "leep"
+
+    @cached_property
+    def ranked(self) -> list[Neighbour]:
+        """All members, nearest first; the task's own member, if there is one, is left out."""
+        own = frozenset([self.task.id])
+        return rank(
+            self.zoo, self.trunk, self.task, self.train, VoteConfig(voters="any", similarity=self.similarity),
+            device=self.device, seed=self.seed, exclude=own,
+        )  # fmt: skip
+
+    @cached_property
+    def teacher(self) -> torch.Tensor | None:
+        """Logits on the training images that the tool learns from: the base model's where a smaller one is unsure."""
+        return by_cascade(self)
+
+    @cached_property
+    def base_teacher(self) -> torch.Tensor | None:
+        """Logits of the base model alone on the training images."""
+        return by_base(self)
+
+
+def by_cascade(s: Setting) -> torch.Tensor | None:
+    """Ask the base model only where the largest broad member is unsure."""
+    told = ask(s.trunk, s.task, s.train, s.device, SilentProgress(), s.zoo)
+    return None if told is None else told[0]
+
+
+def by_base(s: Setting) -> torch.Tensor | None:
+    """Ask the base model about all images."""
+    told = ask(s.trunk, s.task, s.train, s.device, SilentProgress())
+    return None if told is None else told[0]
+
+
+def by_member(s: Setting) -> torch.Tensor | None:
+    """Ask the largest broad member about all images."""
+    if (member := largest_knowing(s.zoo, s.task)) is None:
+        return None
+    network = s.trunk.restore(s.zoo.load(member))
+    return answers(network, member.task.names, s.trunk, s.task, s.train.images, s.device)
+
+
+def load(source: DataSource, task: Task, size: tuple[int, int], split: str) -> tuple[ImageSet, ImageSet]:
+    """Return what to train on and what to score on."""
+    images = source.load(task.names, "test" if split == "unseen" else "train", size)
+    if split == "test":
+        return images, source.load(task.names, "test", size)
+    order = rng(0, split).permutation(len(images))
+    cut = len(images) // 5
+    fifth, others = images.subset(order[:cut]), images.subset(order[cut:])
+    return (fifth, others) if split == "unseen" else (others, fifth)
+
+
+def target_tasks(zoo: Zoo, classes: tuple[str, ...], ways: int, count: int, lists: str = "random") -> list[Task]:
+    """Draw tasks whose exact class set is not in the zoo, or take the superclasses of CIFAR-100."""
+    if lists == "superclasses":
+        return [wordnet.resolve(Task(tuple(map(TaskClass, names)))) for names in SUPERCLASSES.values()][:count]
+    taken = {i.task.id for i in zoo.infos()}
+    return [t for t in sample_tasks(classes, ways, count + len(taken), TASK_SEED) if t.id not in taken][:count]
