@@ -12,6 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from mvp_edge.data.images import decode
 from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.int8 import quantise_int8
@@ -39,8 +40,15 @@ def fake_ort_web(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("target", "code"), [("android", "```kotlin"), ("ios", "```swift"), ("ort", "```python")])
-def test_folder(run: Run, result: Path, target: str, code: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "code", "white"),
+    [
+        ("android", "```kotlin", "canvas.drawColor(Color.WHITE)"),
+        ("ios", "```swift", "[UInt8](repeating: 255"),
+        ("ort", "```python", 'Image.new("RGB", layer.size, "white")'),
+    ],
+)
+def test_folder(run: Run, result: Path, target: str, code: str, white: str) -> None:
     done = run("export", result, "--target", target, "--json")
     assert done.code == 0, done.err
     made = done.json
@@ -57,7 +65,7 @@ def test_folder(run: Run, result: Path, target: str, code: str) -> None:
     assert facts["input"]["shape"] == [None if target == "ort" else 1, 3, 32, 32]
     assert facts["normalisation"]["inside_model"] is True
     text = (folder / "README.md").read_text()
-    assert code in text and '"image"' in text and "eligibility, not latency" in text
+    assert code in text and white in text and '"image"' in text and "eligibility, not latency" in text
     assert "{{" not in text and "{%" not in text
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     expected = OnnxClassifier(result / "model.onnx").predict(pixels)
@@ -68,17 +76,21 @@ def test_the_lines_of_python_run(run: Run, result: Path, tmp_path: Path, monkeyp
     assert run("export", result, "--target", "ort").code == 0
     code = (result / "ort" / "README.md").read_text().split("```python\n")[1].split("```")[0]
     code = code.replace('open("labels.txt", encoding="utf-8").read()', 'Path("labels.txt").read_text()')
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    Image.fromarray(pixels).resize((90, 60)).save(tmp_path / "b.png")
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "opaque.png")
+    Image.fromarray(np.dstack([pixels, draw.integers(0, 256, (32, 32), dtype=np.uint8)])).save(tmp_path / "clear.png")
+    Image.fromarray(pixels).resize((90, 60)).save(tmp_path / "wide.png")
     monkeypatch.chdir(result / "ort")
     names: dict = {"Path": Path}
     exec(compile(ast.parse(code), "README.md", "exec"), names)
-    found = dict(names["classify"](tmp_path / "a.png"))
-    logits = OnnxClassifier(result / "model.onnx").predict(pixels.transpose(2, 0, 1)[None])[0]
-    expected = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose([found[n] for n in ("tiger", "apple", "rose")], expected, atol=1e-4)
-    assert sum(p for _, p in names["classify"](tmp_path / "b.png")) == pytest.approx(1)
+    for name in ("opaque.png", "clear.png"):
+        found = dict(names["classify"](tmp_path / name))
+        prepared = decode(tmp_path / name, (32, 32)).transpose(2, 0, 1)
+        logits = OnnxClassifier(result / "model.onnx").predict(prepared[None])[0]
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose([found[n] for n in ("tiger", "apple", "rose")], expected, atol=1e-4, err_msg=name)
+    assert sum(p for _, p in names["classify"](tmp_path / "wide.png")) == pytest.approx(1)
 
 
 def test_web_page_with_the_whole_model(
