@@ -289,4 +289,5 @@ def show_export(made: dict[str, Any]) -> None:
             nodes = f"{row['supported']} of {row['nodes']}"
             table.add_row(row["provider"], nodes, str(row["partitions"]), row["verdict"] or "-", row["basis"])
         console().print(table)
-    console().print("[dim]eligibility by operators, not latency: nothing was run on a phone; see README.md there[/]")
+    if made["providers"]:
+        console().print("[dim]eligibility by operators, not latency: nothing ran on a phone; see README.md there[/]")

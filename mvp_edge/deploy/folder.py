@@ -26,9 +26,10 @@ from mvp_edge.templates import load_template
 MARKER = "preprocessing.json"
 TITLES = {"fp32": "Pruned", "fp16": "Pruned, fp16", "int8": "Pruned, INT8"}
 WHAT = {
-    ".config": "operators that these models need, for a reduced build of ONNX Runtime",
+    ".with_runtime_opt.config": "operators of the `.with_runtime_opt.ort` files, for a reduced build that loads those",
+    ".config": "operators of the CPU's `.ort` files, for a reduced build of ONNX Runtime",
     ".with_runtime_opt.ort": "the same with plain operators, for other execution providers",
-    ".ort": "the model, in ONNX Runtime's format",
+    ".ort": "the model in ONNX Runtime's format, optimised for the CPU",
     "labels.txt": "class names in the order of the logits",
     MARKER: "how a picture becomes the model's input, for machines",
     "index.html": "the page: open it",
@@ -67,7 +68,7 @@ class _Made:
         folder: Where they lie.
         interface: What they take and give.
         parity: Largest difference from the result's ONNX file, by file name.
-        providers: Eligibility by precision.
+        providers: Eligibility by precision; empty for a target that has only the CPU.
     """
 
     folder: Path
@@ -141,13 +142,15 @@ def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
     for source in result.models.values():
         for file in sorted(folder.glob(f"{source.stem}.*ort")):
             parity[file.name] = verify(file, source, result.models["fp32"])
-    providers = {}
-    for precision, source in result.models.items():
-        single = folder / f"single-{source.name}"  # no accelerator takes a free batch, so none is asked about one
-        fixed_batch(source, single, 1)
-        providers[precision] = eligibility(single)
-        single.unlink()
+    providers = {p: _eligibility(source, needs) for p, source in result.models.items() if needs.providers}
     return _Made(folder, interface, parity, providers)
+
+
+def _eligibility(source: Path, needs: Needs) -> list[Eligibility]:
+    with TemporaryDirectory() as scratch:
+        single = Path(scratch) / source.name
+        fixed_batch(source, single, 1)  # no accelerator takes a free batch, so none is asked about one
+        return eligibility(single, needs.providers)
 
 
 def _dense(result: Result, needs: Needs, zoo: str | None, folder: Path) -> Dense:
@@ -198,14 +201,14 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
         labels=result.labels,
         ort_version=onnxruntime.__version__,
         ort_web=ort_web.version if ort_web else "",
+        needs=NEEDS[target],
         parity=list(made.parity.items()),
+        precisions=list(result.models),
         providers=list(made.providers.items()),
         replay=REPLAY,
-        runtime_style="Runtime" in NEEDS[target].styles,
         shape=", ".join(str(d or 1) for d in made.interface.shape),
         source=result.path.name,
         target=target,
-        title=NEEDS[target].title,
         version=_version(),
         width=width,
     )

@@ -20,7 +20,8 @@ from mvp_edge.export.int8 import quantise_int8
 from .conftest import Done, Run
 
 COMMON = {"README.md", "labels.txt", "model.ort", "preprocessing.json", "required_operators.config"}
-RUNTIME = {"model.with_runtime_opt.ort", "required_operators.with_runtime_opt.config"}
+CONFIGS = ("required_operators.config", "required_operators.with_runtime_opt.config")
+RUNTIME = {"model.with_runtime_opt.ort", CONFIGS[1]}
 
 
 @pytest.fixture
@@ -38,6 +39,13 @@ def fake_ort_web(tmp_path: Path) -> Path:
     (folder / SCRIPT).write_text("export {};")
     (folder / WASM).write_bytes(b"\0asm")
     return folder
+
+
+PROVIDERS = {
+    "android": ["NNAPI", "XNNPACK", "QNN"],
+    "ios": ["CoreML NeuralNetwork", "CoreML MLProgram", "XNNPACK"],
+    "ort": ["NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram", "XNNPACK", "QNN"],
+}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,7 @@ def test_folder(run: Run, result: Path, target: str, code: str, white: str) -> N
     assert max(made["max_abs_diff"].values()) < 1e-3 and set(made["max_abs_diff"]) == {
         "model.ort", "model.with_runtime_opt.ort"
     }  # fmt: skip
-    assert [row["provider"] for row in made["providers"]["fp32"]][-2:] == ["XNNPACK", "QNN"]
+    assert [row["provider"] for row in made["providers"]["fp32"]] == PROVIDERS[target]
     assert (folder / "labels.txt").read_text() == "tiger\napple\nrose\n"
     facts = json.loads((folder / "preprocessing.json").read_text())
     assert facts["classes"] == ["tiger", "apple", "rose"]
@@ -67,6 +75,9 @@ def test_folder(run: Run, result: Path, target: str, code: str, white: str) -> N
     text = (folder / "README.md").read_text()
     assert code in text and white in text and '"image"' in text and "eligibility, not latency" in text
     assert "{{" not in text and "{%" not in text
+    assert {p for p in PROVIDERS["ort"] if p in text} == set(PROVIDERS[target])
+    first, second = (next(row for row in text.splitlines() if row.startswith(f"| `{f}`")) for f in CONFIGS)
+    assert "reduced build" in first and "the CPU's `.ort` files" in first and "`.with_runtime_opt.ort` files" in second
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     expected = OnnxClassifier(result / "model.onnx").predict(pixels)
     np.testing.assert_allclose(OnnxClassifier(folder / "model.ort").predict(pixels), expected, atol=1e-4)
@@ -100,7 +111,9 @@ def test_web_page_with_the_whole_model(
     done = run("export", result, *words, "--with-dense", "--zoo", tiny_zoo)
     assert done.code == 0, done.err
     assert {p.name for p in (tmp_path / "page").iterdir()} == COMMON | {"index.html", "dense.js"}
-    assert "index.html" in done.out and "worth a try" in done.out
+    assert "index.html" in done.out
+    for told in (done.out, (tmp_path / "page" / "README.md").read_text()):
+        assert not any(word in told for word in ("NNAPI", "CoreML", "XNNPACK", "QNN", "provider", "eligibility"))
     page = (tmp_path / "page" / "index.html").read_text()
     assert "tiger, apple or rose?" in page
     text = (tmp_path / "page" / "README.md").read_text()
@@ -115,12 +128,15 @@ def test_an_int8_model_is_exported_too(run: Run, result: Path, fake_ort_web: Pat
     quantise_int8(result / "model.onnx", result / "model-int8.onnx", pixels)
     done = run("export", result, "--target", "web", "--ort-web", fake_ort_web, "--json")
     assert set(done.json["max_abs_diff"]) == {"model.ort", "model-int8.ort"}
+    assert done.json["providers"] == {}
+    done = run("export", result, "--target", "android", "--json")  # where the operators are fused in another way
     assert set(done.json["providers"]) == {"fp32", "int8"}
-    assert run("export", result, "--target", "android").code == 0  # where the operators are fused in another way
-    assert "rounding to its precision" in (result / "android" / "README.md").read_text()
+    text = (result / "android" / "README.md").read_text()
+    assert "rounding to its precision" in text and "int8:" in text
+    assert "provider (int8)" in run("export", result, "--target", "android", "--force").out
     page = (result / "web" / "index.html").read_text()
     assert "Pruned, INT8" in page and page.count('type="radio"') == 2
-    assert "int8:" in (result / "web" / "README.md").read_text()
+    assert "rounding to its precision" in (result / "web" / "README.md").read_text()
 
 
 def test_a_report_that_knows_less(run: Run, result: Path, fake_ort_web: Path) -> None:
