@@ -281,7 +281,7 @@ def show_export(made: dict[str, Any]) -> None:
         files.add_row(escape(file["name"]), storage(file["bytes"]))
     grid.add_row("files", files)
     worst = max(made["max_abs_diff"].values())
-    grid.add_row("checked", f"logits of the .ort files and the ONNX file differ by {worst:.1e} at most")
+    grid.add_row("checked", f"logits of these models and the result's differ by {worst:.1e} at most")
     console().print(grid)
     for precision, rows in made["providers"].items():
         table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "says", box=None)

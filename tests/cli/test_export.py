@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
 from mvp_edge.data.images import decode
+from mvp_edge.deploy.interface import read_interface
 from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.int8 import quantise_int8
 
 from .conftest import Done, Run
 
-COMMON = {"README.md", "labels.txt", "model.ort", "preprocessing.json", "required_operators.config"}
+COMMON = {"README.md", "labels.txt", "model.onnx", "model.ort", "preprocessing.json", "required_operators.config"}
 CONFIGS = ("required_operators.config", "required_operators.with_runtime_opt.config")
 RUNTIME = {"model.with_runtime_opt.ort", CONFIGS[1]}
 
@@ -64,7 +66,7 @@ def test_folder(run: Run, result: Path, target: str, code: str, white: str) -> N
     assert made["out"] == str(folder) and made["target"] == target
     assert {f["name"] for f in made["files"]} == {p.name for p in folder.iterdir()} == COMMON | RUNTIME
     assert max(made["max_abs_diff"].values()) < 1e-3 and set(made["max_abs_diff"]) == {
-        "model.ort", "model.with_runtime_opt.ort"
+        "model.onnx", "model.ort", "model.with_runtime_opt.ort"
     }  # fmt: skip
     assert [row["provider"] for row in made["providers"]["fp32"]] == PROVIDERS[target]
     assert (folder / "labels.txt").read_text() == "tiger\napple\nrose\n"
@@ -75,12 +77,17 @@ def test_folder(run: Run, result: Path, target: str, code: str, white: str) -> N
     text = (folder / "README.md").read_text()
     assert code in text and white in text and '"image"' in text and "eligibility, not latency" in text
     assert "{{" not in text and "{%" not in text
+    assert "| `model.onnx` | the model in plain ONNX" in text
+    assert "A full build takes\n`model.onnx` instead" in text
+    assert onnxruntime.__version__ in text.split(code)[0].split("## ")[-1]  # where the build is set up
     assert {p for p in PROVIDERS["ort"] if p in text} == set(PROVIDERS[target])
     first, second = (next(row for row in text.splitlines() if row.startswith(f"| `{f}`")) for f in CONFIGS)
     assert "reduced build" in first and "the CPU's `.ort` files" in first and "`.with_runtime_opt.ort` files" in second
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     expected = OnnxClassifier(result / "model.onnx").predict(pixels)
-    np.testing.assert_allclose(OnnxClassifier(folder / "model.ort").predict(pixels), expected, atol=1e-4)
+    for name in ("model.ort", "model.onnx"):
+        np.testing.assert_allclose(OnnxClassifier(folder / name).predict(pixels), expected, atol=1e-4)
+    assert read_interface(folder / "model.onnx") == read_interface(folder / "model.ort")
 
 
 def test_the_lines_of_python_run(run: Run, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +122,7 @@ def test_web_page_with_the_whole_model(
     for told in (done.out, (tmp_path / "page" / "README.md").read_text()):
         assert not any(word in told for word in ("NNAPI", "CoreML", "XNNPACK", "QNN", "provider", "eligibility"))
     page = (tmp_path / "page" / "index.html").read_text()
-    assert "tiger, apple or rose?" in page
+    assert "tiger, apple or rose?" in page and "model.ort " in page and "model.onnx" not in page
     text = (tmp_path / "page" / "README.md").read_text()
     assert "`dense.js`" in text and "```js" in text and "adb reverse" in text
     assert "exists; replace it with --force" in run("export", result, *words).error()
@@ -127,7 +134,9 @@ def test_an_int8_model_is_exported_too(run: Run, result: Path, fake_ort_web: Pat
     pixels = np.random.default_rng(0).integers(0, 256, (16, 3, 32, 32), dtype=np.uint8)
     quantise_int8(result / "model.onnx", result / "model-int8.onnx", pixels)
     done = run("export", result, "--target", "web", "--ort-web", fake_ort_web, "--json")
-    assert set(done.json["max_abs_diff"]) == {"model.ort", "model-int8.ort"}
+    assert set(done.json["max_abs_diff"]) == {
+        "model.onnx", "model.ort", "model-int8.onnx", "model-int8.ort"
+    }  # fmt: skip
     assert done.json["providers"] == {}
     done = run("export", result, "--target", "android", "--json")  # where the operators are fused in another way
     assert set(done.json["providers"]) == {"fp32", "int8"}
