@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mvp_edge.config import VoteConfig
-from mvp_edge.errors import ConfigError
+from mvp_edge.errors import ConfigError, ZooError
 
 from .options import (
     VOTING,
@@ -31,6 +31,7 @@ from .progress import shown
 if TYPE_CHECKING:
     import mvp_edge.tasks
     from mvp_edge.data import ImageSet
+    from mvp_edge.metavote import Neighbour, Trunk
     from mvp_edge.runtime import Progress
     from mvp_edge.zoo import Zoo
 
@@ -81,13 +82,14 @@ def neighbours(
     opened = open_zoo(zoo)
     with shown(quiet=quiet) as progress:
         images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
-        trunk = None if images is None else Trunk.of(opened.base, opened.load_base())
+        trunk = Trunk.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:
             found = rank(opened, trunk, target, images, config, device=place, seed=seed, stage=stage)
     used = similarity_used(config, images)
     warnings = guesses(wordnet.ambiguous(typed)) if used == "wordnet" else []
     if warning := far_warning(found, target, used):
         warnings.append(warning)
+    voting, nobody = _voters(found, trunk, target, config, data)
     result: dict[str, Any] = {
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
         "zoo": opened.name,
@@ -99,17 +101,19 @@ def neighbours(
                 "similarity": round(n.similarity, 4),
                 "breadth": n.info.breadth,
                 "top1": n.info.top1,
+                "votes": n in voting,
             }
             for n in found[:top]
         ],
-        "warnings": warnings,
+        "voters": [n.info.id for n in voting],
+        "warnings": [*warnings, *nobody],
     }
     from .tables import show_neighbours, warn
 
     if json:
         print_json(result)
     else:
-        show_neighbours(result["neighbours"], used)
+        show_neighbours(result)
     warn(result["warnings"])
 
 
@@ -123,6 +127,20 @@ def guesses(ambiguous: Mapping[str, Sequence[str]]) -> list[str]:
             f"`{name} = {other}` ({another})"
         )
     return told
+
+
+def _voters(
+    ranked: Sequence[Neighbour], trunk: Trunk, task: mvp_edge.tasks.Task, config: VoteConfig, data: str | None
+) -> tuple[list[Neighbour], list[str]]:
+    """Return who votes in `prune` with the same words at its default size, or a warning that says why nobody can."""
+    from mvp_edge.metavote import electorate, ready_made
+
+    if data is not None:
+        return electorate(ranked, trunk, task, config), []
+    try:
+        return [ready_made(ranked, trunk, task, config)], []
+    except ZooError as e:
+        return [], [f"nobody votes in `prune`: {e}"]
 
 
 def _images(data: str, task: mvp_edge.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:

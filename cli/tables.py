@@ -16,6 +16,8 @@ from mvp_edge.report.figures import gain, limited, quantity, significant, storag
 BAR_WIDTH = 20
 SHOWN_CLASSES = 6
 PIPED_WIDTH = 120
+WIDE = 90
+OWN_TOP1 = "top-1 on its\nown classes"
 SHOWN_NODES = 8
 
 
@@ -117,17 +119,24 @@ def threads(count: int) -> str:
     return f"{count} thread{'s' * (count != 1)}"
 
 
-def show_neighbours(rows: Sequence[dict[str, Any]], similarity: str) -> None:
-    """Show the nearest tasks with bars that fill from the farthest to the nearest possible."""
-    table = Table("member", "classes", similarity, "", "top-1", box=None, header_style="bold")
-    for row in rows:
+def show_neighbours(result: dict[str, Any]) -> None:
+    """Show the nearest tasks, with bars that fill from the farthest to the nearest possible, and who votes."""
+    out, similarity, voters = console(), result["similarity"], result["voters"]
+    wide = out.width >= WIDE
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("member", no_wrap=True)  # an id that is cut off cannot be copied
+    for header in (*(["breadth"] if wide else []), "classes", similarity, *([""] if wide else []), OWN_TOP1):
+        table.add_column(header, overflow="fold")
+    for row in result["neighbours"]:
         value = row["similarity"]
         # LEEP is a mean log probability: its exponential is a share, 1 for a member that tells the classes apart.
-        table.add_row(
-            row["id"], names(row["classes"]), f"{value:.3f}", bar(math.exp(value) if similarity == "leep" else value),
-            percent(row["top1"]),
-        )  # fmt: skip
-    console().print(table)
+        filled = [bar(math.exp(value) if similarity == "leep" else value)] if wide else []
+        breadth = f"[green]{row['breadth']}, votes[/]" if row["votes"] else row["breadth"]
+        member = [row["id"], breadth] if wide else [f"{row['id']}\n{breadth}"]
+        table.add_row(*member, names(row["classes"]), f"{value:.3f}", *filled, percent(row["top1"]))
+    out.print(table)
+    if len(voters) == 1:
+        out.print(f"[dim]{voters[0]} votes alone in `prune`, however near the others are[/]")
 
 
 def show_bench(result: dict[str, Any]) -> None:
@@ -281,7 +290,7 @@ def show_export(made: dict[str, Any]) -> None:
         files.add_row(escape(file["name"]), storage(file["bytes"]))
     grid.add_row("files", files)
     worst = max(made["max_abs_diff"].values())
-    grid.add_row("checked", f"logits of the .ort files and the ONNX file differ by {worst:.1e} at most")
+    grid.add_row("checked", f"logits of these models and the result's differ by {worst:.1e} at most")
     console().print(grid)
     for precision, rows in made["providers"].items():
         table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "says", box=None)
@@ -289,4 +298,5 @@ def show_export(made: dict[str, Any]) -> None:
             nodes = f"{row['supported']} of {row['nodes']}"
             table.add_row(row["provider"], nodes, str(row["partitions"]), row["verdict"] or "-", row["basis"])
         console().print(table)
-    console().print("[dim]eligibility by operators, not latency: nothing was run on a phone; see README.md there[/]")
+    if made["providers"]:
+        console().print("[dim]eligibility by operators, not latency: nothing ran on a phone; see README.md there[/]")

@@ -16,7 +16,7 @@ from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, load_base, new_model, save_base
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.train import BatchSource, fit, make_optimizer
-from mvp_edge.zoo import create_zoo
+from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 from mvp_edge.zoo_build import build_broad, build_narrow
 
 COLOURS = {
@@ -80,6 +80,18 @@ def broad_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFa
     build_broad(zoo, trunk, data, [0.5, 0.75], config, device=cpu, progress=silent)
     build_narrow(zoo, trunk, data, config, device=cpu, progress=silent)
     return zoo.path
+
+
+@pytest.fixture(scope="module")
+def zoo(broad_zoo: Path) -> Zoo:
+    """The zoo with broad members, opened; where other tests need another zoo, they have a fixture of this name."""
+    return open_zoo(str(broad_zoo))
+
+
+@pytest.fixture(scope="module")
+def trunk(zoo: Zoo) -> Trunk:
+    """The base model of that zoo with its groups."""
+    return Trunk.of(zoo.base, zoo.load_base())
 
 
 def save_tiny_base(path: Path, images: Path, seed: int, size: tuple[int, int] = (32, 32)) -> Path:

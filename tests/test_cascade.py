@@ -19,16 +19,6 @@ TASK = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"), TaskClass("
 
 
 @pytest.fixture(scope="module")
-def zoo(broad_zoo: Path) -> Zoo:
-    return open_zoo(str(broad_zoo))
-
-
-@pytest.fixture(scope="module")
-def trunk(zoo: Zoo) -> Trunk:
-    return Trunk.of(zoo.base, zoo.load_base())
-
-
-@pytest.fixture(scope="module")
 def data(images: Path) -> ImageSet:
     return open_source(str(images)).load(TASK.names, "train", (32, 32))
 

@@ -17,22 +17,12 @@ from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.tuning import MANY_IMAGES, Tuned, gentle, tune, tune_warily
-from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo import Zoo
 
 Run = Callable[..., Tuned]
 CPU = torch.device("cpu")
 FIT = FitConfig(iterations=4, batch_size=4, lr=0.01, distill=0.9)
 TASK = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"))))
-
-
-@pytest.fixture(scope="module")
-def zoo(broad_zoo: Path) -> Zoo:
-    return open_zoo(str(broad_zoo))
-
-
-@pytest.fixture(scope="module")
-def trunk(zoo: Zoo) -> Trunk:
-    return Trunk.of(zoo.base, zoo.load_base())
 
 
 @pytest.fixture

@@ -23,16 +23,6 @@ from tests.conftest import COLOURS
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def zoo(broad_zoo: Path) -> Zoo:
-    return open_zoo(str(broad_zoo))
-
-
-@pytest.fixture
-def trunk(zoo: Zoo) -> Trunk:
-    return Trunk.of(zoo.base, zoo.load_base())
-
-
 def test_members_are_pruned_from_the_next_larger_broad_one(zoo: Zoo) -> None:
     large, small = sorted((i for i in zoo.infos() if i.breadth == "broad"), key=lambda i: -i.plan.achieved)
     assert large.recipe["parent"] is None

@@ -12,7 +12,7 @@ from typing import Any
 from mvp_edge.deploy.dense import write_dense
 from mvp_edge.deploy.interface import Interface
 from mvp_edge.deploy.ort_format import REPLAY, convert, fixed_batch, verify
-from mvp_edge.deploy.ort_web import OrtWeb, find_ort_web
+from mvp_edge.deploy.ort_web import VERSION, OrtWeb, find_ort_web
 from mvp_edge.deploy.providers import Eligibility, eligibility
 from mvp_edge.deploy.result import Result, read_result
 from mvp_edge.deploy.targets import NEEDS, Needs, Target
@@ -26,9 +26,11 @@ from mvp_edge.templates import load_template
 MARKER = "preprocessing.json"
 TITLES = {"fp32": "Pruned", "fp16": "Pruned, fp16", "int8": "Pruned, INT8"}
 WHAT = {
-    ".config": "operators that these models need, for a reduced build of ONNX Runtime",
+    ".with_runtime_opt.config": "operators of the `.with_runtime_opt.ort` files, for a reduced build that loads those",
+    ".config": "operators of the CPU's `.ort` files, for a reduced build of ONNX Runtime",
     ".with_runtime_opt.ort": "the same with plain operators, for other execution providers",
-    ".ort": "the model, in ONNX Runtime's format",
+    ".onnx": "the model in plain ONNX, for a full build that is too old for the `.ort` file",
+    ".ort": "the model in ONNX Runtime's format, optimised for the CPU",
     "labels.txt": "class names in the order of the logits",
     MARKER: "how a picture becomes the model's input, for machines",
     "index.html": "the page: open it",
@@ -61,13 +63,13 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class _Made:
-    """Converted models in a scratch directory.
+    """Models for one target in a scratch directory, converted and as they were but for the batch.
 
     Attributes:
         folder: Where they lie.
         interface: What they take and give.
         parity: Largest difference from the result's ONNX file, by file name.
-        providers: Eligibility by precision.
+        providers: Eligibility by precision; empty for a target that has only the CPU.
     """
 
     folder: Path
@@ -103,8 +105,7 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
                 dense = _dense(result, needs, config.zoo, Path(scratch) / "dense")
         with progress.stage("Writing"):
             for file in sorted(made.folder.iterdir()):
-                if file.suffix != ".onnx":
-                    (directory / file.name).write_bytes(file.read_bytes())
+                (directory / file.name).write_bytes(file.read_bytes())
             (directory / "labels.txt").write_text("".join(f"{name}\n" for name in result.labels), encoding="utf-8")
             preprocessing = json.dumps({"format": 1, **made.interface.to_json()}, indent=2, ensure_ascii=False)
             (directory / MARKER).write_text(preprocessing + "\n", encoding="utf-8")
@@ -139,15 +140,17 @@ def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
     convert(folder, needs)
     parity: dict[str, float] = {}
     for source in result.models.values():
-        for file in sorted(folder.glob(f"{source.stem}.*ort")):
+        for file in sorted(folder.glob(f"{source.stem}.*")):
             parity[file.name] = verify(file, source, result.models["fp32"])
-    providers = {}
-    for precision, source in result.models.items():
-        single = folder / f"single-{source.name}"  # no accelerator takes a free batch, so none is asked about one
-        fixed_batch(source, single, 1)
-        providers[precision] = eligibility(single)
-        single.unlink()
+    providers = {p: _eligibility(source, needs) for p, source in result.models.items() if needs.providers}
     return _Made(folder, interface, parity, providers)
+
+
+def _eligibility(source: Path, needs: Needs) -> list[Eligibility]:
+    with TemporaryDirectory() as scratch:
+        single = Path(scratch) / source.name
+        fixed_batch(source, single, 1)  # no accelerator takes a free batch, so none is asked about one
+        return eligibility(single, needs.providers)
 
 
 def _dense(result: Result, needs: Needs, zoo: str | None, folder: Path) -> Dense:
@@ -181,7 +184,7 @@ def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
         facts.append(("Multiply-adds", f"{quantity(macs)} of {quantity(base_macs)}"))
     if report.get("params"):
         facts.append(("Parameters", quantity(report["params"])))
-    sizes = [f"{name} {storage((made.folder / name).stat().st_size)}" for name in made.parity]
+    sizes = [f"{f.name} {storage(f.stat().st_size)}" for f in sorted(made.folder.glob("*.ort"))]
     return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {_version()}")]
 
 
@@ -198,14 +201,15 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
         labels=result.labels,
         ort_version=onnxruntime.__version__,
         ort_web=ort_web.version if ort_web else "",
+        needs=NEEDS[target],
         parity=list(made.parity.items()),
+        precisions=list(result.models),
         providers=list(made.providers.items()),
         replay=REPLAY,
-        runtime_style="Runtime" in NEEDS[target].styles,
         shape=", ".join(str(d or 1) for d in made.interface.shape),
         source=result.path.name,
         target=target,
-        title=NEEDS[target].title,
+        tested_ort_web=VERSION,
         version=_version(),
         width=width,
     )

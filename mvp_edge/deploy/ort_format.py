@@ -19,6 +19,7 @@ from mvp_edge.export import TOLERANCE, OnnxClassifier
 from mvp_edge.onnx_session import open_session
 
 IMAGES = 8
+RELATIVE = TOLERANCE / 10  # `TOLERANCE` was found to leave room with logits of up to 10; rounding grows as they do
 SUFFIXES = {"Fixed": ".ort", "Runtime": ".with_runtime_opt.ort"}
 REPLAY = "session.enable_saved_runtime_optimizations"
 
@@ -78,7 +79,8 @@ def verify(path: Path, source: Path, exact: Path, seed: int = 0) -> float:
         The largest absolute difference between any two logits.
 
     Raises:
-        ExportError: it is above `TOLERANCE`, however large the logits are, and above twice what the precision has cost.
+        ExportError: it is above `TOLERANCE`, above `RELATIVE` times the largest logit, and above twice what the
+            precision has cost.
     """
     classifier = OnnxClassifier(source)
     pixels = np.random.default_rng(seed).integers(0, 256, (IMAGES, 3, *classifier.input_size), dtype=np.uint8)
@@ -88,7 +90,7 @@ def verify(path: Path, source: Path, exact: Path, seed: int = 0) -> float:
         found.append(_replayed(path, pixels))
     worst = max(float(np.abs(logits - expected).max()) for logits in found)
     cost = 0.0 if source == exact else float(np.abs(OnnxClassifier(exact).predict(pixels) - expected).max())
-    allowed = max(TOLERANCE, 2 * cost)
+    allowed = max(TOLERANCE, RELATIVE * float(np.abs(expected).max()), 2 * cost)
     if not worst <= allowed:
         raise ExportError(
             f"{path.name} and {source.name} differ by {worst:.2g} on random images; at most {allowed:.2g} is allowed, "

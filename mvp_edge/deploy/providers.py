@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 from mvp_edge.errors import ExportError
 
+Provider = Literal["NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram", "XNNPACK", "QNN"]
 Verdict = Literal["yes", "maybe", "no"]
 CHECKER, DOCUMENTED = "usability checker", "documented operators"
 
@@ -34,6 +36,12 @@ ReduceMean ReduceMin ReduceProd ReduceSum Relu Resize Round Sigmoid Sign Sin Sli
 Sqrt Squeeze Sub Tanh Tile TopK Transpose Unsqueeze Where com.microsoft:DequantizeLinear com.microsoft:Gelu
 com.microsoft:QuantizeLinear
 """
+DOCUMENTED_OPERATORS = {"XNNPACK": XNNPACK, "QNN": QNN}
+# Files of the usability checker.
+COREML_LISTS = {
+    "CoreML NeuralNetwork": "coreml_supported_neuralnetwork_ops.md",
+    "CoreML MLProgram": "coreml_supported_mlprogram_ops.md",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Eligibility:
         unsupported: Operators that stay on the CPU.
     """
 
-    provider: str
+    provider: Provider
     basis: str
     nodes: int
     supported: int
@@ -78,13 +86,12 @@ class _Operators:
         return []
 
 
-def eligibility(path: Path) -> list[Eligibility]:
-    """Return what each provider may take over of the ONNX file at `path`, whose batch must be fixed.
+def eligibility(path: Path, providers: Sequence[Provider]) -> list[Eligibility]:
+    """Return what each of the providers may take over of the ONNX file at `path`, whose batch must be fixed.
 
     Raises:
         ExportError: onnxruntime's checker cannot read the model.
     """
-    from onnxruntime.tools.mobile_helpers import usability_checker as checker
     from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo, optimize_model
 
     try:
@@ -92,26 +99,24 @@ def eligibility(path: Path) -> list[Eligibility]:
             optimised = Path(scratch) / "model.onnx"
             optimize_model(path, optimised)
             model = ModelProtoWithShapeInfo(optimised).model_with_shape_info
-        found = [
-            ("NNAPI", CHECKER, checker.check_nnapi_partitions(model, True)),
-            *(
-                (f"CoreML {kind}", CHECKER, checker.check_coreml_partitions(model, True, f"coreml_supported_{file}.md"))
-                for kind, file in (("NeuralNetwork", "neuralnetwork_ops"), ("MLProgram", "mlprogram_ops"))
-            ),
-            *(
-                (name, DOCUMENTED, checker.check_partitioning(model.graph, _Operators(names), True))  # pyright: ignore[reportArgumentType]
-                for name, names in (("XNNPACK", XNNPACK), ("QNN", QNN))
-            ),
-        ]
+        return [_ask(provider, model) for provider in providers]
     except Exception as e:  # the checker raises whatever it meets
         raise ExportError(f"onnxruntime's checker cannot read {path}: {str(e).splitlines()[0]}") from e
-    return [_eligibility(*each) for each in found]
 
 
-def _eligibility(provider: str, basis: str, info: Any) -> Eligibility:
+def _ask(provider: Provider, model: Any) -> Eligibility:
+    """Ask onnxruntime about one provider; `model` is as its tools load it."""
+    from onnxruntime.tools.mobile_helpers import usability_checker as checker
+
+    if documented := DOCUMENTED_OPERATORS.get(provider):
+        info = checker.check_partitioning(model.graph, _Operators(documented), True)  # pyright: ignore[reportArgumentType]
+    elif provider == "NNAPI":
+        info = checker.check_nnapi_partitions(model, True)
+    else:
+        info = checker.check_coreml_partitions(model, True, COREML_LISTS[provider])
     return Eligibility(
         provider=provider,
-        basis=basis,
+        basis=DOCUMENTED if documented else CHECKER,
         nodes=info.num_nodes,
         supported=info.num_supported_nodes,
         partitions=info.num_partitions,

@@ -30,6 +30,10 @@ def test_a_class_list_alone_is_enough(run: Run, tmp_path: Path, name: str) -> No
     assert report["floor_macs"] < report["macs"] < report["base_macs"] / 7
     assert json.loads(Path("out/plan.json").read_text())["groups"]
     assert "data:image/png" in Path("out/report.html").read_text()  # generated pictures
+    (voter,) = report["neighbours"]
+    words = ("neighbours", "--task", task, "--zoo", name, "--top", 1)
+    assert run(*words, "--json").json["voters"] == [voter["id"]]
+    assert f"{voter['id']} votes alone in `prune`" in run(*words).out
 
 
 @pytest.mark.parametrize("name", sorted(bundled_zoos()))

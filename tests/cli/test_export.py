@@ -9,17 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
+from mvp_edge.data.images import decode
+from mvp_edge.deploy.interface import read_interface
 from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.int8 import quantise_int8
 
 from .conftest import Done, Run
 
-COMMON = {"README.md", "labels.txt", "model.ort", "preprocessing.json", "required_operators.config"}
-RUNTIME = {"model.with_runtime_opt.ort", "required_operators.with_runtime_opt.config"}
+COMMON = {"README.md", "labels.txt", "model.onnx", "model.ort", "preprocessing.json", "required_operators.config"}
+CONFIGS = ("required_operators.config", "required_operators.with_runtime_opt.config")
+RUNTIME = {"model.with_runtime_opt.ort", CONFIGS[1]}
 
 
 @pytest.fixture
@@ -39,8 +43,22 @@ def fake_ort_web(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("target", "code"), [("android", "```kotlin"), ("ios", "```swift"), ("ort", "```python")])
-def test_folder(run: Run, result: Path, target: str, code: str) -> None:
+PROVIDERS = {
+    "android": ["NNAPI", "XNNPACK", "QNN"],
+    "ios": ["CoreML NeuralNetwork", "CoreML MLProgram", "XNNPACK"],
+    "ort": ["NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram", "XNNPACK", "QNN"],
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "white"),
+    [
+        ("android", "```kotlin", "canvas.drawColor(Color.WHITE)"),
+        ("ios", "```swift", "[UInt8](repeating: 255"),
+        ("ort", "```python", 'Image.new("RGB", layer.size, "white")'),
+    ],
+)
+def test_folder(run: Run, result: Path, target: str, code: str, white: str) -> None:
     done = run("export", result, "--target", target, "--json")
     assert done.code == 0, done.err
     made = done.json
@@ -48,37 +66,49 @@ def test_folder(run: Run, result: Path, target: str, code: str) -> None:
     assert made["out"] == str(folder) and made["target"] == target
     assert {f["name"] for f in made["files"]} == {p.name for p in folder.iterdir()} == COMMON | RUNTIME
     assert max(made["max_abs_diff"].values()) < 1e-3 and set(made["max_abs_diff"]) == {
-        "model.ort", "model.with_runtime_opt.ort"
+        "model.onnx", "model.ort", "model.with_runtime_opt.ort"
     }  # fmt: skip
-    assert [row["provider"] for row in made["providers"]["fp32"]][-2:] == ["XNNPACK", "QNN"]
+    assert [row["provider"] for row in made["providers"]["fp32"]] == PROVIDERS[target]
     assert (folder / "labels.txt").read_text() == "tiger\napple\nrose\n"
     facts = json.loads((folder / "preprocessing.json").read_text())
     assert facts["classes"] == ["tiger", "apple", "rose"]
     assert facts["input"]["shape"] == [None if target == "ort" else 1, 3, 32, 32]
     assert facts["normalisation"]["inside_model"] is True
     text = (folder / "README.md").read_text()
-    assert code in text and '"image"' in text and "eligibility, not latency" in text
+    assert code in text and white in text and '"image"' in text and "eligibility, not latency" in text
     assert "{{" not in text and "{%" not in text
+    assert "| `model.onnx` | the model in plain ONNX" in text
+    assert "A full build takes\n`model.onnx` instead" in text
+    assert onnxruntime.__version__ in text.split(code)[0].split("## ")[-1]  # where the build is set up
+    assert {p for p in PROVIDERS["ort"] if p in text} == set(PROVIDERS[target])
+    first, second = (next(row for row in text.splitlines() if row.startswith(f"| `{f}`")) for f in CONFIGS)
+    assert "reduced build" in first and "the CPU's `.ort` files" in first and "`.with_runtime_opt.ort` files" in second
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     expected = OnnxClassifier(result / "model.onnx").predict(pixels)
-    np.testing.assert_allclose(OnnxClassifier(folder / "model.ort").predict(pixels), expected, atol=1e-4)
+    for name in ("model.ort", "model.onnx"):
+        np.testing.assert_allclose(OnnxClassifier(folder / name).predict(pixels), expected, atol=1e-4)
+    assert read_interface(folder / "model.onnx") == read_interface(folder / "model.ort")
 
 
 def test_the_lines_of_python_run(run: Run, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("export", result, "--target", "ort").code == 0
     code = (result / "ort" / "README.md").read_text().split("```python\n")[1].split("```")[0]
     code = code.replace('open("labels.txt", encoding="utf-8").read()', 'Path("labels.txt").read_text()')
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    Image.fromarray(pixels).resize((90, 60)).save(tmp_path / "b.png")
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "opaque.png")
+    Image.fromarray(np.dstack([pixels, draw.integers(0, 256, (32, 32), dtype=np.uint8)])).save(tmp_path / "clear.png")
+    Image.fromarray(pixels).resize((90, 60)).save(tmp_path / "wide.png")
     monkeypatch.chdir(result / "ort")
     names: dict = {"Path": Path}
     exec(compile(ast.parse(code), "README.md", "exec"), names)
-    found = dict(names["classify"](tmp_path / "a.png"))
-    logits = OnnxClassifier(result / "model.onnx").predict(pixels.transpose(2, 0, 1)[None])[0]
-    expected = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose([found[n] for n in ("tiger", "apple", "rose")], expected, atol=1e-4)
-    assert sum(p for _, p in names["classify"](tmp_path / "b.png")) == pytest.approx(1)
+    for name in ("opaque.png", "clear.png"):
+        found = dict(names["classify"](tmp_path / name))
+        prepared = decode(tmp_path / name, (32, 32)).transpose(2, 0, 1)
+        logits = OnnxClassifier(result / "model.onnx").predict(prepared[None])[0]
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose([found[n] for n in ("tiger", "apple", "rose")], expected, atol=1e-4, err_msg=name)
+    assert sum(p for _, p in names["classify"](tmp_path / "wide.png")) == pytest.approx(1)
 
 
 def test_web_page_with_the_whole_model(
@@ -88,9 +118,11 @@ def test_web_page_with_the_whole_model(
     done = run("export", result, *words, "--with-dense", "--zoo", tiny_zoo)
     assert done.code == 0, done.err
     assert {p.name for p in (tmp_path / "page").iterdir()} == COMMON | {"index.html", "dense.js"}
-    assert "index.html" in done.out and "worth a try" in done.out
+    assert "index.html" in done.out
+    for told in (done.out, (tmp_path / "page" / "README.md").read_text()):
+        assert not any(word in told for word in ("NNAPI", "CoreML", "XNNPACK", "QNN", "provider", "eligibility"))
     page = (tmp_path / "page" / "index.html").read_text()
-    assert "tiger, apple or rose?" in page
+    assert "tiger, apple or rose?" in page and "model.ort " in page and "model.onnx" not in page
     text = (tmp_path / "page" / "README.md").read_text()
     assert "`dense.js`" in text and "```js" in text and "adb reverse" in text
     assert "exists; replace it with --force" in run("export", result, *words).error()
@@ -102,13 +134,18 @@ def test_an_int8_model_is_exported_too(run: Run, result: Path, fake_ort_web: Pat
     pixels = np.random.default_rng(0).integers(0, 256, (16, 3, 32, 32), dtype=np.uint8)
     quantise_int8(result / "model.onnx", result / "model-int8.onnx", pixels)
     done = run("export", result, "--target", "web", "--ort-web", fake_ort_web, "--json")
-    assert set(done.json["max_abs_diff"]) == {"model.ort", "model-int8.ort"}
+    assert set(done.json["max_abs_diff"]) == {
+        "model.onnx", "model.ort", "model-int8.onnx", "model-int8.ort"
+    }  # fmt: skip
+    assert done.json["providers"] == {}
+    done = run("export", result, "--target", "android", "--json")  # where the operators are fused in another way
     assert set(done.json["providers"]) == {"fp32", "int8"}
-    assert run("export", result, "--target", "android").code == 0  # where the operators are fused in another way
-    assert "rounding to its precision" in (result / "android" / "README.md").read_text()
+    text = (result / "android" / "README.md").read_text()
+    assert "rounding to its precision" in text and "int8:" in text
+    assert "provider (int8)" in run("export", result, "--target", "android", "--force").out
     page = (result / "web" / "index.html").read_text()
     assert "Pruned, INT8" in page and page.count('type="radio"') == 2
-    assert "int8:" in (result / "web" / "README.md").read_text()
+    assert "rounding to its precision" in (result / "web" / "README.md").read_text()
 
 
 def test_a_report_that_knows_less(run: Run, result: Path, fake_ort_web: Path) -> None:

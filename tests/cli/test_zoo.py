@@ -134,6 +134,28 @@ def test_neighbours(run: Run, task: Path, images: Path, tiny_zoo: Path, similari
     assert found["neighbours"][0]["id"] in run(*words).out
 
 
+def test_neighbours_tells_who_votes_in_prune(
+    run: Run, task: Path, images: Path, broad_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--task", task, "--zoo", broad_zoo, "--data", images]
+    pruned = run("prune", *words, "--iterations", 0, "--json", "--precision", "fp32").json["neighbours"]
+    found = run("neighbours", *words, "--json").json
+    assert found["voters"] == [n["id"] for n in found["neighbours"] if n["votes"]] == [n["id"] for n in pruned]
+    assert {n["breadth"] for n in found["neighbours"]} == {"narrow", "broad"}
+    for columns in (160, 44):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr("rich.console.Console.is_terminal", True)
+        told = run("neighbours", *words, "--quiet").out
+        assert all(n["id"] in told for n in found["neighbours"])  # none is cut off
+        assert "own" in told and "narrow" in told and "broad" in told and "votes" in told
+
+
+def test_neighbours_where_prune_has_no_voter(run: Run, task: Path, tiny_zoo: Path) -> None:
+    done = run("neighbours", "--task", task, "--zoo", tiny_zoo, "--json")
+    assert done.json["voters"] == [] and not any(n["votes"] for n in done.json["neighbours"])
+    assert "nobody votes in `prune`: no member of the zoo knows all classes" in " ".join(done.err.split())
+
+
 def test_neighbours_tells_which_meaning_of_a_name_it_takes(run: Run, tmp_path: Path, tiny_zoo: Path) -> None:
     (tmp_path / "birds.txt").write_text("apple\nspring\ncrane = crane.n.05\n")
     done = run("neighbours", "--task", "birds.txt", "--zoo", tiny_zoo)

@@ -197,7 +197,10 @@ def test_the_lines_of_javascript_run(
     code = (folder / "README.md").read_text().split("```js\n")[1].split("```")[0]
     for name in (SCRIPT, WASM):
         (folder / name).write_bytes((ORT_WEB / name).read_bytes())
-    (folder / "picture.png").write_bytes(pictures["exact"].read_bytes())
+    clear = np.dstack([decode(pictures["exact"], (32, 32)), np.zeros((32, 32), np.uint8)])
+    clear[:16, :, 3] = 255  # above opaque, below transparent, so that what was drawn before would shine through
+    Image.fromarray(clear).save(folder / "clear.png")
+    shutil.copy(pictures["exact"], folder / "opaque.png")
     imports = json.dumps({"imports": {"onnxruntime-web/wasm": f"./{SCRIPT}"}})
     (folder / "own.html").write_text(
         f'<!doctype html><link rel="icon" href="data:,"><script type="importmap">{imports}</script>'
@@ -205,11 +208,11 @@ def test_the_lines_of_javascript_run(
     )
     browser.open(f"{served}/own.html")
     until(browser, "typeof classify === 'function'")
-    found = browser.run(
-        "fetch('picture.png').then((r) => r.blob()).then((b) => createImageBitmap(b)).then((b) => classify(b))"
-    )
-    powers = np.exp(expected(result, pictures["exact"]))
     labels = OnnxClassifier(result / "model.onnx").labels
-    assert {f["label"]: f["probability"] for f in found} == pytest.approx(
-        dict(zip(labels, (powers / powers.sum()).tolist(), strict=True)), abs=1e-3
-    )
+    for name in ("opaque.png", "clear.png"):
+        found = browser.run(
+            f"fetch('{name}').then((r) => r.blob()).then((b) => createImageBitmap(b)).then((b) => classify(b))"
+        )
+        powers = np.exp(expected(result, folder / name))
+        wanted = dict(zip(labels, (powers / powers.sum()).tolist(), strict=True))
+        assert {f["label"]: f["probability"] for f in found} == pytest.approx(wanted, abs=1e-3), name

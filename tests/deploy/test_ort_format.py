@@ -69,6 +69,29 @@ def test_a_model_that_differs_is_refused(folder: Path, result: Path, tmp_path: P
         verify(folder / "model.ort", other, scaled(exact, 1.4, tmp_path / "exact.onnx"))
 
 
+@pytest.mark.parametrize(("factor", "refused"), [(1 + 3e-6, False), (1 + 1e-3, True)])
+def test_large_logits_may_differ_by_more(result: Path, tmp_path: Path, factor: float, refused: bool) -> None:
+    loud = times(result / "model.onnx", 1000.0, tmp_path / "loud.onnx")
+    other = times(loud, factor, tmp_path / "other.onnx")
+    if refused:
+        with pytest.raises(ExportError, match="differ by"):
+            verify(other, loud, loud)
+    else:
+        assert 1e-4 < verify(other, loud, loud) < 0.1
+
+
+def times(source: Path, factor: float, target: Path) -> Path:
+    """Write a copy of a model whose logits are multiplied by `factor`."""
+    model = onnx.load(str(source))
+    name, before, by = model.graph.output[0].name, f"before-{target.stem}", f"factor-{target.stem}"
+    for node in model.graph.node:
+        node.output[:] = [before if output == name else output for output in node.output]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), by))
+    model.graph.node.append(onnx.helper.make_node("Mul", [before, by], [name]))
+    onnx.save(model, str(target))
+    return target
+
+
 def scaled(source: Path, factor: float, target: Path) -> Path:
     """Write a copy of a model whose largest tensor is multiplied by `factor`."""
     model = onnx.load(str(source))
