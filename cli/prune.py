@@ -19,7 +19,6 @@ from .options import (
     VOTING,
     BatchSize,
     Device,
-    Force,
     Json,
     Keep,
     Optimizer,
@@ -78,7 +77,14 @@ def prune(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the result goes.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
-    force: Force = DEFAULT.force,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace an older result and what `export` made in it; never what is yours.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = DEFAULT.force,
     add_to_zoo: Annotated[
         bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
     ] = DEFAULT.add_to_zoo,

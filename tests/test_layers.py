@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "atomic", "attention", "templates"},
+    {"errors", "atomic", "attention", "templates", "written"},
     {"tasks", "plan", "config", "output", "places"},
     {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning", "command"},
