@@ -33,7 +33,7 @@ from .options import (
     checked,
     rate,
 )
-from .progress import shown
+from .progress import STARTING, shown
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
@@ -211,42 +211,28 @@ def prune(
         precision=precision,
         schedule=schedule,
     )
-    from mvp_edge.pipeline import compress
-    from mvp_edge.runtime import use_threads
+    from mvp_edge.request import check_request
 
-    use_threads(threads)
+    with shown(quiet=quiet) as progress:
+        check_request(config)
+        with progress.stage(STARTING):
+            from mvp_edge.family import compress_family
+            from mvp_edge.pipeline import compress
+            from mvp_edge.runtime import use_threads
+        use_threads(threads)
+        made = compress_family(config, wanted, progress) if wanted else compress(config, progress)
     idle = _typed(context, *TRAINING_FLAGS) if data is None else []
     notes = [f"without images nothing is trained, so {', '.join(idle)} changes nothing; add --data DIR"] if idle else []
-    from .tables import show_report, warn
+    from .tables import show_family, show_report, warn
 
-    if wanted:
-        _family(config, wanted, json=json, quiet=quiet)
+    if json:
+        typer.echo((out / ("index.json" if wanted else "report.json")).read_text(encoding="utf-8"), nl=False)
     else:
-        with shown(quiet=quiet) as progress:
-            report = compress(config, progress)
-        if json:
-            typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
-            warn(report["warnings"])
-        else:
-            show_report(report)
-    warn(notes)
+        (show_family if wanted else show_report)(made)
+    warn([*made["warnings"], *notes])
 
 
 def _typed(context: typer.Context, *names: str) -> list[str]:
     """Return which of some flags were given on the command line."""
     sources = {name: context.get_parameter_source(name) for name in names}
     return [f"--{n.replace('_', '-')}" for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
-
-
-def _family(config: PruneConfig, budgets: list[Budget], *, json: bool, quiet: bool) -> None:
-    from mvp_edge.family import compress_family
-
-    with shown(quiet=quiet) as progress:
-        index = compress_family(config, budgets, progress)
-    from .tables import show_family, warn
-
-    if json:
-        typer.echo((config.out / "index.json").read_text(encoding="utf-8"), nl=False)
-    else:
-        show_family(index)
-    warn(index["warnings"])

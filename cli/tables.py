@@ -96,7 +96,6 @@ def show_report(report: dict[str, Any]) -> None:
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
     grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")
     out.print(grid)
-    warn(report["warnings"])
 
 
 def show_family(index: dict[str, Any]) -> None:

@@ -58,6 +58,23 @@ class Task:
         """Hash of the sorted canonical names; the order of the classes does not matter."""
         return hashlib.sha256("\n".join(sorted(map(canonical, self.names))).encode()).hexdigest()[:12]
 
+    def called(self, name: str) -> TaskClass | None:
+        """Return the class of this name, in whatever spelling, if there is one."""
+        return next((c for c in self.classes if canonical(c.name) == canonical(name)), None)
+
+    def unknown_to(self, known: Task) -> tuple[TaskClass, ...]:
+        """Return the classes that another task does not have; both are resolved.
+
+        Names decide, unless both have a synset: a computer's mouse is not the animal.
+        """
+        synsets = {canonical(c.name): c.synset for c in known.classes}
+
+        def has(c: TaskClass) -> bool:
+            key = canonical(c.name)
+            return key in synsets and (c.synset is None or synsets[key] in (None, c.synset))
+
+        return tuple(c for c in self.classes if not has(c))
+
 
 def read_task(path: Path) -> Task:
     r"""Read a class list: a class a line, `#` comments, an optional `= synset` (`crane = crane.n.05`, or a wnid).

@@ -125,6 +125,14 @@ def test_id_ignores_order_and_spelling_only():
     assert id_of("apple", "pear") != id_of("apple", "pears")
 
 
+def test_classes_are_known_by_name_unless_they_mean_something_else():
+    known = Task((TaskClass("mouse", "mouse.n.01"), TaskClass("Sweet-Pepper", "sweet_pepper.n.02"), TaskClass("zxqv")))
+    device, word, plain = TaskClass("Mouse", "mouse.n.04"), TaskClass("zxqv", "apple.n.01"), TaskClass("mouse")
+    pepper, other = TaskClass("sweet pepper", "sweet_pepper.n.02"), TaskClass("rat", "mouse.n.01")
+    assert Task((device, word, plain, pepper, other)).unknown_to(known) == (device, other)
+    assert known.called("MOUSE") == known.classes[0] and known.called("rat") is None
+
+
 def test_canonical_joins_words_and_composes_accents():
     assert canonical("  Black-eyed\u00a0 SUSAN_ ") == "black_eyed_susan"
     assert canonical("pe\u0302che") == canonical("p\u00eache")

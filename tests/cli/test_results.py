@@ -121,7 +121,7 @@ def test_the_report_tells_the_threads(run: Run, task: Path, images: Path, tiny_z
         "zoo exemplars own",
     ],
 )
-def test_threads_are_set_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+def test_threads_are_set_before_any_work(run: Run, task: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     def told(count: int | None) -> None:
         raise ConfigError(f"{count} threads")
 
