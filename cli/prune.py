@@ -22,7 +22,6 @@ from .options import (
     Json,
     Keep,
     Optimizer,
-    OptionalData,
     Quiet,
     Seed,
     Similarity,
@@ -31,6 +30,7 @@ from .options import (
     Voters,
     ZooName,
     checked,
+    data_option,
     rate,
 )
 from .progress import STARTING, shown
@@ -41,6 +41,8 @@ TRAINING_FLAGS = ("iterations", "batch_size", "lr", "distill", "optimizer", "sch
 
 EPILOG = """
 [bold]Examples[/]
+
+mvp-edge prune --task classes.txt
 
 mvp-edge prune --task classes.txt --data photos/
 
@@ -72,7 +74,9 @@ def lane(value: Any) -> Align:
 def prune(
     context: typer.Context,
     task: Task,
-    data: OptionalData = None,
+    data: Annotated[
+        str | None, data_option("Optional: without any, a member that knows the classes is delivered as it is.")
+    ] = None,
     zoo: ZooName = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the result goes.", rich_help_panel=OUTPUT)
