@@ -11,7 +11,7 @@ import typer
 from mvp_edge.config import Align, Budget, FitOverrides, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
 from mvp_edge.recipes import recipe
 
-from .amounts import count, family
+from .amounts import family, limit
 from .options import (
     OUTPUT,
     SIZE,
@@ -111,18 +111,33 @@ def prune(
     keep: Keep = DEFAULT.vote.keep,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option("--max-latency-ms", help="On this machine, one thread.", rich_help_panel=SIZE),
+        typer.Option(
+            "--max-latency-ms",
+            metavar="MS",
+            parser=limit("latency_ms"),
+            help="On this machine, one thread.",
+            rich_help_panel=SIZE,
+        ),
     ] = None,
     max_macs: Annotated[
         float | None,
-        typer.Option("--max-macs", metavar="COUNT", parser=count, help="Such as 7.5M.", rich_help_panel=SIZE),
+        typer.Option("--max-macs", metavar="COUNT", parser=limit("macs"), help="Such as 7.5M.", rich_help_panel=SIZE),
     ] = None,
     max_params: Annotated[
         float | None,
-        typer.Option("--max-params", metavar="COUNT", parser=count, help="Such as 100k.", rich_help_panel=SIZE),
+        typer.Option(
+            "--max-params", metavar="COUNT", parser=limit("params"), help="Such as 100k.", rich_help_panel=SIZE
+        ),
     ] = None,
     max_size_kib: Annotated[
-        float | None, typer.Option("--max-size-kib", help="Of model.onnx.", rich_help_panel=SIZE)
+        float | None,
+        typer.Option(
+            "--max-size-kib",
+            metavar="KIB",
+            parser=limit("size_kib"),
+            help="Of model.onnx.",
+            rich_help_panel=SIZE,
+        ),
     ] = None,
     budgets: Annotated[
         str | None,

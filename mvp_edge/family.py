@@ -58,7 +58,7 @@ def compress_family(
             "seed": config.seed,
             "seconds": {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)},
             "environment": report["environment"],
-            "warnings": [f"{m['directory']}: {text}" for m in models for text in m["warnings"]],
+            "warnings": _warnings(models),
         }
         write_json(index, directory / "index.json")
         render_family(index, directory / "index.html")
@@ -78,6 +78,15 @@ def _entry(directory: str, report: dict[str, Any]) -> dict[str, Any]:
         "keep": report["keep"]["achieved"],
         "warnings": report["warnings"],
     }
+
+
+def _warnings(models: Sequence[dict[str, Any]]) -> list[str]:
+    """Return each warning once, with the models that it is about; what is said of all needs no names."""
+    about: dict[str, list[str]] = {}
+    for m in models:
+        for text in m["warnings"]:
+            about.setdefault(text, []).append(m["directory"])
+    return [text if 1 < len(names) == len(models) else f"{', '.join(names)}: {text}" for text, names in about.items()]
 
 
 def _with_front(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def test_prune_a_family(run: Run, task: Path, images: Path, tiny_zoo: Path) -> N
     assert done.code == 0, done.err
     index, out = done.json, task.parent / "out"
     assert done.out == (out / "index.json").read_text()
-    names = ["60ms-0.6MMACs", "60ms-20kparams", "60ms-102.4KiB"]
+    names = ["60ms-0.6MMACs", "60ms-20kparams", "60ms-0.1MiB"]
     assert [m["directory"] for m in index["models"]] == names
     assert sorted(p.name for p in out.iterdir()) == sorted([*names, "index.json", "index.html"])
     for model in index["models"]:
