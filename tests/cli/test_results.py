@@ -32,7 +32,16 @@ def test_prune_for_people(run: Run, task: Path, images: Path, tiny_zoo: Path) ->
     words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4]
     done = run(*words, "--similarity", "wordnet", "--out", "there")
     assert done.code == 0, done.err
-    for wanted in ("top-1", "of 12 test images", "MACs", "fewer", "latency", "1 thread", "voters", "there: model.onnx"):
+    for wanted in (
+        "top-1",
+        "of 12 test images",
+        "MACs",
+        "fewer",
+        "latency",
+        "1 CPU thread",
+        "voters",
+        "there: model.onnx",
+    ):
         assert wanted in done.out
     assert run(*words, "--out", "there", "--force", "--quiet").code == 0
 
