@@ -49,8 +49,8 @@ Task = Annotated[
     Path,
     typer.Option(
         "--task",
-        metavar="FILE",
-        help="Class list: a name a line, # comments, name = synset for a WordNet sense.",
+        metavar="FILE|-",
+        help="Class list: a name a line, # comments, name = synset for a WordNet sense; - reads standard input.",
         rich_help_panel=INPUT,
     ),
 ]

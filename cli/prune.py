@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mvp_edge.config import Align, Budget, FitOverrides, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
 from mvp_edge.recipes import recipe
+from mvp_edge.tasks import STANDARD_INPUT, read_task
 
 from .amounts import family, limit
 from .options import (
@@ -56,9 +58,20 @@ mvp-edge prune --task classes.txt --data photos/ --json > report.json
 """
 
 
+class Prune(TyperCommand):
+    """Tells where a class list or images go that are typed without their flag."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        options, stray, _ = self.make_parser(ctx).parse_args(args=list(args))
+        if stray and not options.get("help"):
+            ctx.fail(f"{stray[0]!r} lacks its flag; name the class list with --task FILE and images with --data DIR")
+        return super().parse_args(ctx, args)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command("prune", epilog=EPILOG)(prune)
+    app.command("prune", cls=Prune, epilog=EPILOG)(prune)
 
 
 def lane(value: Any) -> Align:
@@ -199,7 +212,7 @@ def prune(
     if wanted and add_to_zoo:
         raise typer.BadParameter("--add-to-zoo takes one model; add one of a family with: mvp-edge zoo add out/1ms")
     config = PruneConfig(
-        task=task,
+        task=read_task(task) if task == STANDARD_INPUT else task,  # it can be read but once
         data=data,
         out=out,
         force=force,

@@ -8,7 +8,7 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.errors import ConfigError, TaskError
 from mvp_edge.output import check_output
 from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import Task, TaskClass, read_task
+from mvp_edge.tasks import ONE_A_LINE, Task, TaskClass, read_task, separated
 from mvp_edge.zoo_file import read_base_classes
 
 
@@ -28,7 +28,8 @@ def check_place(config: PruneConfig) -> None:
     Raises:
         ConfigError: see `check_output`.
     """
-    check_output(config.out, force=config.force, inputs=(config.task, config.data, config.zoo))
+    listed = None if isinstance(config.task, Task) else config.task
+    check_output(config.out, force=config.force, inputs=(listed, config.data, config.zoo))
 
 
 def requested_task(config: PruneConfig) -> Task:
@@ -39,7 +40,7 @@ def requested_task(config: PruneConfig) -> Task:
         ConfigError: a setting needs images.
         ZooError: there is no such zoo.
     """
-    task = wordnet.resolve(read_task(config.task))
+    task = wordnet.resolve(config.task if isinstance(config.task, Task) else read_task(config.task))
     base, classes = read_base_classes(config.zoo)
     if config.data is None:
         _check_settings_without_images(config)
@@ -56,6 +57,7 @@ def require_known(task: Task, base: str, classes: Sequence[str]) -> None:
     known = wordnet.resolve_names(classes)
     if missing := task.unknown_to(known):
         lines = [_unknown(c, base, known) for c in missing]
+        lines += [ONE_A_LINE] if separated(c.name for c in missing) else []
         raise TaskError("; ".join(lines) + "; take known classes, or add images of them with --data DIR")
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mvp_edge.command import prune_command
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.errors import ConfigError, TaskError, ZooError
 from mvp_edge.request import check_request, requested_task
+from mvp_edge.tasks import Task, TaskClass
 
 
 @pytest.fixture
@@ -20,6 +22,7 @@ def config(tmp_path: Path) -> PruneConfig:
 
 
 def write(config: PruneConfig, text: str) -> None:
+    assert isinstance(config.task, Path)
     config.task.write_text(text)
 
 
@@ -46,6 +49,23 @@ def test_a_class_that_the_base_does_not_know(config: PruneConfig) -> None:
     with pytest.raises(TaskError, match=r"'crane' is unknown .*'aple' is unknown to resnet18-cifar100 \(nearest: app"):
         requested_task(config)
     assert requested_task(replace(config, data="photos")).classes[0].synset == "crane.n.05"
+
+
+def test_commas_in_an_unknown_name_are_pointed_at(config: PruneConfig) -> None:
+    write(config, "apple,\npear\n")
+    with pytest.raises(TaskError, match="'apple,' is unknown .*write one class a line, not separated by commas"):
+        requested_task(config)
+    write(config, "aple\npear\n")
+    with pytest.raises(TaskError) as error:
+        requested_task(config)
+    assert "commas" not in str(error.value)
+
+
+def test_classes_without_a_file(config: PruneConfig) -> None:
+    given = replace(config, task=Task((TaskClass("apple"), TaskClass("pear"))))
+    assert [c.synset for c in requested_task(given).classes] == ["apple.n.01", "pear.n.01"]
+    check_request(given)
+    assert prune_command(given) == "mvp-edge prune --task - --seed 0"
 
 
 def test_what_needs_images(config: PruneConfig) -> None:
@@ -76,6 +96,12 @@ def test_a_zoo_whose_description_lacks_its_base(config: PruneConfig, tmp_path: P
     (tmp_path / "zoo" / "zoo.json").write_text(text)
     with pytest.raises(ZooError, match="damaged"):
         requested_task(replace(config, zoo=str(tmp_path / "zoo")))
+
+
+def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "-", "--device", "cuda:99"]
+    done = subprocess.run(command, input="apple\npear\n", capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stderr.startswith("error: device cuda:99 was asked for")  # said after the list has been read for good
 
 
 @pytest.mark.parametrize(

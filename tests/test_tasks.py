@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,20 @@ def test_missing_file_directory_and_unreadable_file(tmp_path):
 def test_a_file_in_the_place_of_a_directory(write):
     with pytest.raises(TaskError, match="cannot be read: Not a directory"):
         read_task(write("apple\npear\n") / "classes.txt")
+
+
+@pytest.mark.parametrize("content", ["apple,orange,pear\n", "apple; orange\n", "apple, pear\napple, pear\n"])
+def test_classes_that_are_separated_by_commas(write, content):
+    with pytest.raises(TaskError, match="write one class a line, not separated by commas"):
+        read_task(write(content))
+    assert read_task(write("tench, Tinca tinca\napple\n")).names == ("tench, Tinca tinca", "apple")
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"apple\npear\n")))
+    assert read_task(Path("-")).names == ("apple", "pear")
+    with pytest.raises(TaskError, match=r"standard input: it names no class"):
+        read_task(Path("-"))
 
 
 def test_id_ignores_order_and_spelling_only():

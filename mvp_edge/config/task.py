@@ -21,6 +21,7 @@ from mvp_edge.config.choices import (
     size_problems,
 )
 from mvp_edge.config.training import FitConfig, FitOverrides
+from mvp_edge.tasks import Task
 
 _LABEL_UNITS = {"latency_ms": (1, "ms"), "macs": (1e6, "MMACs"), "params": (1e3, "kparams"), "size_kib": (1, "KiB")}
 
@@ -110,6 +111,7 @@ class PruneConfig:
     """Everything that `mvp-edge prune` is told.
 
     Attributes:
+        task: The class list's file, or its classes as they were typed.
         fit: How it is fine-tuned; overrides leave the rest to the recipe for the kind of network.
         input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
             camera or a decoder gives it. Both normalise inside.
@@ -119,7 +121,7 @@ class PruneConfig:
             file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
     """
 
-    task: Path
+    task: Path | Task
     data: str | None
     out: Path = Path("out")
     force: bool = False

@@ -265,6 +265,14 @@ def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, w
     usage_error(run, tmp_path, "prune", "--task", task, "--data", images, *words)
 
 
+def test_a_class_list_without_its_flag(run: Run) -> None:
+    done = run("prune", "my classes.txt", "--keep", "0.2")
+    assert done.code == 2
+    told = " ".join(done.err.replace("│", " ").split())
+    assert "'my classes.txt' lacks its flag; name the class list with --task FILE and images with --data DIR" in told
+    assert run("prune", "classes.txt", "--help").code == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
