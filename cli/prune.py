@@ -230,7 +230,7 @@ def prune(
                 temperature=temperature,
             )
         ),
-        budget=checked(lambda: Budget(**given)) if given and not wanted else None,
+        budget=checked(lambda: Budget(**given, typed={})) if given and not wanted else None,
         fit=checked(
             lambda: FitOverrides(
                 iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer
