@@ -1,8 +1,9 @@
-"""Budgets as people type them: `7M`, `1ms`, `200KiB`, `2.5MMACs`, `100kparams`."""
+"""Budgets as people type them: `7M`, `1ms`, `200KiB`, `2.5MMACs`, `100kparams`; the case of units does not matter."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import typer
 
@@ -10,48 +11,67 @@ from mvp_edge.config import Budget
 
 from .options import checked
 
-PREFIX = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+PREFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}  # nobody means thousandths of a multiply-add
+UNITS = {"latency_ms": "ms", "macs": "MACs", "params": "params", "size_kib": "KiB"}
+EXAMPLES = {
+    "latency_ms": "0.5 or 0.5ms",
+    "macs": "7500000, 7.5M or 7.5MMACs",
+    "params": "100000, 100k or 100kparams",
+    "size_kib": "300, 300KiB or 2MiB",
+}
+AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:(ms)|([kmg]?)(macs)|([kmg]?)(params)|(kib|mib))", re.IGNORECASE)
 
 
-def count(text: str) -> float:
-    """Read a large count with an optional prefix k, M or G; any other number as Python does."""
-    if match := re.fullmatch(NUMBER + r"\s*([kMG]?)", text.strip()):
-        return float(match[1]) * PREFIX[match[2]]
-    try:
-        return float(text)
-    except ValueError as e:
-        raise typer.BadParameter(f"{text!r} is no count; write it as 7500000, 7500k or 7.5M") from e
+def limit(name: str) -> Callable[[str], float]:
+    """Return the reader of a limit on its own: a number, with its unit or without; any other number as Python does."""
+
+    def read(text: str) -> float:
+        for each in (text, text + UNITS[name]):
+            found = _amount(each)
+            if found and found[0] == name:
+                return found[1]
+        try:
+            return float(text)
+        except ValueError as e:
+            raise typer.BadParameter(f"{text!r} is no such limit; write it as {EXAMPLES[name]}") from e
+
+    return read
 
 
 def family(text: str, common: dict[str, float]) -> list[Budget]:
-    """Read a comma-separated list of budgets; each also keeps the limits in `common`.
+    """Read a comma-separated list of budgets, each of which keeps its spelling; each also has the limits in `common`.
 
     Raises:
         typer.BadParameter: one of them cannot be read, or limits what `common` limits.
     """
-    budgets = []
+    budgets: list[Budget] = []
     for part in text.split(","):
-        name, value = _limit(part)
+        found = _amount(part)
+        if found is None:
+            raise typer.BadParameter(
+                f"{part.strip()!r} is no budget; write 1ms, 200KiB, 2MMACs or 100kparams, separated by commas"
+            )
+        name, value = found
         if name in common:
             raise typer.BadParameter(f"{part.strip()!r} and --max-{name.replace('_', '-')} limit the same; give one")
-        budgets.append(checked(lambda name=name, value=value: Budget(**{**common, name: value})))
-    labels = [b.label for b in budgets]
-    if twice := {label for label in labels if labels.count(label) > 1}:
-        raise typer.BadParameter(f"{', '.join(sorted(twice))} is given twice")
+        typed = {name: "".join(part.split())}
+        budget = checked(lambda name=name, value=value, typed=typed: Budget(**{**common, name: value}, typed=typed))
+        if budget in budgets:
+            raise typer.BadParameter(f"{budget.label} is given twice")
+        budgets.append(budget)
     return budgets
 
 
-def _limit(part: str) -> tuple[str, float]:
-    if match := re.fullmatch(NUMBER + r"\s*(?:(ms)|([kMG]?)(MACs)|([kMG]?)(params)|(KiB|MiB))", part.strip()):
-        number, ms, macs_prefix, macs, params_prefix, params, size = match.groups()
-        if ms:
-            return "latency_ms", float(number)
-        if macs:
-            return "macs", float(number) * PREFIX[macs_prefix]
-        if params:
-            return "params", float(number) * PREFIX[params_prefix]
-        return "size_kib", float(number) * (1024 if size == "MiB" else 1)
-    raise typer.BadParameter(
-        f"{part.strip()!r} is no budget; write 1ms, 200KiB, 2MMACs or 100kparams, separated by commas"
-    )
+def _amount(text: str) -> tuple[str, float] | None:
+    """Return what an amount limits, and the limit in the unit that its name tells; None if it cannot be read."""
+    match = AMOUNT.fullmatch(text.strip())
+    if match is None:
+        return None
+    number, ms, macs_prefix, macs, params_prefix, params, size = match.groups()
+    if ms:
+        return "latency_ms", float(number)
+    if macs:
+        return "macs", float(number) * PREFIX[macs_prefix.lower()]
+    if params:
+        return "params", float(number) * PREFIX[params_prefix.lower()]
+    return "size_kib", float(number) * (1024 if size.lower() == "mib" else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated, Any, NoReturn
@@ -16,14 +17,14 @@ from . import bases, bench, evaluate, exemplars, export, interrupt, neighbours, 
 
 
 class Boundary(TyperGroup):
-    """Turns what a user can cause into one line on stderr: exit 1; usage errors stay 2, Ctrl-C is 130."""
+    """Turns what a user can cause into one line on stderr: exit 1; usage errors stay 2, Ctrl-C is 130, `kill` 143."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Read the command line."""
         try:
             return super().make_context(*args, **extra)
         except KeyboardInterrupt as e:
-            _stop(interrupt.message(e), interrupt.STATUS, e)
+            _stop(interrupt.message(e), interrupt.status(), e)
 
     def invoke(self, ctx: typer.Context) -> Any:
         """Run a command."""
@@ -32,14 +33,14 @@ class Boundary(TyperGroup):
             sys.stdout.flush()  # here, so that a closed pipe is met inside the boundary
             return result
         except KeyboardInterrupt as e:
-            _stop(interrupt.message(e), interrupt.STATUS, e)
+            _stop(interrupt.message(e), interrupt.status(), e)
         except BrokenPipeError as e:
             # Whoever read our output has gone; without this, Python would complain once more while it shuts down.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from e
         except Exception as e:
             if interrupt.received() and not isinstance(e, typer.Exit):
-                _stop(interrupt.message(e), interrupt.STATUS, e)
+                _stop(interrupt.message(e), interrupt.status(), e)
             if isinstance(e, MvpEdgeError):
                 _stop(f"error: {one_line(e)}", 1, e)
             if isinstance(e, MemoryError):
@@ -51,7 +52,8 @@ class Boundary(TyperGroup):
 
 
 def _stop(message: str, code: int, cause: BaseException) -> NoReturn:
-    typer.echo(message, err=True)
+    with contextlib.suppress(OSError):  # the terminal may have been closed
+        typer.echo(message, err=True)
     raise typer.Exit(code) from cause
 
 
@@ -65,7 +67,7 @@ app = typer.Typer(
     name="mvp-edge",
     cls=Boundary,
     help="Make compact image classifiers for edge devices: earlier pruned models vote on what to keep.",
-    epilog="Begin with: mvp-edge prune --task classes.txt --data DIR",
+    epilog="Begin with: mvp-edge prune --task classes.txt",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .options import Data, Json, Quiet, Threads, print_json
-from .progress import shown
+from .progress import STARTING, shown
 
 EPILOG = """
 [bold]Examples[/]
@@ -32,17 +32,18 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure the top-1 accuracy of a model on the test images of its classes."""
-    import torch
-
-    from mvp_edge.data import open_source, skipped_warnings
-    from mvp_edge.export import OnnxClassifier
-    from mvp_edge.runtime import use_threads
-    from mvp_edge.train import accuracy
-
-    use_threads(threads)
-    classifier = OnnxClassifier(model, torch.get_num_threads())
-    source = open_source(data)
     with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            import torch
+
+            from mvp_edge.data import open_source, skipped_warnings
+            from mvp_edge.export import OnnxClassifier
+            from mvp_edge.runtime import use_threads
+            from mvp_edge.train import accuracy
+
+        use_threads(threads)
+        classifier = OnnxClassifier(model, torch.get_num_threads())
+        source = open_source(data)
         with progress.stage("Reading test images", source.count(classifier.labels, "test")) as stage:
             images = source.load(classifier.labels, "test", classifier.input_size, stage.advance)
         with progress.stage("Evaluating", None):

@@ -10,7 +10,7 @@ import typer
 from mvp_edge.deploy.targets import Target
 
 from .options import INPUT, OUTPUT, Force, Json, Quiet, print_json
-from .progress import shown
+from .progress import STARTING, shown
 
 EPILOG = """
 [bold]Examples[/]
@@ -59,10 +59,11 @@ def export(
         raise typer.BadParameter("--ort-web and --with-dense are for --target web")
     if zoo is not None and not with_dense:
         raise typer.BadParameter("--zoo is for --with-dense")
-    from mvp_edge.deploy.folder import ExportConfig, export_result
-
-    config = ExportConfig(result, target, out, force, ort_web, with_dense, zoo)
     with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            from mvp_edge.deploy.folder import ExportConfig, export_result
+
+        config = ExportConfig(result, target, out, force, ort_web, with_dense, zoo)
         made = export_result(config, progress)
     if json:
         print_json(made)

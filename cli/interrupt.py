@@ -1,8 +1,9 @@
-"""Ctrl-C, remembered: what it hits does not always say so.
+"""Ctrl-C, `kill` and a terminal that closes, remembered: what they hit does not always say so.
 
-A KeyboardInterrupt in the middle of an import can come out as an ImportError (numpy's extension modules cannot be
-loaded twice), so the boundary of the app asks here whether an odd error is one. It can also be lost, in a bare `except`
-or a destructor of somebody else's, so progress asks here at every step whether there was one.
+All of them become a KeyboardInterrupt, so that each leaves as little behind as Ctrl-C does. In the middle of an import
+one can come out as an ImportError (numpy's extension modules cannot be loaded twice), so the boundary of the app asks
+here whether an odd error is one. It can also be lost, in a bare `except` or a destructor of somebody else's, so
+progress asks here at every step whether there was one.
 """
 
 from __future__ import annotations
@@ -10,25 +11,32 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-STATUS = 130
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # by name: Windows lacks the last
 _seen: list[int] = []
 
 
 def listen() -> None:
-    """Remember every Ctrl-C from now on."""
-    signal.signal(signal.SIGINT, _remember)
+    """Remember every signal that asks the program to stop from now on; one that `nohup` has silenced stays silent."""
+    for number in (getattr(signal, name) for name in STOPPING if hasattr(signal, name)):
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _remember)
 
 
 def received() -> bool:
-    """Say whether there was a Ctrl-C."""
+    """Say whether there was such a signal."""
     return bool(_seen)
 
 
+def status() -> int:
+    """Return the exit status that shells give a program which a signal has stopped: 130 after Ctrl-C."""
+    return 128 + (_seen[0] if _seen else signal.SIGINT)
+
+
 def check() -> None:
-    """Raise the KeyboardInterrupt that was asked for, if there was a Ctrl-C.
+    """Raise the KeyboardInterrupt that was asked for, if a signal has come.
 
     Raises:
-        KeyboardInterrupt: there was.
+        KeyboardInterrupt: one has.
     """
     if received():
         raise KeyboardInterrupt

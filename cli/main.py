@@ -1,7 +1,8 @@
-"""Entry point: ready for Ctrl-C before the first slow import."""
+"""Entry point: ready to be stopped before the first slow import."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 
@@ -19,5 +20,6 @@ def main() -> None:
 
         app()
     except KeyboardInterrupt as e:
-        sys.stderr.write(f"{interrupt.message(e)}\n")
-        sys.exit(interrupt.STATUS)
+        with contextlib.suppress(OSError):  # the terminal may have been closed
+            sys.stderr.write(f"{interrupt.message(e)}\n")
+        sys.exit(interrupt.status())

@@ -47,16 +47,23 @@ def rate(purpose: Purpose, what: str = "") -> Any:
 
 Task = Annotated[
     Path,
-    typer.Option("--task", metavar="FILE", help="Class list: a name a line, # comments.", rich_help_panel=INPUT),
+    typer.Option(
+        "--task",
+        metavar="FILE|-",
+        help="Class list: a name a line, # comments, name = synset for a WordNet sense; - reads standard input.",
+        rich_help_panel=INPUT,
+    ),
 ]
-_DATA = typer.Option(
-    "--data",
-    metavar="DIR|NAME",
-    help="Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100.",
-    rich_help_panel=INPUT,
-)
-Data = Annotated[str, _DATA]
-OptionalData = Annotated[str | None, _DATA]
+
+
+def data_option(without: str = "") -> Any:
+    """Return the option for images; `without` says what happens where there are none."""
+    images = "Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a set such as cifar100."
+    return typer.Option("--data", metavar="DIR|NAME", help=f"{images} {without}".strip(), rich_help_panel=INPUT)
+
+
+Data = Annotated[str, data_option()]
+OptionalData = Annotated[str | None, data_option("Optional: without any, tasks are compared by their words.")]
 ZooName = Annotated[
     str | None,
     typer.Option(

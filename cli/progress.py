@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mvp_edge.runtime import Progress, Stage
 
 HEARTBEAT_S = 10.0
+STARTING = "Starting"  # the stage in which torch is imported, which takes seconds
 
 
 @contextlib.contextmanager

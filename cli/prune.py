@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mvp_edge.config import Align, Budget, FitOverrides, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
 from mvp_edge.recipes import recipe
+from mvp_edge.tasks import STANDARD_INPUT, read_task
 
-from .amounts import count, family
+from .amounts import family, limit
 from .options import (
     OUTPUT,
     SIZE,
@@ -19,11 +21,9 @@ from .options import (
     VOTING,
     BatchSize,
     Device,
-    Force,
     Json,
     Keep,
     Optimizer,
-    OptionalData,
     Quiet,
     Seed,
     Similarity,
@@ -32,9 +32,10 @@ from .options import (
     Voters,
     ZooName,
     checked,
+    data_option,
     rate,
 )
-from .progress import shown
+from .progress import STARTING, shown
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
@@ -42,6 +43,8 @@ TRAINING_FLAGS = ("iterations", "batch_size", "lr", "distill", "optimizer", "sch
 
 EPILOG = """
 [bold]Examples[/]
+
+mvp-edge prune --task classes.txt
 
 mvp-edge prune --task classes.txt --data photos/
 
@@ -55,9 +58,20 @@ mvp-edge prune --task classes.txt --data photos/ --json > report.json
 """
 
 
+class Prune(TyperCommand):
+    """Tells where a class list or images go that are typed without their flag."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        options, stray, _ = self.make_parser(ctx).parse_args(args=list(args))
+        if stray and not options.get("help"):
+            ctx.fail(f"{stray[0]!r} lacks its flag; name the class list with --task FILE and images with --data DIR")
+        return super().parse_args(ctx, args)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command("prune", epilog=EPILOG)(prune)
+    app.command("prune", cls=Prune, epilog=EPILOG)(prune)
 
 
 def lane(value: Any) -> Align:
@@ -73,12 +87,21 @@ def lane(value: Any) -> Align:
 def prune(
     context: typer.Context,
     task: Task,
-    data: OptionalData = None,
+    data: Annotated[
+        str | None, data_option("Optional: without any, a member that knows the classes is delivered as it is.")
+    ] = None,
     zoo: ZooName = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the result goes.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
-    force: Force = DEFAULT.force,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace an older result and what `export` made in it; never what is yours.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = DEFAULT.force,
     add_to_zoo: Annotated[
         bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
     ] = DEFAULT.add_to_zoo,
@@ -101,18 +124,33 @@ def prune(
     keep: Keep = DEFAULT.vote.keep,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option("--max-latency-ms", help="On this machine, one thread.", rich_help_panel=SIZE),
+        typer.Option(
+            "--max-latency-ms",
+            metavar="MS",
+            parser=limit("latency_ms"),
+            help="On this machine, one thread.",
+            rich_help_panel=SIZE,
+        ),
     ] = None,
     max_macs: Annotated[
         float | None,
-        typer.Option("--max-macs", metavar="COUNT", parser=count, help="Such as 7.5M.", rich_help_panel=SIZE),
+        typer.Option("--max-macs", metavar="COUNT", parser=limit("macs"), help="Such as 7.5M.", rich_help_panel=SIZE),
     ] = None,
     max_params: Annotated[
         float | None,
-        typer.Option("--max-params", metavar="COUNT", parser=count, help="Such as 100k.", rich_help_panel=SIZE),
+        typer.Option(
+            "--max-params", metavar="COUNT", parser=limit("params"), help="Such as 100k.", rich_help_panel=SIZE
+        ),
     ] = None,
     max_size_kib: Annotated[
-        float | None, typer.Option("--max-size-kib", help="Of model.onnx.", rich_help_panel=SIZE)
+        float | None,
+        typer.Option(
+            "--max-size-kib",
+            metavar="KIB",
+            parser=limit("size_kib"),
+            help="Of model.onnx.",
+            rich_help_panel=SIZE,
+        ),
     ] = None,
     budgets: Annotated[
         str | None,
@@ -174,7 +212,7 @@ def prune(
     if wanted and add_to_zoo:
         raise typer.BadParameter("--add-to-zoo takes one model; add one of a family with: mvp-edge zoo add out/1ms")
     config = PruneConfig(
-        task=task,
+        task=read_task(task) if task == STANDARD_INPUT else task,  # it can be read but once
         data=data,
         out=out,
         force=force,
@@ -192,7 +230,7 @@ def prune(
                 temperature=temperature,
             )
         ),
-        budget=checked(lambda: Budget(**given)) if given and not wanted else None,
+        budget=checked(lambda: Budget(**given, typed={})) if given and not wanted else None,
         fit=checked(
             lambda: FitOverrides(
                 iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer
@@ -205,42 +243,28 @@ def prune(
         precision=precision,
         schedule=schedule,
     )
-    from mvp_edge.pipeline import compress
-    from mvp_edge.runtime import use_threads
+    from mvp_edge.request import check_request
 
-    use_threads(threads)
+    with shown(quiet=quiet) as progress:
+        check_request(config)
+        with progress.stage(STARTING):
+            from mvp_edge.family import compress_family
+            from mvp_edge.pipeline import compress
+            from mvp_edge.runtime import use_threads
+        use_threads(threads)
+        made = compress_family(config, wanted, progress) if wanted else compress(config, progress)
     idle = _typed(context, *TRAINING_FLAGS) if data is None else []
     notes = [f"without images nothing is trained, so {', '.join(idle)} changes nothing; add --data DIR"] if idle else []
-    from .tables import show_report, warn
+    from .tables import show_family, show_report, warn
 
-    if wanted:
-        _family(config, wanted, json=json, quiet=quiet)
+    if json:
+        typer.echo((out / ("index.json" if wanted else "report.json")).read_text(encoding="utf-8"), nl=False)
     else:
-        with shown(quiet=quiet) as progress:
-            report = compress(config, progress)
-        if json:
-            typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
-            warn(report["warnings"])
-        else:
-            show_report(report)
-    warn(notes)
+        (show_family if wanted else show_report)(made)
+    warn([*made["warnings"], *notes])
 
 
 def _typed(context: typer.Context, *names: str) -> list[str]:
     """Return which of some flags were given on the command line."""
     sources = {name: context.get_parameter_source(name) for name in names}
     return [f"--{n.replace('_', '-')}" for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
-
-
-def _family(config: PruneConfig, budgets: list[Budget], *, json: bool, quiet: bool) -> None:
-    from mvp_edge.family import compress_family
-
-    with shown(quiet=quiet) as progress:
-        index = compress_family(config, budgets, progress)
-    from .tables import show_family, warn
-
-    if json:
-        typer.echo((config.out / "index.json").read_text(encoding="utf-8"), nl=False)
-    else:
-        show_family(index)
-    warn(index["warnings"])

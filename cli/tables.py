@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mvp_edge.report.figures import gain, limited, quantity, significant, storage
+from mvp_edge.report.figures import gain, limited, percent, quantity, significant, storage, threads
 
 BAR_WIDTH = 20
 SHOWN_CLASSES = 6
@@ -46,11 +46,6 @@ def names(classes: Sequence[str]) -> str:
     return escape(", ".join(classes[:SHOWN_CLASSES])) + more
 
 
-def percent(value: float | None) -> str:
-    """Return a percentage, or a dash for what was not measured."""
-    return "-" if value is None else f"{value:.1f} %"
-
-
 def show_report(report: dict[str, Any]) -> None:
     """Show what `prune` made."""
     score, latency, seconds, out = report["accuracy"], report["latency_ms"], report["seconds"], console()
@@ -71,10 +66,8 @@ def show_report(report: dict[str, Any]) -> None:
     )
     for name, value in (report.get("budget") or {}).items():
         share = value["achieved"] / value["limit"]
-        grid.add_row(
-            "budget",
-            f"{limited(name, value['achieved'])} of {limited(name, value['limit'])} ({100 * share:.0f} %) {bar(share)}",
-        )
+        spent = f"{limited(name, value['achieved'])} of {limited(name, value['limit'])}"
+        grid.add_row("budget", f"{spent} ({percent(100 * share)}) {bar(share)}")
     for row in report.get("precisions", {}).get("files", [])[1:]:
         verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
         measured = [] if row["top1"] is None else [percent(row["top1"])]
@@ -89,7 +82,7 @@ def show_report(report: dict[str, Any]) -> None:
             f"{100 * mix['share']:.0f} % of the way: {top1[0.0]} before, {top1[mix['share']]} after, on "
             f"{mix['images']} images left out",
         )
-    grid.add_row("kept", f"{100 * report['keep']['achieved']:.1f} % of the units of {escape(report['base'])}")
+    grid.add_row("kept", f"{percent(100 * report['keep']['achieved'])} of the units of {escape(report['base'])}")
     voters = Table.grid(padding=(0, 2))
     for neighbour in report["neighbours"]:
         voters.add_row(f"{neighbour['similarity']:.2f}", names(neighbour["classes"]))
@@ -98,7 +91,6 @@ def show_report(report: dict[str, Any]) -> None:
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
     grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")
     out.print(grid)
-    warn(report["warnings"])
 
 
 def show_family(index: dict[str, Any]) -> None:
@@ -107,16 +99,11 @@ def show_family(index: dict[str, Any]) -> None:
     for m in index["models"]:
         table.add_row(
             escape(m["directory"]), percent(m["top1"]), f"{m['latency_ms']:.3f} ms", f"{m['size_kib']:.0f} KiB",
-            quantity(m["macs"]), f"{100 * m['keep']:.1f} %", "[green]best[/]" if "latency_ms" in m["front"] else "",
+            quantity(m["macs"]), percent(100 * m["keep"]), "[green]best[/]" if "latency_ms" in m["front"] else "",
         )  # fmt: skip
     out = console()
     out.print(table)
     out.print(f"[dim]{index['seconds']['total']:.1f} s; compare them in {escape(index['out'])}/index.html[/]")
-
-
-def threads(count: int) -> str:
-    """Return a number of threads in words."""
-    return f"{count} thread{'s' * (count != 1)}"
 
 
 def show_neighbours(result: dict[str, Any]) -> None:
@@ -194,15 +181,14 @@ def show_profile(profile: dict[str, Any]) -> None:
 
 
 def versus(ratio: float | None, quartiles: Sequence[float] | None = None) -> str:
-    """Return a ratio of times, and a range of it, in words: "51.6x faster (51.2 to 52)", "1.2x slower"."""
+    """Return a ratio of times, and a range of it, in words: "51.6 times faster (51.2 to 52.0)", "1.20 times slower"."""
     if ratio is None:
         return "- (too busy)"
-    faster = ratio <= 1
-    text = f"{1 / ratio:.3g}x faster" if faster else f"{ratio:.3g}x slower"
+    text = gain(1, ratio, "faster", "slower", digits=3)
     if quartiles is None:
         return text
-    low, high = sorted(1 / q if faster else q for q in quartiles)
-    return f"{text} ({low:.3g} to {high:.3g})"
+    low, high = sorted(1 / q if ratio <= 1 else q for q in quartiles)
+    return f"{text} ({significant(low)} to {significant(high)})"
 
 
 def short_paths(paths: Sequence[str]) -> list[str]:
@@ -245,7 +231,7 @@ def show_members(members: Sequence[dict[str, Any]]) -> None:
     table = Table("member", "classes", "breadth", "kept", "top-1", "made by", box=None, header_style="bold")
     for m in members:
         table.add_row(
-            m["id"], names(m["classes"]), m["breadth"], f"{100 * m['achieved_keep']:.1f} %", percent(m["top1"]),
+            m["id"], names(m["classes"]), m["breadth"], percent(100 * m["achieved_keep"]), percent(m["top1"]),
             escape(str(m["method"])),
         )  # fmt: skip
     console().print(table)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mvp_edge.data import ImageSet
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import Progress, Stage
+from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, canonical
 from mvp_edge.train import predict
 from mvp_edge.zoo import MemberInfo, Zoo
@@ -59,7 +60,7 @@ def ask(
     References:
         Wang et al., "Wisdom of Committees: An Overlooked Approach To Faster and More Accurate Models", 2022.
     """
-    if not {canonical(n) for n in task.names} <= {canonical(n) for n in trunk.base.classes}:
+    if task.unknown_to(wordnet.resolve_names(trunk.base.classes)):
         return None
     first = None if zoo is None else largest_knowing(zoo, task)
     logits, unsure = torch.empty(len(data), len(task.names)), torch.ones(len(data), dtype=torch.bool)

@@ -8,10 +8,13 @@ from typing import Any
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.recipes import recipe
+from mvp_edge.tasks import STANDARD_INPUT, Task
 
 
 def prune_command(config: PruneConfig) -> str:
     """Return what to type for the same model again: all that decides on it and is not the default, and the seed.
+
+    A class list that came from no file is to come from the standard input again.
 
     Example:
         >>> from pathlib import Path
@@ -19,7 +22,8 @@ def prune_command(config: PruneConfig) -> str:
         "mvp-edge prune --task 'my classes.txt' --data photos --precision fp32 --seed 0"
     """
     usual, fit = PruneConfig(config.task, config.data), recipe("prune", "sgd")
-    given: dict[str, Any] = {"task": config.task, "data": config.data, "zoo": config.zoo}
+    listed = STANDARD_INPUT if isinstance(config.task, Task) else config.task
+    given: dict[str, Any] = {"task": listed, "data": config.data, "zoo": config.zoo}
     given |= {f"max_{name}": f"{value:.12g}" for name, value in (config.budget.given if config.budget else {}).items()}
     given |= {name: value for name, value in asdict(config.vote).items() if value != getattr(usual.vote, name)}
     # The usual rate and optimiser depend on the network, the rest does not.

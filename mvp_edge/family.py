@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from mvp_edge.config import Budget, PruneConfig, check
-from mvp_edge.output import check_output, result_directory
+from mvp_edge.output import result_directory
 from mvp_edge.pipeline import make, prepare, size
 from mvp_edge.report import render_family, write_json
+from mvp_edge.request import check_place
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch
 
 FILES = ("index.json", "index.html")
@@ -36,7 +37,7 @@ def compress_family(
     check([f"budget {label} is given twice" for label in twice] or ([] if budgets else ["no budget is given"]))
     progress = progress or SilentProgress()
     clock = Stopwatch()
-    check_output(config.out, force=config.force, inputs=(config.task, config.data, config.zoo))
+    check_place(config)
     configs = [replace(config, budget=b, out=config.out / b.label) for b in budgets]
     prepared = prepare(configs[0], progress, clock)
     with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
@@ -57,7 +58,7 @@ def compress_family(
             "seed": config.seed,
             "seconds": {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)},
             "environment": report["environment"],
-            "warnings": [f"{m['directory']}: {text}" for m in models for text in m["warnings"]],
+            "warnings": _warnings(models),
         }
         write_json(index, directory / "index.json")
         render_family(index, directory / "index.html")
@@ -77,6 +78,15 @@ def _entry(directory: str, report: dict[str, Any]) -> dict[str, Any]:
         "keep": report["keep"]["achieved"],
         "warnings": report["warnings"],
     }
+
+
+def _warnings(models: Sequence[dict[str, Any]]) -> list[str]:
+    """Return each warning once, with the models that it is about; what is said of all needs no names."""
+    about: dict[str, list[str]] = {}
+    for m in models:
+        for text in m["warnings"]:
+            about.setdefault(text, []).append(m["directory"])
+    return [text if 1 < len(names) == len(models) else f"{', '.join(names)}: {text}" for text, names in about.items()]
 
 
 def _with_front(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

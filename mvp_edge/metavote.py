@@ -277,12 +277,12 @@ def assemble(
     head = None
     if whole:
         classifier = trunk.model.get_submodule(trunk.head)
-        head = shared_rows(task.names, trunk.base.classes, classifier)
+        head = _known_rows(task, wordnet.resolve_names(trunk.base.classes), classifier)
     elif len(voters) == 1 and grows_silently(trunk.table, plan, voters[0].info.plan):
         # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
         model.load_state_dict(silence(trunk.table, plan, voters[0].info.plan, model.state_dict(), trunk.head))
         classifier = trunk.restore(voters[0]).get_submodule(trunk.head)
-        rows = shared_rows(task.names, voters[0].info.task.names, classifier)
+        rows = _known_rows(task, voters[0].info.task, classifier)
         head = rows and widen_head(rows, trunk.table, plan, voters[0].info.plan, trunk.head)
     if head is None:
         if data is None:
@@ -292,3 +292,7 @@ def assemble(
         head = ridge_head(model, data, trunk.base, device)
     set_head(model, head.to(device))
     return model
+
+
+def _known_rows(task: Task, known: Task, classifier: nn.Linear) -> nn.Linear | None:
+    return None if task.unknown_to(known) else shared_rows(task.names, known.names, classifier)

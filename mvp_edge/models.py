@@ -24,9 +24,8 @@ from mvp_edge.atomic import write_atomically
 from mvp_edge.config import Embedding, Packing
 from mvp_edge.errors import ConfigError
 from mvp_edge.tensors import pack, unpack
+from mvp_edge.zoo_file import ASSETS, DEFAULT_ZOO
 
-ASSETS = Path(__file__).parent / "assets"
-DEFAULT_ZOO = "cifar100-resnet18"
 PATIENCE_S = 5  # for a site to answer at all
 
 

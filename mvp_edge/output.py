@@ -9,19 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mvp_edge.errors import ConfigError
+from mvp_edge.written import Kind, Written, survey
 
-RESULTS = ("report.json", "index.json")  # one of them is in every result
+SHOWN_ENTRIES = 5
 
 
 def check_output(
-    out: Path, *, force: bool, markers: Sequence[str] = RESULTS, inputs: Sequence[Path | str | None] = ()
+    out: Path,
+    *,
+    force: bool,
+    kinds: Sequence[Kind] = ("result", "family"),
+    inputs: Sequence[Path | str | None] = (),
 ) -> None:
     """Say early, before any work, whether a result can be written.
 
     Args:
         out: The directory.
         force: Whether an older result may be replaced.
-        markers: Files of which an older result has one; a directory without any is somebody's own.
+        kinds: What may be replaced; any other directory, and one with entries of its owner's, is somebody's own.
         inputs: What the result is made from, where it is a path; replacing `out` must not delete it.
 
     Raises:
@@ -35,12 +40,30 @@ def check_output(
     for kept in inputs:
         if kept is not None and Path(kept).exists() and Path(kept).resolve().is_relative_to(place):
             raise ConfigError(f"{out} holds {kept}, which is needed; choose another directory with --out")
-    full = out.exists() and any(out.iterdir())
-    if full and not any((out / m).is_file() for m in markers):
-        raise ConfigError(f"{out} holds something else than a result of this tool; choose another with --out")
-    if full and not force:
-        raise ConfigError(f"{out} exists; replace it with --force or choose another with --out")
+    if out.exists() and any(out.iterdir()):
+        _check_replaceable(out, survey(out, *kinds), force=force)
     check_writable(out)
+
+
+def _check_replaceable(out: Path, written: Written | None, *, force: bool) -> None:
+    if written is None:
+        raise ConfigError(
+            f"{out} holds something else than a result of this tool, which --force does not replace; choose another "
+            "directory with --out"
+        )
+    if written.strangers:
+        raise ConfigError(
+            f"{out} also holds what this tool did not write, which --force does not delete: "
+            f"{_listed(written.strangers)}; move it away, or choose another directory with --out"
+        )
+    if not force:
+        exports = f", with what `export` made in it ({_listed(written.exports)})," if written.exports else ""
+        raise ConfigError(f"{out} exists; replace it{exports} with --force or choose another with --out")
+
+
+def _listed(entries: Sequence[str]) -> str:
+    more = len(entries) - SHOWN_ENTRIES
+    return ", ".join(entries[:SHOWN_ENTRIES]) + (f" and {more} more" if more > 0 else "")
 
 
 def check_writable(out: Path) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.delivery import KnownScore, Outcome, deliver, member_recipe, write_report
-from mvp_edge.errors import ConfigError, TaskError
 from mvp_edge.growing import grows_silently
 from mvp_edge.metavote import (
     Neighbour,
@@ -29,13 +28,12 @@ from mvp_edge.metavote import (
     vote,
     vote_weights,
 )
-from mvp_edge.models import Base
 from mvp_edge.optimizers import resolve_fit
-from mvp_edge.output import check_output, result_directory
+from mvp_edge.output import result_directory
+from mvp_edge.request import check_place, requested_task
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
-from mvp_edge.similarity import wordnet
 from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
-from mvp_edge.tasks import Task, TaskClass, canonical, read_task
+from mvp_edge.tasks import Task
 from mvp_edge.train import score
 from mvp_edge.tuning import Tuned, tune, tune_warily
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
@@ -91,7 +89,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
     """
     progress = progress or SilentProgress()
     clock = Stopwatch()
-    check_output(config.out, force=config.force, inputs=(config.task, config.data, config.zoo))
+    check_place(config)
     prepared = prepare(config, progress, clock)
     with clock.time("size"):
         sizing = size(prepared, config, progress)
@@ -230,21 +228,10 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     Raises:
         MvpEdgeError: one of them cannot be used.
     """
-    task = wordnet.resolve(read_task(config.task))
+    task = requested_task(config)
     device = resolve_device(config.device)
     zoo = open_zoo(config.zoo)
     if config.data is None:
-        if config.vote.similarity == "leep":
-            raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
-        if config.vote.method == "smsp":
-            raise ConfigError("smsp chooses what is then trained on images; add --data DIR")
-        if config.vote.voters == "narrow":
-            raise ConfigError("narrow members vote on what is then trained on images; add --data DIR")
-        if config.add_to_zoo:
-            raise ConfigError(
-                "without images a member is delivered as it is, and is in the zoo already; add --data DIR"
-            )
-        require_known(task, zoo.base)
         return Inputs(task, zoo, device, [])
     source = open_source(config.data)
     sets = []
@@ -254,26 +241,6 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     train, test = sets
     warnings = [*source.notes, *skipped_warnings(train, test)]
     return Inputs(task, zoo, device, warnings, train, test, source.name)
-
-
-def require_known(task: Task, base: Base) -> None:
-    """Refuse a task without images whose classes the base model has not learned.
-
-    Raises:
-        TaskError: a class is unknown; the message names the nearest known ones, for all such classes.
-    """
-    known = {canonical(n): n for n in base.classes}
-    missing = [c for c in task.classes if canonical(c.name) not in known]
-    if not missing:
-        return
-    everything = wordnet.resolve(Task(tuple(TaskClass(n) for n in known.values())))
-    lines = [f"class {c.name!r} is unknown to {base.name}{_nearest(c, everything)}" for c in missing]
-    raise TaskError("; ".join(lines) + "; take known classes, or add images of them with --data DIR")
-
-
-def _nearest(wanted: TaskClass, known: Task) -> str:
-    near = wordnet.nearest_classes(wanted, known, 3)
-    return f" (nearest: {', '.join(near)})" if near else ""
 
 
 def known_score(inputs: Inputs, member: MemberInfo) -> KnownScore | None:

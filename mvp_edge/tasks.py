@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
+import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ _FORMAT = (
     "A class list is a UTF-8 text file with one class name a line and at least two classes; "
     "`# ...` is a comment, `crane = crane.n.05` binds a name to a WordNet noun"
 )
+ONE_A_LINE = "write one class a line, not separated by commas"
+STANDARD_INPUT = Path("-")
 _MAX_BYTES = 1 << 20
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _SYNSET = re.compile(r"\S+\.n\.\d{1,3}|n\d{8}")
@@ -58,12 +62,29 @@ class Task:
         """Hash of the sorted canonical names; the order of the classes does not matter."""
         return hashlib.sha256("\n".join(sorted(map(canonical, self.names))).encode()).hexdigest()[:12]
 
+    def called(self, name: str) -> TaskClass | None:
+        """Return the class of this name, in whatever spelling, if there is one."""
+        return next((c for c in self.classes if canonical(c.name) == canonical(name)), None)
+
+    def unknown_to(self, known: Task) -> tuple[TaskClass, ...]:
+        """Return the classes that another task does not have; both are resolved.
+
+        Names decide, unless both have a synset: a computer's mouse is not the animal.
+        """
+        synsets = {canonical(c.name): c.synset for c in known.classes}
+
+        def has(c: TaskClass) -> bool:
+            key = canonical(c.name)
+            return key in synsets and (c.synset is None or synsets[key] in (None, c.synset))
+
+        return tuple(c for c in self.classes if not has(c))
+
 
 def read_task(path: Path) -> Task:
     r"""Read a class list: a class a line, `#` comments, an optional `= synset` (`crane = crane.n.05`, or a wnid).
 
-    Names stay as typed and in their order; two spellings that `canonical` makes equal are duplicates. Whether a synset
-    exists is checked by `similarity.wordnet.resolve`.
+    `-` is the standard input, which can be read once only. Names stay as typed and in their order; two spellings that
+    `canonical` makes equal are duplicates. Whether a synset exists is checked by `similarity.wordnet.resolve`.
 
     Raises:
         TaskError: The file cannot be read or is no class list; the message names every problem with its line.
@@ -94,13 +115,23 @@ def read_task(path: Path) -> Task:
     if lines < 2:
         problems.append(f"it names {'only one class' if lines else 'no class'}")
     if problems:
-        raise TaskError(f"{path}: {'; '.join(problems)}. {_FORMAT}.")
+        problems += [ONE_A_LINE] if separated(c.name for c in classes) else []
+        raise TaskError(f"{_place(path)}: {'; '.join(problems)}. {_FORMAT}.")
     return Task(tuple(classes))
+
+
+def separated(names: Iterable[str]) -> bool:
+    """Say whether a name looks like several in one line; there are names with commas, so that this is no proof."""
+    return any(mark in name for name in names for mark in ",;")
+
+
+def _place(path: Path) -> str:
+    return "standard input" if path == STANDARD_INPUT else str(path)
 
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if path == STANDARD_INPUT else path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         raise TaskError(
@@ -111,15 +142,15 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise TaskError(f"{path} cannot be read: {error.strerror or error}. {_FORMAT}.") from None
     if len(raw) > _MAX_BYTES:
-        raise TaskError(f"{path} is larger than {_MAX_BYTES >> 10} KiB, so it is no class list. {_FORMAT}.")
+        raise TaskError(f"{_place(path)} is larger than {_MAX_BYTES >> 10} KiB, so it is no class list. {_FORMAT}.")
     for mark, encoding in _WIDE_MARKS:
         if raw.startswith(mark):
             raise TaskError(
-                f"{path} is {encoding}, not UTF-8. Save it as UTF-8, or type "
+                f"{_place(path)} is {encoding}, not UTF-8. Save it as UTF-8, or type "
                 f"`iconv -f {encoding} -t UTF-8 < {path} > utf8.txt`."
             )
     if b"\0" in raw:
-        raise TaskError(f"{path} is a binary file. {_FORMAT}.")
+        raise TaskError(f"{_place(path)} is a binary file. {_FORMAT}.")
     return raw.removeprefix(codecs.BOM_UTF8)
 
 

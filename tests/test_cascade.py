@@ -55,3 +55,5 @@ def test_without_a_zoo_or_a_member_that_knows_the_classes_the_base_model_answers
 def test_nobody_answers_for_classes_that_the_base_model_does_not_know(zoo: Zoo, trunk: Trunk, data: ImageSet) -> None:
     unknown = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("tulip"))))
     assert ask(trunk, unknown, data, CPU, SILENT, zoo) is None
+    meant = Task((TASK.classes[0], TaskClass("apple", "apple.n.02"), TASK.classes[2]))  # the tree
+    assert ask(trunk, meant, data, CPU, SILENT, zoo) is None

@@ -35,6 +35,7 @@ def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.Mo
         read.append(config)
         return {"warnings": []}
 
+    monkeypatch.setattr("mvp_edge.request.check_request", lambda config: None)
     monkeypatch.setattr("mvp_edge.pipeline.compress", note)
     monkeypatch.setattr("mvp_edge_cli.tables.show_report", lambda report: None)
     done = CliRunner().invoke(app, shlex.split(prune_command(config))[1:])

@@ -16,6 +16,9 @@ def test_a_budget_has_a_limit_and_a_name() -> None:
     assert Budget(latency_ms=0.25, size_kib=300).label == "0.25ms-300KiB"
     assert Budget(macs=7.5e6, params=2_500).label == "7.5MMACs-2.5kparams"
     assert Budget(macs=7.5e6).given == {"macs": 7.5e6}
+    typed = Budget(latency_ms=0.25, size_kib=2048, typed={"size_kib": "2MiB"})
+    assert typed.label == "0.25ms-2MiB" and typed == Budget(latency_ms=0.25, size_kib=2048)
+    assert typed.given == {"latency_ms": 0.25, "size_kib": 2048}
 
 
 def test_lanes_are_a_number_or_auto() -> None:

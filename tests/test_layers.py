@@ -7,8 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "atomic", "attention", "templates"},
-    {"tasks", "plan", "config", "output", "places"},
+    {"errors", "atomic", "attention", "templates", "written"},
+    {"tasks"},
+    {"plan", "config", "output", "places", "zoo_file"},
     {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning", "command"},
     {"optimizers", "norms"},
@@ -27,7 +28,7 @@ LAYERS = [
         "zoo",
         "inversion",
     },
-    {"profiling", "precision", "latency_plot"},
+    {"profiling", "precision", "latency_plot", "request"},
     {"pruners", "checkpoint", "budget", "mixing"},
     {"metavote"},
     {"teaching", "cascade"},

@@ -128,6 +128,19 @@ def test_where_everything_is_kept_the_base_model_stays_as_it_is(
     assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
 
 
+def test_a_name_in_another_sense_gets_no_row_of_the_head(zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet) -> None:
+    crab = TaskClass("crab", "crab.n.02")  # its flesh
+    meant = Task((*task.classes[:2], crab))
+    voters = [zoo.load(replace(zoo.infos()[0], task=task))]
+    assert voters[0].info.knows(task) and not voters[0].info.knows(meant)
+    with pytest.raises(ValueError, match="fitted to images"):
+        assemble(trunk, full_plan(trunk.table.widths), voters, meant, None, device=CPU)
+    with pytest.raises(ValueError, match="fitted to images"):
+        assemble(trunk, voters[0].info.plan, voters, meant, None, device=CPU)
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, meant, data, device=CPU)
+    assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
+
+
 def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:
     for info in zoo.infos():
         model = trunk.restore(zoo.load(info))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -117,12 +118,34 @@ def test_a_file_in_the_place_of_a_directory(write):
         read_task(write("apple\npear\n") / "classes.txt")
 
 
+@pytest.mark.parametrize("content", ["apple,orange,pear\n", "apple; orange\n", "apple, pear\napple, pear\n"])
+def test_classes_that_are_separated_by_commas(write, content):
+    with pytest.raises(TaskError, match="write one class a line, not separated by commas"):
+        read_task(write(content))
+    assert read_task(write("tench, Tinca tinca\napple\n")).names == ("tench, Tinca tinca", "apple")
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"apple\npear\n")))
+    assert read_task(Path("-")).names == ("apple", "pear")
+    with pytest.raises(TaskError, match=r"standard input: it names no class"):
+        read_task(Path("-"))
+
+
 def test_id_ignores_order_and_spelling_only():
     def id_of(*names: str) -> str:
         return Task(tuple(map(TaskClass, names))).id
 
     assert id_of("sweet pepper", "apple") == id_of("Apple", "sweet_pepper")
     assert id_of("apple", "pear") != id_of("apple", "pears")
+
+
+def test_classes_are_known_by_name_unless_they_mean_something_else():
+    known = Task((TaskClass("mouse", "mouse.n.01"), TaskClass("Sweet-Pepper", "sweet_pepper.n.02"), TaskClass("zxqv")))
+    device, word, plain = TaskClass("Mouse", "mouse.n.04"), TaskClass("zxqv", "apple.n.01"), TaskClass("mouse")
+    pepper, other = TaskClass("sweet pepper", "sweet_pepper.n.02"), TaskClass("rat", "mouse.n.01")
+    assert Task((device, word, plain, pepper, other)).unknown_to(known) == (device, other)
+    assert known.called("MOUSE") == known.classes[0] and known.called("rat") is None
 
 
 def test_canonical_joins_words_and_composes_accents():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +21,9 @@ from mvp_edge.config.choices import (
     size_problems,
 )
 from mvp_edge.config.training import FitConfig, FitOverrides
+from mvp_edge.tasks import Task
+
+_LABEL_UNITS = {"latency_ms": (1, "ms"), "macs": (1e6, "MMACs"), "params": (1e3, "kparams"), "size_kib": (1, "KiB")}
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,14 @@ class Budget:
         macs: Multiply-adds of one image, as measured.
         params: Parameters.
         size_kib: Size of `model.onnx` in KiB (1024 bytes).
+        typed: Limits by name as they were typed, such as `2MiB`, where the label should say it so.
     """
 
     latency_ms: float | None = None
     macs: float | None = None
     params: float | None = None
     size_kib: float | None = None
+    typed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         wrong = [f"{k} is {v}; it must be above 0 and finite" for k, v in self.given.items() if not 0 < v < math.inf]
@@ -87,14 +93,17 @@ class Budget:
     @property
     def given(self) -> dict[str, float]:
         """The limits that are set, by name."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: getattr(self, name) for name in _LABEL_UNITS}
         return {k: v for k, v in values.items() if v is not None}
 
     @property
     def label(self) -> str:
         """A short name, such as `1ms` or `2MMACs-300KiB`."""
-        units = {"latency_ms": (1, "ms"), "macs": (1e6, "MMACs"), "params": (1e3, "kparams"), "size_kib": (1, "KiB")}
-        return "-".join(f"{v / units[k][0]:g}{units[k][1]}" for k, v in self.given.items())
+        return "-".join(self.typed.get(name) or self._shown(name, value) for name, value in self.given.items())
+
+    def _shown(self, name: str, value: float) -> str:
+        factor, unit = _LABEL_UNITS[name]
+        return f"{value / factor:g}{unit}"
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ class PruneConfig:
     """Everything that `mvp-edge prune` is told.
 
     Attributes:
+        task: The class list's file, or its classes as they were typed.
         fit: How it is fine-tuned; overrides leave the rest to the recipe for the kind of network.
         input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
             camera or a decoder gives it. Both normalise inside.
@@ -111,7 +121,7 @@ class PruneConfig:
             file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
     """
 
-    task: Path
+    task: Path | Task
     data: str | None
     out: Path = Path("out")
     force: bool = False

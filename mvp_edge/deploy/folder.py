@@ -91,7 +91,7 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
     needs = NEEDS[config.target]
     result = read_result(config.result)
     out = config.out or config.result / config.target
-    check_output(out, force=config.force, markers=[MARKER], inputs=(config.result, config.ort_web, config.zoo))
+    check_output(out, force=config.force, kinds=["export"], inputs=(config.result, config.ort_web, config.zoo))
     ort_web = None
     if config.target == "web":
         with progress.stage("Fetching onnxruntime-web"):

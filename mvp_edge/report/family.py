@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mvp_edge.report import figures
-from mvp_edge.report.files import UNKNOWN
 from mvp_edge.report.page import render
 
 WIDTH, HEIGHT = 420, 260
@@ -53,7 +52,7 @@ def render_family(index: Mapping[str, Any], path: Path) -> None:
     rows = [
         {
             "directory": m["directory"],
-            "top1": UNKNOWN if m["top1"] is None else figures.percent(m["top1"]),
+            "top1": figures.percent(m["top1"]),
             "latency": f"{figures.significant(m['latency_ms'])} ms",
             "size": figures.storage(1024 * m["size_kib"]),
             "macs": figures.quantity(m["macs"]),

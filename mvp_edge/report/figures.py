@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+UNKNOWN = "\N{EM DASH}"
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,22 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"
 
 
-def percent(value: float) -> str:
-    """Return a percentage that is already in percent."""
-    return f"{value:.1f}".removesuffix(".0") + " %"
+def percent(value: float | None) -> str:
+    """Return a percentage that is already in percent, or a dash for what was not measured."""
+    return UNKNOWN if value is None else f"{value:.1f} %"
 
 
-def gain(before: float, after: float, better: str, worse: str) -> str:
+def threads(count: int) -> str:
+    """Return a number of threads in words."""
+    return f"{count} CPU thread" + ("" if count == 1 else "s")
+
+
+def gain(before: float, after: float, better: str, worse: str, digits: int = 2) -> str:
     """Return how far `after` is from `before`, in words: "42 times faster", or honestly "1.3 times slower"."""
     if min(before, after) <= 0:
         return "no ratio: one of the two is zero"
     ratio, word = (before / after, better) if after <= before else (after / before, worse)
-    return f"{ratio:,.0f}{TIMES} {word}" if ratio >= 10 else f"{significant(ratio, 2)}{TIMES} {word}"
+    return f"{significant(ratio, digits)}{TIMES} {word}"
 
 
 def length(value: float, full: float) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 from mvp_edge.report import figures
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "INT8"}
-UNKNOWN = "\N{EM DASH}"
 
 
 def precisions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -27,11 +26,11 @@ def precisions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "kept": row["kept"],
             "verdict": _verdict(row),
             "reasons": row["reasons"],
-            "top1": UNKNOWN if row["top1"] is None else figures.percent(row["top1"]),
+            "top1": figures.percent(row["top1"]),
             "top1_length": figures.length(row["top1"] or 0, 100),
-            "bytes": UNKNOWN if row["bytes"] is None else figures.storage(row["bytes"]),
+            "bytes": figures.UNKNOWN if row["bytes"] is None else figures.storage(row["bytes"]),
             "bytes_length": figures.length(row["bytes"] or 0, bytes_full),
-            "ms": UNKNOWN if _median(row) is None else f"{figures.significant(_median(row) or 0)} ms",
+            "ms": figures.UNKNOWN if _median(row) is None else f"{figures.significant(_median(row) or 0)} ms",
             "ms_length": figures.length(_median(row) or 0, ms_full),
         }
         for row in rows

@@ -104,12 +104,13 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     )
     if latency and latency.get("pruned") and latency.get("dense"):
         dense, pruned = latency["dense"]["median"], latency["pruned"]["median"]
+        threads = figures.threads(latency["threads"])
         cards.append(
             {
                 "title": "Latency",
                 "value": f"{figures.significant(pruned)} ms",
                 "text": figures.gain(dense, pruned, "faster", "slower"),
-                "note": f"median, {_threads(latency)}; the base takes {figures.significant(dense)} ms",
+                "note": f"median, {threads}; the base takes {figures.significant(dense)} ms",
                 "length": figures.length(pruned, dense),
             }
         )
@@ -119,11 +120,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _missing(title: str) -> dict[str, Any]:
-    return {"title": title, "value": "\N{EM DASH}", "text": "not measured", "note": "see the warnings", "length": 0}
-
-
-def _threads(latency: Mapping[str, Any]) -> str:
-    return f"{latency['threads']} CPU thread" + ("" if latency["threads"] == 1 else "s")
+    return {"title": title, "value": figures.UNKNOWN, "text": "not measured", "note": "see the warnings", "length": 0}
 
 
 def _voters(neighbours: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -187,7 +184,7 @@ def _latency(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:
     bars = figures.latency_bars(latency, {"dense": "Base, dense", "pruned": "This model"})
     runs = f", {latency['runs']:,} calls each" if latency.get("runs") else ""
     clock = f", {latency['clock']} time" if latency.get("clock") else ""
-    return {"bars": bars, "about": f"{_threads(latency)}{clock}{runs}"} if bars else None
+    return {"bars": bars, "about": f"{figures.threads(latency['threads'])}{clock}{runs}"} if bars else None
 
 
 def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:

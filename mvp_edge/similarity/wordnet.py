@@ -53,6 +53,20 @@ def resolve(task: Task) -> Task:
     return Task(tuple(replace(c, synset=_synset_name(c)) for c in task.classes))
 
 
+def resolve_names(names: Sequence[str]) -> Task:
+    """Return the resolved task of bare class names, such as those that a base model knows."""
+    return resolve(Task(tuple(map(TaskClass, names))))
+
+
+def describe(synset: str) -> str:
+    """Return the name of a synset with what it means, shortened: `crane.n.05 (large long-necked wading bird ...)`.
+
+    Raises:
+        TaskError: there is no such synset.
+    """
+    return _in_short(_existing(synset))
+
+
 def ambiguous(task: Task) -> dict[str, tuple[str, ...]]:
     """Return the names whose sense `resolve` would only guess, with all their senses, the guess first.
 
@@ -171,6 +185,10 @@ def _describe(synset: Synset) -> str:
     return f"{synset.name()}: {_gloss(synset)}"
 
 
+def _in_short(synset: Synset) -> str:
+    return f"{synset.name()} ({shorten(_gloss(synset), 60)})"
+
+
 def _gloss(synset: Synset) -> str:
     return synset.definition() or ""
 
@@ -179,7 +197,7 @@ def _nearest(c: TaskClass) -> str:
     word = (c.synset or "").rsplit(".", 2)[0]
     senses = _senses(word) or _senses(c.name)
     if senses:
-        return "candidates: " + ", ".join(f"{s.name()} ({shorten(_gloss(s), 60)})" for s in senses[:_MAX_SHOWN])
+        return "candidates: " + ", ".join(map(_in_short, senses[:_MAX_SHOWN]))
     lemmas = [lemma for lemma in _nouns().all_lemma_names(pos="n") if lemma[0] == word[0]]
     close = difflib.get_close_matches(word, lemmas, n=_MAX_SHOWN)
     return f"nearest words: {', '.join(close)}" if close else "no word comes near it"

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mvp_edge.errors import PlanError, ZooError
 from mvp_edge.plan import KeepPlan
-from mvp_edge.tasks import Task, TaskClass, canonical
+from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.tensors import unpack
+from mvp_edge.zoo_file import FORMAT
 
-FORMAT = 2
 Breadth = Literal["narrow", "broad"]
 
 
@@ -45,8 +45,8 @@ class MemberInfo:
     outputs_sha256: str = ""
 
     def knows(self, task: Task) -> bool:
-        """Say whether all classes of a task are among its own."""
-        return {canonical(n) for n in task.names} <= {canonical(n) for n in self.task.names}
+        """Say whether all classes of a resolved task are among its own, by name and in the same sense."""
+        return not task.unknown_to(self.task)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""

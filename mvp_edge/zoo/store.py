@@ -29,13 +29,14 @@ from torch import Tensor, nn
 from mvp_edge.atomic import write_atomically
 from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
-from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, pack_base
+from mvp_edge.models import Base, file_sha256, load_base, pack_base
 from mvp_edge.places import user_directory
 from mvp_edge.tensors import pack, squeeze, unpack
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
-from mvp_edge.zoo.member import FORMAT, Member, MemberInfo, read_weights
+from mvp_edge.zoo.member import Member, MemberInfo, read_weights
 from mvp_edge.zoo.outputs import Outputs, pack_outputs, unpack_outputs
+from mvp_edge.zoo_file import ASSETS, FORMAT, damaged, read_zoo_file
 
 STALE_SECONDS = 24 * 3600
 WEIGHTS = "weights.safetensors.gz"
@@ -304,11 +305,6 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def bundled_zoos() -> dict[str, Path]:
-    """Return the zoos that ship with the package, by name."""
-    return {p.parent.name: p.parent for p in sorted((ASSETS / "zoos").glob("*/zoo.json"))}
-
-
 def open_zoo(name: str | None) -> Zoo:
     """Open a bundled zoo by name, any zoo by its directory, or the default one.
 
@@ -316,25 +312,13 @@ def open_zoo(name: str | None) -> Zoo:
         ZooError: there is no such zoo, or the directory is none.
         ConfigError: it is a bundled one, and there is no place for what the user adds.
     """
-    name = name or DEFAULT_ZOO
-    path = bundled_zoos().get(name) or Path(name)
-    if not path.exists():
-        known = ", ".join(bundled_zoos()) or "none"
-        raise ZooError(f"zoo {name!r} is neither bundled ({known}) nor a directory; make one with: mvp-edge zoo build")
+    path, value = read_zoo_file(name)
     try:
-        value = json.loads((path / "zoo.json").read_text(encoding="utf-8"))
-        if value["format"] != FORMAT:
-            raise ZooError(
-                f"{path} has zoo format {value['format']!r}, but this version reads {FORMAT}; build it again with: "
-                "mvp-edge zoo build"
-            )
         base = Base.from_json(value["base"])
         growth = user_directory() / "zoos" / f"{value['name']}-{base.sha256[:12]}" if ASSETS in path.parents else None
         return Zoo(path, value["name"], base, value["packing"], growth, value.get("exemplars_of"))
-    except (OSError, NotADirectoryError) as e:
-        raise ZooError(f"{path} is no zoo (it has no readable zoo.json); make one with: mvp-edge zoo build") from e
     except (ValueError, KeyError, TypeError) as e:
-        raise ZooError(f"{path / 'zoo.json'} is damaged ({e}); build the zoo again with: mvp-edge zoo build") from e
+        raise damaged(path, e) from e
 
 
 def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int8") -> Zoo:

@@ -88,6 +88,28 @@ def test_output_directory_that_exists(prune: Callable[..., str], tmp_path: Path)
     assert "is a file" in prune(out=out / "diary.txt")
 
 
+@pytest.mark.parametrize("marker", ["report.json", "index.json"])
+def test_force_spares_a_directory_of_somebody_else(prune: Callable[..., str], tmp_path: Path, marker: str) -> None:
+    source = tmp_path / "proj" / "src" / "main.c"
+    source.parent.mkdir(parents=True)
+    source.write_text("int main;")
+    for content in ("{}", "[1]", "no JSON", '{"files": ["src"], "task": {}, "base": "b"}'):
+        (tmp_path / "proj" / marker).write_text(content)
+        assert "something else" in prune("--force", out=tmp_path / "proj")
+        assert source.read_text() == "int main;"
+
+
+def test_force_spares_what_was_put_into_a_result(
+    prune: Callable[..., str], pruned: tuple[Path, Done], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(pruned[0], tmp_path / "out"))
+    assert "out exists; replace it with --force" in prune()
+    (out / "notes.txt").write_text("mine")
+    (out / "photos").mkdir()
+    for force in ([], ["--force"]):
+        assert "did not write, which --force does not delete: notes.txt, photos;" in prune(*force)
+
+
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_output_directory_that_holds_what_is_needed(
     prune: Callable[..., str], tmp_path: Path, images: Path, zoo: Path, force: list[str]
@@ -241,6 +263,14 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
 )
 def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, words: list[str]) -> None:
     usage_error(run, tmp_path, "prune", "--task", task, "--data", images, *words)
+
+
+def test_a_class_list_without_its_flag(run: Run) -> None:
+    done = run("prune", "my classes.txt", "--keep", "0.2")
+    assert done.code == 2
+    told = " ".join(done.err.replace("│", " ").split())
+    assert "'my classes.txt' lacks its flag; name the class list with --task FILE and images with --data DIR" in told
+    assert run("prune", "classes.txt", "--help").code == 0
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.models import ASSETS
 from mvp_edge.zoo import bundled_zoos, open_zoo
+from mvp_edge.zoo_file import ASSETS
 
 from .conftest import Run
 

@@ -185,6 +185,22 @@ def test_a_folder_that_holds_something_else(run: Run, result: Path) -> None:
     assert "is a file" in run("export", result, "--target", "ort", "--out", result / "labels.txt").error()
 
 
+def test_what_export_made_goes_with_its_result(
+    run: Run, result: Path, task: Path, images: Path, tiny_zoo: Path, fake_ort_web: Path
+) -> None:
+    assert run("export", result, "--target", "android").code == 0
+    web = ["--target", "web", "--ort-web", fake_ort_web, "--with-dense", "--zoo", tiny_zoo]
+    assert run("export", result, *web).code == 0
+    words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 0, "--out", result]
+    assert "with what `export` made in it (android, web), with --force" in run(*words).error()
+    (result / "web" / "App.kt").write_text("mine")
+    assert "did not write, which --force does not delete: web/App.kt;" in run(*words, "--force").error()
+    assert "App.kt" in run("export", result, *web, "--force").error()
+    (result / "web" / "App.kt").unlink()
+    assert run(*words, "--force").code == 0
+    assert not (result / "android").exists() and not (result / "web").exists()
+
+
 def test_without_onnxruntime_web(run: Run, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def urlopen(*_: object, **__: object) -> None:
         raise OSError("no network")

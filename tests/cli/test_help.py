@@ -51,6 +51,17 @@ def test_top_level_help_names_every_command(run: Run) -> None:
     assert all(words.split()[0] in done.out for words in COMMANDS)
 
 
+def test_the_plainest_call_comes_first(run: Run) -> None:
+    plain = "mvp-edge prune --task classes.txt"
+    assert run("--help").out.strip().endswith(f"Begin with: {plain}")
+    shown = run("prune", "--help").out
+    examples = [line.strip() for line in shown.split("Examples")[1].splitlines() if "mvp-edge" in line]
+    assert examples[0] == plain
+    told = " ".join(shown.replace("│", " ").split())
+    assert "name = synset" in told
+    assert "Optional: without any, a member that knows the classes is delivered as it is." in told
+
+
 def test_version(run: Run) -> None:
     assert run("--version").out == f"mvp-edge {mvp_edge.__version__}\n"
 

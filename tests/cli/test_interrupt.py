@@ -1,8 +1,10 @@
-"""Ctrl-C at any moment: exit 130, one line, nothing left behind."""
+"""Ctrl-C or another signal to stop, at any moment: exit 128 + its number, one line, nothing left behind."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +94,52 @@ def test_ctrl_c_while_it_starts(task: Path, tmp_path: Path, module: str) -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted; nothing was written\n")
+
+
+SLOW_WORK = """
+import sys, time
+from pathlib import Path
+sys.modules["torch"] = None  # nothing here needs it
+from mvp_edge_cli import app, main
+from mvp_edge.output import result_directory
+
+def work(ctx):
+    with result_directory(Path("out")) as directory:
+        (directory / "model.onnx").write_text("half of it")
+        print("ready", flush=True)
+        time.sleep(60)
+
+app.typer.core.TyperGroup.invoke = lambda self, ctx: work(ctx)
+sys.argv = ["mvp-edge", "bases"]
+main.main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_the_work(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_WORK], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None and running.stderr is not None
+        assert running.stdout.readline() == "ready\n"
+        running.send_signal(number)
+        assert running.stderr.read() == "interrupted; nothing was written\n"
+        assert running.wait() == 128 + number
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
+def test_what_nohup_has_silenced_stays_silent() -> None:
+    code = (
+        "import signal\n"
+        "from mvp_edge_cli import interrupt\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "interrupt.listen()\n"
+        "signal.raise_signal(signal.SIGHUP)\n"
+        "assert not interrupt.received() and interrupt.status() == 130\n"
+        "try:\n    signal.raise_signal(signal.SIGTERM)\n"
+        "except KeyboardInterrupt:\n    print(interrupt.status())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "143\n"

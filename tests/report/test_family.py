@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mvp_edge.family import _with_front
+from mvp_edge.family import _warnings, _with_front
 from mvp_edge.report import render_family
 from mvp_edge.report.family import HEIGHT, WIDTH, plot
 from tests.report.test_report import text_of
@@ -27,6 +27,12 @@ def test_the_front_holds_what_nothing_else_beats() -> None:
     ]
     twins = [model("a", 90.0, 1.0, 1.0), model("b", 90.0, 1.0, 1.0)]
     assert all(m["front"] for m in _with_front(twins))
+
+
+def test_what_several_models_share_is_said_once() -> None:
+    warned = [{**m, "warnings": w} for m, w in zip(MODELS, (["a", "b"], ["b"], ["c", "b", "a"]), strict=True)]
+    assert _warnings(warned) == ["1ms, 0.5ms: a", "b", "0.5ms: c"]
+    assert _warnings(warned[:1]) == ["1ms: a", "1ms: b"]
 
 
 def test_nothing_is_said_of_models_whose_accuracy_is_unknown(tmp_path: Path) -> None:
@@ -71,7 +77,15 @@ def test_the_page_names_every_model(tmp_path: Path) -> None:
     render_family(index, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     text = text_of(page)
-    for part in ("mvp-edge family: apple, <b>", "95 %", "0.190 ms", "240 KiB", "7.00 M", "1ms: slow", "500 real test"):
+    for part in (
+        "mvp-edge family: apple, <b>",
+        "95.0 %",
+        "0.190 ms",
+        "240 KiB",
+        "7.00 M",
+        "1ms: slow",
+        "500 real test",
+    ):
         assert part in text
     assert 'href="0.2ms/report.html"' in page
     assert "http" not in page.replace("http-equiv", "")

@@ -66,7 +66,7 @@ def test_page_holds_the_numbers(tmp_path: Path) -> None:
     for part in (
         "mvp-edge report: apple, orange, pear, mushroom, sweet_pepper",
         "91.6 % 500 real test images",
-        "cifar100, test split; 95 % interval 88.8 to 93.7 %, chance 20 %",
+        "cifar100, test split; 95 % interval 88.8 to 93.7 %, chance 20.0 %",
         "419 KiB 105\N{MULTIPLICATION SIGN} smaller",
         "7.25 M 77\N{MULTIPLICATION SIGN} fewer",
         "0.226 ms 43\N{MULTIPLICATION SIGN} faster",
@@ -89,6 +89,12 @@ def test_page_holds_the_numbers(tmp_path: Path) -> None:
         "Conv 20",
     ):
         assert part in text
+
+
+def test_terminal_and_page_write_alike() -> None:
+    assert figures.percent(84) == "84.0 %" and figures.percent(73.6) == "73.6 %"
+    assert figures.percent(None) == figures.UNKNOWN
+    assert figures.threads(1) == "1 CPU thread" and figures.threads(2) == "2 CPU threads"
 
 
 def test_page_needs_no_network_and_no_script(tmp_path: Path) -> None:
