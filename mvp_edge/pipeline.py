@@ -143,7 +143,7 @@ def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
     able = [n.info.plan for n in knowing(ranked, task)]
     if prepared.inputs.train is None:
         if config.budget is None or not able:
-            counts = ready_made(ranked, trunk, task, config.vote).info.plan.counts
+            counts = ready_made(ranked, task, config.vote.keep).info.plan.counts
         else:
             counts = largest_within(trunk, config.budget, able, task.names, progress, config.input).counts
         return Sizing(counts, counts)
