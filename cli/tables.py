@@ -91,7 +91,7 @@ def show_report(report: dict[str, Any]) -> None:
     voters = Table.grid(padding=(0, 2))
     for neighbour in report["neighbours"]:
         voters.add_row(f"{neighbour['similarity']:.2f}", names(neighbour["classes"]))
-    grid.add_row("voters", voters)
+    grid.add_row("member" if report["origin"] == "ready-made" else "voters", voters)
     stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
     grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")

@@ -24,6 +24,7 @@ from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_invento
 from mvp_edge.latency import compare_within
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
+from mvp_edge.origin import method_in_words, origin_of
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment
@@ -33,7 +34,6 @@ from mvp_edge.tuning import Tuned
 from mvp_edge.variants import notes, try_precisions
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
-METHODS = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
 OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud
 GALLERY = 6  # test images of each class in the report
 
@@ -127,10 +127,12 @@ def deliver(
         outcome.warnings.append("the pruned model is slower than the dense one here; keep less, or align to 8 or 16")
     budget = _spent(config, outcome, costs)
     inventory = take_inventory(file)
+    origin = origin_of(outcome.plan, outcome.neighbours, outcome.tuned)
     return {
         "task": {"classes": list(names), "synsets": [c.synset for c in outcome.task.classes], "id": outcome.task.id},
         "base": base.name,
-        "method": METHODS[config.vote.method],
+        "method": method_in_words(origin, config.vote.method),
+        "origin": origin,
         "neighbours": [_describe(n) for n in outcome.neighbours],
         "keep": {"requested": None if config.budget else config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
         "budget": budget,

@@ -32,6 +32,7 @@ LAYERS = [
     {"metavote"},
     {"teaching", "cascade"},
     {"variants", "sizing", "tuning"},
+    {"origin"},
     {"delivery"},
     {"pipeline", "zoo_build", "zoo_add", "exemplar_build", "pretrain", "deploy"},
     {"family"},

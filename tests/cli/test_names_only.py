@@ -34,6 +34,7 @@ def test_the_accuracy_told_is_that_of_the_delivered_file(run: Run, task: Path, b
     assert report["nominal_training_tflops"] == 0
     assert "stored outputs" in report["accuracy"]["source"]
     assert report["data"] is None
+    assert (report["origin"], report["method"]) == ("ready-made", "a ready-made broad member, as it is")
     test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", (32, 32))
     session = onnxruntime.InferenceSession("out/model.onnx")
     (logits,) = session.run(None, {session.get_inputs()[0].name: test.images.numpy().astype(np.float32) / 255})
