@@ -181,20 +181,21 @@ def sole_voter(
 ) -> list[Neighbour]:
     """Return the broad member that votes alone, if there is one; how near members are does not matter for that.
 
-    It knows the whole task and has the size asked for. Only under `auto` and `broad` may broad members vote alone.
+    It knows the whole task, and is the largest that fits inside the counts asked for, so that it can grow to them and
+    compute the same at first; where none fits inside, it is the smallest around them. Only under `auto` and `broad` may
+    broad members vote alone.
 
     Args:
         ranked: Members.
         trunk: The base model.
         task: What the model is for.
         config: `voters`, `method` and `keep` matter here.
-        counts: Units to keep by group, where a budget or the runtime's lanes set them: the broad member need not be
-            of just this size then. The largest that fits inside votes, else the smallest that is larger.
+        counts: Units to keep by group; those of the ratio if there are none.
     """
     if config.voters not in ("auto", "broad") or config.method != "mvp":
         return []
     wanted = counts or target_counts(trunk.table, config.keep, config.align)
-    broad = [n for n in knowing(ranked, task) if counts is not None or n.info.plan.counts == wanted]
+    broad = knowing(ranked, task)
     inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
     around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
     return inside[:1] or around[-1:]

@@ -167,7 +167,7 @@ def make(
     if inputs.train is None:  # what is not trained works only as it was made
         neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
     else:
-        neighbours = electorate(ranked, trunk, task, config.vote, None if sizing.by_rule else sizing.counts)
+        neighbours = electorate(ranked, trunk, task, config.vote, sizing.counts)
     similarity = similarity_used(config.vote, inputs.train)
     if warning := far_warning(neighbours, task, similarity):
         inputs.warnings.append(warning)

@@ -62,12 +62,13 @@ def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trun
     assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters="broad")) == [broad]
     for other in ("any", "narrow"):
         assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters=other)) == narrow[:2]  # pyright: ignore
-    assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=0.25)) == narrow[:2]
+    for keep in (0.6, 0.25):  # grows from it, is cut from it
+        assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=keep)) == [broad]
     unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
     assert electorate([*narrow, broad], trunk, unknown, CONFIG) == narrow[:2]
 
 
-def test_under_a_budget_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+def test_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
     widths = trunk.table.widths
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
     narrow = [Neighbour(i, 0.0) for i in zoo.infos()]

@@ -66,6 +66,17 @@ def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Pa
     assert report["mix"] is None
 
 
+def test_a_size_between_members_begins_as_the_member_inside_it(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True)
+    member = compress(replace(config, vote=VoteConfig(keep=0.5)))
+    grown = compress(replace(config, vote=VoteConfig(keep=0.6, align=4), data=str(images)))
+    assert grown["neighbours"][0]["id"] == member["neighbours"][0]["id"] and len(grown["neighbours"]) == 1
+    assert member["keep"]["achieved"] < grown["keep"]["achieved"]
+    assert (grown["origin"], grown["accuracy"]["confusion"]) == ("ready-made", member["accuracy"]["confusion"])
+
+
 def test_members_whose_nearness_cannot_matter_are_not_ranked(
     images: Path, broad_zoo: Path, probe_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
