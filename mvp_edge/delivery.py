@@ -21,7 +21,7 @@ from mvp_edge.command import prune_command
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
-from mvp_edge.latency import compare_within
+from mvp_edge.latency import Timing, time_within
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.origin import method_in_words, origin_of
@@ -31,7 +31,7 @@ from mvp_edge.runtime import Progress, Stopwatch, environment
 from mvp_edge.tasks import Task
 from mvp_edge.train import Accuracy, accuracy
 from mvp_edge.tuning import Tuned
-from mvp_edge.variants import notes, try_precisions
+from mvp_edge.variants import Made, judge_variant, make_variant, notes
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud
@@ -116,12 +116,12 @@ def deliver(
     if score["top1"] is None:
         outcome.warnings.append(f"accuracy is unknown: {score['source']}")
     with clock.time("quantise"), progress.stage("Trying other precisions"):
-        variants = try_precisions(
-            file, config.precision, outcome.calibration, outcome.test, config.seed, threads=torch.get_num_threads()
-        )
-        outcome.warnings.extend(notes(variants))
+        made = make_variant(file, config.precision, outcome.calibration, outcome.test, config.seed)
     with clock.time("measure"), progress.stage("Measuring"):
-        costs = _measure(file, outcome, config)
+        costs, timings = _measure(file, [made.path] if isinstance(made, Made) else [], outcome, config)
+    with clock.time("quantise"):
+        variants = judge_variant(file, config.precision, made, timings, outcome.test, threads=torch.get_num_threads())
+        outcome.warnings.extend(notes(variants))
     slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
     if fast > slow:
         outcome.warnings.append("the pruned model is slower than the dense one here; keep less, or align to 8 or 16")
@@ -196,8 +196,14 @@ def _export(
     )  # fmt: skip
 
 
-def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any]:
-    """Compare the delivered file with the whole base model, in turns in one process."""
+def _measure(
+    file: Path, others: Sequence[Path], outcome: Outcome, config: PruneConfig
+) -> tuple[dict[str, Any], list[Timing]]:
+    """Compare the delivered file with the whole base model and with other precisions, in turns in one process.
+
+    Returns:
+        What the report tells of the costs, and the timings of the delivered file and of the others.
+    """
     trunk = outcome.trunk
     whole = trunk.model.to("cpu", memory_format=torch.contiguous_format)
     outputs = int(whole.get_submodule(trunk.head).out_features)
@@ -205,7 +211,8 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         dense = Path(scratch) / "dense.onnx"
         _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {}, config.input)
         limit = config.budget.latency_ms if config.budget else None
-        slow, fast = compare_within(OVER * (limit or math.inf), [dense, file])
+        base_timing, *other_timings, timing = time_within(OVER * (limit or math.inf), [dense, *others, file])
+        slow, fast = base_timing.latency(), timing.latency()
         times_ms = {"dense": slow.to_json(), "pruned": fast.to_json()}
         stored = take_inventory(file)
         sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
@@ -214,7 +221,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
     floor, _ = reach.share(np.ones_like(reach.widths))
     keep = outcome.plan.achieved if config.budget else config.vote.keep
     nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)
-    return {
+    costs = {
         "params": count_params(outcome.model),
         "base_params": count_params(whole),
         "macs": count_macs(outcome.model, trunk.base.input_size),
@@ -224,6 +231,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "bytes": sizes,
         "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs, "clock": fast.clock},
     }
+    return costs, [timing, *other_timings]
 
 
 def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict[str, dict[str, float]] | None:

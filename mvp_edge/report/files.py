@@ -27,6 +27,7 @@ def precisions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "kept": row["kept"],
             "verdict": _verdict(row),
             "reasons": row["reasons"],
+            "made": row["bytes"] is not None,
             "top1": UNKNOWN if row["top1"] is None else figures.percent(row["top1"]),
             "top1_length": _length(row["top1"], 100),
             "bytes": UNKNOWN if row["bytes"] is None else figures.storage(row["bytes"]),
