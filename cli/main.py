@@ -1,15 +1,16 @@
-"""Entry point: ready for Ctrl-C before the first slow import."""
+"""Entry point: the time is taken, and Ctrl-C listened to, before the first slow import."""
 
 from __future__ import annotations
 
 import io
 import sys
 
-from . import interrupt
+from . import interrupt, start
 
 
 def main() -> None:
     """Run the command line."""
+    start.mark()
     interrupt.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class may have a name that the terminal cannot show

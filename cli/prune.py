@@ -35,6 +35,7 @@ from .options import (
     rate,
 )
 from .progress import shown
+from .start import began
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
@@ -222,7 +223,7 @@ def prune(
         _family(config, wanted, json=json, quiet=quiet)
     else:
         with shown(quiet=quiet) as progress:
-            report = compress(config, progress)
+            report = compress(config, progress, began())
         if json:
             typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
             warn(report["warnings"])
@@ -241,7 +242,7 @@ def _family(config: PruneConfig, budgets: list[Budget], *, json: bool, quiet: bo
     from mvp_edge.family import compress_family
 
     with shown(quiet=quiet) as progress:
-        index = compress_family(config, budgets, progress)
+        index = compress_family(config, budgets, progress, began())
     from .tables import show_family, warn
 
     if json:

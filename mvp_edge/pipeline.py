@@ -76,12 +76,13 @@ class Made:
     member: tuple[MemberInfo, dict[str, Tensor]]
 
 
-def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str, Any]:
+def compress(config: PruneConfig, progress: Progress | None = None, began: float | None = None) -> dict[str, Any]:
     """Make a compact model for a task and write it with its report.
 
     Args:
         config: What to do.
         progress: Who is told how far it is.
+        began: When the job began, by `time.perf_counter`, if that was earlier, as the command's imports take seconds.
 
     Returns:
         What `report.json` holds.
@@ -90,7 +91,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         MvpEdgeError: an input cannot be used; nothing is written then.
     """
     progress = progress or SilentProgress()
-    clock = Stopwatch()
+    clock = Stopwatch(began)
     check_output(config.out, force=config.force, inputs=(config.task, config.data, config.zoo))
     prepared = prepare(config, progress, clock)
     with clock.time("size"):
