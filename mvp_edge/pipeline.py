@@ -13,9 +13,10 @@ from torch import Tensor
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
-from mvp_edge.delivery import KnownScore, Outcome, deliver, member_recipe, write_report
+from mvp_edge.delivery import Outcome, deliver, member_recipe, write_report
 from mvp_edge.errors import ConfigError, TaskError
 from mvp_edge.growing import grows_silently
+from mvp_edge.known import known_score, known_sizes
 from mvp_edge.metavote import (
     Neighbour,
     Trunk,
@@ -36,7 +37,6 @@ from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.similarity import wordnet
 from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
 from mvp_edge.tasks import Task, TaskClass, canonical, read_task
-from mvp_edge.train import score
 from mvp_edge.tuning import Tuned, tune, tune_warily
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
@@ -200,7 +200,8 @@ def make(
     outcome = Outcome(
         task=task,
         test=inputs.test,
-        known=known_score(inputs, voters[0].info) if inputs.train is None else None,
+        known=known_score(inputs.zoo, task, voters[0].info) if inputs.train is None else None,
+        sizes=known_sizes(inputs.zoo, task, ranked) if inputs.train is None else [],
         source=inputs.source,
         zoo=inputs.zoo.name,
         trunk=trunk,
@@ -275,17 +276,6 @@ def require_known(task: Task, base: Base) -> None:
 def _nearest(wanted: TaskClass, known: Task) -> str:
     near = wordnet.nearest_classes(wanted, known, 3)
     return f" (nearest: {', '.join(near)})" if near else ""
-
-
-def known_score(inputs: Inputs, member: MemberInfo) -> KnownScore | None:
-    """Return what a member that is delivered as it is scores on its data's test images of the task's classes."""
-    outputs = inputs.zoo.outputs(member)
-    if outputs is None:
-        return None
-    part = outputs.of(inputs.task.names, member.task.names)
-    data = member.recipe.get("data", "its data")
-    source = f"{data}, test split, from the stored outputs of member {member.id}, which this model is"
-    return KnownScore(score(part.logits, part.labels, inputs.task.names), source)
 
 
 def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) -> str | None:

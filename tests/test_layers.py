@@ -30,7 +30,7 @@ LAYERS = [
     {"profiling", "precision", "latency_plot"},
     {"pruners", "checkpoint", "budget", "mixing"},
     {"metavote"},
-    {"teaching", "cascade"},
+    {"teaching", "cascade", "known"},
     {"variants", "sizing", "tuning"},
     {"origin"},
     {"delivery"},

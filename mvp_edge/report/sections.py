@@ -59,6 +59,7 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "similarity": SIMILARITIES.get(report.get("settings", {}).get("vote", {}).get("similarity"), ""),
         "groups": _groups(report.get("groups", []), plan),
         "accuracy": _accuracy(report.get("accuracy"), classes),
+        "sizes": _sizes(report),
         "latency": _latency(report.get("latency_ms")),
         "precisions": files.precisions(report),
         "contents": files.contents(report),
@@ -94,8 +95,8 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "title": "Top-1 accuracy",
                 "value": figures.percent(accuracy["top1"]),
                 "text": f"{accuracy['n']:,} real test images",
-                "note": f"{accuracy['source']}; 95 % interval {low:.1f} to {high:.1f} %, "
-                f"chance {figures.percent(100 / classes)}",
+                "note": f"{_beside(accuracy, report.get('base_accuracy'))}{accuracy['source']}; 95 % interval "
+                f"{low:.1f} to {high:.1f} %, chance {figures.percent(100 / classes)}",
                 "length": figures.length(accuracy["top1"], 100),
             }
         )
@@ -136,6 +137,14 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     else:
         cards.append(_missing("Latency"))
     return cards
+
+
+def _beside(accuracy: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
+    """Return what the whole base model scores, in words; nothing if that is unknown."""
+    if base is None:
+        return ""
+    on = "" if base["n"] == accuracy["n"] else f", on {base['n']:,} of them"
+    return f"the base scores {figures.percent(base['top1'])}{on}, asked for these classes only; "
 
 
 def _missing(title: str) -> dict[str, Any]:
@@ -199,6 +208,24 @@ def _accuracy(accuracy: Mapping[str, Any] | None, classes: Sequence[str]) -> dic
         "upright": len(classes) > UPRIGHT_CLASSES or max(map(len, classes)) > UPRIGHT_LETTERS,
         "mistakes": figures.worst_confusions(confusion, classes, 3 if readable else 12),
     }
+
+
+def _sizes(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each ready-made size; none if there is no other than this model's."""
+    sizes = report.get("sizes", [])
+    here = [n["id"] for n in report.get("neighbours", [])]
+    if all(size["member"] in here for size in sizes):
+        return []
+    return [
+        {
+            "flag": f"--keep {size['keep']:g}",
+            "here": size["member"] in here,
+            "share": figures.percent(100 * size["achieved"]),
+            "text": figures.percent(size["top1"]),
+            "length": figures.length(size["top1"], 100),
+        }
+        for size in sizes
+    ]
 
 
 def _latency(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -65,6 +65,13 @@ def test_lanes_do_not_decide_which_member_it_is(run: Run, task: Path, broad_zoo:
     assert "so --align changes nothing" in " ".join(done.err.split())
 
 
+def test_other_sizes_are_told_with_what_to_type(run: Run, task: Path, broad_zoo: Path) -> None:
+    done = run(*words(task, broad_zoo, "--keep", 0.5))
+    small, large = json.loads(Path("out/report.json").read_text())["sizes"]
+    assert (small["keep"], large["keep"]) == (0.5, 0.75)
+    assert f"other sizes {large['top1']:.1f} % at --keep 0.75 " in " ".join(done.out.split()) + " "
+
+
 def test_classes_that_the_base_does_not_know(run: Run, tmp_path: Path, broad_zoo: Path) -> None:
     path = tmp_path / "unknown.txt"
     path.write_text("tiger\nlion\napples\n")

@@ -175,6 +175,25 @@ def test_a_member_that_is_delivered_as_it_is_has_no_story_of_a_vote(tmp_path: Pa
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [(500, "the base scores 96.2 %, asked for these classes only;"), (100, "96.2 %, on 100 of them, asked")],
+)
+def test_the_base_is_scored_beside_the_model(tmp_path: Path, n: int, said: str) -> None:
+    assert "the base scores" not in text_of(render(tmp_path, example_report()))
+    assert said in text_of(render(tmp_path, example_report() | {"base_accuracy": {"top1": 96.2, "n": n}}))
+
+
+def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
+    report = example_report()
+    small = {"member": "small", "keep": 0.05, "achieved": 0.0583, "top1": 73.6}
+    this = {"member": report["neighbours"][0]["id"], "keep": 0.1, "achieved": 0.1, "top1": 84.0}
+    text = text_of(render(tmp_path, report | {"sizes": [small, this]}))
+    assert "--keep 0.05 5.8 % of the units 73.6 % --keep 0.1 this one 10 % of the units 84 %" in text
+    for none in ([], [this]):
+        assert "Other sizes" not in text_of(render(tmp_path, report | {"sizes": none}))
+
+
 def test_what_is_unknown_has_no_bar(tmp_path: Path) -> None:
     report = example_report()
     known = render(tmp_path, report).count('class="fill"')
