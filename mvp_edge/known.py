@@ -73,5 +73,6 @@ def known_sizes(zoo: Zoo, task: Task, ranked: Sequence[Neighbour]) -> list[Size]
 def keep_to_ask_for(member: MemberInfo) -> float:
     """Return the ratio that gets a member: the one it was made at, unless its lanes have led too far from that."""
     made_at, achieved = member.recipe.get("keep"), member.plan.achieved
-    near = isinstance(made_at, int | float) and abs(achieved - made_at) <= ROUNDING
-    return float(made_at) if near else round(achieved, 3)
+    if isinstance(made_at, int | float) and abs(achieved - made_at) <= ROUNDING:
+        return float(made_at)
+    return round(achieved, 3)
