@@ -33,7 +33,7 @@ from mvp_edge.data import open_source
 from mvp_edge.delivery import OVER
 from mvp_edge.errors import BudgetError
 from mvp_edge.export import export_onnx
-from mvp_edge.latency import compare_within
+from mvp_edge.latency import time_within
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk, assemble, electorate, knowing, vote, vote_weights
 from mvp_edge.runtime import SilentProgress, resolve_device
@@ -73,7 +73,7 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
         export_onnx(
             model, file, input_size=base.input_size, mean=base.mean, std=base.std, labels=s.task.names, metadata={}
         )  # fmt: skip
-        latency = compare_within(OVER * (budget.latency_ms or math.inf), [file])[0]
+        latency = time_within(OVER * (budget.latency_ms or math.inf), [file])[0].latency()
         quietest_ms = time_call(file)
         figures = {
             "latency_ms": latency.median_ms,

@@ -1,4 +1,4 @@
-"""Entry point: ready to be stopped before the first slow import."""
+"""Entry point: the time is taken, and signals are listened to, before the first slow import."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import io
 import sys
 
-from . import interrupt
+from . import interrupt, start
 
 
 def main() -> None:
     """Run the command line."""
+    start.mark()
     interrupt.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class may have a name that the terminal cannot show

@@ -36,10 +36,15 @@ from .options import (
     rate,
 )
 from .progress import STARTING, shown
+from .start import began
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
-TRAINING_FLAGS = ("iterations", "batch_size", "lr", "distill", "optimizer", "schedule")
+# Without images a member is delivered as it is: nothing is trained, and nobody chooses units.
+IDLE_FLAGS = (
+    *("iterations", "batch_size", "lr", "distill", "optimizer", "schedule"),
+    *("align", "neighbours", "vote", "temperature"),
+)
 
 EPILOG = """
 [bold]Examples[/]
@@ -252,9 +257,10 @@ def prune(
             from mvp_edge.pipeline import compress
             from mvp_edge.runtime import use_threads
         use_threads(threads)
-        made = compress_family(config, wanted, progress) if wanted else compress(config, progress)
-    idle = _typed(context, *TRAINING_FLAGS) if data is None else []
-    notes = [f"without images nothing is trained, so {', '.join(idle)} changes nothing; add --data DIR"] if idle else []
+        made = compress_family(config, wanted, progress, began()) if wanted else compress(config, progress, began())
+    idle = _typed(context, *IDLE_FLAGS) if data is None else []
+    delivered = "without images a member is delivered as it is, so"
+    notes = [f"{delivered} {', '.join(idle)} changes nothing; add --data DIR"] if idle else []
     from .tables import show_family, show_report, warn
 
     if json:

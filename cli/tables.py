@@ -53,6 +53,8 @@ def show_report(report: dict[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     known = f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images"
+    if base := report["base_accuracy"]:
+        known += f", base: {percent(base['top1'])}"
     grid.add_row("top-1", "unknown" if score["top1"] is None else known)
     grid.add_row("", f"[dim]{escape(score['source'])}[/]")
     onnx, dense_onnx = report["bytes"]["onnx"], report["bytes"].get("dense_onnx")
@@ -83,10 +85,13 @@ def show_report(report: dict[str, Any]) -> None:
             f"{mix['images']} images left out",
         )
     grid.add_row("kept", f"{percent(100 * report['keep']['achieved'])} of the units of {escape(report['base'])}")
+    here = [n["id"] for n in report["neighbours"]]
+    if others := [s for s in report["sizes"] if s["member"] not in here]:
+        grid.add_row("other sizes", ", ".join(f"{percent(s['top1'])} at --keep {s['keep']:g}" for s in others))
     voters = Table.grid(padding=(0, 2))
     for neighbour in report["neighbours"]:
         voters.add_row(f"{neighbour['similarity']:.2f}", names(neighbour["classes"]))
-    grid.add_row("voters", voters)
+    grid.add_row("member" if report["origin"] == "ready-made" else "voters", voters)
     stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
     grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")

@@ -21,29 +21,23 @@ from mvp_edge.command import prune_command
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
-from mvp_edge.latency import compare_within
+from mvp_edge.known import KnownScore, Size
+from mvp_edge.latency import Timing, time_within
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
+from mvp_edge.origin import method_in_words, origin_of
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
-from mvp_edge.runtime import Progress, Stopwatch, environment
-from mvp_edge.tasks import Task
-from mvp_edge.train import Accuracy, accuracy
+from mvp_edge.runtime import Progress, Stopwatch, environment, rng
+from mvp_edge.tasks import Task, canonical
+from mvp_edge.train import accuracy
 from mvp_edge.tuning import Tuned
-from mvp_edge.variants import notes, try_precisions
+from mvp_edge.variants import Made, judge_variant, make_variant, notes
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
-METHODS = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
 OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud
+BASE_IMAGES = 500  # what the whole base model is asked about: it takes its time
 GALLERY = 6  # test images of each class in the report
-
-
-@dataclass(frozen=True)
-class KnownScore:
-    """An accuracy on real images that is known without having them here, and where it comes from."""
-
-    accuracy: Accuracy
-    source: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +48,7 @@ class Outcome:
         task: Its classes.
         test: Real images that nothing was trained on, if there are any.
         known: How good the network is known to be, where there are no images.
+        sizes: Ready-made models of all sizes and how good they are known to be, where there are no images.
         source: Name of the data.
         zoo: Name of the zoo.
         trunk: The base model.
@@ -72,6 +67,7 @@ class Outcome:
     task: Task
     test: ImageSet | None
     known: KnownScore | None
+    sizes: Sequence[Size]
     source: str | None
     zoo: str
     trunk: Trunk
@@ -95,6 +91,14 @@ def deliver(
     Raises:
         ExportError: the model cannot be exported, or the file does not agree with the network.
     """
+    with TemporaryDirectory() as scratch:
+        return _deliver(directory, Path(scratch) / "base.onnx", outcome, config, clock, progress)
+
+
+def _deliver(
+    directory: Path, whole: Path, outcome: Outcome, config: PruneConfig, clock: Stopwatch, progress: Progress
+) -> dict[str, Any]:
+    """Deliver as `deliver` says, and write the base model to `whole` to compare with."""
     base, names, model = outcome.trunk.base, outcome.task.names, outcome.model
     file = directory / "model.onnx"
     with clock.time("export"), progress.stage("Exporting"):
@@ -111,30 +115,36 @@ def deliver(
         write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
         write_atomically(directory / "plan.json", json.dumps(plan).encode())
         write_atomically(directory / "weights.safetensors", save(outcome.trunk.state_of(model)))
+        _export_base(whole, outcome.trunk, config.input)
     with clock.time("evaluate"), progress.stage("Evaluating"):
         score = _evaluate(file, outcome)
+        base_score = _evaluate_base(whole, outcome, config.seed)
     if score["top1"] is None:
         outcome.warnings.append(f"accuracy is unknown: {score['source']}")
     with clock.time("quantise"), progress.stage("Trying other precisions"):
-        variants = try_precisions(
-            file, config.precision, outcome.calibration, outcome.test, config.seed, threads=torch.get_num_threads()
-        )
-        outcome.warnings.extend(notes(variants))
+        made = make_variant(file, config.precision, outcome.calibration, outcome.test, config.seed)
     with clock.time("measure"), progress.stage("Measuring"):
-        costs = _measure(file, outcome, config)
+        costs, timings = _measure(file, [made.path] if isinstance(made, Made) else [], whole, outcome, config)
+    with clock.time("quantise"):
+        variants = judge_variant(file, config.precision, made, timings, outcome.test, threads=torch.get_num_threads())
+        outcome.warnings.extend(notes(variants))
     slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
     if fast > slow:
         outcome.warnings.append("the pruned model is slower than the dense one here; keep less, or align to 8 or 16")
     budget = _spent(config, outcome, costs)
     inventory = take_inventory(file)
+    origin = origin_of(outcome.plan, outcome.neighbours, outcome.tuned)
     return {
         "task": {"classes": list(names), "synsets": [c.synset for c in outcome.task.classes], "id": outcome.task.id},
         "base": base.name,
-        "method": METHODS[config.vote.method],
+        "method": method_in_words(origin, config.vote.method),
+        "origin": origin,
         "neighbours": [_describe(n) for n in outcome.neighbours],
         "keep": {"requested": None if config.budget else config.vote.keep, "achieved": round(outcome.plan.achieved, 4)},
         "budget": budget,
         "accuracy": score,
+        "base_accuracy": base_score,
+        "sizes": [s.to_json() for s in outcome.sizes],
         "mix": None if outcome.tuned.mix is None else outcome.tuned.mix.to_json(),
         "teacher": None if outcome.tuned.asked is None else outcome.tuned.asked.to_json(),
         **costs,
@@ -194,25 +204,36 @@ def _export(
     )  # fmt: skip
 
 
-def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any]:
-    """Compare the delivered file with the whole base model, in turns in one process."""
-    trunk = outcome.trunk
+def _export_base(path: Path, trunk: Trunk, kind: InputFormat) -> None:
+    """Write the whole base model, on the CPU from then on."""
     whole = trunk.model.to("cpu", memory_format=torch.contiguous_format)
     outputs = int(whole.get_submodule(trunk.head).out_features)
-    with TemporaryDirectory() as scratch:
-        dense = Path(scratch) / "dense.onnx"
-        _export(whole, trunk, dense, trunk.base.classes or [str(i) for i in range(outputs)], {}, config.input)
-        limit = config.budget.latency_ms if config.budget else None
-        slow, fast = compare_within(OVER * (limit or math.inf), [dense, file])
-        times_ms = {"dense": slow.to_json(), "pruned": fast.to_json()}
-        stored = take_inventory(file)
-        sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
+    _export(whole, trunk, path, trunk.base.classes or [str(i) for i in range(outputs)], {}, kind)
+
+
+def _measure(
+    file: Path, others: Sequence[Path], dense: Path, outcome: Outcome, config: PruneConfig
+) -> tuple[dict[str, Any], list[Timing]]:
+    """Compare the delivered file with the whole base model and with other precisions, in turns in one process.
+
+    Returns:
+        What the report tells of the costs, and the timings of the delivered file and of the others.
+    """
+    trunk = outcome.trunk
+    whole = trunk.model
+    limit = config.budget.latency_ms if config.budget else None
+    base_timing, *other_timings, timing = time_within(OVER * (limit or math.inf), [dense, *others, file])
+    slow, fast = base_timing.latency(), timing.latency()
+    times_ms = {"dense": slow.to_json(), "pruned": fast.to_json()}
+    stored = take_inventory(file)
+    sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
+    outputs = int(whole.get_submodule(trunk.head).out_features)
     reach = costs_of(whole, trunk.table, trunk.base.input_size, trunk.head, outputs)
     floor, _ = reach.share(np.ones_like(reach.widths))
     keep = outcome.plan.achieved if config.budget else config.vote.keep
     nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)
-    return {
+    costs = {
         "params": count_params(outcome.model),
         "base_params": count_params(whole),
         "macs": count_macs(outcome.model, trunk.base.input_size),
@@ -222,6 +243,7 @@ def _measure(file: Path, outcome: Outcome, config: PruneConfig) -> dict[str, Any
         "bytes": sizes,
         "latency_ms": {**times_ms, "threads": fast.threads, "runs": fast.runs, "clock": fast.clock},
     }
+    return costs, [timing, *other_timings]
 
 
 def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict[str, dict[str, float]] | None:
@@ -273,6 +295,21 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
         )
         return {"top1": None, "n": 0, "source": source, "per_class": {}, "confusion": []}
     return {**score.to_json(), "source": source}
+
+
+def _evaluate_base(file: Path, outcome: Outcome, seed: int) -> dict[str, float] | None:
+    """Return what the whole base model scores on at most `BASE_IMAGES` test images when only the task's classes count.
+
+    None without test images, or where it does not know all classes.
+    """
+    column = {canonical(n): i for i, n in enumerate(outcome.trunk.base.classes)}
+    wanted = [column.get(canonical(n)) for n in outcome.task.names]
+    if outcome.test is None or None in wanted:
+        return None
+    test = outcome.test.subset(rng(seed, "base").permutation(len(outcome.test))[:BASE_IMAGES])
+    logits = OnnxClassifier(file, torch.get_num_threads()).predict(test.images.numpy())[:, wanted]
+    score = accuracy(torch.as_tensor(logits), test)
+    return {"top1": round(score.top1, 2), "n": score.n}
 
 
 def _gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:

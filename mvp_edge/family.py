@@ -17,7 +17,7 @@ FILES = ("index.json", "index.html")
 
 
 def compress_family(
-    config: PruneConfig, budgets: Sequence[Budget], progress: Progress | None = None
+    config: PruneConfig, budgets: Sequence[Budget], progress: Progress | None = None, began: float | None = None
 ) -> dict[str, Any]:  # fmt: skip
     """Make a model for each budget, each in a directory named after it, and an index that compares them.
 
@@ -25,6 +25,7 @@ def compress_family(
         config: What to do; its own budget is not looked at.
         budgets: At least one; no two alike.
         progress: Who is told how far it is.
+        began: When the job began, by `time.perf_counter`, if that was earlier.
 
     Returns:
         What `index.json` holds.
@@ -36,7 +37,7 @@ def compress_family(
     twice = sorted({label for label in labels if labels.count(label) > 1})
     check([f"budget {label} is given twice" for label in twice] or ([] if budgets else ["no budget is given"]))
     progress = progress or SilentProgress()
-    clock = Stopwatch()
+    clock = Stopwatch(began)
     check_place(config)
     configs = [replace(config, budget=b, out=config.out / b.label) for b in budgets]
     prepared = prepare(configs[0], progress, clock)

@@ -33,6 +33,7 @@ from mvp_edge.zoo import Member, MemberInfo, Zoo
 
 RANKING_IMAGES = 256
 PREFILTER = 64
+ROUNDING = 0.01  # of all units: a member cut to whole lanes may have a little more than the ratio it was made at
 
 
 @dataclass(frozen=True)
@@ -180,20 +181,21 @@ def sole_voter(
 ) -> list[Neighbour]:
     """Return the broad member that votes alone, if there is one; how near members are does not matter for that.
 
-    It knows the whole task and has the size asked for. Only under `auto` and `broad` may broad members vote alone.
+    It knows the whole task, and is the largest that fits inside the counts asked for, so that it can grow to them and
+    compute the same at first; where none fits inside, it is the smallest around them. Only under `auto` and `broad` may
+    broad members vote alone.
 
     Args:
         ranked: Members.
         trunk: The base model.
         task: What the model is for.
         config: `voters`, `method` and `keep` matter here.
-        counts: Units to keep by group, where a budget or the runtime's lanes set them: the broad member need not be
-            of just this size then. The largest that fits inside votes, else the smallest that is larger.
+        counts: Units to keep by group; those of the ratio if there are none.
     """
     if config.voters not in ("auto", "broad") or config.method != "mvp":
         return []
     wanted = counts or target_counts(trunk.table, config.keep, config.align)
-    broad = [n for n in knowing(ranked, task) if counts is not None or n.info.plan.counts == wanted]
+    broad = knowing(ranked, task)
     inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
     around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
     return inside[:1] or around[-1:]
@@ -217,24 +219,27 @@ def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[fl
     return [math.exp(n.similarity) if leep else n.similarity for n in neighbours]
 
 
-def ready_made(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig) -> Neighbour:
-    """Return the largest broad member within the size asked for that knows the whole task: it works without training.
+def ready_made(ranked: Sequence[Neighbour], task: Task, keep: float) -> Neighbour:
+    """Return the largest broad member within a ratio that knows the whole task: it works without training.
+
+    Args:
+        ranked: Members.
+        task: What the model is for.
+        keep: Fraction of all units; a member may have `ROUNDING` more.
 
     Raises:
         ZooError: there is none; the message says what would do.
     """
-    counts = target_counts(trunk.table, config.keep, config.align)
     able = knowing(ranked, task)
-    fitting = [n for n in able if all(have <= counts[g] for g, have in n.info.plan.counts.items())]
-    if fitting:
-        return max(fitting, key=lambda n: n.info.plan.achieved)
     if not able:
         raise ZooError("no member of the zoo knows all classes of this task; add images with --data DIR")
-    least = min(n.info.plan.achieved for n in able)
-    raise ZooError(
-        f"keep {config.keep:g} is less than the smallest member that works without images ({least:.3f}); "
-        "keep more, or add images with --data DIR"
-    )
+    fitting = [n for n in able if n.info.plan.achieved <= keep + ROUNDING]
+    if not fitting:
+        raise ZooError(
+            f"keep {keep:g} is less than the smallest member that works without images "
+            f"({able[-1].info.plan.achieved:.3f}); keep more, or add images with --data DIR"
+        )
+    return fitting[0]
 
 
 def vote(

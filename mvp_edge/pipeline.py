@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
-from mvp_edge.delivery import KnownScore, Outcome, deliver, member_recipe, write_report
+from mvp_edge.delivery import Outcome, deliver, member_recipe, write_report
 from mvp_edge.growing import grows_silently
+from mvp_edge.known import known_score, known_sizes
 from mvp_edge.metavote import (
     Neighbour,
     Trunk,
@@ -34,7 +35,6 @@ from mvp_edge.request import check_place, requested_task
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
 from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
 from mvp_edge.tasks import Task
-from mvp_edge.train import score
 from mvp_edge.tuning import Tuned, tune, tune_warily
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
@@ -74,12 +74,13 @@ class Made:
     member: tuple[MemberInfo, dict[str, Tensor]]
 
 
-def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str, Any]:
+def compress(config: PruneConfig, progress: Progress | None = None, began: float | None = None) -> dict[str, Any]:
     """Make a compact model for a task and write it with its report.
 
     Args:
         config: What to do.
         progress: Who is told how far it is.
+        began: When the job began, by `time.perf_counter`, if that was earlier, as the command's imports take seconds.
 
     Returns:
         What `report.json` holds.
@@ -88,7 +89,7 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         MvpEdgeError: an input cannot be used; nothing is written then.
     """
     progress = progress or SilentProgress()
-    clock = Stopwatch()
+    clock = Stopwatch(began)
     check_place(config)
     prepared = prepare(config, progress, clock)
     with clock.time("size"):
@@ -141,7 +142,7 @@ def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
     able = [n.info.plan for n in knowing(ranked, task)]
     if prepared.inputs.train is None:
         if config.budget is None or not able:
-            counts = ready_made(ranked, trunk, task, config.vote).info.plan.counts
+            counts = ready_made(ranked, task, config.vote.keep).info.plan.counts
         else:
             counts = largest_within(trunk, config.budget, able, task.names, progress, config.input).counts
         return Sizing(counts, counts)
@@ -165,7 +166,7 @@ def make(
     if inputs.train is None:  # what is not trained works only as it was made
         neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
     else:
-        neighbours = electorate(ranked, trunk, task, config.vote, None if sizing.by_rule else sizing.counts)
+        neighbours = electorate(ranked, trunk, task, config.vote, sizing.counts)
     similarity = similarity_used(config.vote, inputs.train)
     if warning := far_warning(neighbours, task, similarity):
         inputs.warnings.append(warning)
@@ -197,7 +198,8 @@ def make(
     outcome = Outcome(
         task=task,
         test=inputs.test,
-        known=known_score(inputs, voters[0].info) if inputs.train is None else None,
+        known=known_score(inputs.zoo, task, voters[0].info) if inputs.train is None else None,
+        sizes=known_sizes(inputs.zoo, task, ranked) if inputs.train is None else [],
         source=inputs.source,
         zoo=inputs.zoo.name,
         trunk=trunk,
@@ -241,17 +243,6 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     train, test = sets
     warnings = [*source.notes, *skipped_warnings(train, test)]
     return Inputs(task, zoo, device, warnings, train, test, source.name)
-
-
-def known_score(inputs: Inputs, member: MemberInfo) -> KnownScore | None:
-    """Return what a member that is delivered as it is scores on its data's test images of the task's classes."""
-    outputs = inputs.zoo.outputs(member)
-    if outputs is None:
-        return None
-    part = outputs.of(inputs.task.names, member.task.names)
-    data = member.recipe.get("data", "its data")
-    source = f"{data}, test split, from the stored outputs of member {member.id}, which this model is"
-    return KnownScore(score(part.logits, part.labels, inputs.task.names), source)
 
 
 def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) -> str | None:

@@ -149,11 +149,16 @@ class SilentProgress:
 
 
 class Stopwatch:
-    """Wall-clock seconds by stage name."""
+    """Wall-clock seconds by stage name.
 
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-        self.seconds: dict[str, float] = {}
+    Args:
+        began: When the job began, by `time.perf_counter`; until now it was in the stage `start`. None: it begins now.
+    """
+
+    def __init__(self, began: float | None = None) -> None:
+        now = time.perf_counter()
+        self.start = now if began is None else began
+        self.seconds: dict[str, float] = {} if began is None else {"start": now - began}
 
     @contextlib.contextmanager
     def time(self, name: str) -> Iterator[None]:
@@ -166,7 +171,7 @@ class Stopwatch:
 
     @property
     def total(self) -> float:
-        """Seconds since the stopwatch was made."""
+        """Seconds since the job began."""
         return time.perf_counter() - self.start
 
 

@@ -38,14 +38,10 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Sizing:
-    """Units to keep by group, before and after lanes that cost no time were filled; `by_rule` if the ratio alone says.
-
-    A ratio's own counts are those of the zoo's members, which a budget's are not.
-    """
+    """Units to keep by group, before and after lanes that cost no time were filled."""
 
     requested: dict[str, int]
     counts: dict[str, int]
-    by_rule: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def choose_counts(
     """
     if ratio_decides(config, budget):
         counts = target_counts(trunk.table, config.keep, config.align)
-        return Sizing(counts, counts, by_rule=True)
+        return Sizing(counts, counts)
     sizer = _Sizer(trunk, config, ballots, labels, progress, kind)
     return sizer.by_ratio() if budget is None else sizer.by_budget(budget)
 

@@ -22,6 +22,15 @@ from mvp_edge.runtime import rng
 from mvp_edge.train import accuracy
 
 ROUNDS = 16
+UNJUDGED = "accuracy is unknown without real test images, so it was not tried; make it with --precision int8"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file in another precision that was not measured yet."""
+
+    precision: str
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def try_precisions(
 
     Args:
         file: The float32 file, `model.onnx`; others are called `model-int8.onnx` and `model-fp16.onnx`.
-        wanted: `auto` tries INT8.
+        wanted: `auto` tries INT8 where there are test images to judge it by.
         calibration: uint8 RGB `(N, 3, H, W)` such as the model will see: training images, or generated ones. None: no
             INT8 file can be made.
         test: Real images that nothing was trained on, if there are any.
@@ -87,19 +96,63 @@ def try_precisions(
     Raises:
         ExportError: a precision that was asked for by name cannot be made.
     """
-    first = Variant("fp32", file.name, kept=True, earned=True)
+    made = make_variant(file, wanted, calibration, test, seed)
+    timings = time_in_turns([Contender(file), Contender(made.path)], rounds=ROUNDS) if isinstance(made, Made) else []
+    return judge_variant(file, wanted, made, timings, test, threads=threads)
+
+
+def make_variant(
+    file: Path, wanted: Precision, calibration: Tensor | None, test: ImageSet | None, seed: int
+) -> Made | Variant | None:
+    """Write `file` in the wanted precision beside it; arguments as for `try_precisions`.
+
+    Returns:
+        What was made, or a variant that says why nothing was; None if nothing is wanted.
+
+    Raises:
+        ExportError: a precision that was asked for by name cannot be made.
+    """
     if wanted == "fp32":
-        return [first]
+        return None
     precision = "int8" if wanted == "auto" else wanted
     target = file.with_name(f"{file.stem}-{precision}.onnx")
     try:
+        if precision == "int8" and (calibration is None or len(calibration) == 0):
+            raise ExportError("INT8 needs images to calibrate with; give some with --data")
+        if wanted == "auto" and test is None:  # nobody could tell whether it earns its place: no time is spent on it
+            raise ExportError(UNJUDGED)
         _make(file, target, precision, calibration, seed)
     except ExportError as e:
         if wanted != "auto":
             raise
-        return [first, Variant(precision, target.name, kept=False, earned=False, reasons=(str(e),))]
-    full, small = time_in_turns([Contender(file), Contender(target)], rounds=ROUNDS)
-    scores = [_top1(path, test, threads) for path in (file, target)]
+        return Variant(precision, target.name, kept=False, earned=False, reasons=(str(e),))
+    return Made(precision, target)
+
+
+def judge_variant(
+    file: Path,
+    wanted: Precision,
+    made: Made | Variant | None,
+    timings: Sequence[Timing],
+    test: ImageSet | None,
+    *,
+    threads: int = 1,
+) -> list[Variant]:
+    """Measure what `make_variant` has made against the float32 file, and delete it if it does not earn its place.
+
+    Args:
+        file: The float32 file.
+        wanted: As for `try_precisions`, whose result this returns.
+        made: What `make_variant` returned.
+        timings: Of the float32 file and of what was made, which took turns; not looked at if nothing was made.
+        test: Real images that nothing was trained on, if there are any.
+        threads: For the accuracy.
+    """
+    first = Variant("fp32", file.name, kept=True, earned=True)
+    if not isinstance(made, Made):
+        return [first] if made is None else [first, made]
+    full, small = timings
+    scores = [_top1(path, test, threads) for path in (file, made.path)]
     figures = [
         Figures(score, t.contender.path.stat().st_size, t.latency().median_ms)
         for score, t in zip(scores, (full, small), strict=True)
@@ -109,11 +162,9 @@ def try_precisions(
     verdict = judge(figures[0], figures[1], ratio)
     kept = verdict.earned or wanted != "auto"
     if not kept:
-        target.unlink()
-    return [
-        _measured(first, figures[0], full, 1.0),
-        _measured(Variant(precision, target.name, kept, verdict.earned, verdict.reasons), figures[1], small, ratio),
-    ]
+        made.path.unlink()
+    other = Variant(made.precision, made.path.name, kept, verdict.earned, verdict.reasons)
+    return [_measured(first, figures[0], full, 1.0), _measured(other, figures[1], small, ratio)]
 
 
 def notes(variants: Sequence[Variant]) -> list[str]:
@@ -129,8 +180,8 @@ def _make(file: Path, target: Path, precision: str, calibration: Tensor | None, 
     if precision == "fp16":
         convert_fp16(file, target)
         return
-    if calibration is None or len(calibration) == 0:
-        raise ExportError("INT8 needs images to calibrate with; give some with --data")
+    if calibration is None:
+        raise ValueError("INT8 needs images to calibrate with")
     order = rng(seed, "calibration").permutation(len(calibration))[:CALIBRATION_IMAGES]
     quantise_int8(file, target, calibration[torch.from_numpy(order)].numpy())
 

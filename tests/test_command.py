@@ -31,7 +31,7 @@ def test_what_is_usual_is_left_out() -> None:
 def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     read: list[PruneConfig] = []
 
-    def note(config: PruneConfig, progress: object) -> dict[str, object]:
+    def note(config: PruneConfig, *_: object) -> dict[str, object]:
         read.append(config)
         return {"warnings": []}
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_json_is_the_report(result: tuple[dict, Path]) -> None:
     assert sorted(f.name for f in out.iterdir()) == sorted(report["files"])
     assert (out / "labels.txt").read_text() == FRUIT
     assert report["task"]["classes"] == FRUIT.split()
-    for stage in ("rank", "vote", "slice", "fine_tune", "evaluate", "measure", "export", "total"):
+    for stage in ("start", "rank", "vote", "slice", "fine_tune", "evaluate", "measure", "export", "total"):
         assert report["seconds"][stage] >= 0
 
 
@@ -55,6 +56,7 @@ def test_the_model_is_good_small_and_fast(result: tuple[dict, Path]) -> None:
     report, _ = result
     assert report["accuracy"]["n"] == 500
     assert report["accuracy"]["top1"] >= 80
+    assert report["base_accuracy"]["n"] == 500 and report["base_accuracy"]["top1"] > report["accuracy"]["top1"]
     assert report["macs"] < report["base_macs"] / 50
     assert 0 < report["floor_macs"] < report["macs"] / 10
     assert report["bytes"]["onnx"] < 600_000
@@ -103,3 +105,12 @@ def test_names_alone_give_a_model_whose_accuracy_is_told_truly(cifar100: Path, t
     assert report["accuracy"]["top1"] == pytest.approx(top1, abs=1)
     assert report["data"] is None and report["settings"]["fit"]["iterations"] == 0
     assert report["bytes"]["onnx"] < 600_000
+
+
+def test_the_seconds_told_are_those_that_the_user_waits(tmp_path: Path) -> None:
+    """What is left is the interpreter's own start, the last lines of output, and its end."""
+    begin = time.perf_counter()
+    report, _ = prune(tmp_path, None, "--precision", "fp32")
+    waited = time.perf_counter() - begin
+    assert report["seconds"]["start"] > 0.5
+    assert 0.75 * waited < report["seconds"]["total"] < waited

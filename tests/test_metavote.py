@@ -7,7 +7,7 @@ import torch
 from mvp_edge.config import VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.errors import ZooError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, vote, vote_weights
+from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, ready_made, vote, vote_weights
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import target_counts
 from mvp_edge.similarity import wordnet
@@ -62,12 +62,13 @@ def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trun
     assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters="broad")) == [broad]
     for other in ("any", "narrow"):
         assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters=other)) == narrow[:2]  # pyright: ignore
-    assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=0.25)) == narrow[:2]
+    for keep in (0.6, 0.25):  # grows from it, is cut from it
+        assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=keep)) == [broad]
     unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
     assert electorate([*narrow, broad], trunk, unknown, CONFIG) == narrow[:2]
 
 
-def test_under_a_budget_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+def test_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
     widths = trunk.table.widths
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
     narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
@@ -89,6 +90,17 @@ def test_under_a_budget_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: T
     mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
     assert electorate(ranked, trunk, task, CONFIG, mixed) == narrow[:2]
     assert knowing(ranked, task) == members[::-1]
+
+
+@pytest.mark.parametrize(
+    ("keep", "made_at"), [(0.05, 0.05), (0.08, 0.05), (0.1, 0.1), (0.2, 0.2), (0.29, 0.3), (1, 0.3)]
+)
+def test_the_bundled_member_that_was_made_at_a_ratio_fits_it(task: Task, keep: float, made_at: float) -> None:
+    """In whole lanes the smallest has 5.8 % of the units, and it is what a twentieth means."""
+    ranked = [Neighbour(i, 0.5) for i in open_zoo(None).infos()]
+    assert ready_made(ranked, task, keep).info.recipe["keep"] == made_at
+    with pytest.raises(ZooError, match=r"keep 0\.04 is less than the smallest member .*\(0\.058\)"):
+        ready_made(ranked, task, 0.04)
 
 
 def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:

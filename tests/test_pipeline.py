@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
+from mvp_edge.data import open_source
 from mvp_edge.errors import BudgetError
 from mvp_edge.family import compress_family
 from mvp_edge.pipeline import compress
 from mvp_edge.runtime import SilentProgress, Stage
+from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import Zoo, open_zoo
 
 
@@ -64,6 +68,45 @@ def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Pa
     report = compress(replace(config, schedule="fixed", force=True))
     assert report["settings"]["fit"]["iterations"] == 4
     assert report["mix"] is None
+
+
+def test_a_size_between_members_begins_as_the_member_inside_it(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True)
+    member = compress(replace(config, vote=VoteConfig(keep=0.5)))
+    grown = compress(replace(config, vote=VoteConfig(keep=0.6, align=4), data=str(images)))
+    assert grown["neighbours"][0]["id"] == member["neighbours"][0]["id"] and len(grown["neighbours"]) == 1
+    assert member["keep"]["achieved"] < grown["keep"]["achieved"]
+    assert (grown["origin"], grown["accuracy"]["confusion"]) == ("ready-made", member["accuracy"]["confusion"])
+
+
+def test_the_base_is_scored_beside_the_model(
+    images: Path, broad_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True, input="uint8-nhwc")
+    zoo = open_zoo(str(broad_zoo))
+    test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", zoo.base.input_size)
+    columns = [zoo.base.classes.index(n) for n in test.classes]
+    logits = predict(zoo.load_base(), test.images, zoo.base, torch.device("cpu"))[:, columns]
+    half = replace(config, vote=VoteConfig(keep=0.5, align=4))
+    assert compress(half)["base_accuracy"] == {"top1": round(accuracy(logits, test).top1, 2), "n": 12}
+    monkeypatch.setattr("mvp_edge.delivery.BASE_IMAGES", 5)
+    assert compress(half)["base_accuracy"]["n"] == 5
+    assert compress(replace(half, data=None))["base_accuracy"] is None
+
+
+def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for split in ("train", "test"):
+        for name, source in (("tiger", "tiger"), ("spaceship", "plain")):
+            shutil.copytree(images / split / source, own / split / name)
+    (tmp_path / "classes.txt").write_text("tiger\nspaceship\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(own), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
+    assert compress(fast)["base_accuracy"] is None
 
 
 def test_members_whose_nearness_cannot_matter_are_not_ranked(

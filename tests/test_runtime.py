@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -72,6 +73,12 @@ def test_the_stopwatch_adds_up() -> None:
         with clock.time("x"):
             pass
     assert 0 <= clock.seconds["x"] <= clock.total
+
+
+def test_the_stopwatch_counts_what_was_before_it() -> None:
+    clock = Stopwatch(time.perf_counter() - 5)
+    assert 5 <= clock.seconds["start"] <= clock.total < 60
+    assert Stopwatch().seconds == {} and Stopwatch().total < 5
 
 
 def test_the_environment_names_what_matters() -> None:

@@ -90,9 +90,18 @@ def test_fp32_makes_nothing(file: Path, images: ImageSet) -> None:
 
 def test_without_test_images_int8_is_dropped(file: Path, images: ImageSet) -> None:
     _, small = try_precisions(file, "auto", images.images, None, seed=0)
-    assert not small.kept
-    assert small.top1 is None
-    assert "unknown" in small.reasons[0]
+    assert (small.kept, small.top1) == (False, None)
+    assert "unknown" in small.reasons[0] and "make it with --precision int8" in small.reasons[0]
+    _, kept = try_precisions(file, "int8", images.images, None, seed=0)
+    assert kept.kept and file.with_name("model-int8.onnx").is_file()
+
+
+def test_no_time_is_spent_on_what_nobody_could_judge(
+    file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvp_edge.variants.quantise_int8", lambda *_: pytest.fail("nothing is quantised"))
+    assert try_precisions(file, "auto", images.images, None, seed=0)[1].size_bytes is None
+    assert "--data" in try_precisions(file, "auto", None, None, seed=0)[1].reasons[0]  # the flag would not work
 
 
 @pytest.mark.parametrize("calibration", [None, torch.zeros(0, 3, 16, 16, dtype=torch.uint8)])

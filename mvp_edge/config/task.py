@@ -39,9 +39,9 @@ class VoteConfig:
         neighbours: How many of the nearest members vote.
         similarity: What is near: LEEP on the task's images, or WordNet on the class names; `auto` is LEEP where there
             are images.
-        voters: Members that may vote: `narrow` ones as in the paper, `broad` ones, or `any`. `auto` leaves it to the
-            broad member alone if there is one of the size asked for that knows all classes, which won on the
-            four held-out tasks that we tried; else `any`.
+        voters: Members that may vote: `narrow` ones as in the paper, `broad` ones, or `any`. `auto` leaves it to
+            one broad member that knows all classes, the largest that fits inside the size asked for, which won on
+            the held-out tasks that we tried; `any` where the zoo has none.
         vote: The units with most votes, or a sample as in Equation 1.
         temperature: Tau of Equation 1.
     """

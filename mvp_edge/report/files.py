@@ -26,12 +26,13 @@ def precisions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "kept": row["kept"],
             "verdict": _verdict(row),
             "reasons": row["reasons"],
+            "made": row["bytes"] is not None,
             "top1": figures.percent(row["top1"]),
-            "top1_length": figures.length(row["top1"] or 0, 100),
+            "top1_length": _length(row["top1"], 100),
             "bytes": figures.UNKNOWN if row["bytes"] is None else figures.storage(row["bytes"]),
-            "bytes_length": figures.length(row["bytes"] or 0, bytes_full),
+            "bytes_length": _length(row["bytes"], bytes_full),
             "ms": figures.UNKNOWN if _median(row) is None else f"{figures.significant(_median(row) or 0)} ms",
-            "ms_length": figures.length(_median(row) or 0, ms_full),
+            "ms_length": _length(_median(row), ms_full),
         }
         for row in rows
     ]
@@ -49,6 +50,11 @@ def contents(report: Mapping[str, Any]) -> dict[str, Any] | None:
     if (rank := report.get("largest_rank")) is not None:
         text += f"; no tensor has more than {rank} dimensions"
     return {"operators": list(operators.items()), "text": text}
+
+
+def _length(value: float | None, full: float) -> float | None:
+    """Return a bar's length in percent; what is unknown has no bar, not even a short one."""
+    return None if value is None else figures.length(value, full)
 
 
 def _median(row: Mapping[str, Any]) -> float | None:

@@ -15,7 +15,26 @@ READABLE_CLASSES = 12
 # Column headings that do not fit side by side stand upright.
 UPRIGHT_CLASSES, UPRIGHT_LETTERS = 6, 7
 SIMILARITIES = {"leep": "LEEP", "wordnet": "WordNet"}
-STAGES = ("load", "rank", "size", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
+STORIES = {
+    "vote": (
+        "Who voted",
+        "Pruned models of the nearest earlier tasks: they chose what to keep, and gave the first weights.",
+    ),
+    "member": (
+        "Whose units",
+        "One member knows all of these classes and voted alone: its units come before all others, and its weights are "
+        "the first ones.",
+    ),
+    "ready-made": (
+        "Which member it is",
+        "This member knows all of these classes and is delivered as it is: its units, its weights, and its outputs for "
+        "these classes.",
+    ),
+    "base": ("Who was asked", "Members of the zoo; as every unit is kept, there was nothing for them to choose."),
+}
+VOTING = {"method", "neighbours", "similarity", "vote", "temperature"}  # no say where one member is alone
+BRIEF_S = 0.005  # a stage that is shorter shows as 0.00 s
+STAGES = ("start", "load", "rank", "size", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
 
 
 def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,16 +54,18 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "total": figures.duration(report["seconds"]["total"]),
         "cards": _cards(report),
         "warnings": report.get("warnings", []),
+        "story": dict(zip(("title", "about"), STORIES[report.get("origin", "vote")], strict=True)),
         "voters": _voters(report.get("neighbours", []), classes),
         "similarity": SIMILARITIES.get(report.get("settings", {}).get("vote", {}).get("similarity"), ""),
         "groups": _groups(report.get("groups", []), plan),
         "accuracy": _accuracy(report.get("accuracy"), classes),
+        "sizes": _sizes(report),
         "latency": _latency(report.get("latency_ms")),
         "precisions": files.precisions(report),
         "contents": files.contents(report),
         "stages": _stages(report["seconds"]),
         "facts": _facts(report),
-        "settings": _flat(report.get("settings", {})),
+        "settings": _flat(_decisive(report)),
         "environment": _flat(report.get("environment", {})),
         "files": _files(report.get("files", [])),
     }
@@ -74,8 +95,8 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "title": "Top-1 accuracy",
                 "value": figures.percent(accuracy["top1"]),
                 "text": f"{accuracy['n']:,} real test images",
-                "note": f"{accuracy['source']}; 95 % interval {low:.1f} to {high:.1f} %, "
-                f"chance {figures.percent(100 / classes)}",
+                "note": f"{_beside(accuracy, report.get('base_accuracy'))}{accuracy['source']}; 95 % interval "
+                f"{low:.1f} to {high:.1f} %, chance {figures.percent(100 / classes)}",
                 "length": figures.length(accuracy["top1"], 100),
             }
         )
@@ -119,8 +140,17 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return cards
 
 
+def _beside(accuracy: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
+    """Return what the whole base model scores, in words; nothing if that is unknown."""
+    if base is None:
+        return ""
+    on = "" if base["n"] == accuracy["n"] else f", on {base['n']:,} of them"
+    return f"the base scores {figures.percent(base['top1'])}{on}, asked for these classes only; "
+
+
 def _missing(title: str) -> dict[str, Any]:
-    return {"title": title, "value": figures.UNKNOWN, "text": "not measured", "note": "see the warnings", "length": 0}
+    missing = {"value": figures.UNKNOWN, "text": "not measured", "note": "see the warnings", "length": None}
+    return {"title": title, **missing}
 
 
 def _voters(neighbours: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -178,6 +208,24 @@ def _accuracy(accuracy: Mapping[str, Any] | None, classes: Sequence[str]) -> dic
     }
 
 
+def _sizes(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each ready-made size; none if there is no other than this model's."""
+    sizes = report.get("sizes", [])
+    here = [n["id"] for n in report.get("neighbours", [])]
+    if all(size["member"] in here for size in sizes):
+        return []
+    return [
+        {
+            "flag": f"--keep {size['keep']:g}",
+            "here": size["member"] in here,
+            "share": figures.percent(100 * size["achieved"]),
+            "text": figures.percent(size["top1"]),
+            "length": figures.length(size["top1"], 100),
+        }
+        for size in sizes
+    ]
+
+
 def _latency(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not latency:
         return None
@@ -189,6 +237,7 @@ def _latency(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:
     order = [s for s in STAGES if s in seconds] + [s for s in seconds if s not in (*STAGES, "total")]
+    order = [s for s in order if seconds[s] >= BRIEF_S]
     full = max((seconds[s] for s in order), default=0)
     total = seconds["total"]
     return [
@@ -204,16 +253,31 @@ def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:
 
 def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("Seed", str(report["seed"])), ("Base", str(report.get("base", ""))), ("Method", report.get("method", ""))]
-    facts += [(name.title(), str(report[name])) for name in ("data", "zoo", "input") if name in report]
+    if "data" in report:
+        facts.append(("Data", report["data"] or "none: from the names of the classes"))
+    facts += [(name.title(), str(report[name])) for name in ("zoo", "input") if name in report]
     if (parity := report.get("parity_max_abs_diff")) is not None:
         facts.append(("ONNX against eager", f"{parity:.1e} at most".replace("-", figures.MINUS)))
     if mix := report.get("mix"):
         facts.append(("Kept of fine-tuning", f"{100 * mix['share']:.0f} %, chosen on {mix['images']} images left out"))
     if asked := report.get("teacher"):
         facts.append(("Taught by", _taught(asked)))
-    if (nominal := report.get("nominal_training_tflops")) is not None:
+    if nominal := report.get("nominal_training_tflops"):
         facts.append(("Nominal training cost", f"{figures.significant(nominal)} TFLOPs"))
     return facts
+
+
+def _decisive(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that had a say in the model."""
+    settings = dict(report.get("settings", {}))
+    if settings.get("fit", {}).get("iterations") == 0:
+        del settings["fit"]
+    idle = set() if report.get("origin", "vote") == "vote" else set(VOTING)
+    idle |= {"align"} if report.get("data", "") is None else set()
+    idle |= {"keep"} if report.get("budget") else set()
+    if "vote" in settings:
+        settings["vote"] = {k: v for k, v in settings["vote"].items() if k not in idle}
+    return settings
 
 
 def _taught(asked: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from .conftest import Run
 
 
 def words(task: Path, zoo: Path, *more: object) -> list[object]:
-    return ["prune", "--task", task, "--zoo", zoo, "--align", 4, *more]
+    return ["prune", "--task", task, "--zoo", zoo, *more]
 
 
 def test_the_accuracy_told_is_that_of_the_delivered_file(run: Run, task: Path, broad_zoo: Path, images: Path) -> None:
@@ -34,6 +34,7 @@ def test_the_accuracy_told_is_that_of_the_delivered_file(run: Run, task: Path, b
     assert report["nominal_training_tflops"] == 0
     assert "stored outputs" in report["accuracy"]["source"]
     assert report["data"] is None
+    assert (report["origin"], report["method"]) == ("ready-made", "a ready-made broad member, as it is")
     test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", (32, 32))
     session = onnxruntime.InferenceSession("out/model.onnx")
     (logits,) = session.run(None, {session.get_inputs()[0].name: test.images.numpy().astype(np.float32) / 255})
@@ -54,6 +55,21 @@ def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, broa
         assert any("was asked for, and the largest member" in w for w in report["warnings"]) is far
     assert "keep more" in run(*words(task, broad_zoo, "--keep", 0.1, "--out", "none")).error()
     assert not Path("none").exists()
+
+
+@pytest.mark.parametrize("align", ["auto", 1, 3, 16])
+def test_lanes_do_not_decide_which_member_it_is(run: Run, task: Path, broad_zoo: Path, align: object) -> None:
+    small = min((i for i in open_zoo(str(broad_zoo)).infos() if i.breadth == "broad"), key=lambda i: i.plan.achieved)
+    done = run(*words(task, broad_zoo, "--keep", 0.5, "--align", align, "--precision", "fp32", "--json"))
+    assert [n["id"] for n in done.json["neighbours"]] == [small.id]
+    assert "so --align changes nothing" in " ".join(done.err.split())
+
+
+def test_other_sizes_are_told_with_what_to_type(run: Run, task: Path, broad_zoo: Path) -> None:
+    done = run(*words(task, broad_zoo, "--keep", 0.5))
+    small, large = json.loads(Path("out/report.json").read_text())["sizes"]
+    assert (small["keep"], large["keep"]) == (0.5, 0.75)
+    assert f"other sizes {large['top1']:.1f} % at --keep 0.75 " in " ".join(done.out.split()) + " "
 
 
 def test_classes_that_the_base_does_not_know(run: Run, tmp_path: Path, broad_zoo: Path) -> None:

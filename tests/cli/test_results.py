@@ -178,6 +178,7 @@ def test_prune_in_other_precisions(run: Run, task: Path, images: Path, tiny_zoo:
     assert report["input"] == "uint8-nhwc"
     assert report["files"][-1] == "model-int8.onnx"
     assert full["top1"] == report["accuracy"]["top1"]
+    assert full["latency_ms"] == report["latency_ms"]["pruned"]  # all files took turns once
     scored = run("eval", "out/model-int8.onnx", "--data", images, "--json").json
     assert scored["accuracy"]["top1"] == small["top1"]
     assert run("bench", "out/model.onnx", "out/model-int8.onnx", "--runs", 5).code == 0

@@ -154,6 +154,61 @@ def test_a_dropped_precision_is_shown_with_its_reasons(tmp_path: Path) -> None:
     assert "Inside the file" not in text
 
 
+def test_a_member_that_is_delivered_as_it_is_has_no_story_of_a_vote(tmp_path: Path) -> None:
+    report = example_report()
+    voted = text_of(render(tmp_path, report))
+    for part in ("Who voted", "they chose what to keep", "vote.neighbours 5", "fit.lr", "Nominal training cost 0.427"):
+        assert part in voted
+    report |= {"origin": "ready-made", "method": "a ready-made broad member, as it is", "data": None}
+    report |= {"nominal_training_tflops": 0.0, "neighbours": report["neighbours"][:1]}
+    report["settings"]["fit"]["iterations"] = 0
+    report["seconds"] |= {"evaluate": 0.0, "fine_tune": 0.004}
+    text = text_of(render(tmp_path, report))
+    for part in (
+        "(asked for 10 %): a ready-made broad member, as it is , in 21.3 s",
+        "Which member it is",
+        "delivered as it is",
+        "Data none: from the names of the classes",
+        "vote.keep 0.1",
+    ):
+        assert part in text
+    for part in ("voted", "chose", "vote.neighbours", "vote.align", "fit.", "Nominal", "fine-tune", "0.00 s", "None"):
+        assert part not in text
+    report |= {"origin": "member", "data": "photos"}
+    report["settings"]["fit"]["iterations"] = 100
+    text = text_of(render(tmp_path, report))
+    for part in ("voted alone", "its weights are the first ones", "fit.lr", "vote.align 8", "Data photos"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [(500, "the base scores 96.2 %, asked for these classes only;"), (100, "96.2 %, on 100 of them, asked")],
+)
+def test_the_base_is_scored_beside_the_model(tmp_path: Path, n: int, said: str) -> None:
+    assert "the base scores" not in text_of(render(tmp_path, example_report()))
+    assert said in text_of(render(tmp_path, example_report() | {"base_accuracy": {"top1": 96.2, "n": n}}))
+
+
+def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
+    report = example_report()
+    small = {"member": "small", "keep": 0.05, "achieved": 0.0583, "top1": 73.6}
+    this = {"member": report["neighbours"][0]["id"], "keep": 0.1, "achieved": 0.1, "top1": 84.0}
+    text = text_of(render(tmp_path, report | {"sizes": [small, this]}))
+    assert "--keep 0.05 5.8 % of the units 73.6 % --keep 0.1 this one 10 % of the units 84 %" in text
+    for none in ([], [this]):
+        assert "Other sizes" not in text_of(render(tmp_path, report | {"sizes": none}))
+
+
+def test_what_is_unknown_has_no_bar(tmp_path: Path) -> None:
+    report = example_report()
+    known = render(tmp_path, report).count('class="fill"')
+    report["precisions"]["files"][1] |= {"top1": None, "bytes": None, "latency_ms": None}
+    assert render(tmp_path, report).count('class="fill"') == known - 3
+    report["accuracy"]["top1"] = None  # the card's bar, and one for each class
+    assert render(tmp_path, report).count('class="fill"') == known - 3 - 6
+
+
 def test_figures_of_settings_and_the_similarity_are_readable(tmp_path: Path) -> None:
     report = example_report()
     report["settings"] = {"vote": {"similarity": "leep"}, "fit": {"lr": 0.03 / 3 - 1e-18}}
