@@ -138,7 +138,7 @@ def _voters(
     if data is not None:
         return electorate(ranked, trunk, task, config), []
     try:
-        return [ready_made(ranked, trunk, task, config)], []
+        return [ready_made(ranked, task, config.keep)], []
     except ZooError as e:
         return [], [f"nobody votes in `prune`: {e}"]
 

@@ -247,13 +247,16 @@ def vote(
 ) -> tuple[KeepPlan, list[Member]]:
     """Let neighbours vote on `counts[group]` units to keep; return the plan and the voters with their tensors.
 
+    A broad member that votes alone is followed also where votes are sampled: its units were trained together.
+
     References:
         Algorithm 1, lines 2-3; Equation 1.
     """
+    alone = len(neighbours) == 1 and neighbours[0].info.breadth == "broad"
     plan = elect(
         count_votes([n.info.plan for n in neighbours], vote_weights(neighbours, config)),
         counts,
-        vote=config.vote,
+        vote="top" if alone else config.vote,
         temperature=config.temperature,
         tie_break=base_importance(trunk.model, trunk.table),
         rng=rng(seed, "vote"),

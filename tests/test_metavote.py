@@ -103,6 +103,14 @@ def test_the_bundled_member_that_was_made_at_a_ratio_fits_it(task: Task, keep: f
         ready_made(ranked, task, 0.04)
 
 
+def test_a_broad_member_alone_is_followed_where_votes_are_sampled(zoo: Zoo, trunk: Trunk) -> None:
+    narrow = Neighbour(zoo.infos()[0], 0.0)
+    broad = replace(narrow, info=replace(narrow.info, breadth="broad"))
+    sampled, counts = replace(CONFIG, vote="sample", temperature=2.0), dict(narrow.info.plan.counts)
+    assert vote(zoo, trunk, [broad], sampled, counts, 0)[0] == narrow.info.plan
+    assert vote(zoo, trunk, [narrow], sampled, counts, 0)[0] != narrow.info.plan
+
+
 def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
     info = zoo.infos()[0]
     leep = [Neighbour(info, 0.0), Neighbour(info, -0.7)]
