@@ -303,9 +303,10 @@ def _evaluate_base(file: Path, outcome: Outcome, seed: int) -> dict[str, float] 
     None without test images, or where it does not know all classes.
     """
     column = {canonical(n): i for i, n in enumerate(outcome.trunk.base.classes)}
-    wanted = [column.get(canonical(n)) for n in outcome.task.names]
-    if outcome.test is None or None in wanted:
+    names = [canonical(n) for n in outcome.task.names]
+    if outcome.test is None or not column.keys() >= set(names):
         return None
+    wanted = [column[n] for n in names]
     test = outcome.test.subset(rng(seed, "base").permutation(len(outcome.test))[:BASE_IMAGES])
     logits = OnnxClassifier(file, torch.get_num_threads()).predict(test.images.numpy())[:, wanted]
     score = accuracy(torch.as_tensor(logits), test)
