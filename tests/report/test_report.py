@@ -165,7 +165,7 @@ def test_a_member_that_is_delivered_as_it_is_has_no_story_of_a_vote(tmp_path: Pa
     report["seconds"] |= {"evaluate": 0.0, "fine_tune": 0.004}
     text = text_of(render(tmp_path, report))
     for part in (
-        "(asked for 10 %): a ready-made broad member, as it is , in 21.3 s",
+        "(asked for 10.0 %): a ready-made broad member, as it is , in 21.3 s",
         "Which member it is",
         "delivered as it is",
         "Data none: from the names of the classes",
