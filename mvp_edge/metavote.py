@@ -196,13 +196,12 @@ def sole_voter(
     broad = [n for n in knowing(ranked, task) if counts is not None or n.info.plan.counts == wanted]
     inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
     around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
-    return inside[:1] or around[-1:]
+    return inside[:1] or sorted(around, key=lambda n: n.info.plan.achieved)[:1]
 
 
 def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
-    """Return the broad members that know all classes of a task, largest first."""
-    broad = [n for n in ranked if n.info.breadth == "broad" and n.info.knows(task)]
-    return sorted(broad, key=lambda n: -n.info.plan.achieved)
+    """Return the broad members that know all classes of a task, in the order of `MemberInfo.standing`."""
+    return sorted((n for n in ranked if n.info.covers(task)), key=lambda n: n.info.standing)
 
 
 def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[float]:

@@ -29,7 +29,6 @@ from mvp_edge.metavote import (
     vote,
     vote_weights,
 )
-from mvp_edge.models import Base
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_output, result_directory
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
@@ -112,8 +111,7 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepar
         inputs = read_inputs(config, progress)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
-            exemplars = inputs.zoo.exemplars()
-            inputs = replace(inputs, generated=None if exemplars is None else exemplars.load(inputs.task.names))
+            inputs = replace(inputs, generated=generated_images(inputs.zoo, inputs.task))
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(
             inputs.zoo, trunk, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
@@ -244,7 +242,7 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
             raise ConfigError(
                 "without images a member is delivered as it is, and is in the zoo already; add --data DIR"
             )
-        require_known(task, zoo.base)
+        require_known(task, zoo)
         return Inputs(task, zoo, device, [])
     source = open_source(config.data)
     sets = []
@@ -256,19 +254,31 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     return Inputs(task, zoo, device, warnings, train, test, source.name)
 
 
-def require_known(task: Task, base: Base) -> None:
-    """Refuse a task without images whose classes the base model has not learned.
+def require_known(task: Task, zoo: Zoo) -> None:
+    """Refuse a task without images whose classes neither the base model nor a broad member has learned.
 
     Raises:
         TaskError: a class is unknown; the message names the nearest known ones, for all such classes.
     """
-    known = {canonical(n): n for n in base.classes}
-    missing = [c for c in task.classes if canonical(c.name) not in known]
-    if not missing:
+    if not _unknown(task, zoo.base.classes):
+        return  # hundreds of members need not be read to find that out
+    known = zoo.classes()
+    if not (missing := _unknown(task, known)):
         return
-    everything = wordnet.resolve(Task(tuple(TaskClass(n) for n in known.values())))
-    lines = [f"class {c.name!r} is unknown to {base.name}{_nearest(c, everything)}" for c in missing]
+    everything = wordnet.resolve(Task(tuple(TaskClass(n) for n in known)))
+    lines = [f"class {c.name!r} is unknown to zoo {zoo.name}{_nearest(c, everything)}" for c in missing]
     raise TaskError("; ".join(lines) + "; take known classes, or add images of them with --data DIR")
+
+
+def _unknown(task: Task, names: Sequence[str]) -> list[TaskClass]:
+    known = {canonical(n) for n in names}
+    return [c for c in task.classes if canonical(c.name) not in known]
+
+
+def generated_images(zoo: Zoo, task: Task) -> ImageSet | None:
+    """Return the zoo's generated images of a task's classes, if it has them of all."""
+    exemplars = zoo.exemplars()
+    return exemplars.load(task.names) if exemplars is not None and exemplars.cover(task.names) else None
 
 
 def _nearest(wanted: TaskClass, known: Task) -> str:

@@ -173,8 +173,8 @@ def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> 
     def larger(counts: dict[str, int]) -> bool:
         return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
 
-    able = [i for i in zoo.infos() if i.breadth == "broad" and i.knows(task) and larger(i.plan.counts)]
-    return min(able, key=lambda i: (i.plan.achieved, i.id), default=None)
+    able = [i for i in zoo.knowing(task) if larger(i.plan.counts)]
+    return min(able, key=lambda i: i.plan.achieved, default=None)
 
 
 def build_narrow(

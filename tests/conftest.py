@@ -82,6 +82,18 @@ def broad_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFa
     return zoo.path
 
 
+@pytest.fixture(scope="session")
+def nameless_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a zoo whose base names no classes, as timm's do not, with a broad member at keep 0.5."""
+    base, model = load_base(str(tiny_base))
+    zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "nameless", replace(base, classes=()), model)
+    training = FitConfig(iterations=20, batch_size=16, lr=0.02)
+    config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
+    trunk, data = Trunk.of(zoo.base, zoo.load_base()), open_source(str(images))
+    build_broad(zoo, trunk, data, [0.5], config, device=torch.device("cpu"), progress=SilentProgress())
+    return zoo.path
+
+
 def save_tiny_base(path: Path, images: Path, seed: int, size: tuple[int, int] = (32, 32)) -> Path:
     """Train a base model for a few steps, write it and return its path."""
     base = Base("timm:test_resnet", "test_resnet", size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), licence="Apache-2.0")

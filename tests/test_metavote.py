@@ -89,6 +89,9 @@ def test_under_a_budget_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: T
     mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
     assert electorate(ranked, trunk, task, CONFIG, mixed) == narrow[:2]
     assert knowing(ranked, task) == members[::-1]
+    worse = replace(members[0], info=replace(members[0].info, id="a", top1=0.0))
+    for each in ([worse, *members], [*members, worse]):  # of one size the most accurate
+        assert electorate(each, trunk, task, CONFIG, {n: min(2, w) for n, w in widths.items()}) == [members[0]]
 
 
 def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
 from mvp_edge.errors import BudgetError
 from mvp_edge.family import compress_family
-from mvp_edge.pipeline import compress
+from mvp_edge.pipeline import compress, generated_images
 from mvp_edge.runtime import SilentProgress, Stage
+from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
+from mvp_edge.zoo.exemplars import Exemplars, write_exemplars
 
 
 class Told(SilentProgress):
@@ -90,6 +95,18 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     everyone = run(config)
     assert len(asked) == 4
     assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
+
+
+def test_generated_images_are_shown_where_they_show_the_task(broad_zoo: Path, tmp_path: Path) -> None:
+    zoo = open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "own")))
+    task = Task((TaskClass("tiger"), TaskClass("rose")))
+    assert generated_images(zoo, task) is None
+    for classes, shown in ((("tiger", "apple"), None), (("rose", "tiger"), ("tiger", "rose"))):
+        pixels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+        made = Exemplars(pixels, torch.arange(4) % 2, classes, zoo.base.sha256)
+        write_exemplars(zoo.path / EXEMPLARS, made)
+        found = generated_images(zoo, task)
+        assert (found and found.classes) == shown
 
 
 def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,10 @@ class Exemplars:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def cover(self, names: Sequence[str]) -> bool:
+        """Say whether there are images of all classes `names`."""
+        return {canonical(n) for n in names} <= {canonical(c) for c in self.classes}
+
     def load(self, names: Sequence[str]) -> ImageSet:
         """Return the images of some classes, labelled by their position in `names`.
 

@@ -31,6 +31,7 @@ from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.models import ASSETS, DEFAULT_ZOO, Base, file_sha256, load_base, pack_base
 from mvp_edge.places import user_directory
+from mvp_edge.tasks import Task, canonical
 from mvp_edge.tensors import pack, squeeze, unpack
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
@@ -70,6 +71,26 @@ class Zoo:
             ZooError: a member is damaged or was cut from another base model.
         """
         return [self.info(name) for name in self.ids()]
+
+    def knowing(self, task: Task) -> list[MemberInfo]:
+        """Return the broad members that know all classes of a task, in the order of `MemberInfo.standing`.
+
+        Raises:
+            ZooError: a member is damaged or was cut from another base model.
+        """
+        return sorted((i for i in self.infos() if i.covers(task)), key=lambda i: i.standing)
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of all classes that the base model or a broad member knows; timm's bases name none.
+
+        Raises:
+            ZooError: a member is damaged or was cut from another base model.
+        """
+        broad = (name for i in self.infos() if i.breadth == "broad" for name in i.task.names)
+        spelled: dict[str, str] = {}
+        for name in (*self.base.classes, *broad):
+            spelled.setdefault(canonical(name), name)
+        return tuple(spelled.values())
 
     def ids(self) -> list[str]:
         """Return the names of all members, sorted."""

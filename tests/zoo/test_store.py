@@ -9,6 +9,7 @@ import torch
 from mvp_edge.errors import ZooError
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, new_model
+from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
@@ -58,6 +59,21 @@ def test_adding_twice_keeps_the_first(zoo: Zoo) -> None:
     zoo.add(replace(info, top1=1.0), {k: v + 1 for k, v in state.items()})
     assert zoo.infos() == [first]
     assert not list((zoo.path / "members").glob(".*"))
+
+
+def test_who_knows_a_task_is_sorted_by_size_then_accuracy_then_name(zoo: Zoo) -> None:
+    info, state = member(zoo)
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    small = replace(info, breadth="broad", task=everything)
+    large = replace(small, plan=full_plan(small.plan.widths))
+    for name, each, top1 in (
+        ("d", small, 70.0), ("c", small, 80.0), ("b", small, 80.0), ("e", large, 60.0), ("a", small, None),
+    ):  # fmt: skip
+        zoo.add(replace(each, id=name, top1=top1), state)
+    zoo.add(info, state)
+    zoo.add(replace(small, id="other", task=Task((TaskClass("b"), TaskClass("z")))), state)
+    assert [i.id for i in zoo.knowing(Task((TaskClass("A"), TaskClass("b"))))] == ["e", "b", "c", "d", "a"]
+    assert zoo.classes() == ("a", "b", "c", "z")
 
 
 def test_damage_is_named(zoo: Zoo) -> None:
