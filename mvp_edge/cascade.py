@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mvp_edge.data import ImageSet
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import Progress, Stage
-from mvp_edge.tasks import Task, canonical
+from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.train import predict
 from mvp_edge.zoo import MemberInfo, Zoo
 
@@ -59,7 +59,7 @@ def ask(
     References:
         Wang et al., "Wisdom of Committees: An Overlooked Approach To Faster and More Accurate Models", 2022.
     """
-    if not {canonical(n) for n in task.names} <= {canonical(n) for n in trunk.base.classes}:
+    if not numbered(task.names).keys() <= numbered(trunk.base.classes).keys():
         return None
     first = None if zoo is None else largest_knowing(zoo, task)
     logits, unsure = torch.empty(len(data), len(task.names)), torch.ones(len(data), dtype=torch.bool)
@@ -86,7 +86,7 @@ def answers(
     stage: Stage | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the logits `(N, classes)` for a task's classes of a network that has an output for each `known` class."""
-    column = {canonical(n): i for i, n in enumerate(known)}
+    column = numbered(known)
     network = network.to(device, memory_format=torch.channels_last)
     logits = predict(network, images, trunk.base, device, stage=stage, bf16=True)
     return logits[:, [column[canonical(n)] for n in task.names]]

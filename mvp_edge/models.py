@@ -207,7 +207,7 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
         known = told
     if known is None:
         raise ConfigError(f"{path} does not say what model it is; name one with --base and give it with --weights")
-    model = new_model(known.arch, max(1, _outputs(known, tensors)))
+    model = new_model(known.arch, max(1, len(known.classes) or _outputs(known, tensors)))
     expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
     if wrong:
@@ -219,9 +219,10 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
 
 
 def _outputs(base: Base, tensors: dict[str, Tensor]) -> int:
+    """Return how many outputs weights have, by the bias of what is the classifier in a network of that kind."""
     probe = new_model(base.arch, 1)
     bias = tensors.get(f"{head_name(probe)}.bias")
-    return len(base.classes) or (0 if bias is None else len(bias))
+    return 0 if bias is None else len(bias)
 
 
 def _timm_base(name: str) -> Base:

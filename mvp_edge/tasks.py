@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,11 @@ def canonical(name: str) -> str:
     """Return the spelling under which names are compared: lower case, composed accents, words joined by `_`."""
     # macOS stores folder names with decomposed accents; keyboards type composed ones.
     return "_".join(unicodedata.normalize("NFC", name.lower()).replace("-", " ").replace("_", " ").split())
+
+
+def numbered(names: Iterable[str]) -> dict[str, int]:
+    """Return the position of each name by its canonical spelling."""
+    return {canonical(name): i for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import Task, TaskClass, canonical
+from mvp_edge.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.train import BatchSource, accuracy, predict
 from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
 
@@ -146,7 +146,7 @@ class Teacher:
 
     def logits(self, data: ImageSet, stage: Stage | None = None) -> Tensor | None:
         """Return logits `(N, classes)` for the classes of `data`, or None if the base does not know them all."""
-        row = {canonical(n): i for i, n in enumerate(self.trunk.base.classes)}
+        row = numbered(self.trunk.base.classes)
         if not all(canonical(n) in row for n in data.classes):
             return None
         rows = [row[canonical(n)] for n in data.classes]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvp_edge.errors import PlanError, ZooError
 from mvp_edge.plan import KeepPlan
-from mvp_edge.tasks import Task, TaskClass, canonical
+from mvp_edge.tasks import Task, TaskClass, numbered
 from mvp_edge.tensors import unpack
 
 FORMAT = 2
@@ -46,7 +46,7 @@ class MemberInfo:
 
     def knows(self, task: Task) -> bool:
         """Say whether all classes of a task are among its own."""
-        return {canonical(n) for n in task.names} <= {canonical(n) for n in self.task.names}
+        return numbered(task.names).keys() <= numbered(self.task.names).keys()
 
     def covers(self, task: Task) -> bool:
         """Say whether it is broad and knows the whole task, so that it can be cut to it without any training."""
