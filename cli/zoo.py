@@ -226,9 +226,7 @@ def add(
 
     use_threads(threads)
     opened = open_zoo(name)
-    before = set(opened.ids())
-    info = add_result(opened, result)
-    added = info.id not in before
+    info, added = add_result(opened, result)
     if json:
         print_json({"zoo": opened.name, "id": info.id, "added": added})
     else:

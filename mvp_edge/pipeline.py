@@ -96,8 +96,8 @@ def compress(config: PruneConfig, progress: Progress | None = None) -> dict[str,
         sizing = size(prepared, config, progress)
     with result_directory(config.out) as directory:
         made = make(prepared, sizing, config, directory, progress, clock)
-    if config.add_to_zoo:  # last, so that a run that fails leaves no member behind
-        prepared.inputs.zoo.add(*made.member)
+        if config.add_to_zoo:  # last, so that a run that fails leaves no member behind, nor a report that tells of one
+            prepared.inputs.zoo.add(*made.member)
     return made.report
 
 
@@ -210,12 +210,15 @@ def make(
         warnings=inputs.warnings,
         requested=sizing.requested,
         generated=inputs.generated,
+        digest=None if inputs.train is None else inputs.train.sha256,
         calibration=None if examples is None else examples.images,
     )
     report = deliver(directory, outcome, config, clock, progress)
     report["sliced_vs_masked_max_abs_diff"] = sliced_diff
     member = _as_member(outcome, report)
-    if config.add_to_zoo:
+    if config.add_to_zoo and inputs.zoo.has(member.id):
+        inputs.warnings.append(f"member {member.id}, made of the same images with the same settings, stays as it is")
+    elif config.add_to_zoo:
         report["added_member"] = member.id
     report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
     write_report(directory, report, outcome, config)
@@ -244,6 +247,8 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
             )
         require_known(task, zoo)
         return Inputs(task, zoo, device, [])
+    if config.add_to_zoo:
+        zoo.require_writable()
     source = open_source(config.data)
     sets = []
     for split in ("train", "test"):

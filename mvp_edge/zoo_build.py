@@ -282,7 +282,7 @@ def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: Image
     restored = trunk.restore(Member(info, zoo.as_stored(state))).to(device, memory_format=torch.channels_last)
     logits = predict(restored, test.images, trunk.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
-    return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None)
+    return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None).info
 
 
 def make_recipe(
