@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -228,7 +229,8 @@ def build_broad(
 ) -> list[MemberInfo]:  # fmt: skip
     """Add members for all classes of the base model, the largest first and each pruned from the one before.
 
-    Their outputs on the test split are stored beside them: what a part of the classes scores can be told later without
+    A member that another process is making is waited for, because the next one is pruned from it. Their outputs on the
+    test split are stored beside them: what a part of the classes scores can be told later without
     any image.
 
     Raises:
@@ -249,7 +251,7 @@ def build_broad(
         parent = None if found is None else zoo.load(found)
         recipe = make_recipe(parent, schedule, scores, fit, config.seed, data.name)
         member = member_id(task, recipe)
-        with zoo.claim(member) as mine:
+        with _turn(zoo, member, progress) as mine:
             if not mine:
                 continue
             verify_base(trunk, schedule)
@@ -263,6 +265,17 @@ def build_broad(
                 )  # fmt: skip
             made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
     return made
+
+
+@contextmanager
+def _turn(zoo: Zoo, member: str, progress: Progress) -> Iterator[bool]:
+    """Hold a member while it is made, once no other process makes it; False if it is there then."""
+    with ExitStack() as held:
+        mine = held.enter_context(zoo.claim(member))
+        if not mine and not zoo.has(member):
+            with progress.stage(f"Waiting for another process that makes {member}"):
+                mine = held.enter_context(zoo.claim(member, math.inf))
+        yield mine
 
 
 def verify_base(trunk: Trunk, schedule: PruneSchedule) -> None:
