@@ -28,7 +28,7 @@ from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.train import BatchSource, accuracy, predict
-from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
+from mvp_edge.zoo import Breadth, Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
 
 NORM_CLASSES = 16  # whose images batch norms are measured on
 
@@ -130,6 +130,24 @@ def make_member(
     return model, automatic_prune(model, trunk.table, source, counts, scores, config, start=start, stage=stage)
 
 
+def fit_for(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
+    """Return how members are trained: without distillation where the base model names no classes, so cannot teach."""
+    fit = _wanted_fit(breadth, config, trunk)
+    return fit if trunk.base.classes else replace(fit, distill=0.0)
+
+
+def _wanted_fit(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
+    return resolve_fit(config.fit if breadth == "narrow" else config.broad_fit, breadth, trunk.model)
+
+
+def untaught(breadths: Sequence[Breadth], config: BuildConfig, trunk: Trunk) -> list[str]:
+    """Return what the user should know if members were to be taught, and the base model names no classes."""
+    wanted = (_wanted_fit(breadth, config, trunk).distill for breadth in breadths)
+    if trunk.base.classes or not any(wanted):
+        return []
+    return [f"distillation is off: {trunk.base.name} does not name its classes, so that it cannot teach its members"]
+
+
 def scores_for(config: BuildConfig, trunk: Trunk) -> ScoreSchedule | None:
     """Return how AHNP prunes members of a base, or None if IFP does."""
     if config.method == "auto":
@@ -182,7 +200,7 @@ def build_narrow(
     zoo: Zoo, trunk: Trunk, data: DataSource, config: BuildConfig, *, device: torch.device, progress: Progress,
     teacher: Teacher | None = None,
 ) -> list[MemberInfo]:  # fmt: skip
-    """Fill a zoo up to `config.members` narrow members; return those made by this call.
+    """Fill a zoo up to `config.members` narrow members with these settings; return those made by this call.
 
     A member that exists or that another process is making is passed over, so that any number of processes may build
     the same zoo and a killed one loses at most the member in progress. A `teacher` that is given remembers what the
@@ -201,7 +219,7 @@ def build_narrow(
         everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))
         found = find_parent(zoo, trunk, everything, config.schedule)
         parent = None if found is None else zoo.load(found)
-    fit, scores = resolve_fit(config.fit, "narrow", trunk.model), scores_for(config, trunk)
+    fit, scores = fit_for("narrow", config, trunk), scores_for(config, trunk)
     recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
     teacher = teacher or Teacher(trunk, device)
@@ -239,7 +257,7 @@ def build_broad(
     """
     classes = trunk.base.classes or data.classes
     task = wordnet.resolve(Task(tuple(TaskClass(c) for c in classes)))
-    fit, scores = resolve_fit(config.broad_fit, "broad", trunk.model), scores_for(config, trunk)
+    fit, scores = fit_for("broad", config, trunk), scores_for(config, trunk)
     made: list[MemberInfo] = []
     with progress.stage("Reading images", None):
         train = data.load(classes, "train", trunk.base.input_size)

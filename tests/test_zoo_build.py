@@ -20,7 +20,17 @@ from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict, score
 from mvp_edge.zoo import Member, Zoo, create_zoo, member_id, open_zoo
-from mvp_edge.zoo_build import Teacher, build_broad, build_narrow, find_parent, make_member, make_recipe, scores_for
+from mvp_edge.zoo_build import (
+    Teacher,
+    build_broad,
+    build_narrow,
+    find_parent,
+    fit_for,
+    make_member,
+    make_recipe,
+    scores_for,
+    untaught,
+)
 from tests.conftest import COLOURS
 
 CPU = torch.device("cpu")
@@ -208,3 +218,14 @@ def test_broad_members_with_heads_are_a_chain(images: Path, tmp_path: Path) -> N
         assert {info.plan.counts[g.name] for g in vit.table.groups if g.unit_channels > 1} == {1}
         weights = vit.restore(zoo.load(info)).state_dict()
         assert all(v.isfinite().all() for v in weights.values())
+
+
+def test_members_of_a_base_that_names_no_classes_are_told_not_to_be_taught(nameless_zoo: Path) -> None:
+    zoo = open_zoo(str(nameless_zoo))
+    trunk, config = Trunk.of(zoo.base, zoo.load_base()), BuildConfig()
+    assert fit_for("broad", config, trunk).distill == fit_for("narrow", config, trunk).distill == 0
+    assert untaught(["narrow"], config, trunk) == []  # they are not taught unless asked for
+    (note,) = untaught(["narrow", "broad"], config, trunk)
+    assert note.startswith("distillation is off: timm:test_resnet does not name its classes")
+    named = replace(trunk, base=replace(trunk.base, classes=("a",)))
+    assert untaught(["broad"], config, named) == [] and fit_for("broad", config, named).distill == 0.5
