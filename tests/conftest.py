@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
@@ -27,6 +28,25 @@ COLOURS = {
     "rose": (220, 60, 160),
     "tiger": (240, 200, 40),
 }
+
+
+@pytest.fixture
+def without_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse double precision to tensors that have not been brought to the CPU, as Apple's GPUs do."""
+    cpu, double = Tensor.cpu, Tensor.double
+
+    def arrive(tensor: Tensor) -> Tensor:
+        arrived = cpu(tensor)
+        arrived.arrived = True  # pyright: ignore[reportAttributeAccessIssue]
+        return arrived
+
+    def widen(tensor: Tensor) -> Tensor:
+        if not hasattr(tensor, "arrived"):
+            raise TypeError("this device has no double precision")
+        return double(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", arrive)
+    monkeypatch.setattr(Tensor, "double", widen)
 
 
 @pytest.fixture(scope="session")
