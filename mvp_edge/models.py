@@ -271,7 +271,9 @@ def _download(base: Base) -> Path:
                 if not constants.HF_HUB_OFFLINE:
                     _require_network(constants.ENDPOINT)
                 return Path(hf_hub_download(*place))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
+    except (*HfHubHTTPError.__bases__, LocalEntryNotFoundError, OSError) as e:
+        # Its base is the error of the library that the hub speaks HTTP with, which is another one in every major
+        # version; a connection that breaks off comes out as that.
         raise ConfigError(
             f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "
             f"({type(e).__name__}); connect once, or give a local file with --weights FILE.safetensors"

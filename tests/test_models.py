@@ -12,7 +12,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import timm
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from mvp_edge.errors import ConfigError
 from mvp_edge.models import find_base, load_base, save_base
@@ -40,6 +40,17 @@ def test_offline_the_cache_and_the_flag_are_named(
         load_base("timm:mobilenetv2_100")
     assert not caplog.records
     assert hub.level == level
+
+
+@pytest.mark.parametrize("error", [*HfHubHTTPError.__bases__, OSError])
+def test_a_connection_that_breaks_off(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: str, local_files_only: bool = False) -> str:
+        raise LocalEntryNotFoundError("not in the cache") if local_files_only else error("connection reset")
+
+    monkeypatch.setattr("mvp_edge.models._require_network", lambda _: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(ConfigError, match=rf"cannot be downloaded \({error.__name__}\)"):
+        load_base("timm:test_resnet")
 
 
 class Refusing(BaseHTTPRequestHandler):
