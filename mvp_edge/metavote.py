@@ -37,10 +37,17 @@ PREFILTER = 64
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A member and how near its task is: LEEP (at most 0) or WordNet similarity (0 to 1); higher is nearer."""
+    """A member and how near its task is; higher is nearer.
+
+    Attributes:
+        info: The member.
+        similarity: At most 0 by LEEP, from 0 to 1 by WordNet.
+        measure: By which of the two.
+    """
 
     info: MemberInfo
     similarity: float
+    measure: Similarity = "leep"
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +137,7 @@ def rank(
         raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")
     words = wordnet.rank(task, [i.task for i in infos])
     if similarity_used(config, images) == "wordnet":
-        pairs = [Neighbour(i, s) for i, s in zip(infos, words, strict=True)]
+        pairs = [Neighbour(i, s, "wordnet") for i, s in zip(infos, words, strict=True)]
     else:
         if images is None or trunk is None:
             raise ValueError("LEEP needs images and the base model")
@@ -205,15 +212,13 @@ def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
 
 
 def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[float]:
-    """Return what each neighbour's vote counts: one, or its similarity for `smsp`.
+    """Return what each neighbour's vote counts: one, or its similarity for `smsp` if any has one above 0.
 
     LEEP is a mean log probability; its exponential, the typical probability of the right class, lies in (0, 1] as
     WordNet's similarity does.
     """
-    if config.method == "mvp":
-        return [1.0] * len(neighbours)
-    leep = any(n.similarity < 0 for n in neighbours)
-    return [math.exp(n.similarity) if leep else n.similarity for n in neighbours]
+    alike = [math.exp(n.similarity) if n.measure == "leep" else n.similarity for n in neighbours]
+    return alike if config.method == "smsp" and any(alike) else [1.0] * len(neighbours)
 
 
 def ready_made(ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig) -> Neighbour:

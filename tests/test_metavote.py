@@ -97,11 +97,14 @@ def test_under_a_budget_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: T
 def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
     info = zoo.infos()[0]
     leep = [Neighbour(info, 0.0), Neighbour(info, -0.7)]
-    words = [Neighbour(info, 1.0), Neighbour(info, 0.25)]
+    words = [Neighbour(info, 1.0, "wordnet"), Neighbour(info, 0.25, "wordnet")]
     assert vote_weights(leep, CONFIG) == vote_weights(words, CONFIG) == [1.0, 1.0]
     smsp = replace(CONFIG, method="smsp")
     assert vote_weights(leep, smsp) == pytest.approx([1.0, 0.4966], abs=1e-4)
     assert vote_weights(words, smsp) == [1.0, 0.25]
+    assert vote_weights(leep[:1] * 2, smsp) == [1.0, 1.0]
+    for far in (Neighbour(info, 0.0, "wordnet"), Neighbour(info, -1e4)):  # whose weights would sum to nothing
+        assert vote_weights([far, far], smsp) == [1.0, 1.0]
 
 
 def test_what_is_assembled_fits_the_task_before_any_training(
