@@ -260,6 +260,11 @@ def vote(
     return plan, [zoo.load(n.info) for n in neighbours]
 
 
+def stays_base(plan: KeepPlan, voters: Sequence[Member]) -> bool:
+    """Say whether the base model's own weights stay: every unit is kept, and not by a lone voter that has them all."""
+    return plan.is_full and not (len(voters) == 1 and voters[0].info.plan.is_full)
+
+
 def assemble(
     trunk: Trunk, plan: KeepPlan, voters: Sequence[Member], task: Task, data: ImageSet | None, *, device: torch.device
 ) -> nn.Module:
@@ -267,14 +272,14 @@ def assemble(
 
     The head is fitted to the task's images in closed form, after the norm statistics have been re-estimated on them; a
     single voter that knows all classes and whose units are all kept gives its rows and keeps its statistics, and needs
-    no images. Where every unit is kept, the base model's own weights stay: what smaller networks have learnt suits
-    their few units only.
+    no images. Where smaller networks vote for every unit, the base model's own weights stay: what they have learnt
+    suits their few units only.
 
     References:
         Algorithm 1, lines 4-6.
     """
     model = sliced_copy(trunk.model, trunk.table, plan)
-    whole = plan.is_full
+    whole = stays_base(plan, voters)
     ballots = [] if whole else [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
     model.load_state_dict(average(trunk.table, plan, model.state_dict(), ballots))
     model = model.to(device, memory_format=torch.channels_last).eval()

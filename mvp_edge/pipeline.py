@@ -26,6 +26,7 @@ from mvp_edge.metavote import (
     ready_made,
     similarity_used,
     sole_voter,
+    stays_base,
     vote,
     vote_weights,
 )
@@ -171,7 +172,7 @@ def make(
         inputs.warnings.append(warning)
     with clock.time("vote"):
         plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, seed)
-        if plan.is_full:
+        if stays_base(plan, voters):
             inputs.warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
         if inputs.train is None and config.budget is None and plan.achieved < NEAR * config.vote.keep:
             inputs.warnings.append(

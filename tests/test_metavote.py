@@ -13,7 +13,7 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict
-from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo import Member, Zoo, open_zoo
 
 CPU = torch.device("cpu")
 CONFIG = VoteConfig(keep=0.5, align=4, neighbours=2)
@@ -132,6 +132,18 @@ def test_where_everything_is_kept_the_base_model_stays_as_it_is(
     model = assemble(trunk, full_plan(trunk.table.widths), voters, unknown, data, device=CPU)
     assert torch.equal(model.get_buffer("bn1.running_mean"), trunk.model.get_buffer("bn1.running_mean"))
     assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
+
+
+def test_a_member_that_keeps_everything_is_delivered_as_it_is(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    """Even where the base model names no classes."""
+    state = {k: v * 1.1 for k, v in trunk.state_of(trunk.model).items()}
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    info = replace(zoo.infos()[0], breadth="broad", task=everything, plan=full_plan(trunk.table.widths))
+    member, nameless = Member(info, state), replace(trunk, base=replace(trunk.base, classes=()))
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = predict(trunk.restore(member), images, zoo.base, CPU)[:, [zoo.base.classes.index(n) for n in task.names]]
+    model = assemble(nameless, info.plan, [member], task, None, device=CPU)
+    assert torch.allclose(predict(model, images, zoo.base, CPU), expected, atol=1e-5)
 
 
 def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:
