@@ -15,7 +15,7 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import find_base, load_base, save_base
+from mvp_edge.models import find_base, load_base, new_model, save_base
 from tests.conftest import COLOURS
 
 
@@ -86,6 +86,15 @@ def test_timm_weights_are_read_as_safetensors(tiny_base: Path, tmp_path: Path, m
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
     found, _ = load_base("timm:test_resnet")
     assert found.classes == tuple(COLOURS)
+
+
+def test_no_network_is_made_to_count_outputs_that_have_names(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(
+        "mvp_edge.models.new_model", lambda arch, classes: made.append(classes) or new_model(arch, classes)
+    )
+    load_base(str(tiny_base))
+    assert made == [len(COLOURS)]
 
 
 @pytest.mark.parametrize(
