@@ -309,8 +309,8 @@ def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) ->
     if best >= (FAR_WORDNET if similarity == "wordnet" else -FAR_LEEP * math.log(len(task.classes))):
         return None
     return (
-        f"even the nearest task in the zoo is far from this one ({similarity} {best:.2f}); expect less than usual, "
-        "or add members near it with: mvp-edge zoo build"
+        f"even the nearest task in the zoo is far from this one ({similarity} {best:.2f}); expect less than usual. "
+        "Models made with --data DIR --add-to-zoo vote for later tasks near theirs"
     )
 
 
