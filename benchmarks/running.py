@@ -227,7 +227,7 @@ def device_name(device: torch.device) -> str:
     found = _environment(device)
     count = found["torch_threads"]
     threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
-    return f"{device.type} ({found['processor']}{threads})"
+    return f"{device.type} ({found.get('accelerator', found['processor'])}{threads})"
 
 
 @cache

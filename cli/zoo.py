@@ -163,7 +163,7 @@ def build(
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads
-    from mvp_edge.zoo_build import build_broad, build_narrow
+    from mvp_edge.zoo_build import build_broad, build_narrow, untaught
 
     from .tables import warn
 
@@ -174,6 +174,7 @@ def build(
         with shown(quiet=quiet) as progress:
             opened, notes = _open_or_create(directory, base, weights, embedding, source, place, progress)
             trunk = Trunk.of(opened.base, opened.load_base())
+            notes = [*notes, *untaught(["narrow", *(["broad"] if broad else [])], config, trunk)]
             made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
             made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
@@ -226,9 +227,7 @@ def add(
 
     use_threads(threads)
     opened = open_zoo(name)
-    before = set(opened.ids())
-    info = add_result(opened, result)
-    added = info.id not in before
+    info, added = add_result(opened, result)
     if json:
         print_json({"zoo": opened.name, "id": info.id, "added": added})
     else:

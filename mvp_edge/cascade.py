@@ -13,7 +13,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import Progress, Stage
 from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import Task, canonical
+from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.train import predict
 from mvp_edge.zoo import MemberInfo, Zoo
 
@@ -79,8 +79,7 @@ def ask(
 
 def largest_knowing(zoo: Zoo, task: Task) -> MemberInfo | None:
     """Return the largest broad member that knows all classes of a task, if there is one."""
-    able = [i for i in zoo.infos() if i.breadth == "broad" and i.knows(task)]
-    return max(able, key=lambda i: (i.plan.achieved, i.id), default=None)
+    return next(iter(zoo.knowing(task)), None)
 
 
 def answers(
@@ -88,7 +87,7 @@ def answers(
     stage: Stage | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the logits `(N, classes)` for a task's classes of a network that has an output for each `known` class."""
-    column = {canonical(n): i for i, n in enumerate(known)}
+    column = numbered(known)
     network = network.to(device, memory_format=torch.channels_last)
     logits = predict(network, images, trunk.base, device, stage=stage, bf16=True)
     return logits[:, [column[canonical(n)] for n in task.names]]

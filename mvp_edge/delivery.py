@@ -61,6 +61,7 @@ class Outcome:
         warnings: What the user should know.
         requested: Units of each group that were asked for, before lanes that cost no time were filled.
         generated: Images generated from the base model, shown where there are no real ones.
+        digest: Checksum of the training images, if there are any.
         calibration: uint8 images `(N, 3, H, W)` such as the model will see, real or generated, for INT8.
     """
 
@@ -80,6 +81,7 @@ class Outcome:
     warnings: list[str]
     requested: Mapping[str, int]
     generated: ImageSet | None = None
+    digest: str | None = None
     calibration: Tensor | None = None
 
 
@@ -165,6 +167,7 @@ def _deliver(
         "zoo": outcome.zoo,
         "input": config.input,
         "data": outcome.source,
+        "data_sha256": outcome.digest,
         "seed": config.seed,
         "settings": {
             "vote": {**asdict(config.vote), "similarity": outcome.similarity},
@@ -190,8 +193,10 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
 
 
 def member_recipe(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the model of a report was made, which with its task names it as a member of a zoo."""
-    return {"method": report["settings"]["vote"]["method"], **report["settings"], "seed": report["seed"]}
+    """Return how the model of a report was made and from which images; with its task that names a member of a zoo."""
+    settings = report["settings"]
+    images = {"data": report["data"], "data_sha256": report.get("data_sha256")}  # earlier versions did not tell it
+    return {"method": settings["vote"]["method"], **settings, "seed": report["seed"], **images}
 
 
 def _export(

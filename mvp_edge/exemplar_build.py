@@ -102,7 +102,7 @@ def _require_classes(base: Base) -> None:
 def all_knowing(zoo: Zoo) -> list[MemberInfo]:
     """Return the broad members that know all classes of the base model, sorted by id."""
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
-    return [i for i in zoo.infos() if i.breadth == "broad" and i.knows(everything)]
+    return sorted(zoo.knowing(everything), key=lambda i: i.id)
 
 
 def _readable(zoo: Zoo) -> Exemplars | None:

@@ -31,11 +31,16 @@ def compress_family(
         What `index.json` holds.
 
     Raises:
-        MvpEdgeError: an input cannot be used, or a budget cannot be met; nothing is written then.
+        MvpEdgeError: an input cannot be used, a budget cannot be met, or the family is to be added to a zoo; nothing is
+            written then.
     """
     labels = [b.label for b in budgets]
     twice = sorted({label for label in labels if labels.count(label) > 1})
-    check([f"budget {label} is given twice" for label in twice] or ([] if budgets else ["no budget is given"]))
+    problems = [f"budget {label} is given twice" for label in twice] or ([] if budgets else ["no budget is given"])
+    if config.add_to_zoo and labels:
+        one = config.out / labels[0]
+        problems.append(f"a family is not added to a zoo; add one of its models with: mvp-edge zoo add {one}")
+    check(problems)
     progress = progress or SilentProgress()
     clock = Stopwatch(began)
     check_place(config)

@@ -88,7 +88,8 @@ Positions = dict[str, dict[int, Tensor]]  # tensor name -> dimension -> kept pos
 def kept_positions(table: GroupTable, plan: KeepPlan) -> Positions:
     """Return what a plan keeps of every tensor that any group runs through.
 
-    Positions along a dimension that no group covers (a concatenation with unprunable inputs, say) are always kept.
+    Positions that no group covers (in a concatenation with unprunable inputs, say) are kept where a covered one
+    follows; those behind the last covered one are not, which the comparison with the masked network brings to light.
 
     Raises:
         PlanError: the plan is for another base model.

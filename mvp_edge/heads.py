@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mvp_edge.data import ImageSet, forward_batch, normalise
 from mvp_edge.models import Base
-from mvp_edge.tasks import canonical
+from mvp_edge.tasks import canonical, numbered
 
 
 def random_head(features: int, classes: int, generator: torch.Generator) -> nn.Linear:
@@ -22,7 +22,7 @@ def random_head(features: int, classes: int, generator: torch.Generator) -> nn.L
 
 def shared_rows(names: Sequence[str], known: Sequence[str], head: nn.Linear) -> nn.Linear | None:
     """Return the rows of `head` for the classes `names`, or None if it does not know all of them."""
-    row = {canonical(n): i for i, n in enumerate(known)}
+    row = numbered(known)
     if not all(canonical(n) in row for n in names):
         return None
     index = torch.tensor([row[canonical(n)] for n in names])

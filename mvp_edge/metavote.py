@@ -38,10 +38,17 @@ ROUNDING = 0.01  # of all units: a member cut to whole lanes may have a little m
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A member and how near its task is: LEEP (at most 0) or WordNet similarity (0 to 1); higher is nearer."""
+    """A member and how near its task is; higher is nearer.
+
+    Attributes:
+        info: The member.
+        similarity: At most 0 by LEEP, from 0 to 1 by WordNet.
+        measure: By which of the two.
+    """
 
     info: MemberInfo
     similarity: float
+    measure: Similarity = "leep"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +138,7 @@ def rank(
         raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")
     words = wordnet.rank(task, [i.task for i in infos])
     if similarity_used(config, images) == "wordnet":
-        pairs = [Neighbour(i, s) for i, s in zip(infos, words, strict=True)]
+        pairs = [Neighbour(i, s, "wordnet") for i, s in zip(infos, words, strict=True)]
     else:
         if images is None or trunk is None:
             raise ValueError("LEEP needs images and the base model")
@@ -198,25 +205,22 @@ def sole_voter(
     broad = knowing(ranked, task)
     inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
     around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
-    return inside[:1] or around[-1:]
+    return inside[:1] or sorted(around, key=lambda n: n.info.plan.achieved)[:1]
 
 
 def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
-    """Return the broad members that know all classes of a task, largest first."""
-    broad = [n for n in ranked if n.info.breadth == "broad" and n.info.knows(task)]
-    return sorted(broad, key=lambda n: -n.info.plan.achieved)
+    """Return the broad members that know all classes of a task, in the order of `MemberInfo.standing`."""
+    return sorted((n for n in ranked if n.info.covers(task)), key=lambda n: n.info.standing)
 
 
 def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[float]:
-    """Return what each neighbour's vote counts: one, or its similarity for `smsp`.
+    """Return what each neighbour's vote counts: one, or its similarity for `smsp` if any has one above 0.
 
     LEEP is a mean log probability; its exponential, the typical probability of the right class, lies in (0, 1] as
     WordNet's similarity does.
     """
-    if config.method == "mvp":
-        return [1.0] * len(neighbours)
-    leep = any(n.similarity < 0 for n in neighbours)
-    return [math.exp(n.similarity) if leep else n.similarity for n in neighbours]
+    alike = [math.exp(n.similarity) if n.measure == "leep" else n.similarity for n in neighbours]
+    return alike if config.method == "smsp" and any(alike) else [1.0] * len(neighbours)
 
 
 def ready_made(ranked: Sequence[Neighbour], task: Task, keep: float) -> Neighbour:
@@ -264,6 +268,11 @@ def vote(
     return plan, [zoo.load(n.info) for n in neighbours]
 
 
+def stays_base(plan: KeepPlan, voters: Sequence[Member]) -> bool:
+    """Say whether the base model's own weights stay: every unit is kept, and not by a lone voter that has them all."""
+    return plan.is_full and not (len(voters) == 1 and voters[0].info.plan.is_full)
+
+
 def assemble(
     trunk: Trunk, plan: KeepPlan, voters: Sequence[Member], task: Task, data: ImageSet | None, *, device: torch.device
 ) -> nn.Module:
@@ -271,14 +280,14 @@ def assemble(
 
     The head is fitted to the task's images in closed form, after the norm statistics have been re-estimated on them; a
     single voter that knows all classes and whose units are all kept gives its rows and keeps its statistics, and needs
-    no images. Where every unit is kept, the base model's own weights stay: what smaller networks have learnt suits
-    their few units only.
+    no images. Where smaller networks vote for every unit, the base model's own weights stay: what they have learnt
+    suits their few units only.
 
     References:
         Algorithm 1, lines 4-6.
     """
     model = sliced_copy(trunk.model, trunk.table, plan)
-    whole = plan.is_full
+    whole = stays_base(plan, voters)
     ballots = [] if whole else [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
     model.load_state_dict(average(trunk.table, plan, model.state_dict(), ballots))
     model = model.to(device, memory_format=torch.channels_last).eval()

@@ -206,7 +206,7 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
         known = told
     if known is None:
         raise ConfigError(f"{path} does not say what model it is; name one with --base and give it with --weights")
-    model = new_model(known.arch, max(1, _outputs(known, tensors)))
+    model = new_model(known.arch, max(1, len(known.classes) or _outputs(known, tensors)))
     expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
     if wrong:
@@ -218,9 +218,10 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
 
 
 def _outputs(base: Base, tensors: dict[str, Tensor]) -> int:
+    """Return how many outputs weights have, by the bias of what is the classifier in a network of that kind."""
     probe = new_model(base.arch, 1)
     bias = tensors.get(f"{head_name(probe)}.bias")
-    return len(base.classes) or (0 if bias is None else len(bias))
+    return 0 if bias is None else len(bias)
 
 
 def _timm_base(name: str) -> Base:
@@ -269,7 +270,9 @@ def _download(base: Base) -> Path:
                 if not constants.HF_HUB_OFFLINE:
                     _require_network(constants.ENDPOINT)
                 return Path(hf_hub_download(*place))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
+    except (*HfHubHTTPError.__bases__, LocalEntryNotFoundError, OSError) as e:
+        # Its base is the error of the library that the hub speaks HTTP with, which is another one in every major
+        # version; a connection that breaks off comes out as that.
         raise ConfigError(
             f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "
             f"({type(e).__name__}); connect once, or give a local file with --weights FILE.safetensors"

@@ -80,8 +80,8 @@ def unfold(model: nn.Module, images: Tensor, base: Base, device: torch.device) -
             model(normalise(part.to(device), base.mean, base.std))
     for name, norm in _norms(model):
         mean, variance = _pooled(torch.stack(sums[name]))
-        slope = norm.weight.double().cpu() / (norm.running_var.double().cpu() + norm.eps).sqrt()
-        bias = norm.bias.double().cpu() + slope * (mean - norm.running_mean.double().cpu())
+        slope = norm.weight.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
+        bias = norm.bias.cpu().double() + slope * (mean - norm.running_mean.cpu().double())
         norm.weight.copy_(slope * (variance + norm.eps).sqrt())
         norm.bias.copy_(bias)
         norm.running_mean.copy_(mean)

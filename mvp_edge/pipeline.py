@@ -26,6 +26,7 @@ from mvp_edge.metavote import (
     ready_made,
     similarity_used,
     sole_voter,
+    stays_base,
     vote,
     vote_weights,
 )
@@ -96,8 +97,8 @@ def compress(config: PruneConfig, progress: Progress | None = None, began: float
         sizing = size(prepared, config, progress)
     with result_directory(config.out) as directory:
         made = make(prepared, sizing, config, directory, progress, clock)
-    if config.add_to_zoo:  # last, so that a run that fails leaves no member behind
-        prepared.inputs.zoo.add(*made.member)
+        if config.add_to_zoo:  # last, so that a run that fails leaves no member behind, nor a report that tells of one
+            prepared.inputs.zoo.add(*made.member)
     return made.report
 
 
@@ -111,8 +112,7 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepar
         inputs = read_inputs(config, progress)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
-            exemplars = inputs.zoo.exemplars()
-            inputs = replace(inputs, generated=None if exemplars is None else exemplars.load(inputs.task.names))
+            inputs = replace(inputs, generated=generated_images(inputs.zoo, inputs.task))
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(
             inputs.zoo, trunk, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
@@ -172,7 +172,7 @@ def make(
         inputs.warnings.append(warning)
     with clock.time("vote"):
         plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, seed)
-        if plan.is_full:
+        if stays_base(plan, voters):
             inputs.warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
         if inputs.train is None and config.budget is None and plan.achieved < NEAR * config.vote.keep:
             inputs.warnings.append(
@@ -212,12 +212,15 @@ def make(
         warnings=inputs.warnings,
         requested=sizing.requested,
         generated=inputs.generated,
+        digest=None if inputs.train is None else inputs.train.sha256,
         calibration=None if examples is None else examples.images,
     )
     report = deliver(directory, outcome, config, clock, progress)
     report["sliced_vs_masked_max_abs_diff"] = sliced_diff
     member = _as_member(outcome, report)
-    if config.add_to_zoo:
+    if config.add_to_zoo and inputs.zoo.has(member.id):
+        inputs.warnings.append(f"member {member.id}, made of the same images with the same settings, stays as it is")
+    elif config.add_to_zoo:
         report["added_member"] = member.id
     report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
     write_report(directory, report, outcome, config)
@@ -235,6 +238,8 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     zoo = open_zoo(config.zoo)
     if config.data is None:
         return Inputs(task, zoo, device, [])
+    if config.add_to_zoo:
+        zoo.require_writable()
     source = open_source(config.data)
     sets = []
     for split in ("train", "test"):
@@ -245,14 +250,20 @@ def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
     return Inputs(task, zoo, device, warnings, train, test, source.name)
 
 
+def generated_images(zoo: Zoo, task: Task) -> ImageSet | None:
+    """Return the zoo's generated images of a task's classes, if it has them of all."""
+    exemplars = zoo.exemplars()
+    return exemplars.load(task.names) if exemplars is not None and exemplars.cover(task.names) else None
+
+
 def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) -> str | None:
     """Return a warning if even the nearest task tells little about this one."""
     best = neighbours[0].similarity
     if best >= (FAR_WORDNET if similarity == "wordnet" else -FAR_LEEP * math.log(len(task.classes))):
         return None
     return (
-        f"even the nearest task in the zoo is far from this one ({similarity} {best:.2f}); expect less than usual, "
-        "or add members near it with: mvp-edge zoo build"
+        f"even the nearest task in the zoo is far from this one ({similarity} {best:.2f}); expect less than usual. "
+        "Models made with --data DIR --add-to-zoo vote for later tasks near theirs"
     )
 
 

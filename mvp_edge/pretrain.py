@@ -79,7 +79,7 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     def before_step(step: int) -> None:
         if step >= token_steps:
             model.patch_drop = nn.Identity()
-        else:  # timm draws from the global stream; a resumed run shall draw the same
+        else:  # timm draws from the global stream, forked below; a resumed run shall draw the same
             torch.manual_seed(int(rng(config.seed, f"tokens {step}").integers(2**62)))
 
     def after_step(step: int, loss: Tensor) -> None:
@@ -88,7 +88,9 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         if (step + 1) % config.save_every == 0:
             checkpoint.save(model, optimizer, step + 1)
 
-    with progress.stage("Training", fit_config.iterations) as stage:
+    _make_place(config.out)
+    own = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(own), progress.stage("Training", fit_config.iterations) as stage:
         stage.advance(start)
         fit(
             model, batches, fit_config, optimizer=optimizer, start=start,
@@ -106,6 +108,18 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         "n": len(test),
         "warnings": warnings,
     }
+
+
+def _make_place(out: Path) -> None:
+    """Make the directory of a file before hours are spent on what it will hold.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"cannot make {out.parent} ({e.strerror or e}); choose another place with --out") from e
 
 
 class Progressive:

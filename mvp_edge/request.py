@@ -8,8 +8,8 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.errors import ConfigError, TaskError
 from mvp_edge.output import check_output
 from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import ONE_A_LINE, Task, TaskClass, read_task, separated
-from mvp_edge.zoo_file import read_base_classes
+from mvp_edge.tasks import ONE_A_LINE, Task, TaskClass, canonical, read_task, separated
+from mvp_edge.zoo_file import read_base_classes, read_broad_classes
 
 
 def check_request(config: PruneConfig) -> None:
@@ -44,12 +44,14 @@ def requested_task(config: PruneConfig) -> Task:
     base, classes = read_base_classes(config.zoo)
     if config.data is None:
         _check_settings_without_images(config)
-        require_known(task, base, classes)
+        if task.unknown_to(wordnet.resolve_names(classes)):  # members need not be read to find that none is
+            spelled = {canonical(name): name for name in (*read_broad_classes(config.zoo), *classes)}
+            require_known(task, base, list(spelled.values()))
     return task
 
 
 def require_known(task: Task, base: str, classes: Sequence[str]) -> None:
-    """Refuse a task without images whose classes the base model has not learned, or not in the sense that is meant.
+    """Refuse a task without images with classes that are not among the known ones, or not in the sense that is meant.
 
     Raises:
         TaskError: a class is unknown; the message names the nearest known ones, for all such classes.

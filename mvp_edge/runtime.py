@@ -62,7 +62,8 @@ def use_threads(count: int | None) -> None:
 def has_fast_bf16(device: torch.device) -> bool:
     """Say whether matrix products in bfloat16 are faster than in float32 on this device."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        # `is_bf16_supported` also says yes to cards that only emulate it, and looks at the current one.
+        return torch.cuda.get_device_properties(device).major >= 8
     if device.type != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -176,7 +177,10 @@ class Stopwatch:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Describe what a result was made with: versions, processor, threads."""
+    """Describe what a result was made with: versions, processor, threads, and the GPU if it was trained on one.
+
+    Latencies are those of the processor, whatever the device.
+    """
     packages = {}
     for name in ("mvp-edge", "torch", "timm", "torch-pruning", "onnx", "onnxruntime"):
         with contextlib.suppress(PackageNotFoundError):
@@ -184,18 +188,17 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(device),
+        "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "device": str(device),
+        **({"accelerator": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
         "bf16": has_fast_bf16(device),
         "packages": packages,
     }
 
 
-def _processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def _processor() -> str:
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as info:
         for line in info:
             if line.startswith("model name"):

@@ -38,6 +38,11 @@ def canonical(name: str) -> str:
     return "_".join(unicodedata.normalize("NFC", name.lower()).replace("-", " ").replace("_", " ").split())
 
 
+def numbered(names: Iterable[str]) -> dict[str, int]:
+    """Return the position of each name by its canonical spelling."""
+    return {canonical(name): i for i, name in enumerate(names)}
+
+
 @dataclass(frozen=True)
 class TaskClass:
     """One class: its name as the user typed it and, once resolved, its WordNet noun synset (`apple.n.01`)."""

@@ -13,7 +13,7 @@ from mvp_edge.errors import ConfigError
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, load_base
 from mvp_edge.runtime import autocast
-from mvp_edge.tasks import canonical
+from mvp_edge.tasks import canonical, numbered
 from mvp_edge.train import Batch, Batches
 from mvp_edge.zoo import bundled_zoos, open_zoo
 
@@ -31,7 +31,7 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
         ConfigError: the teacher is unknown, does not know a class, or takes other images.
     """
     theirs, network = _from_zoo(name) if _is_zoo(name) else load_base(name)
-    row = {canonical(n): i for i, n in enumerate(theirs.classes)}
+    row = numbered(theirs.classes)
     unknown = [n for n in classes if canonical(n) not in row]
     if unknown:
         raise ConfigError(f"teacher {name} does not know {', '.join(unknown[:3])}; choose one trained on these classes")

@@ -19,6 +19,7 @@ from mvp_edge.train import BatchSource, drawn, fit, make_optimizer
 from mvp_edge.zoo import Zoo
 
 MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped
+UNTAUGHT = "distillation is off: the base model does not know all classes of this task"
 GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of those that suit many images; images a step at most
 
 
@@ -70,7 +71,7 @@ def tune(
         seen = drawn(len(data), config, seed)  # a short training of many images does not see all of them
         told = ask(trunk, task, data.subset(seen), device, progress, zoo)
         if told is None:
-            warnings = ("distillation is off: the base model does not know all classes of this task",)
+            config, warnings = replace(config, distill=0.0), (UNTAUGHT,)
         else:
             logits, asked = told
             teacher = torch.full((len(data), len(task.names)), math.nan).index_copy_(0, seen, logits)
@@ -95,18 +96,20 @@ def tune_warily(
         return Tuned(replace(config, iterations=0), warnings=(f"{note}; force training with --schedule fixed",))
     config = gentle(config)
     told = ask(trunk, task, data, device, progress) if config.distill > 0 else None  # of few images, all
+    warnings = (UNTAUGHT,) if told is None and config.distill > 0 else ()
+    config = replace(config, distill=0.0) if told is None else config
     teacher, asked = told or (None, None)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
         mix = tune_mixed(
             model, data, trunk.base, config, device=device, seed=seed, teacher=teacher, stage=stage
         )  # fmt: skip
     if mix.share > 0:
-        return Tuned(config, mix, asked=asked)
+        return Tuned(config, mix, warnings, asked)
     note = (
         f"fine-tuning on {len(data)} images did not help on images left out (top-1 {mix.top1[0.0]:.1f} % without, "
         f"{mix.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
     )
-    return Tuned(config, mix, (note,), asked)
+    return Tuned(config, mix, (*warnings, note), asked)
 
 
 def gentle(config: FitConfig) -> FitConfig:

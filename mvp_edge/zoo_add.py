@@ -14,11 +14,11 @@ from mvp_edge.metavote import Trunk
 from mvp_edge.plan import KeepPlan
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.zoo import MemberInfo, Zoo, member_id
+from mvp_edge.zoo import Added, MemberInfo, Zoo, member_id
 from mvp_edge.zoo.member import read_weights
 
 
-def add_result(zoo: Zoo, result: Path) -> MemberInfo:
+def add_result(zoo: Zoo, result: Path) -> Added:
     """Add the model in a result directory to a zoo, under the name that `prune --add-to-zoo` would give it.
 
     Args:
@@ -26,7 +26,7 @@ def add_result(zoo: Zoo, result: Path) -> MemberInfo:
         result: Directory with `plan.json`, `weights.safetensors` and `report.json`.
 
     Returns:
-        The member; one that is there already stays as it is.
+        The member, and whether it is new; one that is there already stays as it is.
 
     Raises:
         ZooError: a file is missing or damaged, no images were used, the weights do not fit the plan, the model was cut

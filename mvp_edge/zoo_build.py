@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -25,9 +26,9 @@ from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
 from mvp_edge.runtime import Progress, Stage, rng, torch_rng
 from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import Task, TaskClass, canonical
+from mvp_edge.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.train import BatchSource, accuracy, predict
-from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
+from mvp_edge.zoo import Breadth, Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
 
 NORM_CLASSES = 16  # whose images batch norms are measured on
 
@@ -129,6 +130,24 @@ def make_member(
     return model, automatic_prune(model, trunk.table, source, counts, scores, config, start=start, stage=stage)
 
 
+def fit_for(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
+    """Return how members are trained: without distillation where the base model names no classes, so cannot teach."""
+    fit = _wanted_fit(breadth, config, trunk)
+    return fit if trunk.base.classes else replace(fit, distill=0.0)
+
+
+def _wanted_fit(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
+    return resolve_fit(config.fit if breadth == "narrow" else config.broad_fit, breadth, trunk.model)
+
+
+def untaught(breadths: Sequence[Breadth], config: BuildConfig, trunk: Trunk) -> list[str]:
+    """Return what the user should know if members were to be taught, and the base model names no classes."""
+    wanted = (_wanted_fit(breadth, config, trunk).distill for breadth in breadths)
+    if trunk.base.classes or not any(wanted):
+        return []
+    return [f"distillation is off: {trunk.base.name} does not name its classes, so that it cannot teach its members"]
+
+
 def scores_for(config: BuildConfig, trunk: Trunk) -> ScoreSchedule | None:
     """Return how AHNP prunes members of a base, or None if IFP does."""
     if config.method == "auto":
@@ -146,7 +165,7 @@ class Teacher:
 
     def logits(self, data: ImageSet, stage: Stage | None = None) -> Tensor | None:
         """Return logits `(N, classes)` for the classes of `data`, or None if the base does not know them all."""
-        row = {canonical(n): i for i, n in enumerate(self.trunk.base.classes)}
+        row = numbered(self.trunk.base.classes)
         if not all(canonical(n) in row for n in data.classes):
             return None
         rows = [row[canonical(n)] for n in data.classes]
@@ -173,15 +192,15 @@ def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> 
     def larger(counts: dict[str, int]) -> bool:
         return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
 
-    able = [i for i in zoo.infos() if i.breadth == "broad" and i.knows(task) and larger(i.plan.counts)]
-    return min(able, key=lambda i: (i.plan.achieved, i.id), default=None)
+    able = [i for i in zoo.knowing(task) if larger(i.plan.counts)]
+    return min(able, key=lambda i: i.plan.achieved, default=None)
 
 
 def build_narrow(
     zoo: Zoo, trunk: Trunk, data: DataSource, config: BuildConfig, *, device: torch.device, progress: Progress,
     teacher: Teacher | None = None,
 ) -> list[MemberInfo]:  # fmt: skip
-    """Fill a zoo up to `config.members` narrow members; return those made by this call.
+    """Fill a zoo up to `config.members` narrow members with these settings; return those made by this call.
 
     A member that exists or that another process is making is passed over, so that any number of processes may build
     the same zoo and a killed one loses at most the member in progress. A `teacher` that is given remembers what the
@@ -200,7 +219,7 @@ def build_narrow(
         everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))
         found = find_parent(zoo, trunk, everything, config.schedule)
         parent = None if found is None else zoo.load(found)
-    fit, scores = resolve_fit(config.fit, "narrow", trunk.model), scores_for(config, trunk)
+    fit, scores = fit_for("narrow", config, trunk), scores_for(config, trunk)
     recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
     teacher = teacher or Teacher(trunk, device)
@@ -228,7 +247,8 @@ def build_broad(
 ) -> list[MemberInfo]:  # fmt: skip
     """Add members for all classes of the base model, the largest first and each pruned from the one before.
 
-    Their outputs on the test split are stored beside them: what a part of the classes scores can be told later without
+    A member that another process is making is waited for, because the next one is pruned from it. Their outputs on the
+    test split are stored beside them: what a part of the classes scores can be told later without
     any image.
 
     Raises:
@@ -237,7 +257,7 @@ def build_broad(
     """
     classes = trunk.base.classes or data.classes
     task = wordnet.resolve(Task(tuple(TaskClass(c) for c in classes)))
-    fit, scores = resolve_fit(config.broad_fit, "broad", trunk.model), scores_for(config, trunk)
+    fit, scores = fit_for("broad", config, trunk), scores_for(config, trunk)
     made: list[MemberInfo] = []
     with progress.stage("Reading images", None):
         train = data.load(classes, "train", trunk.base.input_size)
@@ -249,7 +269,7 @@ def build_broad(
         parent = None if found is None else zoo.load(found)
         recipe = make_recipe(parent, schedule, scores, fit, config.seed, data.name)
         member = member_id(task, recipe)
-        with zoo.claim(member) as mine:
+        with _turn(zoo, member, progress) as mine:
             if not mine:
                 continue
             verify_base(trunk, schedule)
@@ -263,6 +283,17 @@ def build_broad(
                 )  # fmt: skip
             made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
     return made
+
+
+@contextmanager
+def _turn(zoo: Zoo, member: str, progress: Progress) -> Iterator[bool]:
+    """Hold a member while it is made, once no other process makes it; False if it is there then."""
+    with ExitStack() as held:
+        mine = held.enter_context(zoo.claim(member))
+        if not mine and not zoo.has(member):
+            with progress.stage(f"Waiting for another process that makes {member}"):
+                mine = held.enter_context(zoo.claim(member, math.inf))
+        yield mine
 
 
 def verify_base(trunk: Trunk, schedule: PruneSchedule) -> None:
@@ -282,7 +313,7 @@ def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: Image
     restored = trunk.restore(Member(info, zoo.as_stored(state))).to(device, memory_format=torch.channels_last)
     logits = predict(restored, test.images, trunk.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
-    return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None)
+    return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None).info
 
 
 def make_recipe(

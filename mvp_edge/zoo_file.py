@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mvp_edge.errors import ZooError
+from mvp_edge.places import user_directory
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_ZOO = "cifar100-resnet18"
@@ -54,6 +56,37 @@ def read_base_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
         return value["base"]["name"], tuple(value["base"]["classes"])
     except (KeyError, TypeError) as e:
         raise damaged(path, e) from e
+
+
+def read_broad_classes(name: str | None) -> tuple[str, ...]:
+    """Return what the broad members of a zoo know; timm's bases name no classes, and others fewer than these.
+
+    Raises:
+        ZooError: there is no such zoo, or it or a member is damaged.
+    """
+    path, value = read_zoo_file(name)
+    found: dict[str, None] = {}
+    for file in (f for root in roots(path, value) for f in sorted((root / "members").glob("[!.]*/member.json"))):
+        try:
+            member = json.loads(file.read_text(encoding="utf-8"))
+            if member["breadth"] == "broad":
+                found |= dict.fromkeys(c["name"] for c in member["classes"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise ZooError(f"{file} is damaged ({e}); look for others with: mvp-edge zoo verify") from e
+    return tuple(found)
+
+
+def roots(path: Path, value: Mapping[str, Any]) -> list[Path]:
+    """Return the directories that hold a zoo's members: its own and, of a bundled one, the user's, where it grows.
+
+    Raises:
+        ZooError: its `zoo.json` does not tell.
+    """
+    try:
+        grown = user_directory() / "zoos" / f"{value['name']}-{value['base']['sha256'][:12]}"
+    except (KeyError, TypeError) as e:
+        raise damaged(path, e) from e
+    return [path, grown] if ASSETS in path.parents else [path]
 
 
 def damaged(path: Path, cause: Exception) -> ZooError:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
@@ -27,6 +28,25 @@ COLOURS = {
     "rose": (220, 60, 160),
     "tiger": (240, 200, 40),
 }
+
+
+@pytest.fixture
+def without_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse double precision to tensors that have not been brought to the CPU, as Apple's GPUs do."""
+    cpu, double = Tensor.cpu, Tensor.double
+
+    def arrive(tensor: Tensor) -> Tensor:
+        arrived = cpu(tensor)
+        arrived.arrived = True  # pyright: ignore[reportAttributeAccessIssue]
+        return arrived
+
+    def widen(tensor: Tensor) -> Tensor:
+        if not hasattr(tensor, "arrived"):
+            raise TypeError("this device has no double precision")
+        return double(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", arrive)
+    monkeypatch.setattr(Tensor, "double", widen)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +112,18 @@ def zoo(broad_zoo: Path) -> Zoo:
 def trunk(zoo: Zoo) -> Trunk:
     """The base model of that zoo with its groups."""
     return Trunk.of(zoo.base, zoo.load_base())
+
+
+@pytest.fixture(scope="session")
+def nameless_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a zoo whose base names no classes, as timm's do not, with a broad member at keep 0.5."""
+    base, model = load_base(str(tiny_base))
+    zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "nameless", replace(base, classes=()), model)
+    training = FitConfig(iterations=20, batch_size=16, lr=0.02)
+    config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
+    trunk, data = Trunk.of(zoo.base, zoo.load_base()), open_source(str(images))
+    build_broad(zoo, trunk, data, [0.5], config, device=torch.device("cpu"), progress=SilentProgress())
+    return zoo.path
 
 
 def save_tiny_base(path: Path, images: Path, seed: int, size: tuple[int, int] = (32, 32)) -> Path:

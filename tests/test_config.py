@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from mvp_edge.config import Budget, VoteConfig
+from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
 from mvp_edge.errors import ConfigError
 
 
@@ -19,6 +21,32 @@ def test_a_budget_has_a_limit_and_a_name() -> None:
     typed = Budget(latency_ms=0.25, size_kib=2048, typed={"size_kib": "2MiB"})
     assert typed.label == "0.25ms-2MiB" and typed == Budget(latency_ms=0.25, size_kib=2048)
     assert typed.given == {"latency_ms": 0.25, "size_kib": 2048}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("temperature", (0, -1.0, float("inf"), float("nan")), (0.5, 4.0)),
+        ("warmup", (-0.1, 1.1, float("nan")), (0, 1)),
+        ("momentum", (-0.1, 1.0, float("nan")), (0, 0.95)),
+        ("label_smoothing", (-0.1, 1.0), (0, 0.1)),
+        ("weight_decay", (-1e-4, float("inf")), (0, 0.05)),
+        ("crop", (-1,), (0, 4)),
+        ("cutout", (-1,), (0, 8)),
+    ],
+)
+def test_settings_of_a_training_are_in_range(name: str, wrong: tuple[float, ...], right: tuple[float, ...]) -> None:
+    for value in wrong:
+        with pytest.raises(ConfigError, match=f"{name} is {value}; it must be"):
+            FitConfig(**{name: value})  # pyright: ignore[reportArgumentType]
+    for value in right:
+        assert getattr(FitConfig(**{name: value}), name) == value  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", ["schedule", "input", "precision"])
+def test_words_of_a_run_are_known(name: str) -> None:
+    with pytest.raises(ConfigError, match="'automatic' is none of "):
+        PruneConfig(Path("classes.txt"), None, **{name: "automatic"})  # pyright: ignore[reportArgumentType]
 
 
 def test_lanes_are_a_number_or_auto() -> None:

@@ -13,7 +13,7 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict
-from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo import Member, Zoo, open_zoo
 
 CPU = torch.device("cpu")
 CONFIG = VoteConfig(keep=0.5, align=4, neighbours=2)
@@ -90,6 +90,9 @@ def test_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Tas
     mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
     assert electorate(ranked, trunk, task, CONFIG, mixed) == narrow[:2]
     assert knowing(ranked, task) == members[::-1]
+    worse = replace(members[0], info=replace(members[0].info, id="a", top1=0.0))
+    for each in ([worse, *members], [*members, worse]):  # of one size the most accurate
+        assert electorate(each, trunk, task, CONFIG, {n: min(2, w) for n, w in widths.items()}) == [members[0]]
 
 
 @pytest.mark.parametrize(
@@ -114,11 +117,14 @@ def test_a_broad_member_alone_is_followed_where_votes_are_sampled(zoo: Zoo, trun
 def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
     info = zoo.infos()[0]
     leep = [Neighbour(info, 0.0), Neighbour(info, -0.7)]
-    words = [Neighbour(info, 1.0), Neighbour(info, 0.25)]
+    words = [Neighbour(info, 1.0, "wordnet"), Neighbour(info, 0.25, "wordnet")]
     assert vote_weights(leep, CONFIG) == vote_weights(words, CONFIG) == [1.0, 1.0]
     smsp = replace(CONFIG, method="smsp")
     assert vote_weights(leep, smsp) == pytest.approx([1.0, 0.4966], abs=1e-4)
     assert vote_weights(words, smsp) == [1.0, 0.25]
+    assert vote_weights(leep[:1] * 2, smsp) == [1.0, 1.0]
+    for far in (Neighbour(info, 0.0, "wordnet"), Neighbour(info, -1e4)):  # whose weights would sum to nothing
+        assert vote_weights([far, far], smsp) == [1.0, 1.0]
 
 
 def test_what_is_assembled_fits_the_task_before_any_training(
@@ -159,6 +165,18 @@ def test_a_name_in_another_sense_gets_no_row_of_the_head(zoo: Zoo, trunk: Trunk,
         assemble(trunk, voters[0].info.plan, voters, meant, None, device=CPU)
     model = assemble(trunk, full_plan(trunk.table.widths), voters, meant, data, device=CPU)
     assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
+
+
+def test_a_member_that_keeps_everything_is_delivered_as_it_is(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    """Even where the base model names no classes."""
+    state = {k: v * 1.1 for k, v in trunk.state_of(trunk.model).items()}
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    info = replace(zoo.infos()[0], breadth="broad", task=everything, plan=full_plan(trunk.table.widths))
+    member, nameless = Member(info, state), replace(trunk, base=replace(trunk.base, classes=()))
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = predict(trunk.restore(member), images, zoo.base, CPU)[:, [zoo.base.classes.index(n) for n in task.names]]
+    model = assemble(nameless, info.plan, [member], task, None, device=CPU)
+    assert torch.allclose(predict(model, images, zoo.base, CPU), expected, atol=1e-5)
 
 
 def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import timm
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import find_base, load_base, save_base
+from mvp_edge.models import find_base, load_base, new_model, save_base
 from tests.conftest import COLOURS
 
 
@@ -40,6 +40,17 @@ def test_offline_the_cache_and_the_flag_are_named(
         load_base("timm:mobilenetv2_100")
     assert not caplog.records
     assert hub.level == level
+
+
+@pytest.mark.parametrize("error", [*HfHubHTTPError.__bases__, OSError])
+def test_a_connection_that_breaks_off(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: str, local_files_only: bool = False) -> str:
+        raise LocalEntryNotFoundError("not in the cache") if local_files_only else error("connection reset")
+
+    monkeypatch.setattr("mvp_edge.models._require_network", lambda _: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(ConfigError, match=rf"cannot be downloaded \({error.__name__}\)"):
+        load_base("timm:test_resnet")
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -75,6 +86,15 @@ def test_timm_weights_are_read_as_safetensors(tiny_base: Path, tmp_path: Path, m
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
     found, _ = load_base("timm:test_resnet")
     assert found.classes == tuple(COLOURS)
+
+
+def test_no_network_is_made_to_count_outputs_that_have_names(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(
+        "mvp_edge.models.new_model", lambda arch, classes: made.append(classes) or new_model(arch, classes)
+    )
+    load_base(str(tiny_base))
+    assert made == [len(COLOURS)]
 
 
 @pytest.mark.parametrize(

@@ -171,3 +171,10 @@ def test_pretraining_from_folded_weights_measures_norms_first(folded_file: Path,
     result = pretrain(replace(config, device="cpu"), SilentProgress())
     assert "were measured anew" in result["warnings"][0]
     assert not is_folded(load_base(str(out))[1])
+
+
+@pytest.mark.usefixtures("without_doubles")
+def test_norms_are_measured_on_devices_of_single_precision(trained: tuple[Base, nn.Module], train: ImageSet) -> None:
+    base, model = trained
+    unfold(fold(model), train.images, base, CPU)
+    assert not is_folded(model)

@@ -12,12 +12,15 @@ import torch
 
 from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
 from mvp_edge.data import open_source
-from mvp_edge.errors import BudgetError
+from mvp_edge.errors import BudgetError, ConfigError, ZooError
 from mvp_edge.family import compress_family
-from mvp_edge.pipeline import compress
+from mvp_edge.pipeline import compress, generated_images
 from mvp_edge.runtime import SilentProgress, Stage
+from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
+from mvp_edge.zoo.exemplars import Exemplars, write_exemplars
 
 
 class Told(SilentProgress):
@@ -133,6 +136,57 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     everyone = run(config)
     assert len(asked) == 4
     assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
+
+
+def test_generated_images_are_shown_where_they_show_the_task(broad_zoo: Path, tmp_path: Path) -> None:
+    zoo = open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "own")))
+    task = Task((TaskClass("tiger"), TaskClass("rose")))
+    assert generated_images(zoo, task) is None
+    for classes, shown in ((("tiger", "apple"), None), (("rose", "tiger"), ("tiger", "rose"))):
+        pixels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+        made = Exemplars(pixels, torch.arange(4) % 2, classes, zoo.base.sha256)
+        write_exemplars(zoo.path / EXEMPLARS, made)
+        found = generated_images(zoo, task)
+        assert (found and found.classes) == shown
+
+
+def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
+    """Though all settings and the folder's name are the same."""
+    zoo, photos = Path(shutil.copytree(tiny_zoo, tmp_path / "own")), Path(shutil.copytree(images, tmp_path / "photos"))
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(photos), tmp_path / "out", zoo=str(zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=1, batch_size=4, distill=0))
+    config = replace(config, add_to_zoo=True, force=True)
+    first, again = compress(config), compress(config)
+    assert "added_member" not in again
+    assert any(f"member {first['added_member']}, made of the same images" in w for w in again["warnings"])
+    shutil.copytree(photos / "train" / "rose", photos / "train" / "tiger", dirs_exist_ok=True)
+    assert compress(config)["added_member"] != first["added_member"]
+    assert len(open_zoo(str(zoo)).ids()) == len(open_zoo(str(tiny_zoo)).ids()) + 2
+
+
+@pytest.mark.parametrize("when", ["require_writable", "add"])
+def test_a_report_tells_of_no_member_that_could_not_be_added(
+    images: Path, tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZooError("no room")
+
+    monkeypatch.setattr(Zoo, when, fail)
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0), add_to_zoo=True)
+    told = Told()
+    with pytest.raises(ZooError, match="no room"):
+        compress(config, told)
+    assert not config.out.exists()
+    assert ("Slicing" in told.steps) == (when == "add")
+
+
+def test_a_family_is_not_added_to_a_zoo(tmp_path: Path) -> None:
+    config = PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out", add_to_zoo=True)
+    with pytest.raises(ConfigError, match=r"not added to a zoo; add one .*: mvp-edge zoo add .*out/60kparams"):
+        compress_family(config, [Budget(params=60_000)])
 
 
 def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,12 @@ def test_small_images_change_the_result_and_the_seed_repeats_it(config: Pretrain
     assert run(small_size=0, small_epochs=0) != first
 
 
+def test_the_directory_of_the_file_is_made(config: PretrainConfig, tmp_path: Path) -> None:
+    out = tmp_path / "models" / "mine" / "base.safetensors"
+    pretrain(replace(config, out=out, epochs=1), SilentProgress())
+    assert [p.name for p in out.parent.iterdir()] == [out.name]
+
+
 def test_a_checkpoint_of_another_run_is_refused(config: PretrainConfig) -> None:
     with pytest.raises(KeyboardInterrupt):
         pretrain(config, Stopped(5))

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,6 +61,30 @@ def test_bfloat16_is_used_where_it_was_measured_to_be_faster(
     monkeypatch.setattr(runtime, "_bf16_gain", lambda: gain)
     with autocast(torch.device("cpu"), bf16=True):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(("major", "fast"), [(7, False), (8, True), (12, True)])
+def test_bfloat16_is_used_on_cards_that_compute_in_it(major: int, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def properties(device: torch.device) -> SimpleNamespace:
+        asked.append(device)
+        return SimpleNamespace(major=major)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # emulation included
+    second = torch.device("cuda", 1)
+    assert runtime.has_fast_bf16(second) is fast
+    assert asked == [second]
+
+
+def test_the_environment_names_processor_and_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = environment(torch.device("cpu"))
+    assert "accelerator" not in own
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=8))
+    found = environment(torch.device("cuda"))
+    assert (found["accelerator"], found["processor"]) == ("a card", own["processor"])
 
 
 def test_measuring_bfloat16_leaves_the_threads_alone(own_threads: int) -> None:

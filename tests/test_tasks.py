@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvp_edge.errors import TaskError
-from mvp_edge.tasks import Task, TaskClass, canonical, read_task
+from mvp_edge.tasks import Task, TaskClass, canonical, numbered, read_task
 
 
 @pytest.fixture
@@ -185,3 +185,7 @@ def test_any_bytes_give_a_task_or_a_task_error(tmp_path_factory, raw):
     except TaskError:
         return
     assert len(set(map(canonical, names))) == len(names) >= 2
+
+
+def test_names_are_numbered_in_any_spelling() -> None:
+    assert numbered(["Sweet Pepper", "apple"]) == {"sweet_pepper": 0, "apple": 1}

@@ -97,6 +97,15 @@ def test_a_stopped_run_leaves_out_the_same_patches(config: PretrainConfig, tmp_p
     assert other.out.read_bytes() == config.out.read_bytes()
 
 
+def test_dropping_patches_does_not_seed_the_global_stream(config: PretrainConfig) -> None:
+    draws = set()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        pretrain(config, SilentProgress())
+        draws.add(float(torch.rand(1)))
+    assert len(draws) == 2
+
+
 def test_the_recipe_tells_teacher_and_patches(config: PretrainConfig) -> None:
     pretrain(config, SilentProgress())
     base, _ = load_base(str(config.out))

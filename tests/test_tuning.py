@@ -87,3 +87,13 @@ def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeyp
     assert "--schedule fixed" in warning
     monkeypatch.setattr("mvp_edge.tuning.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
     assert run(tune_warily, train).warnings == ()
+
+
+@pytest.mark.parametrize("how", [tune, tune_warily])
+def test_without_a_teacher_the_settings_tell_of_no_distillation(
+    how: Callable[..., Tuned], model: nn.Module, zoo: Zoo, trunk: Trunk, train: ImageSet
+) -> None:
+    nameless = replace(trunk, base=replace(trunk.base, classes=()))  # as timm's bases are
+    tuned = how(model, zoo, nameless, TASK, train, FIT, device=CPU, seed=0, progress=SilentProgress())
+    assert (tuned.fit.distill, tuned.asked) == (0, None)
+    assert tuned.warnings[0] == "distillation is off: the base model does not know all classes of this task"

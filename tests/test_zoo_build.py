@@ -1,4 +1,7 @@
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,11 +16,21 @@ from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, load_base, new_model, save_base
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.pruners import target_counts
-from mvp_edge.runtime import SilentProgress
+from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.train import accuracy, predict, score
 from mvp_edge.zoo import Member, Zoo, create_zoo, member_id, open_zoo
-from mvp_edge.zoo_build import Teacher, build_broad, build_narrow, find_parent, make_member, make_recipe, scores_for
+from mvp_edge.zoo_build import (
+    Teacher,
+    build_broad,
+    build_narrow,
+    find_parent,
+    fit_for,
+    make_member,
+    make_recipe,
+    scores_for,
+    untaught,
+)
 from tests.conftest import COLOURS
 
 CPU = torch.device("cpu")
@@ -52,6 +65,34 @@ def test_a_broad_member_exists_once(zoo: Zoo, trunk: Trunk, images: Path) -> Non
     config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
     data, silent = open_source(str(images)), SilentProgress()
     assert build_broad(zoo, trunk, data, [0.75, 0.5], config, device=CPU, progress=silent) == []
+
+
+def test_a_chain_waits_for_the_member_that_another_process_makes(
+    broad_zoo: Path, trunk: Trunk, images: Path, tmp_path: Path
+) -> None:
+    """The next member is cut from it."""
+    whole, zoo = open_zoo(str(broad_zoo)), open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "own")))
+    large, small = whole.knowing(Task(tuple(TaskClass(c) for c in zoo.base.classes)))
+    for info in whole.infos():
+        shutil.rmtree(zoo.path / "members" / info.id)
+    other = ExitStack()
+    other.enter_context(zoo.claim(large.id))
+    waited: list[str] = []
+
+    class Told(SilentProgress):
+        @contextmanager
+        def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+            if name.startswith("Waiting"):
+                waited.append(name)
+                shutil.copytree(broad_zoo / "members" / large.id, zoo.path / "members" / large.id)
+                other.close()
+            yield self
+
+    training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
+    config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
+    made = build_broad(zoo, trunk, open_source(str(images)), [0.5, 0.75], config, device=CPU, progress=Told())
+    assert waited == [f"Waiting for another process that makes {large.id}"]
+    assert [(i.id, i.recipe["parent"]) for i in made] == [(small.id, large.id)]
 
 
 def test_a_base_that_is_sliced_wrongly_is_refused_before_training(zoo: Zoo, trunk: Trunk, images: Path) -> None:
@@ -167,3 +208,14 @@ def test_broad_members_with_heads_are_a_chain(images: Path, tmp_path: Path) -> N
         assert {info.plan.counts[g.name] for g in vit.table.groups if g.unit_channels > 1} == {1}
         weights = vit.restore(zoo.load(info)).state_dict()
         assert all(v.isfinite().all() for v in weights.values())
+
+
+def test_members_of_a_base_that_names_no_classes_are_told_not_to_be_taught(nameless_zoo: Path) -> None:
+    zoo = open_zoo(str(nameless_zoo))
+    trunk, config = Trunk.of(zoo.base, zoo.load_base()), BuildConfig()
+    assert fit_for("broad", config, trunk).distill == fit_for("narrow", config, trunk).distill == 0
+    assert untaught(["narrow"], config, trunk) == []  # they are not taught unless asked for
+    (note,) = untaught(["narrow", "broad"], config, trunk)
+    assert note.startswith("distillation is off: timm:test_resnet does not name its classes")
+    named = replace(trunk, base=replace(trunk.base, classes=("a",)))
+    assert untaught(["broad"], config, named) == [] and fit_for("broad", config, named).distill == 0.5

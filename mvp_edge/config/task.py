@@ -137,5 +137,5 @@ class PruneConfig:
     schedule: Schedule = "auto"
 
     def __post_init__(self) -> None:
-        given = ((self.input, get_args(InputFormat)), (self.precision, get_args(Precision)))
-        check([f"{value!r} is none of {', '.join(known)}" for value, known in given if value not in known])
+        given = ((self.input, InputFormat), (self.precision, Precision), (self.schedule, Schedule))
+        check([f"{v!r} is none of {', '.join(get_args(kind))}" for v, kind in given if v not in get_args(kind)])

@@ -52,8 +52,19 @@ class FitConfig:
             problems.append(f"batch size is {self.batch_size}; it must be at least 2")
         if not 0 < self.lr <= 10:
             problems.append(f"learning rate is {self.lr}; it must be in (0, 10]")
-        if not 0 <= self.distill <= 1:
-            problems.append(f"distill is {self.distill}; it must be in [0, 1]")
+        for name in ("distill", "warmup"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                problems.append(f"{name} is {value}; it must be in [0, 1]")
+        for name in ("momentum", "label_smoothing"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                problems.append(f"{name} is {value}; it must be in [0, 1)")
+        if not 0 <= self.weight_decay < math.inf:
+            problems.append(f"weight_decay is {self.weight_decay}; it must be 0 or more")
+        if not 0 < self.temperature < math.inf:
+            problems.append(f"temperature is {self.temperature}; it must be above 0 and finite")
+        for name in ("crop", "cutout"):
+            if (value := getattr(self, name)) < 0:
+                problems.append(f"{name} is {value}; it must be 0 or more pixels")
         check(problems)
 
     def to_recipe(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class BuildConfig:
     """A run of `zoo build`.
 
     Attributes:
-        members: Narrow members wanted in all.
+        members: Narrow members wanted with these settings, those included that are there already.
         ways: Classes of a narrow member's task.
         schedule: How much is kept, and how IFP prunes.
         fit: How they are trained meanwhile; overrides leave the rest to the recipe for the kind of network.

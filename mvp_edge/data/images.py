@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import warnings
 import zlib
@@ -69,6 +70,13 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of images and labels, as hexadecimal digits."""
+        digest = hashlib.sha256(self.images.contiguous().numpy())
+        digest.update(self.labels.contiguous().numpy())
+        return digest.hexdigest()
 
     def subset(self, idx: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
         """Return the images at the positions `idx`, in that order."""

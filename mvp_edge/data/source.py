@@ -12,7 +12,7 @@ from mvp_edge.data.folder import LAYOUTS, Reader, Split, list_folder
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size
 from mvp_edge.data.named import NAMES, open_named
 from mvp_edge.errors import DataError
-from mvp_edge.tasks import canonical
+from mvp_edge.tasks import canonical, numbered
 
 MAX_UNREADABLE = 0.1
 
@@ -75,7 +75,7 @@ class DataSource:
 
     def _positions(self, names: tuple[str, ...], split: Split) -> list[int]:
         """Find the requested classes in the data, or report everything that is wrong with the request."""
-        known = {canonical(name): i for i, name in enumerate(self.classes)}
+        known = numbered(self.classes)
         keys = [canonical(name) for name in names]
         unknown = [name for name, key in zip(names, keys, strict=True) if key not in known]
         problems = [self._unknown(name) for name in unknown]

@@ -9,7 +9,7 @@ from torch import nn
 from mvp_edge.deploy.result import Result
 from mvp_edge.errors import ConfigError, ExportError, ZooError
 from mvp_edge.export import export_onnx
-from mvp_edge.models import BUNDLED, Base, load_base
+from mvp_edge.models import BUNDLED, Base, file_sha256, load_base
 from mvp_edge.zoo import open_zoo
 
 
@@ -39,7 +39,8 @@ def write_dense(result: Result, zoo: str | None, path: Path) -> None:
 
 def _load(result: Result, zoo: str | None) -> tuple[Base, nn.Module]:
     try:
-        if zoo is None and result.base.name in BUNDLED:
+        bundled = BUNDLED.get(result.base.name)  # a base that the user has trained may have the name of a bundled one
+        if zoo is None and bundled is not None and file_sha256(bundled) == result.base.sha256:
             return load_base(result.base.name)
         opened = open_zoo(zoo or str(result.report.get("zoo")))
         return opened.base, opened.load_base()

@@ -82,7 +82,7 @@ class UnitScores:
 
     def magnitudes(self, name: str) -> np.ndarray:
         """Return the absolute scores `(kept,)` of a group's units."""
-        return self.values[name].detach().abs().double().cpu().numpy()
+        return self.values[name].detach().abs().cpu().double().numpy()
 
     def select(self, chosen: Mapping[str, np.ndarray], plan: KeepPlan, optimizer: torch.optim.Optimizer) -> None:
         """Keep the scores of the units at `chosen[group]`, now that the network is sliced to `plan`."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mvp_edge.config import Similarity
+
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 UNKNOWN = "\N{EM DASH}"
@@ -120,14 +122,13 @@ def interval(share_percent: float, n: int) -> tuple[float, float]:
     return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
 
-def similarity_lengths(similarities: Sequence[float]) -> list[float]:
-    """Return the bars of similarities of one kind, in percent.
+def similarity_lengths(similarities: Sequence[float], measure: Similarity) -> list[float]:
+    """Return the bars of similarities by a measure, in percent.
 
     WordNet's lie in [0, 1]. LEEP is a mean log-likelihood, so at most 0: its exponential is the typical probability
     of the right class, on the same scale.
     """
-    leep = any(s < 0 for s in similarities)
-    return [length(math.exp(s) if leep else s, 1) for s in similarities]
+    return [length(math.exp(s) if measure == "leep" else s, 1) for s in similarities]
 
 
 def latency_bars(latency_ms: Mapping[str, Mapping[str, float]], labels: Mapping[str, str]) -> list[Bar]:

@@ -55,7 +55,7 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "cards": _cards(report),
         "warnings": report.get("warnings", []),
         "story": dict(zip(("title", "about"), STORIES[report.get("origin", "vote")], strict=True)),
-        "voters": _voters(report.get("neighbours", []), classes),
+        "voters": _voters(report, classes),
         "similarity": SIMILARITIES.get(report.get("settings", {}).get("vote", {}).get("similarity"), ""),
         "groups": _groups(report.get("groups", []), plan),
         "accuracy": _accuracy(report.get("accuracy"), classes),
@@ -153,9 +153,11 @@ def _missing(title: str) -> dict[str, Any]:
     return {"title": title, **missing}
 
 
-def _voters(neighbours: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _voters(report: Mapping[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
+    neighbours = report.get("neighbours", [])
     wanted = {canonical(name) for name in classes}
-    lengths = figures.similarity_lengths([neighbour["similarity"] for neighbour in neighbours])
+    measure = report["settings"]["vote"]["similarity"] if neighbours else "wordnet"
+    lengths = figures.similarity_lengths([neighbour["similarity"] for neighbour in neighbours], measure)
     voters = []
     for neighbour, length in zip(neighbours, lengths, strict=True):
         chips = sorted(((name, canonical(name) in wanted) for name in neighbour["classes"]), key=lambda c: not c[1])

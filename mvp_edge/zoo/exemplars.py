@@ -18,7 +18,7 @@ from mvp_edge.atomic import write_atomically
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
 from mvp_edge.models import Base
-from mvp_edge.tasks import canonical
+from mvp_edge.tasks import canonical, numbered
 
 FILE = "exemplars.safetensors"
 FORMAT = 1
@@ -45,13 +45,17 @@ class Exemplars:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def cover(self, names: Sequence[str]) -> bool:
+        """Say whether there are images of all classes `names`."""
+        return numbered(names).keys() <= numbered(self.classes).keys()
+
     def load(self, names: Sequence[str]) -> ImageSet:
         """Return the images of some classes, labelled by their position in `names`.
 
         Raises:
             ZooError: the base model does not know all of them.
         """
-        position = {canonical(c): i for i, c in enumerate(self.classes)}
+        position = numbered(self.classes)
         unknown = [n for n in names if canonical(n) not in position]
         if unknown:
             raise ZooError(f"there are no generated images of {', '.join(unknown)}; give images with --data")

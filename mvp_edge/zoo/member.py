@@ -48,6 +48,15 @@ class MemberInfo:
         """Say whether all classes of a resolved task are among its own, by name and in the same sense."""
         return not task.unknown_to(self.task)
 
+    def covers(self, task: Task) -> bool:
+        """Say whether it is broad and knows the whole task, so that it can be cut to it without any training."""
+        return self.breadth == "broad" and self.knows(task)
+
+    @property
+    def standing(self) -> tuple[float, float, str]:
+        """What sorts members largest first; of one size the most accurate leads, then the id decides."""
+        return (-self.plan.achieved, -(self.top1 or 0.0), self.id)
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
         return {

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mvp_edge.errors import ZooError
-from mvp_edge.tasks import canonical
+from mvp_edge.tasks import canonical, numbered
 from mvp_edge.tensors import squeeze, unpack
 
 _LEVELS = 255
@@ -30,7 +30,7 @@ class Outputs:
             classes: The classes asked for, all among `known`.
             known: Names of the columns.
         """
-        row = {canonical(n): i for i, n in enumerate(known)}
+        row = numbered(known)
         columns = torch.tensor([row[canonical(n)] for n in classes])
         place = torch.full((len(known),), -1)
         place[columns] = torch.arange(len(columns))

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
@@ -29,19 +29,26 @@ from torch import Tensor, nn
 from mvp_edge.atomic import write_atomically
 from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
-from mvp_edge.models import Base, file_sha256, load_base, pack_base
-from mvp_edge.places import user_directory
+from mvp_edge.models import Base, file_sha256, load_base
+from mvp_edge.tasks import Task
 from mvp_edge.tensors import pack, squeeze, unpack
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
 from mvp_edge.zoo.member import Member, MemberInfo, read_weights
 from mvp_edge.zoo.outputs import Outputs, pack_outputs, unpack_outputs
-from mvp_edge.zoo_file import ASSETS, FORMAT, damaged, read_zoo_file
+from mvp_edge.zoo_file import ASSETS, damaged, read_zoo_file, roots
 
 STALE_SECONDS = 24 * 3600
 WEIGHTS = "weights.safetensors.gz"
 OUTPUTS = "outputs.safetensors.gz"
 BASE = "base.safetensors.gz"
+
+
+class Added(NamedTuple):
+    """A member as it is in the zoo now, and whether it is new there."""
+
+    info: MemberInfo
+    new: bool
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,14 @@ class Zoo:
             ZooError: a member is damaged or was cut from another base model.
         """
         return [self.info(name) for name in self.ids()]
+
+    def knowing(self, task: Task) -> list[MemberInfo]:
+        """Return the broad members that know all classes of a task, in the order of `MemberInfo.standing`.
+
+        Raises:
+            ZooError: a member is damaged or was cut from another base model.
+        """
+        return sorted((i for i in self.infos() if i.covers(task)), key=lambda i: i.standing)
 
     def ids(self) -> list[str]:
         """Return the names of all members, sorted."""
@@ -126,8 +141,8 @@ class Zoo:
         """Return tensors as they would be read back after packing."""
         return unpack(pack(state, self.packing))[0]
 
-    def add(self, info: MemberInfo, state: dict[str, Tensor], outputs: Outputs | None = None) -> MemberInfo:
-        """Write a member, all or nothing; one that is there already stays as it is.
+    def add(self, info: MemberInfo, state: dict[str, Tensor], outputs: Outputs | None = None) -> Added:
+        """Write a member, all or nothing; one that is there already stays as it is, and is what is returned.
 
         Raises:
             ZooError: it was cut from another base model, or the zoo cannot be written.
@@ -142,7 +157,7 @@ class Zoo:
         if outputs is not None:
             files[OUTPUTS] = pack_outputs(outputs)
             info = replace(info, outputs_sha256=_sha256(files[OUTPUTS]))
-        members = self._roots[-1] / "members"
+        members = self.directory / "members"
         partial = members / f".{info.id}.{secrets.token_hex(4)}"
         try:
             partial.mkdir(parents=True)
@@ -150,24 +165,44 @@ class Zoo:
                 (partial / name).write_bytes(data)
             (partial / "member.json").write_text(json.dumps(info.to_json()), encoding="utf-8")
             _sync(partial)
-            with contextlib.suppress(FileExistsError):
-                if not self.has(info.id):
-                    partial.rename(members / info.id)
+            if new := not self.has(info.id):
+                partial.rename(members / info.id)
         except OSError as e:
             if not self.has(info.id):
-                raise ZooError(f"zoo {self.path} cannot be written ({e.strerror or e}); make room or copy it") from e
+                raise self._unwritable(e) from e
+            new = False  # another process was faster
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return info
+        return Added(info if new else self.info(info.id), new)
+
+    def require_writable(self) -> None:
+        """Say early, before any work, whether a member can be added.
+
+        Raises:
+            ZooError: it cannot.
+        """
+        probe = self.directory / "members" / f".{secrets.token_hex(4)}"
+        try:  # permissions do not tell of read-only file systems
+            probe.mkdir(parents=True)
+            probe.rmdir()
+        except OSError as e:
+            raise self._unwritable(e) from e
 
     @contextlib.contextmanager
-    def claim(self, member: str) -> Iterator[bool]:
+    def claim(self, member: str, patience_s: float = 0.0) -> Iterator[bool]:
         """Hold a member while it is made; False if it is there or another process makes it.
 
         The operating system frees the claim of a process that dies.
+
+        Args:
+            member: Its id.
+            patience_s: How long to wait for another process that makes it.
+
+        Raises:
+            ZooError: the zoo cannot be written.
         """
-        locks = self._roots[-1] / ".locks"
-        lock = FileLock(locks / f"{member}.lock", timeout=0)
+        locks = self.directory / ".locks"
+        lock = FileLock(locks / f"{member}.lock", timeout=patience_s)
         try:
             locks.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -175,7 +210,7 @@ class Zoo:
             yield False
             return
         except OSError as e:
-            raise ZooError(f"zoo {locks.parent} cannot be written ({e.strerror or e}); make room or copy it") from e
+            raise self._unwritable(e) from e
         try:
             yield not self.has(member)
         finally:
@@ -246,10 +281,10 @@ class Zoo:
 
     def remove_leftovers(self) -> None:
         """Delete what writers that died long ago left under temporary names."""
-        for directory in (self._roots[-1] / "members").glob(".*"):
+        for left in (*self.directory.glob(".*.tmp"), *(self.directory / "members").glob(".*")):
             with contextlib.suppress(OSError):
-                if time.time() - directory.stat().st_mtime > STALE_SECONDS:
-                    shutil.rmtree(directory)
+                if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def summary(self) -> dict[str, Any]:
         """Return what `zoo list` tells of it."""
@@ -294,6 +329,9 @@ class Zoo:
             return self._repair
         return f"remove {path.parent} and build the member again with: mvp-edge zoo build"
 
+    def _unwritable(self, error: OSError) -> ZooError:
+        return ZooError(f"zoo {self.directory} cannot be written ({error.strerror or error}); make room or copy it")
+
     @property
     def _repair(self) -> str:
         if ASSETS in self.path.parents:
@@ -315,44 +353,10 @@ def open_zoo(name: str | None) -> Zoo:
     path, value = read_zoo_file(name)
     try:
         base = Base.from_json(value["base"])
-        growth = user_directory() / "zoos" / f"{value['name']}-{base.sha256[:12]}" if ASSETS in path.parents else None
+        growth = next(iter(roots(path, value)[1:]), None)
         return Zoo(path, value["name"], base, value["packing"], growth, value.get("exemplars_of"))
     except (ValueError, KeyError, TypeError) as e:
         raise damaged(path, e) from e
-
-
-def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int8") -> Zoo:
-    """Make an empty zoo for a base model, or open the one that is there.
-
-    Raises:
-        ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
-    """
-    data = squeeze(pack_base(model, base, packing))
-    sha256 = _sha256(data)
-    if (path / "zoo.json").exists():
-        zoo = open_zoo(str(path))
-        if zoo.base.name != base.name or zoo.base.sha256 != sha256:
-            raise ZooError(
-                f"{path} is a zoo of {zoo.base.name} ({zoo.base.sha256[:12]}), not of {base.name} ({sha256[:12]}); "
-                "choose another directory"
-            )
-        return zoo
-    # A process that was killed while it made the zoo has left no more than these.
-    if path.exists() and (not path.is_dir() or {f.name for f in path.iterdir()} - {BASE, "members"}):
-        raise ZooError(f"{path} exists and is no zoo; choose another directory")
-    try:
-        (path / "members").mkdir(parents=True, exist_ok=True)
-        write_atomically(path / BASE, data)
-        value = {
-            "format": FORMAT,
-            "name": path.resolve().name,
-            "packing": packing,
-            "base": replace(base, sha256=sha256).to_json(),
-        }
-        write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
-    except OSError as e:
-        raise ZooError(f"zoo {path} cannot be written ({e}); choose another directory or make room") from e
-    return open_zoo(str(path))
 
 
 def _sync(directory: Path) -> None:

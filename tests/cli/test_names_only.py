@@ -82,6 +82,17 @@ def test_classes_that_the_base_does_not_know(run: Run, tmp_path: Path, broad_zoo
     assert "--data" in message
 
 
+def test_a_base_that_names_no_classes(run: Run, task: Path, nameless_zoo: Path, tmp_path: Path) -> None:
+    """Its broad members know those of the images that they were made from."""
+    done = run(*words(task, nameless_zoo, "--keep", 0.5, "--json"))
+    assert done.code == 0, done.err
+    assert done.json["accuracy"]["n"] == 12
+    path = tmp_path / "unknown.txt"
+    path.write_text("tiger\nlion\n")
+    message = run(*words(path, nameless_zoo, "--out", "none")).error()
+    assert "'lion' is unknown to zoo nameless (nearest: tiger" in message
+
+
 def test_a_zoo_without_broad_members(run: Run, task: Path, tiny_zoo: Path) -> None:
     assert "--data" in run(*words(task, tiny_zoo)).error()
 

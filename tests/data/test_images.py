@@ -230,3 +230,11 @@ def test_image_set_refuses() -> None:
         ImageSet(good, torch.zeros(3, dtype=torch.int64), ("a",))
     with pytest.raises(ValueError, match="at least 1"):
         _set([0]).at_most(0, np.random.default_rng(0))
+
+
+def test_a_checksum_tells_images_and_labels_apart() -> None:
+    pixels = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 2, 2)
+    one = ImageSet(pixels, torch.tensor([0, 1]), ("a", "b"))
+    assert one.sha256 == ImageSet(pixels.clone(), torch.tensor([0, 1]), ("a", "b")).sha256
+    others = (one.subset([1, 0]), ImageSet(pixels, torch.tensor([1, 0]), ("a", "b")), one.subset([0]))
+    assert len({one.sha256, *(o.sha256 for o in others)}) == 4

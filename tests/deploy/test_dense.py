@@ -26,11 +26,17 @@ def test_a_zoo_that_is_not_to_be_found(result: Path, tmp_path: Path) -> None:
 
 
 def test_another_base(result: Path, tmp_path: Path) -> None:
-    plan = json.loads((result / "plan.json").read_text())
-    plan["base"]["name"] = "resnet18-cifar100"
-    (result / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ExportError, match=r"but this zoo's base is resnet18-cifar100"):
-        write_dense(read_result(result), None, tmp_path / "dense.onnx")
+        write_dense(read_result(result), "cifar100-resnet18", tmp_path / "dense.onnx")
+
+
+def test_a_base_of_ones_own_with_the_name_of_a_bundled_one(result: Path, base_zoo: Path, tmp_path: Path) -> None:
+    for file, change in (("plan.json", {"name": "resnet18-cifar100"}), ("report.json", str(base_zoo))):
+        value = json.loads((result / file).read_text())
+        value |= {"base": value["base"] | change} if isinstance(change, dict) else {"zoo": change}
+        (result / file).write_text(json.dumps(value))
+    write_dense(read_result(result), None, tmp_path / "dense.onnx")
+    assert verify(tmp_path / "dense.onnx", result / "model.onnx", result / "model.onnx") == 0
 
 
 def test_a_damaged_zoo(result: Path, base_zoo: Path, tmp_path: Path) -> None:

@@ -210,3 +210,9 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 def test_settings_are_checked(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         ScoreSchedule(**wrong)
+
+
+@pytest.mark.usefixtures("without_doubles")
+def test_scores_are_read_from_devices_of_single_precision() -> None:
+    scores = UnitScores(net(), GroupTable((NODES,)), full_plan({"hidden": 12}), ["hidden"], 0.1)
+    assert scores.magnitudes("hidden").tolist() == [1.0] * 12

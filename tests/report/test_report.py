@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mvp_edge.config import Similarity
 from mvp_edge.errors import ExportError
 from mvp_edge.report import Extras, Sample, figures, image_uri, render_html, write_json
 from tests.report.example import example_plan, example_report, example_samples
@@ -357,10 +358,17 @@ def test_interval_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "lengths"), [([1.0, 0.25, 0.0], [100, 25, 0]), ([0.0, -0.6931472, -50], [100, 50, 0]), ([], [])]
+    ("measure", "values", "lengths"),
+    [
+        ("wordnet", [1.0, 0.25, 0.0], [100, 25, 0]),
+        ("wordnet", [0.0], [0]),
+        ("leep", [0.0, -0.6931472, -50], [100, 50, 0]),
+        ("leep", [0.0], [100]),
+        ("leep", [], []),
+    ],
 )
-def test_similarity_of_either_kind(values: list[float], lengths: list[float]) -> None:
-    assert figures.similarity_lengths(values) == pytest.approx(lengths, abs=0.01)
+def test_similarity_of_either_kind(measure: Similarity, values: list[float], lengths: list[float]) -> None:
+    assert figures.similarity_lengths(values, measure) == pytest.approx(lengths, abs=0.01)
 
 
 def test_whiskers_stay_inside() -> None:

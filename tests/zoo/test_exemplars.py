@@ -39,6 +39,7 @@ def test_classes_are_found_by_name_in_any_spelling() -> None:
     assert torch.equal(chosen.images, example().images[[4, 5, 2, 3]])
     with pytest.raises(ZooError, match=r"no generated images of tulip, fern; give images with --data"):
         example().load(["tulip", "rose", "fern"])
+    assert example().cover(["Sweet-Pepper", "rose"]) and not example().cover(["rose", "tulip"])
 
 
 def damaged(path: Path, change: str) -> None:

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import torch
 from mvp_edge.errors import ZooError
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, new_model
+from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import MemberInfo, Zoo, create_zoo, open_zoo
+from mvp_edge.zoo_file import read_broad_classes
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def member(zoo: Zoo, name: str = "one") -> tuple[MemberInfo, dict[str, torch.Ten
 
 def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
     info, state = member(zoo)
-    written = zoo.add(info, state)
+    written, new = zoo.add(info, state)
+    assert new
     again = open_zoo(str(zoo.path))
     assert again.infos() == [written]
     loaded = again.load(written).state
@@ -54,14 +58,29 @@ def test_nothing_in_a_zoo_is_a_pickle(zoo: Zoo) -> None:
 
 def test_adding_twice_keeps_the_first(zoo: Zoo) -> None:
     info, state = member(zoo)
-    first = zoo.add(info, state)
-    zoo.add(replace(info, top1=1.0), {k: v + 1 for k, v in state.items()})
+    first = zoo.add(info, state).info
+    assert zoo.add(replace(info, top1=1.0), {k: v + 1 for k, v in state.items()}) == (first, False)
     assert zoo.infos() == [first]
     assert not list((zoo.path / "members").glob(".*"))
 
 
+def test_who_knows_a_task_is_sorted_by_size_then_accuracy_then_name(zoo: Zoo) -> None:
+    info, state = member(zoo)
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    small = replace(info, breadth="broad", task=everything)
+    large = replace(small, plan=full_plan(small.plan.widths))
+    for name, each, top1 in (
+        ("d", small, 70.0), ("c", small, 80.0), ("b", small, 80.0), ("e", large, 60.0), ("a", small, None),
+    ):  # fmt: skip
+        zoo.add(replace(each, id=name, top1=top1), state)
+    zoo.add(info, state)
+    zoo.add(replace(small, id="other", task=Task((TaskClass("b"), TaskClass("z")))), state)
+    assert [i.id for i in zoo.knowing(Task((TaskClass("A"), TaskClass("b"))))] == ["e", "b", "c", "d", "a"]
+    assert read_broad_classes(str(zoo.path)) == ("a", "b", "c", "z")
+
+
 def test_damage_is_named(zoo: Zoo) -> None:
-    info = zoo.add(*member(zoo))
+    info = zoo.add(*member(zoo)).info
     file = zoo.path / "members" / info.id / "weights.safetensors.gz"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ZooError, match="does not match its checksum"):
@@ -87,7 +106,7 @@ def test_members_of_another_base_are_refused(zoo: Zoo) -> None:
     info, state = member(zoo)
     with pytest.raises(ZooError, match="another base"):
         zoo.add(replace(info, base_sha256="0" * 64), state)
-    written = zoo.add(info, state)
+    written = zoo.add(info, state).info
     path = zoo.path / "members" / written.id / "member.json"
     path.write_text(json.dumps(written.to_json() | {"base_sha256": "0" * 64}))
     with pytest.raises(ZooError, match="another base model"):
@@ -118,6 +137,29 @@ def test_a_directory_with_something_else_is_not_made_a_zoo(zoo: Zoo, tmp_path: P
     assert create_zoo(zoo.path, zoo.base, zoo.load_base()).verify() == []
 
 
+def test_a_zoo_that_was_being_made_is_made(zoo: Zoo, tmp_path: Path) -> None:
+    left = tmp_path / "new" / ".base.safetensors.gz.0123abcd.tmp"  # a process was killed while it wrote this
+    left.parent.mkdir()
+    left.touch()
+    made = create_zoo(left.parent, zoo.base, zoo.load_base())
+    assert made.verify() == []
+    made.remove_leftovers()
+    assert left.exists()  # perhaps another process is just writing it
+    os.utime(left, (0, 0))
+    made.remove_leftovers()
+    assert not left.exists()
+
+
+def test_a_zoo_that_cannot_be_written_is_named(zoo: Zoo) -> None:
+    zoo.require_writable()
+    assert not list((zoo.path / "members").iterdir())
+    (zoo.path / "members").rmdir()
+    (zoo.path / "members").touch()
+    for write in (zoo.require_writable, lambda: zoo.add(*member(zoo))):
+        with pytest.raises(ZooError, match="zoo .* cannot be written"):
+            write()
+
+
 def _hold(path: str, ready: object, done: object) -> None:
     with open_zoo(path).claim("m") as mine:
         assert mine
@@ -143,7 +185,7 @@ def test_a_claim_is_exclusive_and_dies_with_its_process(zoo: Zoo) -> None:
 
 def test_a_bundled_zoo_grows_in_the_users_directory(zoo: Zoo, tmp_path: Path) -> None:
     grown = replace(zoo, growth=tmp_path / "user")
-    info = grown.add(*member(zoo))
+    info = grown.add(*member(zoo)).info
     assert not (zoo.path / "members" / info.id).exists()
     assert [i.id for i in grown.infos()] == [info.id]
     assert grown.load(info).info == info
