@@ -270,7 +270,7 @@ def _download(base: Base) -> Path:
                 if not constants.HF_HUB_OFFLINE:
                     _require_network(constants.ENDPOINT)
                 return Path(hf_hub_download(*place))
-    except (*HfHubHTTPError.__bases__, LocalEntryNotFoundError, OSError) as e:
+    except (*HfHubHTTPError.__bases__, LocalEntryNotFoundError, OSError) as e:  # pyright: ignore[reportGeneralTypeIssues]
         # Its base is the error of the library that the hub speaks HTTP with, which is another one in every major
         # version; a connection that breaks off comes out as that.
         raise ConfigError(

@@ -74,8 +74,8 @@ class ImageSet:
     @property
     def sha256(self) -> str:
         """Checksum of images and labels, as hexadecimal digits."""
-        digest = hashlib.sha256(self.images.contiguous().numpy())
-        digest.update(self.labels.contiguous().numpy())
+        digest = hashlib.sha256(self.images.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
         return digest.hexdigest()
 
     def subset(self, idx: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
