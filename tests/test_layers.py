@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "atomic", "attention", "templates", "written"},
-    {"tasks"},
-    {"plan", "config", "output", "places", "zoo_file"},
+    {"tasks", "places"},
+    {"plan", "config", "output", "zoo_file"},
     {"tensors", "architectures", "recipes", "mimetic"},
     {"data", "models", "groups", "runtime", "onnx_session", "pinning", "command"},
     {"optimizers", "norms"},
