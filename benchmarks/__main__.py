@@ -26,9 +26,9 @@ from benchmarks.registry import SCRIPTS, experiments
 from benchmarks.render import write_pages
 from benchmarks.store import Store, summarise
 from mvp_edge.errors import ConfigError, MvpEdgeError
+from mvp_edge.places import user_directory
 from mvp_edge.runtime import resolve_device, use_threads
 from mvp_edge.zoo import open_zoo
-from mvp_edge.zoo.store import user_directory
 
 log = logging.getLogger("benchmarks")
 
