@@ -90,7 +90,7 @@ def test_a_base_that_names_no_classes(run: Run, task: Path, nameless_zoo: Path, 
     path = tmp_path / "unknown.txt"
     path.write_text("tiger\nlion\n")
     message = run(*words(path, nameless_zoo, "--out", "none")).error()
-    assert "'lion' is unknown to zoo nameless (nearest: tiger" in message
+    assert "'lion' is unknown to timm:test_resnet (nearest: tiger" in message
 
 
 def test_a_zoo_without_broad_members(run: Run, task: Path, tiny_zoo: Path) -> None:
