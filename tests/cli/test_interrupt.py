@@ -97,8 +97,9 @@ def test_ctrl_c_while_it_starts(task: Path, tmp_path: Path, module: str) -> None
 
 
 SLOW_WORK = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have silenced it
 sys.modules["torch"] = None  # nothing here needs it
 from mvp_edge_cli import app, main
 from mvp_edge.output import result_directory
