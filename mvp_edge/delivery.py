@@ -29,7 +29,7 @@ from mvp_edge.origin import method_in_words, origin_of
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment, rng
-from mvp_edge.tasks import Task, canonical
+from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.train import accuracy
 from mvp_edge.tuning import Tuned
 from mvp_edge.variants import Made, judge_variant, make_variant, notes
@@ -307,7 +307,7 @@ def _evaluate_base(file: Path, outcome: Outcome, seed: int) -> dict[str, float] 
 
     None without test images, or where it does not know all classes.
     """
-    column = {canonical(n): i for i, n in enumerate(outcome.trunk.base.classes)}
+    column = numbered(outcome.trunk.base.classes)
     names = [canonical(n) for n in outcome.task.names]
     if outcome.test is None or not column.keys() >= set(names):
         return None
