@@ -196,7 +196,7 @@ def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
     small = {"member": "small", "keep": 0.05, "achieved": 0.0583, "top1": 73.6}
     this = {"member": report["neighbours"][0]["id"], "keep": 0.1, "achieved": 0.1, "top1": 84.0}
     text = text_of(render(tmp_path, report | {"sizes": [small, this]}))
-    assert "--keep 0.05 5.8 % of the units 73.6 % --keep 0.1 this one 10 % of the units 84 %" in text
+    assert "--keep 0.05 5.8 % of the units 73.6 % --keep 0.1 this one 10.0 % of the units 84.0 %" in text
     for none in ([], [this]):
         assert "Other sizes" not in text_of(render(tmp_path, report | {"sizes": none}))
 
