@@ -36,7 +36,7 @@ from mvp_edge.variants import Made, judge_variant, make_variant, notes
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud
-BASE_IMAGES = 200  # what the whole base model is asked about: it takes a dozen times as long as the delivered one
+BASE_IMAGES = 200  # what the whole base model is asked about: it takes some thirty times as long as what is delivered
 GALLERY = 6  # test images of each class in the report
 
 
