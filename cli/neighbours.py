@@ -26,7 +26,7 @@ from .options import (
     checked,
     print_json,
 )
-from .progress import shown
+from .progress import STARTING, shown
 
 if TYPE_CHECKING:
     import mvp_edge.tasks
@@ -68,19 +68,21 @@ def neighbours(
     config = checked(lambda: replace(DEFAULT, similarity=similarity, voters=voters))
     if similarity == "leep" and data is None:
         raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
-    from mvp_edge.metavote import Trunk, rank, similarity_used
-    from mvp_edge.pipeline import far_warning
-    from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.similarity import wordnet
     from mvp_edge.tasks import read_task
-    from mvp_edge.zoo import open_zoo
 
-    use_threads(threads)
-    typed = read_task(task)
+    typed = read_task(task)  # before torch is imported, which takes seconds
     target = wordnet.resolve(typed)
-    place = resolve_device(device)
-    opened = open_zoo(zoo)
     with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            from mvp_edge.metavote import Trunk, rank, similarity_used
+            from mvp_edge.pipeline import far_warning
+            from mvp_edge.runtime import resolve_device, use_threads
+            from mvp_edge.zoo import open_zoo
+
+        use_threads(threads)
+        place = resolve_device(device)
+        opened = open_zoo(zoo)
         images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
         trunk = Trunk.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:

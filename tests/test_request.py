@@ -105,15 +105,24 @@ def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [("aple\npear\n", "'aple' is unknown"), ("apple\n", "only one class"), (None, "no such file")]
+    ("command", "text", "wanted"),
+    [
+        ("prune", "aple\npear\n", "'aple' is unknown"),
+        ("prune", "apple\n", "only one class"),
+        ("prune", None, "no such file"),
+        ("neighbours", "apple\n", "only one class"),
+        ("neighbours", None, "no such file"),
+    ],
 )
-def test_a_slip_of_the_pen_costs_no_import_of_torch(tmp_path: Path, text: str | None, wanted: str) -> None:
+def test_a_slip_of_the_pen_costs_no_import_of_torch(
+    tmp_path: Path, command: str, text: str | None, wanted: str
+) -> None:
     if text is not None:
         (tmp_path / "classes.txt").write_text(text)
     code = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['timm'] = None\n"  # to import them is an error now
-        "sys.argv = ['mvp-edge', 'prune', '--task', 'classes.txt']\n"
+        f"sys.argv = ['mvp-edge', '{command}', '--task', 'classes.txt']\n"
         "from mvp_edge_cli.main import main\n"
         "main()\n"
     )
