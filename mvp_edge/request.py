@@ -1,4 +1,4 @@
-"""What `prune` is asked for, as far as it can be refused without torch: within a second, before any work."""
+"""What `prune` is asked for, as far as it can be refused without torch, before any work."""
 
 from __future__ import annotations
 
