@@ -20,11 +20,11 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.experiment import Clock, Context, Experiment
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
 from benchmarks.render import write_pages
-from benchmarks.store import Store, summarise
+from benchmarks.suite.experiment import Clock, Context, Experiment
+from benchmarks.suite.store import Store, summarise
 from mvp_edge.errors import ConfigError, MvpEdgeError
 from mvp_edge.places import user_directory
 from mvp_edge.runtime import resolve_device, use_threads
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = experiments()
     if given and given[0] in SCRIPTS:
         sys.argv = [f"python -m benchmarks {given[0]}", *given[1:]]
-        import_module(f"benchmarks.{given[0].replace('-', '_')}").main()
+        import_module(f"benchmarks.measurements.{given[0].replace('-', '_')}").main()
         return
     args = _parser(known).parse_args(given)
     if args.name == "list":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from benchmarks.experiment import Experiment
+from benchmarks.suite.experiment import Experiment
 
 MODULES = (
     "overlap",

@@ -11,26 +11,28 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy_tables, ahnp_scores, device_tables, folded_norms, records, runtimes, zoo_tables
-from benchmarks.experiment_tables import tables
+from benchmarks import records
+from benchmarks.measurements import ahnp_scores, folded_norms, runtimes
+from benchmarks.tables import accuracy, device, zoo
+from benchmarks.tables.experiments import tables
 
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md", HERE / "MEASUREMENTS.md")
 
 TABLES: dict[str, Callable[[], str]] = {
-    "targets": accuracy_tables.targets,
-    "images": accuracy_tables.images,
-    "targets-unseen": accuracy_tables.unseen,
-    "targets-held-out": accuracy_tables.teachers,
-    "packing": zoo_tables.packing,
-    "prune-time": device_tables.prune_time,
-    "zoo-speed": zoo_tables.zoo_speed,
-    "edge-latency": device_tables.edge_latency,
-    "precision": device_tables.precision,
-    "exemplars": zoo_tables.exemplars,
-    "exemplar-uses": zoo_tables.exemplar_uses,
-    "budgets": device_tables.budgets,
-    "alignment": device_tables.alignment,
+    "targets": accuracy.targets,
+    "images": accuracy.images,
+    "targets-unseen": accuracy.unseen,
+    "targets-held-out": accuracy.teachers,
+    "packing": zoo.packing,
+    "prune-time": device.prune_time,
+    "zoo-speed": zoo.zoo_speed,
+    "edge-latency": device.edge_latency,
+    "precision": device.precision,
+    "exemplars": zoo.exemplars,
+    "exemplar-uses": zoo.exemplar_uses,
+    "budgets": device.budgets,
+    "alignment": device.alignment,
     "runtimes": runtimes.table,
     "folded-norms": folded_norms.sentence,
     ahnp_scores.QUESTION: ahnp_scores.table,

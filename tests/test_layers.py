@@ -39,18 +39,32 @@ LAYERS = [
     {"family"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+BENCHMARK_LAYERS = [
+    {"records", "superclasses", "runtimes"},
+    {"setting"},
+    {"methods"},
+    {"suite", "baselines"},
+    {"measurements"},
+    {"experiments"},
+    {"registry"},
+    {"tables"},
+    {"render"},
+    {"__main__"},
+]
+BENCHMARK_LEVEL = {module: level for level, modules in enumerate(BENCHMARK_LAYERS) for module in modules}
 FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))
+BENCHMARK_FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
 
 
-def imported(path: Path) -> set[str]:
-    """Return the top-level modules of the package that a file imports at run time or for type checking."""
+def imported(path: Path, package: str = "mvp_edge") -> set[str]:
+    """Return the top-level modules of a package that a file imports at run time or for type checking."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module == "mvp_edge":
-            names += [f"mvp_edge.{a.name}" for a in node.names]
-        found |= {n.split(".")[1] for n in names if n.startswith("mvp_edge.")}
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            names += [f"{package}.{a.name}" for a in node.names]
+        found |= {n.split(".")[1] for n in names if n.startswith(f"{package}.")}
     return found
 
 
@@ -64,9 +78,18 @@ def test_imports_go_down(path: Path) -> None:
         assert LEVEL[other] < LEVEL[module], f"{module} imports {other}, which is not below it"
 
 
+@pytest.mark.parametrize("path", BENCHMARK_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_of_benchmarks_go_down(path: Path) -> None:
+    module = path.relative_to(ROOT / "benchmarks").parts[0].removesuffix(".py")
+    for other in imported(path, "benchmarks") - {module}:
+        assert BENCHMARK_LEVEL[other] < BENCHMARK_LEVEL[module], f"{module} imports {other}, which is not below it"
+
+
 def test_every_layer_exists() -> None:
     modules = {p.relative_to(ROOT / "mvp_edge").parts[0].removesuffix(".py") for p in FILES} - {"__init__"}
     assert modules == set(LEVEL)
+    parts = {p.relative_to(ROOT / "benchmarks").parts[0].removesuffix(".py") for p in BENCHMARK_FILES} - {"__init__"}
+    assert parts == set(BENCHMARK_LEVEL)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

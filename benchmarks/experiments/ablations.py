@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.method_rows import mvp_row
 from benchmarks.methods import DISTILLED, EQUATION_1, NARROW, by, narrow, taught, tuned, voted
-from benchmarks.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.setting import Setting, by_base, by_member
-from benchmarks.similarity import all_ranked
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import mvp_row
+from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
+from benchmarks.suite.similarity import all_ranked
 from mvp_edge.averaging import Voter, average
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.heads import random_head, ridge_head, shared_rows

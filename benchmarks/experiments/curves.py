@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import vit, zoos
-from benchmarks.method_rows import ahnp_row, ifp_row, mvp_row
 from benchmarks.methods import NARROW, by, narrow
-from benchmarks.plots import CURVES, curve, legend, panels
-from benchmarks.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.setting import Setting
-from benchmarks.similarity import GROUPS, all_ranked, grouped
-from benchmarks.store import Line
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import ahnp_row, ifp_row, mvp_row
+from benchmarks.suite.plots import CURVES, curve, legend, panels
+from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
+from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
+from benchmarks.suite.store import Line
 from mvp_edge.config import FitConfig, Similarity
 from mvp_edge.metavote import Neighbour
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.method_rows import mvp_row
 from benchmarks.methods import NARROW, tuned
-from benchmarks.running import Case, cases, try_once, try_rows, why_not
 from benchmarks.setting import Setting, load
-from benchmarks.store import Line
-from benchmarks.zoos import fork
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import mvp_row
+from benchmarks.suite.running import Case, cases, try_once, try_rows, why_not
+from benchmarks.suite.store import Line
+from benchmarks.suite.zoos import fork
 from mvp_edge.config import FitConfig
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
 from mvp_edge.pruners import target_counts

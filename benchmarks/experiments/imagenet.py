@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import vit
-from benchmarks.method_rows import ahnp_row, ifp_row, mvp_row, random_row
 from benchmarks.methods import EQUATION_1
-from benchmarks.running import cases, try_rows, why_not
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import ahnp_row, ifp_row, mvp_row, random_row
+from benchmarks.suite.running import cases, try_rows, why_not
 from mvp_edge.config import FitConfig
 from mvp_edge.zoo import open_zoo
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.method_rows import mvp_row, random_row
 from benchmarks.methods import NARROW, headed, narrow, tuned
-from benchmarks.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.setting import Setting
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import mvp_row, random_row
+from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from mvp_edge.budget.costs import costs_of
 from mvp_edge.budget.search import Groups, Limit, Worth, search
 from mvp_edge.config import FitConfig

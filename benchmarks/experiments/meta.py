@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks.baselines.masking import dense_copy
 from benchmarks.baselines.reptile import MetaConfig, Reptile, drawing, meta_train, save_meta
-from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.running import IN_PARTS, try_once, why_not
 from benchmarks.setting import Setting
-from benchmarks.store import Line
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.running import IN_PARTS, try_once, why_not
+from benchmarks.suite.store import Line
 
 NAME = "meta"
 META = MetaConfig()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import ssl, vit, zoos
-from benchmarks.plots import CURVES, MUTED, SHADES, by_layer, legend, panels
-from benchmarks.running import Case, try_once, why_not
-from benchmarks.similarity import GROUPS, all_ranked, grouped
-from benchmarks.store import Line
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.plots import CURVES, MUTED, SHADES, by_layer, legend, panels
+from benchmarks.suite.running import Case, try_once, why_not
+from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
+from benchmarks.suite.store import Line
 from mvp_edge.config import Similarity
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.plan import KeepPlan, iou, make_plan

@@ -16,12 +16,12 @@ from benchmarks.baselines.mest import Mest
 from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf
 from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
-from benchmarks.experiment import Context, Experiment, Form, Row
 from benchmarks.experiments import meta, vit
 from benchmarks.methods import AHNP, DISTILLED, IFP_LR, NARROW, at_random, iterative, scored, voted
-from benchmarks.running import cases, try_rows, why_not
 from benchmarks.setting import Setting
-from benchmarks.store import counted
+from benchmarks.suite.experiment import Context, Experiment, Form, Row
+from benchmarks.suite.running import cases, try_rows, why_not
+from benchmarks.suite.store import counted
 from mvp_edge.config import FitConfig
 
 NAME = "rates"

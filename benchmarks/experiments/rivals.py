@@ -18,13 +18,13 @@ from torch import nn
 
 from benchmarks.baselines.magnitude import Magnitude, cut_by_magnitude
 from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf, load
-from benchmarks.edge_latency import cut, export
-from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments.rates import VARIANTS, chosen, suited, weights, weights_missing
-from benchmarks.method_rows import mvp_row
+from benchmarks.measurements.edge_latency import cut, export
 from benchmarks.methods import DISTILLED
-from benchmarks.running import cases, try_once, try_rows, why_not
-from benchmarks.store import Line
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import mvp_row
+from benchmarks.suite.running import cases, try_once, try_rows, why_not
+from benchmarks.suite.store import Line
 from mvp_edge.config import VoteConfig
 from mvp_edge.latency import Contender, time_in_turns
 from mvp_edge.measure import count_macs

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.baselines.simsiam import Pretraining, SimSiam
-from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.running import IN_PARTS, try_once, why_not
-from benchmarks.store import Line
-from benchmarks.zoos import grow
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.running import IN_PARTS, try_once, why_not
+from benchmarks.suite.store import Line
+from benchmarks.suite.zoos import grow
 from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.heads import ridge_head

@@ -9,14 +9,14 @@ from typing import Any
 from torch import nn
 
 from benchmarks.baselines.dlth import Dlth
-from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import meta, ssl
 from benchmarks.experiments.rates import chosen, mest, suited, unchosen
-from benchmarks.method_rows import ifp_row, mvp_row, random_row
 from benchmarks.methods import EQUATION_1
-from benchmarks.running import Case, cases, try_rows, why_not
 from benchmarks.setting import Setting
-from benchmarks.store import Line
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import ifp_row, mvp_row, random_row
+from benchmarks.suite.running import Case, cases, try_rows, why_not
+from benchmarks.suite.store import Line
 from mvp_edge.config import FitConfig
 
 NAME = "table1"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import vit
 from benchmarks.experiments.rates import VARIANTS, chosen, suited, unchosen
-from benchmarks.method_rows import ahnp_row, mvp_row, random_row
 from benchmarks.methods import EQUATION_1
-from benchmarks.running import cases, try_rows
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import ahnp_row, mvp_row, random_row
+from benchmarks.suite.running import cases, try_rows
 from mvp_edge.config import VoteConfig
 
 NAME = "table2"

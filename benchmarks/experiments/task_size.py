@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.experiment import Context, Experiment, Row
 from benchmarks.experiments import zoos
 from benchmarks.experiments.rates import suited, unchosen
-from benchmarks.method_rows import ifp_row, mvp_row
 from benchmarks.methods import NARROW
-from benchmarks.running import cases, try_rows, why_not
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.method_rows import ifp_row, mvp_row
+from benchmarks.suite.running import cases, try_rows, why_not
 
 NAME = "task-size"
 TASKS = 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.experiment import Context
-from benchmarks.running import why_not
+from benchmarks.suite.experiment import Context
+from benchmarks.suite.running import why_not
 from mvp_edge.errors import ZooError
 from mvp_edge.recipes import recipe
 from mvp_edge.zoo import Zoo, open_zoo

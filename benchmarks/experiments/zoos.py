@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from benchmarks.experiment import Context, Experiment, Row
-from benchmarks.running import IN_PARTS, try_once, why_not
-from benchmarks.zoos import fork, grow
+from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.running import IN_PARTS, try_once, why_not
+from benchmarks.suite.zoos import fork, grow
 from mvp_edge.config import BuildConfig, FitConfig, Importance, PruneSchedule
 from mvp_edge.zoo import Zoo, open_zoo
 from mvp_edge.zoo_build import Teacher

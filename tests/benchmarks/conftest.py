@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.experiment import Context
-from benchmarks.store import Store
+from benchmarks.suite.experiment import Context
+from benchmarks.suite.store import Store
 from benchmarks.superclasses import SUPERCLASSES
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from benchmarks.__main__ import carry_out
-from benchmarks.experiment import Clock, Context
 from benchmarks.experiments import meta, ssl, zoos
 from benchmarks.registry import experiments
-from benchmarks.store import Line
-from benchmarks.zoos import fork, grow
+from benchmarks.suite.experiment import Clock, Context
+from benchmarks.suite.store import Line
+from benchmarks.suite.zoos import fork, grow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk

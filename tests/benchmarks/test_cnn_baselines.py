@@ -12,9 +12,9 @@ from benchmarks.baselines.masking import Masks, dense_copy, largest, magnitude_m
 from benchmarks.baselines.mest import Mest, mutate, phase
 from benchmarks.baselines.reptile import MetaConfig, density_at, drawing, meta_step, meta_train
 from benchmarks.baselines.simsiam import Pretraining, SimSiam, loss_of, view
-from benchmarks.experiment import Context
-from benchmarks.running import cases
 from benchmarks.setting import Setting
+from benchmarks.suite.experiment import Context
+from benchmarks.suite.running import cases
 from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig
 from mvp_edge.runtime import torch_rng

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.__main__ import carry_out
-from benchmarks.experiment import Context
 from benchmarks.registry import experiments
-from benchmarks.store import REQUIRED
+from benchmarks.suite.experiment import Context
+from benchmarks.suite.store import REQUIRED
 
 
 @pytest.mark.parametrize("name", list(experiments()))

@@ -13,9 +13,9 @@ from benchmarks.__main__ import carry_out
 from benchmarks.baselines import off_the_shelf
 from benchmarks.baselines.magnitude import Magnitude, cut_by_magnitude
 from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf, Resized, load
-from benchmarks.experiment import Context
 from benchmarks.experiments import rates, rivals
-from benchmarks.running import cases
+from benchmarks.suite.experiment import Context
+from benchmarks.suite.running import cases
 from mvp_edge.config import FitConfig
 from mvp_edge.data import normalise
 from mvp_edge.errors import ConfigError, PlanError

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from benchmarks import chromium, runtimes, web_runtime
-from benchmarks.chromium import BrowserError
-from benchmarks.other_runtimes import RUNTIMES
+from benchmarks.measurements import runtimes
+from benchmarks.runtimes import chromium, web
+from benchmarks.runtimes.chromium import BrowserError
+from benchmarks.runtimes.others import RUNTIMES
 from mvp_edge.onnx_session import open_session
 from mvp_edge.places import cache_dir
 from tests.onnx_files import save_pool
@@ -20,8 +21,8 @@ from tests.onnx_files import save_pool
 LOGITS = [np.array([[1.0, 3.0, 2.0]], np.float32), np.array([[5.0, 4.0, 0.0], [0.0, 1.0, 2.0]], np.float32)]
 CACHE = cache_dir()  # read here, because other tests give the cache another place
 in_browser = pytest.mark.skipif(
-    web_runtime.web_version() is None,
-    reason="no Chromium, or no onnxruntime-web in the cache, where `python -m benchmarks.runtimes` puts it",
+    web.web_version() is None,
+    reason="no Chromium, or no onnxruntime-web in the cache, where `python -m benchmarks runtimes` puts it",
 )
 
 
@@ -75,21 +76,21 @@ def test_a_runtime_that_is_missing_or_fails_is_recorded_with_the_reason(
 
 def test_no_browser_is_not_installed(no_browser: None, cache: None, tmp_path: Path) -> None:
     assert runtimes.installed()["onnxruntime-web"] is None
-    with pytest.raises(RuntimeError, match="no Chromium"), web_runtime.with_ort_web(save_pool(tmp_path / "pool.onnx")):
+    with pytest.raises(RuntimeError, match="no Chromium"), web.with_ort_web(save_pool(tmp_path / "pool.onnx")):
         pass
 
 
 def test_a_browser_without_onnxruntime_web_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_runtime, "find_chromium", lambda: "chromium")
+    monkeypatch.setattr(web, "find_chromium", lambda: "chromium")
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
-    assert web_runtime.web_version() is None
+    assert web.web_version() is None
 
 
 @in_browser
 def test_no_bit_is_lost_between_here_and_the_browser(cache: None, tmp_path: Path) -> None:
     path = save_pool(tmp_path / "identity.onnx", ("batch", 3, 1, 1))
     draw = np.random.default_rng(0)
-    with web_runtime.with_ort_web(path) as run:
+    with web.with_ort_web(path) as run:
         for batch in (1, 7):
             images = draw.normal(size=(batch, 3, 1, 1)).astype(np.float32)
             np.testing.assert_array_equal(run(images), images[:, :, 0, 0], strict=True)
@@ -101,7 +102,7 @@ def test_no_bit_is_lost_between_here_and_the_browser(cache: None, tmp_path: Path
 def test_the_browser_takes_bytes(cache: None, tmp_path: Path) -> None:
     path = save_pool(tmp_path / "pool.onnx", dtype=TensorProto.UINT8)
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), dtype=np.uint8)
-    with web_runtime.with_ort_web(path) as run:
+    with web.with_ort_web(path) as run:
         assert runtimes.judged([run(images)], [open_session(path).run(images)])["agrees"] is True
 
 
@@ -110,7 +111,7 @@ def test_a_file_that_the_browser_cannot_load(cache: None, tmp_path: Path) -> Non
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with (
         pytest.raises(BrowserError, match=r"\AError: Can't create a session\..*protobuf parsing failed"),
-        web_runtime.with_ort_web(tmp_path / "broken.onnx"),
+        web.with_ort_web(tmp_path / "broken.onnx"),
     ):
         pass
 

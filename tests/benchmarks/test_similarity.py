@@ -1,8 +1,8 @@
 import pytest
 
-from benchmarks.experiment import Context
-from benchmarks.running import cases
-from benchmarks.similarity import all_ranked, grouped, similarity_groups
+from benchmarks.suite.experiment import Context
+from benchmarks.suite.running import cases
+from benchmarks.suite.similarity import all_ranked, grouped, similarity_groups
 
 
 def test_groups_are_equal_intervals_of_the_score() -> None:

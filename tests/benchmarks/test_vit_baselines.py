@@ -23,8 +23,8 @@ from benchmarks.baselines.uvc import (
     tokens_of,
     unit_norms,
 )
-from benchmarks.cost import CostMeter
-from benchmarks.method_rows import ahnp_row
+from benchmarks.suite.cost import CostMeter
+from benchmarks.suite.method_rows import ahnp_row
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.measure import count_macs

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.chromium import Page, find_chromium
+from benchmarks.runtimes.chromium import Page, find_chromium
 from mvp_edge.data.images import decode
 from mvp_edge.deploy.folder import ExportConfig, export_result
 from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM

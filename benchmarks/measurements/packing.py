@@ -1,6 +1,6 @@
 """What does storing members and the base in eight bits cost, and does it change a vote?
 
-    python -m benchmarks.packing --zoo DIR --data DIR [--packed DIR] [--tasks 20]
+    python -m benchmarks packing --zoo DIR --data DIR [--packed DIR] [--tasks 20]
 
 The zoo is compared with a packed copy of it, or with one that was packed before: member by member on the test images of
 its own task, and on target tasks by who is elected and what they keep.
@@ -26,7 +26,7 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 
-log = logging.getLogger("benchmarks.packing")
+log = logging.getLogger("benchmarks.measurements.packing")
 CPU = torch.device("cpu")
 
 

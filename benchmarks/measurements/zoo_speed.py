@@ -1,6 +1,6 @@
 """How fast are zoo members made, and what does slicing save against masks?
 
-    python -m benchmarks.zoo_speed --data DIR --iterations 300
+    python -m benchmarks zoo-speed --data DIR --iterations 300
 
 The masked run is the same IFP with the dropped units zeroed instead of cut, so that every step costs what the dense
 network costs. That cost does not change over the run; it is timed over a few steps and multiplied.

@@ -21,7 +21,7 @@ from benchmarks.records import RESULTS, code
 from mvp_edge.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from benchmarks.experiment import Row
+    from benchmarks.suite.experiment import Row
 
 Line = dict[str, Any]
 REQUIRED = (

@@ -1,6 +1,6 @@
 """Are generated images good for anything where there are no real ones?
 
-    python -m benchmarks.exemplar_uses --data DIR [--zoo DIR] [--tasks 5]
+    python -m benchmarks exemplar-uses --data DIR [--zoo DIR] [--tasks 5]
 
 Two uses on lists that are not in the zoo. Norm statistics: the mean of five narrow voters, its norms re-estimated on
 exemplars or on real images; its head is fitted to real images, so that only the norms differ, or to exemplars, so that
@@ -36,7 +36,7 @@ from mvp_edge.tasks import Task
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
 from mvp_edge.zoo import Exemplars, Zoo, open_zoo
 
-log = logging.getLogger("benchmarks.exemplar_uses")
+log = logging.getLogger("benchmarks.measurements.exemplar_uses")
 BROAD = VoteConfig(similarity="wordnet")  # `auto` takes the broad member of the size asked for
 TUNING = FitConfig(batch_size=64, warmup=0.1, distill=0.9)
 RATES = (0.001, 0.003, 0.01)

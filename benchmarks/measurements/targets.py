@@ -1,6 +1,6 @@
 """How good is a model for a new task? MVP, its rivals and its baselines on the same target tasks, test split.
 
-    python -m benchmarks.targets --data DIR [--zoo DIR] [--tasks 20] [--methods mvp-100,ifp-1000] [--lists superclasses]
+    python -m benchmarks targets --data DIR [--zoo DIR] [--tasks 20] [--methods mvp-100,ifp-1000] [--lists superclasses]
 
 Every finished (task, method) is one record; a run goes on where it was stopped. Choices were made with
 `--split held-out`, which trains on 80 % of the training images and scores on the rest; the test split only reports.
@@ -44,7 +44,7 @@ from mvp_edge.runtime import resolve_device
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import open_zoo
 
-log = logging.getLogger("benchmarks.targets")
+log = logging.getLogger("benchmarks.measurements.targets")
 NARROW_VOTERS = ("mvp", "one-neighbour", "any")
 METHODS: dict[str, Method] = {
     "default": default,

@@ -1,6 +1,6 @@
 """What does the tool deliver for a class list alone, and is the accuracy that it tells true?
 
-    python -m benchmarks.names_only --data DIR [--lists random,superclasses] [--tasks 20]
+    python -m benchmarks names-only --data DIR [--lists random,superclasses] [--tasks 20]
 
 Each list goes through the command's own path without images; the ONNX file is then scored on the real test images.
 """
@@ -25,7 +25,7 @@ from mvp_edge.tasks import Task
 from mvp_edge.train import accuracy
 from mvp_edge.zoo import Zoo, open_zoo
 
-log = logging.getLogger("benchmarks.names_only")
+log = logging.getLogger("benchmarks.measurements.names_only")
 
 
 def main() -> None:

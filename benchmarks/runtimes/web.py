@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.chromium import Page, find_chromium
+from benchmarks.runtimes.chromium import Page, find_chromium
 
 Runner = Callable[[np.ndarray], np.ndarray]
 
-ANSWER_S = 500  # less than `benchmarks.runtimes` allows, so that the reason is told from here
+ANSWER_S = 500  # less than `measurements.runtimes` allows, so that the reason is told from here
 NO_BROWSER = "no Chromium is installed"
 
 

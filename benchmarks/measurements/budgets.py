@@ -1,6 +1,6 @@
 """Are budgets met, and what do they buy? Requested and achieved figures and accuracy, for several tasks and budgets.
 
-    python -m benchmarks.budgets --data DIR [--tasks 3] [--budgets 0.2ms,0.5ms,200KiB] [--iterations 100]
+    python -m benchmarks budgets --data DIR [--tasks 3] [--budgets 0.2ms,0.5ms,200KiB] [--iterations 100]
 
 Every run is one record. `achieved` is measured on the exported file, as for a report, and `quietest_ms` as
 the search does (the quietest round of calls), which a busy machine disturbs less. `--iterations 0` only asks whether
@@ -40,7 +40,7 @@ from mvp_edge.runtime import SilentProgress, resolve_device
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import open_zoo
 
-log = logging.getLogger("benchmarks.budgets")
+log = logging.getLogger("benchmarks.measurements.budgets")
 LATENCIES_MS = np.geomspace(0.19, 5, 14)
 SIZES = "100KiB,200KiB,400KiB,1MiB,3MiB,100kparams,300kparams,1Mparams,3MMACs,7MMACs,15MMACs,40MMACs,120MMACs"
 

@@ -1,6 +1,6 @@
 """How much faster is a network of a tenth of the units, what do whole lanes and INT8 add, and what bounds it?
 
-    python -m benchmarks.edge_latency [--zoo DIR | --base NAME|FILE [--embedding pruned]] [--rounds 20]
+    python -m benchmarks edge-latency [--zoo DIR | --base NAME|FILE [--embedding pruned]] [--rounds 20]
 
 The whole base, and networks cut from it by the base's own importance, take turns in blocks of 20 calls on one thread.
 Latency does not depend on what the weights are, so nothing is trained. `floor` keeps one unit in every group: what the

@@ -1,6 +1,6 @@
 """What do aligned channel counts gain? Time and accuracy for several lanes, against counts as the ratio falls.
 
-    python -m benchmarks.alignment --data DIR [--keeps 0.05,0.1,0.2] [--tasks 3]
+    python -m benchmarks alignment --data DIR [--keeps 0.05,0.1,0.2] [--tasks 3]
 
 Times of one keep are taken in turns in one process; accuracy is that of narrow members' votes after 100 iterations (the
 bundled members are aligned to 8 themselves). Both go to `results/alignment.jsonl`, one record for a keep's times and
@@ -34,7 +34,7 @@ from mvp_edge.slicing import sliced_copy
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import open_zoo
 
-log = logging.getLogger("benchmarks.alignment")
+log = logging.getLogger("benchmarks.measurements.alignment")
 LANES: tuple[Align, ...] = (1, 4, 8, 16, "auto")
 BLOCKS, RUNS = 30, 8
 

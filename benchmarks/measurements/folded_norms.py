@@ -1,6 +1,6 @@
 """Can weights with folded batch norms be trained, as they are and after the norms were measured anew?
 
-    python -m benchmarks.folded_norms --data DIR --base timm:mobilenetv2_100 --weights FILE [--classes 5] [--steps 40]
+    python -m benchmarks folded-norms --data DIR --base timm:mobilenetv2_100 --weights FILE [--classes 5] [--steps 40]
 
 The head is fitted in closed form, then the whole network is fine-tuned on three quarters of the training images of the
 first classes of the data; what is scored is the other quarter. The run without new norms goes past the check that

@@ -1,6 +1,6 @@
 """How long does the main job take, from the typed command to the report, and how much memory?
 
-python -m benchmarks.prune_time [--data DIR] [--runs 5]
+python -m benchmarks prune-time [--data DIR] [--runs 5]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Do other runtimes compute what ONNX Runtime does from the files that are delivered?
 
-    python -m benchmarks.runtimes [FILE.onnx ...] [--zoo DIR]
+    python -m benchmarks runtimes [FILE.onnx ...] [--zoo DIR]
 
 Without files: what `mvp-edge prune` makes from class names alone, its INT8 form, and the whole base. Each runtime gets
 the same random images, one and as a batch, and a batch of the zoo's generated images. The runtimes are no dependencies;
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks import records
-from benchmarks.other_runtimes import RUNTIMES
+from benchmarks.runtimes.others import RUNTIMES
 from mvp_edge.onnx_session import open_session
 from mvp_edge.zoo import open_zoo
 
@@ -63,7 +63,7 @@ def ask(name: str, path: Path, feeds: Sequence[np.ndarray]) -> list[np.ndarray] 
     with tempfile.TemporaryDirectory() as scratch:
         given, made = Path(scratch) / "feeds.npz", Path(scratch) / "logits.npz"
         np.savez(given, *feeds)
-        words = [sys.executable, "-m", "benchmarks.other_runtimes", name, str(path), str(given), str(made)]
+        words = [sys.executable, "-m", "benchmarks.runtimes.others", name, str(path), str(given), str(made)]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:

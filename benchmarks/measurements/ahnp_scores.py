@@ -1,6 +1,6 @@
 """Which L1 weight and threshold for AHNP's scores? The paper gives neither.
 
-    python -m benchmarks.ahnp_scores --data DIR --base FILE [--tasks 4] [--sparsity 1e-4,1e-3] [--threshold 0.2,0.5]
+    python -m benchmarks ahnp-scores --data DIR --base FILE [--tasks 4] [--sparsity 1e-4,1e-3] [--threshold 0.2,0.5]
 
 Members of random tasks are made on four fifths of the training images and scored on the fifth that is left; no test
 image is seen. Beside the settings stand IFP by activation and by Taylor importance, and random pruning, all with the
@@ -37,7 +37,7 @@ from mvp_edge.tasks import Task
 from mvp_edge.train import BatchSource, accuracy, predict
 from mvp_edge.zoo_build import Teacher, sample_tasks
 
-log = logging.getLogger("benchmarks.ahnp_scores")
+log = logging.getLogger("benchmarks.measurements.ahnp_scores")
 QUESTION = "ahnp-scores-held-out"
 TASK_SEED = 1500  # neither of a zoo nor of the target tasks
 HELD_OUT = 5

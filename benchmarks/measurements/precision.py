@@ -1,6 +1,6 @@
 """What do INT8 and half precision cost and win? Narrow members of a zoo, each on its own task's test images.
 
-    python -m benchmarks.precision --data DIR [--zoo DIR] [--members 20]
+    python -m benchmarks precision --data DIR [--zoo DIR] [--members 20]
 
 Each member is exported, then converted and judged as `mvp-edge prune --precision` does it; INT8 is calibrated on
 training images of its task. Every (member, precision) is one record.

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.cost import ifp_dense_iterations
-from benchmarks.experiment import Context, Row
 from benchmarks.methods import AHNP, IFP_LR, NARROW, at_random, iterative, scored, voted
 from benchmarks.setting import Setting
+from benchmarks.suite.cost import ifp_dense_iterations
+from benchmarks.suite.experiment import Context, Row
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
 
 

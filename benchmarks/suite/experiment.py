@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from benchmarks.setting import Setting
-from benchmarks.store import Line, Store
+from benchmarks.suite.store import Line, Store
 from mvp_edge.data import DataSource, open_source
 from mvp_edge.metavote import Trunk
 from mvp_edge.zoo import Zoo

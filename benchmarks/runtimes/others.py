@@ -1,6 +1,6 @@
-"""Runtimes of other makers: each loads an ONNX file and returns its logits. Run by `benchmarks.runtimes`.
+"""Runtimes of other makers: each loads an ONNX file and returns its logits. Run by `measurements.runtimes`.
 
-    python -m benchmarks.other_runtimes NAME FILE.onnx FEEDS.npz LOGITS.npz
+    python -m benchmarks runtimes.others NAME FILE.onnx FEEDS.npz LOGITS.npz
 
 The last line of stderr says what went wrong.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.web_runtime import Runner, web_version, with_ort_web
+from benchmarks.runtimes.web import Runner, web_version, with_ort_web
 
 
 @dataclass(frozen=True)

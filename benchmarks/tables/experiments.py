@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.registry import experiments
-from benchmarks.store import Line, Store, counted
+from benchmarks.suite.store import Line, Store, counted
 
 HEAD = "| method | tasks | top-1 mean | sd | paper | nominal TFLOPs | measured TFLOPs | MMACs | seconds |"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks import records
-from benchmarks.targets import NARROW_VOTERS
+from benchmarks.measurements.targets import NARROW_VOTERS
 
 ROWS = {
     "default": "**`mvp-edge prune`, the default**: broad member, 100 iterations, distillation",

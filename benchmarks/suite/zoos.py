@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.experiment import Context
+from benchmarks.suite.experiment import Context
 from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource
 from mvp_edge.metavote import Trunk

@@ -15,10 +15,10 @@ from functools import cache, cached_property
 import torch
 from torch import nn
 
-from benchmarks.cost import CostMeter, nominal_tflops
-from benchmarks.experiment import Context, Row, zoo_id
 from benchmarks.setting import TASK_SEED, Setting, load
-from benchmarks.store import Line
+from benchmarks.suite.cost import CostMeter, nominal_tflops
+from benchmarks.suite.experiment import Context, Row, zoo_id
+from benchmarks.suite.store import Line
 from mvp_edge.errors import ConfigError, DataError, MvpEdgeError
 from mvp_edge.measure import count_macs
 from mvp_edge.metavote import Trunk

@@ -1,6 +1,6 @@
 """What are the generated images of a zoo like: copies of training images, and of the classes they stand for?
 
-    python -m benchmarks.exemplars --data DIR [--zoo DIR] [--sheet PNG]
+    python -m benchmarks exemplars --data DIR [--zoo DIR] [--sheet PNG]
 
 For each exemplar, the distance to the nearest training image or its mirror image, in pixels and in the features of the
 base model, beside the same for as many test images, which are no copies. And what networks say of the exemplars: the
@@ -29,7 +29,7 @@ from mvp_edge.tasks import canonical
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import Exemplars, Zoo, open_zoo
 
-log = logging.getLogger("benchmarks.exemplars")
+log = logging.getLogger("benchmarks.measurements.exemplars")
 QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95}
 BATCH = 250
 

@@ -1,0 +1,1 @@
+"""Runtimes other than ONNX Runtime on the CPU: browsers, OpenVINO, MNN."""

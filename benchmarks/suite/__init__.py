@@ -1,0 +1,1 @@
+"""What runs the experiments: rows and their trials, records, costs, figures."""
