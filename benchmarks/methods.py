@@ -14,11 +14,11 @@ from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.metavote import Neighbour, assemble, electorate, vote
-from mvp_edge.models import set_head
+from mvp_edge.models import head_of, set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.recipes import recipe
-from mvp_edge.runtime import SilentProgress, rng, torch_rng
+from mvp_edge.runtime import SilentProgress, on_device, rng, torch_rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.train import BatchSource, fit, make_optimizer, reestimate_norms
 from mvp_edge.tuning import MANY_IMAGES, tune_warily
@@ -52,7 +52,7 @@ def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
 def headed(setting: Setting, model: nn.Module) -> nn.Module:
     """Give a cut network, in place, what it needs before training: norms measured, and a head fitted, on the images."""
     base, device = setting.trunk.base, setting.device
-    model = model.to(device, memory_format=torch.channels_last)
+    model = on_device(model, device)
     reestimate_norms(model, setting.train.images, base, device)
     set_head(model, ridge_head(model, setting.train, base, device).to(device))
     return model
@@ -119,9 +119,9 @@ def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:
         counts = target_counts(s.trunk.table, keep, 8)
         plan: KeepPlan = random_plan(s.trunk.table, counts, rng(s.seed, f"random/{s.task.id}"))
         model = sliced_copy(s.trunk.model, s.trunk.table, plan)
-        features = int(model.get_submodule(s.trunk.head).in_features)
+        features = head_of(model).in_features
         set_head(model, random_head(features, len(s.task.classes), torch_rng(s.seed, "head")))
-        return tuned(s, model.to(s.device, memory_format=torch.channels_last), fitting)
+        return tuned(s, on_device(model, s.device), fitting)
 
     return run
 
@@ -180,6 +180,6 @@ def whole_base_tuned(fitting: FitConfig) -> Method:
 def whole_base(s: Setting) -> nn.Module:
     """The base model with the task's rows of its head: the ceiling, 100 times as large."""
     model = copy.deepcopy(s.trunk.model)
-    rows = shared_rows(s.task.names, s.trunk.base.classes, model.get_submodule(s.trunk.head))
+    rows = shared_rows(s.task.names, s.trunk.base.classes, head_of(model))
     set_head(model, rows or ridge_head(model, s.train, s.trunk.base, s.device))
-    return model.to(s.device, memory_format=torch.channels_last)
+    return on_device(model, s.device)

@@ -5,12 +5,12 @@ A head is `head_dim` channels of each of the three. Heads may go; `head_dim` and
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import nn
 
 
-def is_attention(layer: nn.Module) -> bool:
+def is_attention(layer: nn.Module) -> TypeGuard[Any]:
     """Say whether a layer is self-attention of this form."""
     linear = all(isinstance(getattr(layer, name, None), nn.Linear) for name in ("qkv", "proj"))
     return linear and all(isinstance(getattr(layer, name, None), int) for name in ("num_heads", "head_dim"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mvp_edge.data import ImageSet
 from mvp_edge.metavote import Trunk
-from mvp_edge.runtime import Progress, Stage
+from mvp_edge.runtime import Progress, Stage, on_device
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.train import predict
@@ -88,6 +88,6 @@ def answers(
 ) -> Tensor:  # fmt: skip
     """Return the logits `(N, classes)` for a task's classes of a network that has an output for each `known` class."""
     column = numbered(known)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = on_device(network, device)
     logits = predict(network, images, trunk.base, device, stage=stage, bf16=True)
     return logits[:, [column[canonical(n)] for n in task.names]]

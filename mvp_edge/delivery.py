@@ -25,10 +25,11 @@ from mvp_edge.known import KnownScore, Size
 from mvp_edge.latency import Timing, time_within
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
+from mvp_edge.models import head_of
 from mvp_edge.origin import method_in_words, origin_of
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
-from mvp_edge.runtime import Progress, Stopwatch, environment, rng
+from mvp_edge.runtime import Progress, Stopwatch, environment, on_host, rng
 from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.train import accuracy
 from mvp_edge.tuning import Tuned
@@ -211,8 +212,8 @@ def _export(
 
 def _export_base(path: Path, trunk: Trunk, kind: InputFormat) -> None:
     """Write the whole base model, on the CPU from then on."""
-    whole = trunk.model.to("cpu", memory_format=torch.contiguous_format)
-    outputs = int(whole.get_submodule(trunk.head).out_features)
+    whole = on_host(trunk.model)
+    outputs = head_of(whole).out_features
     _export(whole, trunk, path, trunk.base.classes or [str(i) for i in range(outputs)], {}, kind)
 
 
@@ -233,7 +234,7 @@ def _measure(
     stored = take_inventory(file)
     sizes = {"onnx": stored.file_bytes, "parameters": stored.parameter_bytes, "dense_onnx": dense.stat().st_size}
     base_macs = count_macs(whole, trunk.base.input_size)
-    outputs = int(whole.get_submodule(trunk.head).out_features)
+    outputs = head_of(whole).out_features
     reach = costs_of(whole, trunk.table, trunk.base.input_size, trunk.head, outputs)
     floor, _ = reach.share(np.ones_like(reach.widths))
     keep = outcome.plan.achieved if config.budget else config.vote.keep

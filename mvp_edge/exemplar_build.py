@@ -17,8 +17,8 @@ from mvp_edge.errors import ConfigError, ZooError
 from mvp_edge.heads import shared_rows
 from mvp_edge.inversion import Critic, invert
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, set_head
-from mvp_edge.runtime import Progress, rng, torch_rng
+from mvp_edge.models import Base, head_of, set_head
+from mvp_edge.runtime import Progress, on_device, rng, torch_rng
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import MemberInfo, Zoo
 from mvp_edge.zoo.exemplars import FILE, Exemplars, read_exemplars, write_exemplars
@@ -121,7 +121,7 @@ def schedule(classes: int, config: ExemplarConfig, seed: int) -> list[Tensor]:
 
 def _as_critic(zoo: Zoo, trunk: Trunk, info: MemberInfo, weight: float, device: torch.device) -> Critic:
     model = trunk.restore(zoo.load(info))
-    head = shared_rows(trunk.base.classes, info.task.names, model.get_submodule(trunk.head))  # pyright: ignore
+    head = shared_rows(trunk.base.classes, info.task.names, head_of(model))
     assert head is not None
     set_head(model, head)
     cutout = int(info.recipe.get("fit", {}).get("cutout", 0))
@@ -129,7 +129,7 @@ def _as_critic(zoo: Zoo, trunk: Trunk, info: MemberInfo, weight: float, device: 
 
 
 def _placed(model: nn.Module, device: torch.device) -> nn.Module:
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return on_device(model, device).eval()
 
 
 class _Drafts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +42,8 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
         penalty: Ridge penalty relative to the mean variance of the features.
     """
     model.eval()
-    parts = [
-        model.forward_head(model.forward_features(normalise(x.to(device), base.mean, base.std)), pre_logits=True)
-        for x in data.images.split(forward_batch(data.images))
-    ]
+    batches = data.images.split(forward_batch(data.images))
+    parts = [_features(model, normalise(x.to(device), base.mean, base.std)) for x in batches]
     features = torch.cat([p.float().cpu() for p in parts]).double()
     targets = F.one_hot(data.labels, len(data.classes)).double()
     centre, share = features.mean(0), targets.mean(0)
@@ -55,6 +54,10 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
     # Logits are left within about [0, 1]: a head scaled up to suit the cross-entropy sends larger gradients into the
     # trunk, and the trials that scaled it trained badly at rates above 0.01 (its share was not measured alone).
     return _linear(weight.float(), (share - weight @ centre).float())
+
+
+def _features(model: Any, images: Tensor) -> Tensor:
+    return model.forward_head(model.forward_features(images), pre_logits=True)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -18,11 +18,11 @@ from mvp_edge.errors import ZooError
 from mvp_edge.groups import GroupTable, find_groups
 from mvp_edge.growing import grows_silently, silence, widen_head
 from mvp_edge.heads import ridge_head, shared_rows
-from mvp_edge.models import Base, head_name, set_head
+from mvp_edge.models import Base, head_name, head_of, set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.oneshot import target_counts
-from mvp_edge.runtime import SilentProgress, Stage, rng
+from mvp_edge.runtime import SilentProgress, Stage, on_device, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.similarity.leep import leep
 from mvp_edge.slicing import faithfulness, sliced_copy
@@ -167,7 +167,7 @@ def _leep_all(
     found = []
     for group in alike.values():
         # Members of one shape take turns in one network: only their tensors are exchanged.
-        model = trunk.restore(zoo.load(group[0])).to(device, memory_format=torch.channels_last)
+        model = on_device(trunk.restore(zoo.load(group[0])), device)
         for info in group:
             model.load_state_dict(zoo.load(info).state, strict=False)
             logits = predict(model, sample.images, trunk.base, device)
@@ -290,15 +290,15 @@ def assemble(
     whole = stays_base(plan, voters)
     ballots = [] if whole else [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
     model.load_state_dict(average(trunk.table, plan, model.state_dict(), ballots))
-    model = model.to(device, memory_format=torch.channels_last).eval()
+    model = on_device(model, device).eval()
     head = None
     if whole:
-        classifier = trunk.model.get_submodule(trunk.head)
+        classifier = head_of(trunk.model)
         head = _known_rows(task, wordnet.resolve_names(trunk.base.classes), classifier)
     elif len(voters) == 1 and grows_silently(trunk.table, plan, voters[0].info.plan):
         # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
         model.load_state_dict(silence(trunk.table, plan, voters[0].info.plan, model.state_dict(), trunk.head))
-        classifier = trunk.restore(voters[0]).get_submodule(trunk.head)
+        classifier = head_of(trunk.restore(voters[0]))
         rows = _known_rows(task, voters[0].info.task, classifier)
         head = rows and widen_head(rows, trunk.table, plan, voters[0].info.plan, trunk.head)
     if head is None:

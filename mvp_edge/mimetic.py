@@ -9,6 +9,8 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from mvp_edge.attention import attentions
+
 VALUES, QUERIES = 0.4, 0.7  # weight of the identity, and of the noise, in the two products of Section 3.2
 
 
@@ -22,8 +24,7 @@ def initialise(model: VisionTransformer, generator: torch.Generator) -> None:
     References:
         Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023.
     """
-    for block in model.blocks:
-        attention = block.attn
+    for attention in attentions(model).values():
         query, key, value = attention.qkv.weight.chunk(3)  # views of (D, D) each
         for head in range(attention.num_heads):
             rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
@@ -34,6 +35,7 @@ def initialise(model: VisionTransformer, generator: torch.Generator) -> None:
         attention.proj.weight.copy_(left)
     height, width = model.patch_embed.grid_size
     positions = build_sincos2d_pos_embed([height, width], model.embed_dim)
+    assert model.pos_embed is not None
     prefix = model.pos_embed.shape[1] - len(positions)
     model.pos_embed.copy_(torch.cat([torch.zeros(prefix, model.embed_dim), positions]))
 

@@ -109,13 +109,22 @@ def _timm_models() -> frozenset[str]:
     return frozenset(timm.list_models())
 
 
+def head_of(model: nn.Module) -> nn.Linear:
+    """Return the classifier layer.
+
+    Raises:
+        ConfigError: there is no single linear one.
+    """
+    head = model.get_classifier()  # pyright: ignore[reportCallIssue]
+    if not isinstance(head, nn.Linear):
+        raise ConfigError("this model has no single linear classifier; use another base model")
+    return head
+
+
 def head_name(model: nn.Module) -> str:
     """Return the name of the classifier layer."""
-    head = model.get_classifier()  # pyright: ignore[reportCallIssue]
-    for name, module in model.named_modules():
-        if module is head and isinstance(module, nn.Linear):
-            return name
-    raise ConfigError("this model has no single linear classifier; use another base model")
+    head = head_of(model)
+    return next(name for name, module in model.named_modules() if module is head)
 
 
 def set_head(model: nn.Module, head: nn.Linear) -> None:

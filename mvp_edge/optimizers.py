@@ -12,7 +12,7 @@ from torch import nn
 from mvp_edge.attention import attentions
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import head_name
+from mvp_edge.models import head_of
 from mvp_edge.recipes import Purpose, recipe
 
 SECOND_MOMENT = 0.999  # AdamW's beta 2; beta 1 is the settings' momentum
@@ -46,7 +46,7 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
         )
     if config.optimizer == "adamw":
         return torch.optim.AdamW(_groups(decay, free, config), lr=config.lr, betas=(config.momentum, SECOND_MOMENT))
-    outer = model.get_submodule(head_name(model)).weight
+    outer = head_of(model).weight
     hidden = [p for p in decay if p.ndim == 2 and p is not outer]
     rest = [p for p in decay if p.ndim != 2 or p is outer]
     if not hidden:

@@ -33,7 +33,7 @@ from mvp_edge.metavote import (
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import result_directory
 from mvp_edge.request import check_place, requested_task
-from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, resolve_device
+from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
 from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
 from mvp_edge.tasks import Task
 from mvp_edge.tuning import Tuned, tune, tune_warily
@@ -193,7 +193,7 @@ def make(
                 model, inputs.zoo, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress
             )
             inputs.warnings.extend(tuned.warnings)
-    model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    model = on_host(model).eval()
     examples = inputs.generated if inputs.train is None else inputs.train
     outcome = Outcome(
         task=task,

@@ -18,11 +18,11 @@ from mvp_edge.data import open_source, scaled_down
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.mimetic import initialise
-from mvp_edge.models import Base, find_base, head_name, load_base, new_model, save_base, set_head
+from mvp_edge.models import Base, find_base, head_of, load_base, new_model, save_base, set_head
 from mvp_edge.norms import IMAGES, is_folded, unfold
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.output import check_writable
-from mvp_edge.runtime import Progress, resolve_device, rng, torch_rng
+from mvp_edge.runtime import Progress, on_device, resolve_device, rng, torch_rng
 from mvp_edge.teaching import Taught, load_teacher
 from mvp_edge.train import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
 
@@ -60,7 +60,7 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         for epochs in (config.epochs, config.small_epochs, config.token_epochs)
     )
     fit_config = replace(fit_config, iterations=max(1, steps))
-    model = model.to(device, memory_format=torch.channels_last)
+    model = on_device(model, device)
     warnings = []
     if is_folded(model):
         sample = rng(config.seed, "norms").permutation(len(train))[:IMAGES]
@@ -159,7 +159,7 @@ def _initial(config: PretrainConfig, known: Base, classes: tuple[str, ...]) -> n
             initialise(model, torch_rng(config.seed, "attention"))
         return model
     base, model = load_base(config.base, config.init)
-    head = model.get_submodule(head_name(model))
+    head = head_of(model)
     assert isinstance(head, nn.Linear)
     if base.classes or head.out_features != len(classes):  # weights that name no classes are taken to have the data's
         rows = shared_rows(classes, base.classes, head)

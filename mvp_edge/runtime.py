@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from mvp_edge.errors import ConfigError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 WORTH_BF16 = 1.2  # times as fast as float32, below which bfloat16 is not worth its rounding
 
@@ -41,6 +44,16 @@ def resolve_device(name: str) -> torch.device:
         found = f"{torch.cuda.device_count()} CUDA devices are" if torch.cuda.is_available() else "no CUDA device is"
         raise ConfigError(f"device {name} was asked for, but {found} available; use --device auto or cpu")
     return torch.device(name)
+
+
+def on_device(model: Network, device: torch.device) -> Network:
+    """Move a network to where it computes, colours last in its weights, as convolutions want them; return it."""
+    return model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def on_host(model: Network) -> Network:
+    """Move a network to the CPU, its weights in the order in which files and graphs hold them; return it."""
+    return model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
 
 
 def use_threads(count: int | None) -> None:
@@ -91,7 +104,7 @@ def _product_seconds(dtype: torch.dtype) -> float:
     seconds = []
     for _ in range(8):  # the first ones compile a kernel, others may be interrupted
         start = time.perf_counter()
-        factor @ factor
+        _ = factor @ factor
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mvp_edge.errors import ConfigError
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, load_base
-from mvp_edge.runtime import autocast
+from mvp_edge.runtime import autocast, on_device
 from mvp_edge.tasks import canonical, numbered
 from mvp_edge.train import Batch, Batches
 from mvp_edge.zoo import bundled_zoos, open_zoo
@@ -50,7 +50,7 @@ class Taught:
 
     def __init__(self, source: Batches, teacher: nn.Module) -> None:
         self.device = source.device
-        self._source, self._teacher = source, teacher.to(source.device, memory_format=torch.channels_last)
+        self._source, self._teacher = source, on_device(teacher, source.device)
 
     @torch.no_grad()
     def next(self) -> Batch:

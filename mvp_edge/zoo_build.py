@@ -19,12 +19,12 @@ from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, set_head
+from mvp_edge.models import Base, head_of, set_head
 from mvp_edge.norms import IMAGES, is_folded, unfold
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
-from mvp_edge.runtime import Progress, Stage, rng, torch_rng
+from mvp_edge.runtime import Progress, Stage, on_device, on_host, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.train import BatchSource, accuracy, predict
@@ -55,8 +55,8 @@ def prepare_zoo(
         return zoo, []
     with progress.stage("Measuring batch norms"):
         images = _sample(data, base)
-        unfold(model.to(device, memory_format=torch.channels_last), images, base, device)
-    model.to("cpu", memory_format=torch.contiguous_format)
+        unfold(on_device(model, device), images, base, device)
+    on_host(model)
     note = (
         f"the batch norms of {base.name} were folded into its convolutions; they were measured anew on {len(images)} "
         "images: the network computes the same, and can be trained"
@@ -115,12 +115,12 @@ def make_member(
     head = None
     if parent is not None or teacher is not None:
         known = trunk.base.classes if parent is None else parent.info.task.names
-        head = shared_rows(train.classes, known, model.get_submodule(trunk.head))
+        head = shared_rows(train.classes, known, head_of(model))
     if head is None:
-        features = int(model.get_submodule(trunk.head).in_features)
+        features = head_of(model).in_features
         head = random_head(features, len(train.classes), torch_rng(seed, "head"))
     set_head(model, head)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = on_device(model, device)
     source = BatchSource(train, trunk.base, config, device, seed, teacher)
     start = None if parent is None else parent.info.plan
     if scores is None:
@@ -175,7 +175,7 @@ class Teacher:
             key = hashlib.sha256(data.images[mine].numpy().tobytes()).digest()
             if key not in self._known:
                 self._known[key] = predict(
-                    self.trunk.model.to(self.device, memory_format=torch.channels_last),
+                    on_device(self.trunk.model, self.device),
                     data.images[mine], self.trunk.base, self.device, stage=stage, bf16=True,
                 )  # fmt: skip
             out[mine] = self._known[key]
@@ -310,7 +310,7 @@ def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: Image
     """Add a network with its accuracy as it will be read back; a broad one with its outputs."""
     state = trunk.state_of(model)
     device = next(model.parameters()).device
-    restored = trunk.restore(Member(info, zoo.as_stored(state))).to(device, memory_format=torch.channels_last)
+    restored = on_device(trunk.restore(Member(info, zoo.as_stored(state))), device)
     logits = predict(restored, test.images, trunk.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
     return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None).info

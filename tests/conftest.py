@@ -14,11 +14,12 @@ from torch import Tensor
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, load_base, new_model, save_base
+from mvp_edge.models import load_base, new_model, save_base
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.train import BatchSource, fit, make_optimizer
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 from mvp_edge.zoo_build import build_broad, build_narrow
+from tests.bases import small_base
 
 COLOURS = {
     "apple": (200, 30, 30),
@@ -128,7 +129,7 @@ def nameless_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPat
 
 def save_tiny_base(path: Path, images: Path, seed: int, size: tuple[int, int] = (32, 32)) -> Path:
     """Train a base model for a few steps, write it and return its path."""
-    base = Base("timm:test_resnet", "test_resnet", size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), licence="Apache-2.0")
+    base = small_base("test_resnet", size, "timm:test_resnet", licence="Apache-2.0")
     data = open_source(str(images)).load(None, "train", base.input_size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

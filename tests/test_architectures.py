@@ -1,5 +1,7 @@
 """Networks for images of 32x32."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,5 +17,5 @@ def test_sizes(arch: str, parameters: int) -> None:
 
 
 def test_the_transformer_has_64_tokens() -> None:
-    model = ARCHITECTURES["vit-cifar"](10)
+    model: Any = ARCHITECTURES["vit-cifar"](10)
     assert model.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 64, 192)

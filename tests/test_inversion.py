@@ -14,6 +14,7 @@ from mvp_edge.errors import ConfigError
 from mvp_edge.inversion import Critic, NormLoss, _holes, _Moments, _shifted, invert
 from mvp_edge.models import Base, load_base
 from mvp_edge.train import predict
+from tests.bases import small_base
 
 CPU = torch.device("cpu")
 CONFIG = ExemplarConfig(steps=40, lr=1.0, norm=0.5, crop=2, cutout=4)
@@ -105,7 +106,7 @@ def test_the_norm_loss_is_the_divergence_of_two_normal_distributions() -> None:
 
 
 def test_a_network_without_batch_norms_is_refused() -> None:
-    base = Base("plain", "none", (8, 8), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), classes=("a", "b"))
+    base = small_base("none", (8, 8), classes=("a", "b"))
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
     with pytest.raises(ConfigError, match="no batch norms"):
         generate(base, network, torch.arange(2))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from mvp_edge.attention import attentions
 from mvp_edge.mimetic import QUERIES, VALUES, initialise
 
 DIM, HEADS = 48, 4
@@ -19,9 +20,9 @@ def model(request: pytest.FixtureRequest) -> VisionTransformer:
 
 def test_products_resemble_the_identity(model: VisionTransformer) -> None:
     initialise(model, torch.Generator().manual_seed(0))
-    for block in model.blocks:
-        query, key, value = block.attn.qkv.weight.detach().chunk(3)
-        mixed = block.attn.proj.weight.detach() @ value
+    for attention in attentions(model).values():
+        query, key, value = attention.qkv.weight.detach().chunk(3)
+        mixed = attention.proj.weight.detach() @ value
         assert mixed.diagonal().mean() == pytest.approx(-VALUES, abs=0.05)
         assert (mixed - mixed.diagonal().diag()).std() == pytest.approx(VALUES / DIM**0.5, rel=0.2)
         size = DIM // HEADS
@@ -36,18 +37,18 @@ def test_products_resemble_the_identity(model: VisionTransformer) -> None:
 
 def test_positions_are_told_apart_and_prefix_tokens_have_none(model: VisionTransformer) -> None:
     initialise(model, torch.Generator().manual_seed(0))
-    positions = model.pos_embed.detach()[0, model.num_prefix_tokens :]
+    positions = model.get_parameter("pos_embed").detach()[0, model.num_prefix_tokens :]
     likeness = positions @ positions.T
     assert (likeness.argmax(1) == torch.arange(16)).all()
     assert likeness[0, 1] > likeness[0, 3]  # neighbours resemble each other more than distant patches
-    assert model.pos_embed[0, : model.num_prefix_tokens].abs().sum() == 0
+    assert model.get_parameter("pos_embed")[0, : model.num_prefix_tokens].abs().sum() == 0
 
 
 def test_the_generator_decides(model: VisionTransformer) -> None:
     weights = []
     for seed in (0, 0, 1):
         initialise(model, torch.Generator().manual_seed(seed))
-        weights.append(model.blocks[1].attn.qkv.weight.detach().clone())
+        weights.append(model.get_parameter("blocks.1.attn.qkv.weight").detach().clone())
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert model(torch.zeros(1, 3, 16, 16)).isfinite().all()

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.mixing import SHARES, calibrated_loss, choose, folds, mean, mixed, steps, tune_mixed
-from mvp_edge.models import Base, new_model
+from mvp_edge.models import new_model
 from mvp_edge.train import BatchSource, fit, make_optimizer, predict
+from tests.bases import small_base
 
 CPU = torch.device("cpu")
-BASE = Base("tiny", "test_resnet", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+BASE = small_base("test_resnet")
 
 
 def colours(n: int, channel: int = 0) -> ImageSet:

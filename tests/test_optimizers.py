@@ -13,16 +13,17 @@ from mvp_edge.config import FitConfig, FitOverrides, Optimizer
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.groups import Group, GroupTable, Slot, Tap
-from mvp_edge.models import Base, new_model
+from mvp_edge.models import new_model
 from mvp_edge.optimizers import make_optimizer, resolve_fit
 from mvp_edge.plan import make_plan
 from mvp_edge.recipes import recipe
 from mvp_edge.slicing import slice_model
 from mvp_edge.train import BatchSource, fit, learning_rate
+from tests.bases import small_base
 
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 CPU = torch.device("cpu")
-BASE = Base("tiny", "test_vit", (32, 32), (0.5,) * 3, (0.25,) * 3)
+BASE = small_base("test_vit")
 
 
 def vit(seed: int = 0) -> nn.Module:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -61,11 +62,12 @@ def test_the_ratio_decides_without_a_budget(trunk: Trunk, plans: list[KeepPlan])
 def test_a_budget_of_counts_is_kept_and_used(
     trunk: Trunk, plans: list[KeepPlan], name: str, figure: str, limit: float
 ) -> None:
-    found = choose(trunk, plans, Budget(**{name: limit}))
+    budget: dict[str, Any] = {name: limit}
+    found = choose(trunk, plans, Budget(**budget))
     one = prober(trunk)
     achieved = getattr(one.achieved(one.costs.counts(found.counts)), figure) / (1024 if name == "size_kib" else 1)
     assert 0.9 * limit <= achieved <= limit
-    assert choose(trunk, plans, Budget(**{name: limit})) == found
+    assert choose(trunk, plans, Budget(**budget)) == found
 
 
 def lanes_of_four(file: Path) -> float:

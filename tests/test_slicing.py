@@ -34,8 +34,8 @@ def lively(arch: str) -> tuple[nn.Module, GroupTable]:
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias)
         if isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.running_mean)
-            nn.init.uniform_(layer.running_var, 0.5, 2)
+            nn.init.normal_(layer.get_buffer("running_mean"))
+            nn.init.uniform_(layer.get_buffer("running_var"), 0.5, 2)
     return model.eval(), find_groups(model, (64, 64), head_name(model))
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mvp_edge.tensors import pack, squeeze, unpack
+from mvp_edge.tensors import Packing, pack, squeeze, unpack
 
 STATE = {
     "conv.weight": torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)),
@@ -11,7 +11,7 @@ STATE = {
 
 
 @pytest.mark.parametrize("packing", ["float16", "int8"])
-def test_tensors_come_back(packing: str) -> None:
+def test_tensors_come_back(packing: Packing) -> None:
     data = pack(STATE, packing, {"who": "me"})
     assert data == pack(STATE, packing, {"who": "me"})
     for stored in (data, squeeze(data)):

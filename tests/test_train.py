@@ -9,7 +9,7 @@ from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, forward_batch, normalise
 from mvp_edge.errors import ConfigError
 from mvp_edge.heads import random_head, ridge_head, shared_rows
-from mvp_edge.models import Base, new_model, set_head
+from mvp_edge.models import head_of, new_model, set_head
 from mvp_edge.train import (
     Batch,
     BatchSource,
@@ -22,9 +22,10 @@ from mvp_edge.train import (
     predict,
     reestimate_norms,
 )
+from tests.bases import small_base
 
 CPU = torch.device("cpu")
-BASE = Base("tiny", "test_resnet", (32, 32), (0.5,) * 3, (0.25,) * 3)
+BASE = small_base("test_resnet")
 
 
 def two_colours(n: int = 40) -> ImageSet:
@@ -60,7 +61,7 @@ def test_training_that_diverges_is_an_error(iterations: int) -> None:
 
     def overflow(step: int) -> None:
         if step == min(7, iterations - 1):
-            torch.nn.init.constant_(model.get_classifier().weight, math.inf)
+            torch.nn.init.constant_(head_of(model).weight, math.inf)
 
     with pytest.raises(ConfigError, match="diverged: the loss is nan at step (0|20); lower the rate with --lr"):
         fit(

@@ -19,7 +19,6 @@ from mvp_edge.groups import find_groups
 from mvp_edge.growing import silence
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
 from mvp_edge.pruners.ifp import ImportanceMeter
@@ -28,9 +27,10 @@ from mvp_edge.slicing import faithfulness, masked, slice_model, sliced_copy
 from mvp_edge.tensors import pack, unpack
 from mvp_edge.train import BatchSource, reestimate_norms
 from mvp_edge.zoo import Member, MemberInfo
+from tests.bases import small_base
 from tests.transformers import KINDS, SIZE, drawn_plan, small_vit
 
-BASE = Base("vit", "vit", SIZE, (0.5,) * 3, (0.25,) * 3)
+BASE = small_base("vit", SIZE)
 
 
 def test_the_groups_are_heads_and_hidden_nodes() -> None:
@@ -133,7 +133,7 @@ def test_the_meter_and_the_base_tell_heads_apart() -> None:
     model = small_vit()
     table = find_groups(model, SIZE, "head")
     with torch.no_grad():
-        model.blocks[0].attn.qkv.weight.view(3, 3, 16, 48)[:, 1] *= 10  # of all three parts of head 1
+        attentions(model)["blocks.0.attn"].qkv.weight.view(3, 3, 16, 48)[:, 1] *= 10  # of all three parts of head 1
     assert base_importance(model, table)["blocks.0.attn.qkv"].argmax() == 1
     meter = ImportanceMeter(model, table, "activation")
     model.train()(torch.randn(4, 3, *SIZE))
@@ -158,10 +158,12 @@ def test_iterative_pruning_reaches_its_target() -> None:
 @pytest.mark.parametrize("embedding", ["whole", "pruned"])
 @pytest.mark.parametrize("packing", ["float16", "int8"])
 def test_a_member_comes_back_from_its_file(embedding: Any, packing: Any) -> None:
-    base = Base("vit", "vit", SIZE, (0.5,) * 3, (0.25,) * 3, embedding=embedding)
+    base = small_base("vit", SIZE, embedding=embedding)
     whole = small_vit()
     with torch.no_grad():
-        whole.pos_embed *= torch.logspace(-2, 0, 17)[:, None]  # one scale for all tokens would not do
+        whole.get_parameter("pos_embed").mul_(
+            torch.logspace(-2, 0, 17)[:, None]
+        )  # one scale for all tokens would not do
     trunk = Trunk.of(base, whole)
     plan = drawn_plan(trunk.table, 0.5)
     model = sliced_copy(trunk.model, trunk.table, plan).eval()

@@ -13,7 +13,7 @@ from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError, PlanError
 from mvp_edge.groups import GroupTable
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, load_base, new_model, save_base
+from mvp_edge.models import head_of, load_base, new_model, save_base
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress, Stage
@@ -31,6 +31,7 @@ from mvp_edge.zoo_build import (
     scores_for,
     untaught,
 )
+from tests.bases import small_base
 from tests.conftest import COLOURS
 
 CPU = torch.device("cpu")
@@ -133,10 +134,10 @@ def test_without_a_parent_or_teacher_the_head_is_new(trunk: Trunk, images: Path)
     """The paper's IFP; with a teacher the base's own rows are a start."""
     data = open_source(str(images)).load(("tiger", "rose"), "train", trunk.base.input_size)
     fit, schedule = FitConfig(iterations=0, batch_size=4), PruneSchedule(keep=1.0, align=1)
-    rows = trunk.model.get_submodule(trunk.head).weight[[trunk.base.classes.index(n) for n in data.classes]]
+    rows = head_of(trunk.model).weight[[trunk.base.classes.index(n) for n in data.classes]]
     for teacher, same in ((None, False), (torch.zeros(len(data), 2), True)):
         model, _ = make_member(trunk, data, schedule, fit, device=CPU, seed=0, teacher=teacher)
-        assert torch.equal(model.get_submodule(trunk.head).weight, rows) == same
+        assert torch.equal(head_of(model).weight, rows) == same
 
 
 def test_the_teacher_is_the_base_restricted_to_the_classes(trunk: Trunk, images: Path) -> None:
@@ -190,7 +191,7 @@ def test_bases_with_attention_are_pruned_by_scores(trunk: Trunk) -> None:
 
 def test_broad_members_with_heads_are_a_chain(images: Path, tmp_path: Path) -> None:
     """Two heads a block: at keep 0.5 and 0.25 one is left of them, and the smaller member is cut from the larger."""
-    base = Base("timm:test_vit", "test_vit", (160, 160), (0.5,) * 3, (0.25,) * 3, classes=tuple(sorted(COLOURS)))
+    base = small_base("test_vit", (160, 160), "timm:test_vit", classes=tuple(sorted(COLOURS)))
     save_base(new_model("test_vit", len(COLOURS)), base, tmp_path / "base.safetensors")
     zoo = create_zoo(tmp_path / "zoo", *load_base(str(tmp_path / "base.safetensors")))
     vit = Trunk.of(zoo.base, zoo.load_base())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch_pruning as tp
@@ -15,7 +16,9 @@ from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.errors import PlanError
 from mvp_edge.metavote import Trunk
+from mvp_edge.models import head_of
 from mvp_edge.pruners import target_counts
+from mvp_edge.runtime import on_host
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,15 @@ def cut_by_magnitude(trunk: Trunk, counts: Mapping[str, int]) -> nn.Module:
     Raises:
         PlanError: the library has kept other numbers than it was told.
     """
-    model = copy.deepcopy(trunk.model).to("cpu", memory_format=torch.contiguous_format)
+    model = on_host(copy.deepcopy(trunk.model))
     # Half a unit more than wanted: the library cuts off what is left of the fraction.
-    ratios = {model.get_submodule(n): 1 - (counts[n] + 0.5) / width for n, width in trunk.table.widths.items()}
+    ratios: dict[Any, float] = {
+        model.get_submodule(n): 1 - (counts[n] + 0.5) / width for n, width in trunk.table.widths.items()
+    }
     with torch.enable_grad():
         pruner = tp.pruner.BasePruner(
             model, torch.zeros(1, 3, *trunk.base.input_size), importance=tp.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=0.0, pruning_ratio_dict=ratios, ignored_layers=[model.get_submodule(trunk.head)],
+            pruning_ratio=0.0, pruning_ratio_dict=ratios, ignored_layers=[head_of(model)],
             # The library's defaults are dictionaries that all pruners of a process share.
             in_channel_groups={}, out_channel_groups={}, num_heads={},
         )  # fmt: skip

@@ -13,7 +13,7 @@ from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.heads import ridge_head
 from mvp_edge.models import set_head
-from mvp_edge.runtime import rng
+from mvp_edge.runtime import on_device, rng
 from mvp_edge.train import BatchSource, reestimate_norms
 
 START_IMAGES = 512
@@ -81,7 +81,7 @@ def largest(scores: Tensor, share: float) -> Tensor:
 
 def dense_copy(setting: Setting) -> nn.Module:
     """Return a copy of the base model on the setting's device."""
-    return copy.deepcopy(setting.trunk.model).to(setting.device, memory_format=torch.channels_last)
+    return on_device(copy.deepcopy(setting.trunk.model), setting.device)
 
 
 def fit_head(setting: Setting, model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from mvp_edge.errors import ConfigError
 from mvp_edge.heads import ridge_head
 from mvp_edge.models import Base, find_base, read_tensors, set_head
 from mvp_edge.norms import IMAGES, is_folded, unfold
-from mvp_edge.runtime import rng
+from mvp_edge.runtime import on_device, rng
 
 ARCH = "mobilenetv2_100"
 KERAS_INPUT = "x/127.5-1"  # how a file's metadata names pixels in [-1, 1]
@@ -39,7 +39,7 @@ class OffTheShelf:
         """Return the network, trained on the setting's task; it takes images as the setting's base does."""
         theirs, network = load(self.weights, self.pixels)
         ours, device = setting.trunk.base, setting.device
-        model = Resized(network, theirs, ours).to(device, memory_format=torch.channels_last)
+        model = on_device(Resized(network, theirs, ours), device)
         if is_folded(model):
             some = rng(setting.seed, "norms").permutation(len(setting.train))[:IMAGES]
             unfold(model, setting.train.subset(some).images, ours, device)

@@ -19,8 +19,8 @@ from benchmarks.baselines.masking import Masks, fit_head, magnitude_masks, sourc
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.heads import random_head
-from mvp_edge.models import head_name, set_head
-from mvp_edge.runtime import rng, torch_rng
+from mvp_edge.models import head_name, head_of, set_head
+from mvp_edge.runtime import on_device, rng, torch_rng
 from mvp_edge.train import fit, make_optimizer
 
 State = dict[str, Tensor]
@@ -90,7 +90,7 @@ def meta_train(
         device: Where.
         seed: Of the heads and the batches.
     """
-    model.to(device, memory_format=torch.channels_last)
+    on_device(model, device)
     head = head_name(model)
     masks: Masks | None = None
     active: float | None = None
@@ -105,9 +105,8 @@ def meta_train(
         adapted = []
         for number, setting in enumerate(draw(iteration)):
             inner = copy.deepcopy(model)
-            features = int(inner.get_submodule(head).in_features)
             generator = torch_rng(seed, f"reptile/{iteration}/{number}")
-            set_head(inner, random_head(features, len(setting.task.classes), generator).to(device))
+            set_head(inner, random_head(head_of(inner).in_features, len(setting.task.classes), generator).to(device))
             _adapt(setting, inner, masks, config.inner, seed + 1000 * iteration + number)
             adapted.append(_trunk_state(inner, head))
         moved = meta_step(theta, adapted, config.step * (1 - iteration / config.iterations))
@@ -132,7 +131,7 @@ class Reptile:
         model = copy.deepcopy(setting.trunk.model)
         tensors = load_file(self.weights(setting))
         model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("mask/")}, strict=False)
-        model = model.to(setting.device, memory_format=torch.channels_last)
+        model = on_device(model, setting.device)
         held = {k.removeprefix("mask/"): v.bool().to(setting.device) for k, v in tensors.items() if "mask/" in k}
         masks = Masks(model, held)
         fit_head(setting, model)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.baselines.masking import dense_copy, fit_head, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.models import head_name
+from mvp_edge.models import head_of
 from mvp_edge.optimizers import make_optimizer
 from mvp_edge.runtime import torch_rng
 from mvp_edge.train import fit
@@ -283,7 +283,7 @@ def tokens_of(vit: Any) -> int:
 
 def fixed_macs(vit: Any) -> float:
     """Return the multiply-adds of the patch embedding and the head, which stay."""
-    head = vit.get_submodule(head_name(vit))
+    head = head_of(vit)
     return float(vit.patch_embed.num_patches * vit.patch_embed.proj.weight.numel() + head.weight.numel())
 
 

@@ -19,9 +19,9 @@ from mvp_edge.averaging import Voter, average
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.metavote import Neighbour, vote
-from mvp_edge.models import set_head
+from mvp_edge.models import head_of, set_head
 from mvp_edge.pruners import target_counts
-from mvp_edge.runtime import rng, torch_rng
+from mvp_edge.runtime import on_device, rng, torch_rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import canonical
 from mvp_edge.train import reestimate_norms
@@ -135,7 +135,7 @@ def _from(start: Start, fit: FitConfig) -> Callable[[Setting], nn.Module]:
         if start.weights == "mean":
             ballots = [Voter(v.info.plan, s.trunk.headless(v.state)) for v in voters]
             model.load_state_dict(average(s.trunk.table, plan, model.state_dict(), ballots))
-        model = model.to(s.device, memory_format=torch.channels_last).eval()
+        model = on_device(model, s.device).eval()
         if start.norms:
             reestimate_norms(model, s.train.images, s.trunk.base, s.device)
         set_head(model, _head(start, s, model, voters).to(s.device))
@@ -147,7 +147,7 @@ def _from(start: Start, fit: FitConfig) -> Callable[[Setting], nn.Module]:
 def _head(start: Start, s: Setting, model: nn.Module, voters: Sequence[Member]) -> nn.Linear:
     if start.head == "ridge":
         return ridge_head(model, s.train, s.trunk.base, s.device)
-    features = int(model.get_submodule(s.trunk.head).in_features)  # pyright: ignore[reportArgumentType]
+    features = head_of(model).in_features
     head = random_head(features, len(s.task.classes), torch_rng(s.seed, "head"))
     if start.head == "rows":
         known = [_rows_of(s, v, features) for v in voters]
@@ -164,7 +164,7 @@ def _head(start: Start, s: Setting, model: nn.Module, voters: Sequence[Member]) 
 def _rows_of(s: Setting, voter: Member, features: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return a voter's rows for the task's classes that it knows, if its features are as many as the network's."""
     shared = [n for n in s.task.names if canonical(n) in {canonical(m) for m in voter.info.task.names}]
-    classifier = s.trunk.restore(voter).get_submodule(s.trunk.head)
+    classifier = head_of(s.trunk.restore(voter))
     assert isinstance(classifier, nn.Linear)
     found = shared_rows(shared, voter.info.task.names, classifier) if shared else None
     if found is None or found.in_features != features:

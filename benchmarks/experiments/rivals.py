@@ -28,7 +28,7 @@ from benchmarks.suite.store import Line
 from mvp_edge.config import VoteConfig
 from mvp_edge.latency import Contender, time_in_turns
 from mvp_edge.measure import count_macs
-from mvp_edge.models import Base, head_name, set_head
+from mvp_edge.models import Base, head_of, set_head
 from mvp_edge.pruners import target_counts
 
 NAME = "rivals"
@@ -179,7 +179,7 @@ def _row(
 
 
 def _headed(model: nn.Module) -> nn.Module:
-    set_head(model, nn.Linear(int(model.get_submodule(head_name(model)).in_features), WAYS))
+    set_head(model, nn.Linear(head_of(model).in_features, WAYS))
     return model
 
 

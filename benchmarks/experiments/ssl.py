@@ -23,7 +23,7 @@ from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.heads import ridge_head
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import load_base, new_model, save_base, set_head
-from mvp_edge.runtime import torch_rng
+from mvp_edge.runtime import on_device, torch_rng
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 
@@ -98,7 +98,7 @@ def _pretrain(context: Context) -> bool:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_rng(context.seed, "simsiam/init").initial_seed())
         model = SimSiam(new_model(base.arch, len(data.classes)))
-    model = model.to(context.device, memory_format=torch.channels_last)
+    model = on_device(model, context.device)
     context.work.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(context.work / "simsiam.checkpoint", asdict(config) | {"seed": context.seed})
     run = Pretraining(config, checkpoint, SMALL_SIZE, small)
@@ -116,7 +116,7 @@ def _linear(context: Context) -> Line:
     base, model = load_base(str(_base_file(context)))
     source = context.source("cifar100")
     train, test = (source.load(None, split, base.input_size) for split in ("train", "test"))
-    model = model.to(context.device, memory_format=torch.channels_last)
+    model = on_device(model, context.device)
     some = train.subset(range(0, len(train), LINEAR_STRIDE))
     set_head(model, ridge_head(model, some, base, context.device).to(context.device))
     return {"top1": round(accuracy(predict(model, test.images, base, context.device), test).top1, 2), **IN_PARTS}

@@ -22,11 +22,11 @@ BROAD = VoteConfig(voters="broad")
 def rows(context: Context) -> list[Row]:
     """Return the rows of the table, in the paper's order; MVP's own is split in two, as its vote is a setting here."""
     common: dict[str, Any] = {"base": vit.BASE, "missing": vit.missing(context)}
+    rated: dict[str, Any] = common | {"missing": common["missing"] or unchosen(context, "ahnp")}
     return [
         ahnp_row(context, 1000, paper="89.48", **common),
         ahnp_row(context, 1000, name="ahnp-rate-1000", title="AHNP, 1000 iterations, a rate that suits it",
-                 rate=suited(context, "ahnp").lr,
-                 **common | {"missing": common["missing"] or unchosen(context, "ahnp")}),
+                 rate=suited(context, "ahnp").lr, **rated),
         ahnp_row(context, 100, **common),
         random_row(context, 100, fit=vit.FIT, paper="58.71", **common),
         _rival(context, "uvc", "UVC", paper="80.30", **common),

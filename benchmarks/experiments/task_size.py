@@ -32,11 +32,12 @@ def rows(context: Context) -> list[Row]:
                         paper=PAPER[name]["ifp"] if iterations == many else "")
             )  # fmt: skip
         voting: dict[str, Any] = {"vote": replace(NARROW, keep=keep), "missing": missing or zoos.missing(context, name)}
+        rated: dict[str, Any] = voting | {"missing": voting["missing"] or unchosen(context, "mvp")}
         title = f"{name}, keep {keep:g}: MVP, {few} iterations"
         found += [
             mvp_row(context, few, name=f"{name}-mvp-{few}", title=title, paper=PAPER[name]["mvp"], **voting),
             mvp_row(context, few, name=f"{name}-mvp-rate-{few}", title=f"{title}, a rate that suits it",
-                    fit=suited(context, "mvp"), **voting | {"missing": voting["missing"] or unchosen(context, "mvp")}),
+                    fit=suited(context, "mvp"), **rated),
         ]  # fmt: skip
     return found
 

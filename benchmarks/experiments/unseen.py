@@ -72,6 +72,7 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
         return {"name": f"{data.name}-{method}-{iterations}", "title": title}
 
     fit = FitConfig(batch_size=data.batch)
+    rated: dict[str, Any] = common | {"missing": common["missing"] or unchosen(context, "mvp")}
     return [
         ifp_row(context, data.many, batch=data.batch, paper=long, **name("ifp", data.many), **common),
         ifp_row(context, data.few, batch=data.batch, paper=short, **name("ifp", data.few), **common),
@@ -80,7 +81,7 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
             context, data.few, fit=replace(suited(context, "mvp"), batch_size=data.batch),
             name=f"{data.name}-mvp-rate-{data.few}",
             title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it",
-            **common | {"missing": common["missing"] or unchosen(context, "mvp")},
+            **rated,
         ),
         mvp_row(
             context, data.few, fit=fit, vote=VoteConfig(voters="broad"), name=f"{data.name}-broad-{data.few}",

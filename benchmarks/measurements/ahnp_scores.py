@@ -29,7 +29,7 @@ from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedul
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import load_base, set_head
+from mvp_edge.models import head_of, load_base, set_head
 from mvp_edge.optimizers import resolve_fit
 from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
@@ -79,9 +79,9 @@ def measure(
 ) -> dict[str, object]:  # fmt: skip
     """Make one member and return what its record says."""
     model = copy.deepcopy(trunk.model)
-    outer = model.get_submodule(trunk.head)
+    outer = head_of(model)
     rows = shared_rows(train.classes, trunk.base.classes, outer) if fit.distill > 0 else None
-    set_head(model, rows or random_head(int(outer.in_features), len(train.classes), torch_rng(seed, "head")))
+    set_head(model, rows or random_head(outer.in_features, len(train.classes), torch_rng(seed, "head")))
     model = model.to(device)
     teacher = Teacher(trunk, device).logits(train) if fit.distill > 0 else None
     source, widths = BatchSource(train, trunk.base, fit, device, seed, teacher), Widths(model)

@@ -20,7 +20,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from mvp_edge_cli.amounts import family  # pyright: ignore[reportMissingImports]  # installed under this name
 
 from benchmarks import records
@@ -36,7 +35,7 @@ from mvp_edge.export import export_onnx
 from mvp_edge.latency import time_within
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk, assemble, electorate, knowing, vote, vote_weights
-from mvp_edge.runtime import SilentProgress, resolve_device
+from mvp_edge.runtime import SilentProgress, on_host, resolve_device
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import open_zoo
 
@@ -65,8 +64,8 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
     start = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1
     model = tuned(s, model, replace(DISTILLED, iterations=iterations))
     top1 = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1
-    model = model.to("cpu", memory_format=torch.contiguous_format).eval()
-    s.trunk.model.to("cpu", memory_format=torch.contiguous_format)
+    model = on_host(model).eval()
+    on_host(s.trunk.model)
     base = s.trunk.base
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"

@@ -24,7 +24,7 @@ from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.latency import Contender, Timing, time_in_turns
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, head_name, load_base, set_head
+from mvp_edge.models import Base, head_of, load_base, set_head
 from mvp_edge.profiling import profile_model
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
@@ -102,13 +102,13 @@ def cut(trunk: Trunk, counts: dict[str, int]) -> nn.Module:
     """Return the base model sliced to its most important units, with a head for a few classes."""
     plan = top_plan(trunk.table, base_importance(trunk.model, trunk.table), counts)
     model = sliced_copy(trunk.model, trunk.table, plan)
-    set_head(model, nn.Linear(int(model.get_submodule(trunk.head).in_features), CLASSES))
+    set_head(model, nn.Linear(head_of(model).in_features, CLASSES))
     return model.eval()
 
 
 def export(base: Base, model: nn.Module, path: Path, kind: str = "float32-nchw") -> Path:
     """Write a network, verified."""
-    outputs = int(model.get_submodule(head_name(model)).out_features)
+    outputs = head_of(model).out_features
     labels = [str(i) for i in range(outputs)]
     export_onnx(
         model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata={},

@@ -30,7 +30,7 @@ from mvp_edge.heads import ridge_head
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
 from mvp_edge.models import set_head
 from mvp_edge.pruners import target_counts
-from mvp_edge.runtime import SilentProgress, resolve_device, rng
+from mvp_edge.runtime import SilentProgress, on_device, resolve_device, rng
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
@@ -66,7 +66,7 @@ def norm_scores(
     mean = sliced_copy(trunk.model, trunk.table, plan)
     ballots = [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
     mean.load_state_dict(average(trunk.table, plan, mean.state_dict(), ballots))
-    mean = mean.to(device, memory_format=torch.channels_last).eval()
+    mean = on_device(mean, device).eval()
     own = made.load(task.names)
     few = real.at_most(len(own) // len(task.names), rng(0, "few"))
     statistics = {

@@ -24,7 +24,7 @@ from benchmarks import records
 from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.metavote import Trunk
 from mvp_edge.models import Base, read_tensors
-from mvp_edge.runtime import autocast, resolve_device, rng
+from mvp_edge.runtime import autocast, on_device, resolve_device, rng
 from mvp_edge.tasks import canonical
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import Exemplars, Zoo, open_zoo
@@ -76,7 +76,7 @@ def distances(
     trunk: Trunk, made: Exemplars, train: ImageSet, test: ImageSet, device: torch.device, cache: Path | None
 ) -> dict[str, object]:
     """Compare exemplars and test images by how near a training image comes to them."""
-    model = trunk.model.to(device, memory_format=torch.channels_last)
+    model = on_device(trunk.model, device)
     queries = {"exemplars": made.images, "test_images": test.images}
     seen = {k: features(model, v, trunk.base, device) for k, v in queries.items()}
     known = known_features(model, train, trunk.base, device, cache)
@@ -106,7 +106,7 @@ def judged(zoo: Zoo, trunk: Trunk, made: Exemplars, device: torch.device) -> dic
         if not {canonical(n) for n in info.task.names} <= known:
             continue
         own = made.load(info.task.names)
-        model = trunk.restore(zoo.load(info)).to(device, memory_format=torch.channels_last)
+        model = on_device(trunk.restore(zoo.load(info)), device)
         top1 = accuracy(predict(model, own.images, base, device), own).top1
         if info.breadth == "broad":
             verdicts[info.id] = {"exemplars": round(top1, 2), "test": info.top1, "keep": round(info.plan.achieved, 3)}

@@ -24,7 +24,7 @@ from mvp_edge.data import ImageSet, open_source
 from mvp_edge.heads import ridge_head
 from mvp_edge.models import Base, load_base, set_head
 from mvp_edge.norms import IMAGES, is_folded, unfold
-from mvp_edge.runtime import rng
+from mvp_edge.runtime import on_device, rng
 from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def main() -> None:
     cut = len(images) // 4
     train, test = images.subset(order[cut:]), images.subset(order[:cut])
     set_head(model, ridge_head(model, train, base, CPU))
-    model = model.to(memory_format=torch.channels_last)
+    model = on_device(model, torch.device("cpu"))
     config = FitConfig(iterations=args.steps, batch_size=32, lr=args.lr, warmup=0.1)
     logits = {"before": predict(model, test.images, base, CPU)}
     logits["folded"] = predict(trained(model, base, train, config), test.images, base, CPU)

@@ -23,6 +23,7 @@ from mvp_edge.config import VoteConfig
 from mvp_edge.data import DataSource, open_source
 from mvp_edge.metavote import Trunk, electorate, rank, vote
 from mvp_edge.pruners import target_counts
+from mvp_edge.runtime import on_device
 from mvp_edge.train import accuracy, predict
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 
@@ -67,7 +68,7 @@ def packed_copy(zoo: Zoo, path: Path) -> Zoo:
 def base_accuracy(trunk: Trunk, source: DataSource) -> float:
     """Return the base model's top-1 in percent over all its classes."""
     test = source.load(trunk.base.classes, "test", trunk.base.input_size)
-    model = trunk.model.to(memory_format=torch.channels_last)
+    model = on_device(trunk.model, torch.device("cpu"))
     return round(accuracy(predict(model, test.images, trunk.base, CPU), test).top1, 2)
 
 

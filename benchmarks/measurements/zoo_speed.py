@@ -14,17 +14,16 @@ import statistics
 import time
 from dataclasses import asdict, replace
 
-import torch
 from torch import nn
 
 from benchmarks import records
 from mvp_edge.config import PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import set_head
+from mvp_edge.models import head_of, set_head
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.recipes import recipe
-from mvp_edge.runtime import resolve_device
+from mvp_edge.runtime import on_device, resolve_device
 from mvp_edge.slicing import masked
 from mvp_edge.train import BatchSource, fit, make_optimizer
 from mvp_edge.zoo import open_zoo
@@ -53,8 +52,8 @@ def main() -> None:
         sliced_s.append(time.perf_counter() - begin)
 
         model = copy.deepcopy(trunk.model)
-        set_head(model, nn.Linear(int(model.get_submodule(trunk.head).in_features), len(task.classes)))
-        model = model.to(device, memory_format=torch.channels_last)
+        set_head(model, nn.Linear(head_of(model).in_features, len(task.classes)))
+        model = on_device(model, device)
         plan = top_plan(trunk.table, base_importance(trunk.model, trunk.table), target_counts(trunk.table, 0.1, 8))
         short = replace(config, iterations=args.masked_steps)
         with masked(model, trunk.table, plan):

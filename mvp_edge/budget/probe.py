@@ -27,7 +27,7 @@ from mvp_edge.export import export_onnx
 from mvp_edge.groups import GroupTable
 from mvp_edge.latency import Contender, time_in_turns
 from mvp_edge.measure import count_macs, count_params
-from mvp_edge.models import Base, set_head
+from mvp_edge.models import Base, head_of, set_head
 from mvp_edge.places import cache_dir
 from mvp_edge.plan import make_plan
 from mvp_edge.runtime import Stage, environment, rng
@@ -143,8 +143,7 @@ class Prober:
             self.table.widths, {g.name: range(int(c)) for g, c in zip(self.table.groups, counts, strict=True)}
         )
         model = sliced_copy(self.model, self.table, plan)
-        features = int(model.get_classifier().in_features)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        set_head(model, nn.Linear(features, len(self.labels)))
+        set_head(model, nn.Linear(head_of(model).in_features, len(self.labels)))
         base = self.base
         with TemporaryDirectory() as scratch:
             file = Path(scratch) / "probe.onnx"

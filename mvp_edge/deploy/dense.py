@@ -9,7 +9,7 @@ from torch import nn
 from mvp_edge.deploy.result import Result
 from mvp_edge.errors import ConfigError, ExportError, ZooError
 from mvp_edge.export import export_onnx
-from mvp_edge.models import BUNDLED, Base, file_sha256, load_base
+from mvp_edge.models import BUNDLED, Base, file_sha256, head_of, load_base
 from mvp_edge.zoo import open_zoo
 
 
@@ -30,7 +30,7 @@ def write_dense(result: Result, zoo: str | None, path: Path) -> None:
             f"the result was cut from {result.base.name} ({result.base.sha256[:12]}), but this zoo's base is "
             f"{base.name} ({base.sha256[:12]}); name the zoo that it was made with: --zoo DIR"
         )
-    outputs = int(model.get_classifier().out_features)  # pyright: ignore[reportCallIssue]
+    outputs = head_of(model).out_features
     export_onnx(
         model.eval(), path, input_size=base.input_size, mean=base.mean, std=base.std,
         labels=base.classes or [str(i) for i in range(outputs)], metadata={"base": base.name},

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from mvp_edge.errors import ExportError
 
@@ -120,6 +120,6 @@ def _ask(provider: Provider, model: Any) -> Eligibility:
         nodes=info.num_nodes,
         supported=info.num_supported_nodes,
         partitions=info.num_partitions,
-        verdict=None if provider == "XNNPACK" else info.suitability().name.lower(),
+        verdict=None if provider == "XNNPACK" else cast(Verdict, info.suitability().name.lower()),
         unsupported=tuple(sorted(op.removeprefix("ai.onnx:") for op in info.unsupported_ops)),
     )

@@ -26,7 +26,7 @@ def base_importance(model: nn.Module, table: GroupTable) -> dict[str, np.ndarray
     """
     scores = {}
     for group in table.groups:
-        layers = [(model.get_submodule(t.module).weight, t.index) for t in group.norms]
+        layers = [(model.get_parameter(f"{t.module}.weight"), t.index) for t in group.norms]
         if not layers:
             layers = [
                 (model.get_parameter(s.tensor).flatten(1).abs().mean(1), s.index)

@@ -15,10 +15,11 @@ from benchmarks.suite.zoos import fork, grow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import ARCHITECTURES, Base
+from mvp_edge.models import ARCHITECTURES
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.zoo import create_zoo
 from mvp_edge.zoo_build import build_broad, build_narrow
+from tests.bases import small_base
 from tests.transformers import SIZE, small_vit
 
 
@@ -69,7 +70,7 @@ def vit_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a zoo of a small vision transformer with a broad and three narrow members made by AHNP."""
     classes = open_source(str(data / "cifar100")).classes
     model = small_vit(num_classes=len(classes), depth=4)
-    base = Base("timm:small", "vit_small_for_tests", SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), classes)
+    base = small_base("vit_small_for_tests", SIZE, "timm:small", classes=classes)
     zoo = create_zoo(tmp_path_factory.mktemp("vit") / "zoo", base, model)
     fit = FitConfig(4, 8, 1e-4, optimizer="adamw")
     config = BuildConfig(members=3, schedule=PruneSchedule(keep=0.5), fit=fit, broad_fit=fit, parent="base")

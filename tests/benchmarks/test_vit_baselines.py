@@ -28,10 +28,10 @@ from benchmarks.suite.method_rows import ahnp_row
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.measure import count_macs
-from mvp_edge.models import Base
 from mvp_edge.tasks import Task, TaskClass
+from tests.bases import small_base
 
-BASE = Base("tiny-vit", "vit_tiny_patch16_224", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+BASE = small_base("vit_tiny_patch16_224")
 FEW = FitConfig(iterations=8, batch_size=8, lr=1e-3, optimizer="adamw")
 
 

@@ -15,9 +15,10 @@ from mvp_edge.config import FitConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import take_inventory
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import ARCHITECTURES, Base, new_model, save_base
+from mvp_edge.models import ARCHITECTURES, new_model, save_base
 from mvp_edge.train import BatchSource, fit, make_optimizer
 from mvp_edge.zoo import open_zoo
+from tests.bases import small_base
 from tests.transformers import SIZE, small_vit
 
 from .conftest import Run, run_in
@@ -35,7 +36,7 @@ def arch() -> Any:
 @pytest.fixture(scope="module")
 def vit_base(arch: None, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """File of a base that has seen the six classes for a second."""
-    base = Base("vit", ARCH, SIZE, (0.5,) * 3, (0.25,) * 3)
+    base = small_base(ARCH, SIZE, "vit")
     data = open_source(str(images)).load(None, "train", SIZE)
     model = new_model(ARCH, len(data.classes))
     config = FitConfig(iterations=20, batch_size=16, lr=0.003)

@@ -9,14 +9,15 @@ from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.groups import Group, GroupTable, Slot, Tap, find_groups
-from mvp_edge.models import Base, head_name, new_model
+from mvp_edge.models import head_name, new_model
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import automatic_prune, target_counts
 from mvp_edge.pruners.ahnp import UnitScores
 from mvp_edge.slicing import slice_model
 from mvp_edge.train import BatchSource, fit, make_optimizer
+from tests.bases import small_base
 
-BASE = Base("tiny", "test_resnet", (8, 8), (0.5,) * 3, (0.25,) * 3)
+BASE = small_base("test_resnet", (8, 8))
 CPU = torch.device("cpu")
 
 
@@ -125,7 +126,7 @@ def test_what_falls_below_the_threshold_goes_at_once_and_never_beyond_the_target
     """A penalty that no loss can resist: every score falls by its rate a step, and the target is reached in a few."""
     config = training(20)
     model, table, widths = net(), GroupTable((NODES,)), []
-    model.head.register_forward_pre_hook(lambda layer, _: widths.append(layer.weight.shape[1]))
+    model.head.register_forward_pre_hook(lambda layer, _: widths.append(layer.get_parameter("weight").shape[1]))
     schedule = ScoreSchedule(sparsity=1e3, threshold=0.8, share=0.9)
     plan = automatic_prune(model, table, source(config), {"hidden": 5}, schedule, config)
     assert plan.counts == {"hidden": 5}
@@ -136,7 +137,7 @@ def test_what_falls_below_the_threshold_goes_at_once_and_never_beyond_the_target
 def test_units_fall_one_by_one_and_the_rest_when_time_is_up() -> None:
     config = training(20)
     model, table, widths = net(), GroupTable((NODES,)), []
-    model.head.register_forward_pre_hook(lambda layer, _: widths.append(layer.weight.shape[1]))
+    model.head.register_forward_pre_hook(lambda layer, _: widths.append(layer.get_parameter("weight").shape[1]))
     schedule = ScoreSchedule(sparsity=0.0, threshold=1e-6, share=0.5)
     assert automatic_prune(model, table, source(config), {"hidden": 5}, schedule, config).counts == {"hidden": 5}
     assert widths == [12] * 10 + [5] * 10

@@ -5,14 +5,15 @@ import torch
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.groups import find_groups
-from mvp_edge.models import Base, head_name, new_model
+from mvp_edge.models import head_name, new_model
 from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, iterative_prune, random_plan, target_counts, top_plan
 from mvp_edge.pruners.ifp import ImportanceMeter
 from mvp_edge.runtime import rng
 from mvp_edge.train import BatchSource
+from tests.bases import small_base
 
-BASE = Base("tiny", "test_resnet", (32, 32), (0.5,) * 3, (0.25,) * 3)
+BASE = small_base("test_resnet")
 
 
 def setting(seed: int = 0, iterations: int = 12) -> tuple:
@@ -81,6 +82,7 @@ def test_taylor_is_the_squared_gradient_of_a_gate() -> None:
     meter = ImportanceMeter(model, table, "taylor")
     model.train()(images).square().mean().backward()
     meter.close()
+    assert gate.grad is not None
     expected = gate.grad.double().square().numpy()
     assert np.allclose(meter.scores(full_plan(table.widths))[group.name], expected / expected.mean(), rtol=1e-3)
 

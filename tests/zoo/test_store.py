@@ -9,19 +9,20 @@ import torch
 
 from mvp_edge.errors import ZooError
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, new_model
+from mvp_edge.models import new_model
 from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import MemberInfo, Zoo, create_zoo, open_zoo
 from mvp_edge.zoo_file import read_broad_classes
+from tests.bases import small_base
 
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Zoo:
     torch.manual_seed(0)
-    base = Base("tiny", "test_resnet", (32, 32), (0.5,) * 3, (0.25,) * 3, classes=("a", "b", "c"))
+    base = small_base("test_resnet", classes=("a", "b", "c"))
     return create_zoo(tmp_path / "zoo", base, new_model("test_resnet", 3))
 
 
