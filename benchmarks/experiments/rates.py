@@ -95,7 +95,8 @@ VARIANTS = {
                     **TRANSFORMER | {"rates": (AHNP.lr, 2e-4, 5e-4), "seconds": 0.5}),
     "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1), form="sliced", **TRANSFORMER,
                    hyper={"keep": 0.133, "head": "ridge", "teacher": "base"}),
-    "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, form="tokens", **TRANSFORMER,
+    "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, form="tokens",
+                     **TRANSFORMER | {"rates": (*TRANSFORMER["rates"], 2e-3)},
                      hyper={"keep": 0.107, "head": "ridge"}),
 }  # fmt: skip
 """MEST's first mask is of either kind. UVC distils by its own share; it and PoWER keep of the FLOPs and of the tokens

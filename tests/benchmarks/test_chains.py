@@ -8,9 +8,10 @@ import torch
 
 from benchmarks.__main__ import carry_out
 from benchmarks.experiments import meta, ssl, zoos
+from benchmarks.experiments.rates import VARIANTS
 from benchmarks.registry import experiments
 from benchmarks.suite.experiment import Clock, Context
-from benchmarks.suite.store import Line
+from benchmarks.suite.store import SAME, Line, Store
 from benchmarks.suite.zoos import fork, grow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
@@ -108,7 +109,7 @@ def test_the_best_recorded_rate_is_taken(context: Context) -> None:
     assert rows["dlth-100"].hyper["lr"] == 0.03
     assert rows["dlth-100"].hyper["lr_from"] == "held-out training images"
     assert rows["reptile-100"].hyper["lr"] == 0.01  # no meta-training, so no records
-    assert len(rates) == 48
+    assert len(rates) == sum(len(v.rates) for v in VARIANTS.values())
 
 
 def test_a_zoo_grows_only_while_there_is_time(context: Context) -> None:
@@ -137,3 +138,17 @@ def test_figures_are_drawn_from_records(name: str, context: Context) -> None:
     one = {"overlap": "random", "neighbours": "activation-2", "groups": "leep-group1-20", "iterations": "mvp-10"}[name]
     results(context, name, one)
     assert (context.store.root / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("best", "shown"), [("ahnp-lr5e-05", False), ("ahnp-lr0.0002", True)])
+def test_ahnp_has_a_second_row_where_another_rate_than_the_papers_suits_it(
+    context: Context, tmp_path: Path, best: str, shown: bool
+) -> None:
+    given = replace(context, store=Store(tmp_path))
+    trial = dict.fromkeys(SAME, "same") | {"task": "a,b", "status": "ok", "dataset": "cifar100", "seed": 0}
+    for row in ("ahnp-lr5e-05", "ahnp-lr0.0002", "ahnp-lr0.0005"):
+        given.store.add("rates", {**trial, "row": row, "top1": 90.0 if row == best else 80.0})
+    rows = {r.name: r for r in experiments()["table2"].rows(given)}
+    assert ("ahnp-rate-1000" in rows) == shown
+    if shown:
+        assert rows["ahnp-rate-1000"].hyper["lr"] == 2e-4
