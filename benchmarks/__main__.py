@@ -26,7 +26,7 @@ from benchmarks.render import write_pages
 from benchmarks.suite.experiment import Clock, Context, Experiment
 from benchmarks.suite.store import Store, summarise
 from mvp_edge.errors import ConfigError, MvpEdgeError
-from mvp_edge.places import user_directory
+from mvp_edge.files.places import user_directory
 from mvp_edge.runtime import resolve_device, use_threads
 from mvp_edge.zoo import open_zoo
 

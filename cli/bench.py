@@ -11,8 +11,8 @@ import typer
 from .options import MACHINE, OUTPUT, Json, print_json
 
 if TYPE_CHECKING:
-    from mvp_edge.latency import Timing
-    from mvp_edge.profiling import Profile
+    from mvp_edge.timing.latency import Timing
+    from mvp_edge.timing.profiling import Profile
 
 RUNS_PER_ROUND = 20
 
@@ -56,8 +56,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Time ONNX models on this machine, in turns, on pinned threads, with ONNX Runtime on the CPU."""
-    from mvp_edge.latency import Contender, time_in_turns
-    from mvp_edge.latency_plot import check_format
+    from mvp_edge.timing.latency import Contender, time_in_turns
+    from mvp_edge.timing.plot import check_format
 
     if plot is not None:
         check_format(plot)
@@ -72,7 +72,7 @@ def bench(
     )
     result = _result(timings, counts, batch)
     if profile:
-        from mvp_edge.profiling import profile_model
+        from mvp_edge.timing.profiling import profile_model
 
         result["profiles"] = [
             {"path": str(path), "threads": counts[0], **_profile(profile_model(path, counts[0], batch))}
@@ -133,7 +133,7 @@ def _profile(found: Profile) -> dict[str, Any]:
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
-    from mvp_edge.latency_plot import LatencyBar, plot_latencies
+    from mvp_edge.timing.plot import LatencyBar, plot_latencies
 
     from .tables import short_paths, versus
 

@@ -39,7 +39,7 @@ def evaluate(
             from mvp_edge.data import open_source, skipped_warnings
             from mvp_edge.export import OnnxClassifier
             from mvp_edge.runtime import use_threads
-            from mvp_edge.train import accuracy
+            from mvp_edge.training.loop import accuracy
 
         use_threads(threads)
         classifier = OnnxClassifier(model, torch.get_num_threads())

@@ -12,7 +12,7 @@ import typer
 
 from mvp_edge import config
 from mvp_edge.errors import ConfigError
-from mvp_edge.recipes import Purpose, recipe
+from mvp_edge.training.recipes import Purpose, recipe
 
 INPUT, OUTPUT, SIZE, VOTING, TRAINING, MACHINE = "Input", "Output", "Size", "Voting", "Training", "Machine"
 T = TypeVar("T")

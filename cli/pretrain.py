@@ -9,7 +9,7 @@ import typer
 
 from mvp_edge.config import FitOverrides, PretrainConfig
 from mvp_edge.errors import ConfigError
-from mvp_edge.recipes import recipe
+from mvp_edge.training.recipes import recipe
 
 from .options import (
     INPUT,

@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperCommand
 
 from mvp_edge.config import Align, Budget, FitOverrides, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
-from mvp_edge.recipes import recipe
 from mvp_edge.tasks import STANDARD_INPUT, read_task
+from mvp_edge.training.recipes import recipe
 
 from .amounts import family, limit
 from .options import (

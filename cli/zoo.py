@@ -10,7 +10,7 @@ import typer
 
 from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Parent, Pruner, VoteConfig
 from mvp_edge.errors import ZooError
-from mvp_edge.recipes import recipe
+from mvp_edge.training.recipes import recipe
 
 from .options import (
     INPUT,
@@ -196,7 +196,7 @@ def _open_or_create(
     device: torch.device,
     progress: Progress,
 ) -> tuple[Zoo, list[str]]:
-    from mvp_edge.models import load_base
+    from mvp_edge.networks.models import load_base
     from mvp_edge.zoo import open_zoo
     from mvp_edge.zoo_build import prepare_zoo
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from mvp_edge.export import OnnxClassifier
     from mvp_edge.family import compress_family
-    from mvp_edge.models import Base, load_base
+    from mvp_edge.networks.models import Base, load_base
     from mvp_edge.pipeline import compress
     from mvp_edge.plan import KeepPlan
     from mvp_edge.tasks import Task, read_task
@@ -75,7 +75,7 @@ _HOMES = {
     ),
     "export": ("OnnxClassifier",),
     "family": ("compress_family",),
-    "models": ("Base", "load_base"),
+    "networks.models": ("Base", "load_base"),
     "pipeline": ("compress",),
     "plan": ("KeepPlan",),
     "tasks": ("Task", "read_task"),

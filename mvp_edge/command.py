@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from mvp_edge.config import PruneConfig
-from mvp_edge.recipes import recipe
 from mvp_edge.tasks import STANDARD_INPUT, Task
+from mvp_edge.training.recipes import recipe
 
 
 def prune_command(config: PruneConfig) -> str:

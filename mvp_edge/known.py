@@ -8,7 +8,7 @@ from typing import Any
 
 from mvp_edge.metavote import ROUNDING, Neighbour, knowing
 from mvp_edge.tasks import Task
-from mvp_edge.train import Accuracy, score
+from mvp_edge.training.loop import Accuracy, score
 from mvp_edge.zoo import MemberInfo, Zoo
 
 

@@ -11,23 +11,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.averaging import Voter, average
 from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
-from mvp_edge.groups import GroupTable, find_groups
-from mvp_edge.growing import grows_silently, silence, widen_head
-from mvp_edge.heads import ridge_head, shared_rows
-from mvp_edge.models import Base, head_name, head_of, set_head
+from mvp_edge.networks.heads import ridge_head, shared_rows
+from mvp_edge.networks.models import Base, head_name, head_of, set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.oneshot import target_counts
 from mvp_edge.runtime import SilentProgress, Stage, on_device, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.similarity.leep import leep
-from mvp_edge.slicing import faithfulness, sliced_copy
+from mvp_edge.surgery.averaging import Voter, average
+from mvp_edge.surgery.groups import GroupTable, find_groups
+from mvp_edge.surgery.growing import grows_silently, silence, widen_head
+from mvp_edge.surgery.slicing import faithfulness, sliced_copy
 from mvp_edge.tasks import Task
-from mvp_edge.train import predict, reestimate_norms
+from mvp_edge.training.loop import predict, reestimate_norms
 from mvp_edge.voting import count_votes, elect
 from mvp_edge.zoo import Member, MemberInfo, Zoo
 

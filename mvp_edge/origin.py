@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mvp_edge.config import Method
-from mvp_edge.growing import contains
 from mvp_edge.metavote import Neighbour
 from mvp_edge.plan import KeepPlan
+from mvp_edge.surgery.growing import contains
 from mvp_edge.tuning import Tuned
 
 Origin = Literal["vote", "member", "ready-made", "base"]

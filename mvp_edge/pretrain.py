@@ -12,19 +12,19 @@ from timm.layers import PatchDropout
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
 from mvp_edge.data import open_source, scaled_down
 from mvp_edge.errors import ConfigError
-from mvp_edge.heads import random_head, shared_rows
-from mvp_edge.mimetic import initialise
-from mvp_edge.models import Base, find_base, head_of, load_base, new_model, save_base, set_head
-from mvp_edge.norms import IMAGES, is_folded, unfold
-from mvp_edge.optimizers import resolve_fit
-from mvp_edge.output import check_writable
+from mvp_edge.files.output import check_writable
+from mvp_edge.networks.heads import random_head, shared_rows
+from mvp_edge.networks.mimetic import initialise
+from mvp_edge.networks.models import Base, find_base, head_of, load_base, new_model, save_base, set_head
+from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.runtime import Progress, on_device, resolve_device, rng, torch_rng
 from mvp_edge.teaching import Taught, load_teacher
-from mvp_edge.train import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.training.checkpoint import Checkpoint
+from mvp_edge.training.loop import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.training.optimizers import resolve_fit
 
 NOTE_EVERY = 20
 OPTIMIZERS: dict[Optimizer, str] = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}

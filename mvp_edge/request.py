@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.errors import ConfigError, TaskError
-from mvp_edge.output import check_output
+from mvp_edge.files.output import check_output
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import ONE_A_LINE, Task, TaskClass, canonical, read_task, separated
 from mvp_edge.zoo_file import read_base_classes, read_broad_classes

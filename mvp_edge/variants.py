@@ -16,10 +16,10 @@ from mvp_edge.errors import ExportError
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.fp16 import convert_fp16
 from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
-from mvp_edge.latency import Contender, Latency, Timing, time_in_turns
 from mvp_edge.precision import Figures, judge
 from mvp_edge.runtime import rng
-from mvp_edge.train import accuracy
+from mvp_edge.timing.latency import Contender, Latency, Timing, time_in_turns
+from mvp_edge.training.loop import accuracy
 
 ROUNDS = 16
 UNJUDGED = "accuracy is unknown without real test images, so it was not tried; make it with --precision int8"

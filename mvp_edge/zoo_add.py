@@ -12,7 +12,7 @@ from mvp_edge.delivery import member_recipe
 from mvp_edge.errors import PlanError, ZooError
 from mvp_edge.metavote import Trunk
 from mvp_edge.plan import KeepPlan
-from mvp_edge.slicing import sliced_copy
+from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import Added, MemberInfo, Zoo, member_id
 from mvp_edge.zoo.member import read_weights

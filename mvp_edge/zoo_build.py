@@ -13,21 +13,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.attention import attentions
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, head_of, set_head
-from mvp_edge.norms import IMAGES, is_folded, unfold
-from mvp_edge.optimizers import resolve_fit
+from mvp_edge.networks.attention import attentions
+from mvp_edge.networks.heads import random_head, shared_rows
+from mvp_edge.networks.models import Base, head_of, set_head
+from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
 from mvp_edge.runtime import Progress, Stage, on_device, on_host, rng, torch_rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical, numbered
-from mvp_edge.train import BatchSource, accuracy, predict
+from mvp_edge.training.loop import BatchSource, accuracy, predict
+from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.zoo import Breadth, Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
 
 NORM_CLASSES = 16  # whose images batch norms are measured on

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp_edge.errors import ZooError
-from mvp_edge.places import user_directory
+from mvp_edge.files.places import user_directory
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_ZOO = "cifar100-resnet18"

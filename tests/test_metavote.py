@@ -12,7 +12,7 @@ from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import target_counts
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.train import accuracy, predict
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import Member, Zoo, open_zoo
 
 CPU = torch.device("cpu")

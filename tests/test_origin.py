@@ -4,10 +4,10 @@ import pytest
 
 from mvp_edge.config import FitConfig
 from mvp_edge.metavote import Neighbour
-from mvp_edge.mixing import Mix
 from mvp_edge.origin import method_in_words, origin_of
 from mvp_edge.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.training.mixing import Mix
 from mvp_edge.tuning import Tuned
 from mvp_edge.zoo import MemberInfo
 

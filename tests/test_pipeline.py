@@ -17,7 +17,7 @@ from mvp_edge.family import compress_family
 from mvp_edge.pipeline import compress, generated_images
 from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.train import accuracy, predict
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import Zoo, open_zoo
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, write_exemplars

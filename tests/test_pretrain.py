@@ -13,10 +13,10 @@ import torch
 from mvp_edge.config import FitConfig, PretrainConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.models import find_base, load_base, read_tensors, save_base
+from mvp_edge.networks.models import find_base, load_base, read_tensors, save_base
 from mvp_edge.pretrain import Progressive, pretrain
 from mvp_edge.runtime import SilentProgress, Stage
-from mvp_edge.train import BatchSource
+from mvp_edge.training.loop import BatchSource
 from tests.conftest import COLOURS
 
 CPU = torch.device("cpu")

@@ -12,11 +12,11 @@ from mvp_edge.config import FitConfig, FitOverrides, PretrainConfig
 from mvp_edge.data import ImageSet, normalise
 from mvp_edge.errors import ConfigError
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import Base, load_base
+from mvp_edge.networks.models import Base, load_base
 from mvp_edge.pretrain import pretrain
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.teaching import Taught, load_teacher
-from mvp_edge.train import BatchSource
+from mvp_edge.training.loop import BatchSource
 from mvp_edge.zoo import open_zoo
 from tests.conftest import COLOURS
 from tests.test_pretrain import Stopped

@@ -9,23 +9,23 @@ import pytest
 import timm
 import torch
 
-from mvp_edge.attention import attentions
-from mvp_edge.averaging import Voter, average
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import PlanError
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
-from mvp_edge.groups import find_groups
-from mvp_edge.growing import silence
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk
+from mvp_edge.networks.attention import attentions
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
 from mvp_edge.pruners.ifp import ImportanceMeter
 from mvp_edge.runtime import rng
-from mvp_edge.slicing import faithfulness, masked, slice_model, sliced_copy
+from mvp_edge.surgery.averaging import Voter, average
+from mvp_edge.surgery.groups import find_groups
+from mvp_edge.surgery.growing import silence
+from mvp_edge.surgery.slicing import faithfulness, masked, slice_model, sliced_copy
 from mvp_edge.tensors import pack, unpack
-from mvp_edge.train import BatchSource, reestimate_norms
+from mvp_edge.training.loop import BatchSource, reestimate_norms
 from mvp_edge.zoo import Member, MemberInfo
 from tests.bases import small_base
 from tests.transformers import KINDS, SIZE, drawn_plan, small_vit

@@ -12,10 +12,10 @@ from mvp_edge.cascade import Asked
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.metavote import Trunk, assemble, knowing, rank
-from mvp_edge.mixing import Mix
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.training.mixing import Mix
 from mvp_edge.tuning import MANY_IMAGES, Tuned, gentle, tune, tune_warily
 from mvp_edge.zoo import Zoo
 

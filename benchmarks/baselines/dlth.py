@@ -15,7 +15,7 @@ from benchmarks.baselines.masking import Masks, dense_copy, fit_head, random_mas
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.runtime import torch_rng
-from mvp_edge.train import fit, make_optimizer
+from mvp_edge.training.loop import fit, make_optimizer
 
 
 @dataclass(frozen=True)

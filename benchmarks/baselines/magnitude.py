@@ -16,7 +16,7 @@ from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.errors import PlanError
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import head_of
+from mvp_edge.networks.models import head_of
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import on_host
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.heads import ridge_head
-from mvp_edge.models import set_head
+from mvp_edge.networks.heads import ridge_head
+from mvp_edge.networks.models import set_head
 from mvp_edge.runtime import on_device, rng
-from mvp_edge.train import BatchSource, reestimate_norms
+from mvp_edge.training.loop import BatchSource, reestimate_norms
 
 START_IMAGES = 512
 

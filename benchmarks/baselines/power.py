@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from benchmarks.baselines.masking import dense_copy, fit_head, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.optimizers import make_optimizer
-from mvp_edge.train import fit
+from mvp_edge.training.loop import fit
+from mvp_edge.training.optimizers import make_optimizer
 
 
 def attended(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:

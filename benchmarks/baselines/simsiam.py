@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, batches, normalise, scaled_down
-from mvp_edge.models import Base
+from mvp_edge.networks.models import Base
 from mvp_edge.runtime import autocast, rng, torch_rng
-from mvp_edge.train import learning_rate, make_optimizer
+from mvp_edge.training.checkpoint import Checkpoint
+from mvp_edge.training.loop import learning_rate, make_optimizer
 
 SAVE_EVERY = 50
 

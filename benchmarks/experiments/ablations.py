@@ -15,16 +15,16 @@ from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import mvp_row
 from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.suite.similarity import all_ranked
-from mvp_edge.averaging import Voter, average
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.heads import random_head, ridge_head, shared_rows
 from mvp_edge.metavote import Neighbour, vote
-from mvp_edge.models import head_of, set_head
+from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
+from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import on_device, rng, torch_rng
-from mvp_edge.slicing import sliced_copy
+from mvp_edge.surgery.averaging import Voter, average
+from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.tasks import canonical
-from mvp_edge.train import reestimate_norms
+from mvp_edge.training.loop import reestimate_norms
 from mvp_edge.zoo import Member
 
 NAME = "ablations"

@@ -19,7 +19,7 @@ from benchmarks.suite.zoos import fork
 from mvp_edge.config import FitConfig
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
 from mvp_edge.pruners import target_counts
-from mvp_edge.train import accuracy, predict
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
 NAME = "growth"

@@ -24,7 +24,7 @@ from mvp_edge.config import FitConfig
 from mvp_edge.metavote import Trunk, assemble, vote_weights
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.slicing import sliced_copy
+from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.voting import count_votes
 
 NAME = "memory"

@@ -78,6 +78,7 @@ TOOLS: dict[str, Any] = {**SLICED, "whose": "the tool's"}
 TRANSFORMER: dict[str, Any] = {
     "transformer": True, "rates": (2e-4, 5e-4, 1e-3), "seconds": 2.5, "missing": vit.missing,
 }  # fmt: skip
+STEEPER: dict[str, Any] = TRANSFORMER | {"rates": (2e-4, 5e-4, 1e-3, 2e-3)}
 VARIANTS = {
     "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, **SLICED),
     "random": Variant("random", lambda _: lambda s, fit: at_random(fit)(s), **SLICED),
@@ -96,8 +97,7 @@ VARIANTS = {
     "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1), form="sliced", **TRANSFORMER,
                    hyper={"keep": 0.133, "head": "ridge", "teacher": "base"}),
     "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, form="tokens",
-                     **TRANSFORMER | {"rates": (*TRANSFORMER["rates"], 2e-3)},
-                     hyper={"keep": 0.107, "head": "ridge"}),
+                     hyper={"keep": 0.107, "head": "ridge"}, **STEEPER),
 }  # fmt: skip
 """MEST's first mask is of either kind. UVC distils by its own share; it and PoWER keep of the FLOPs and of the tokens
 what costs as much as the tenth of heads and nodes that the others keep."""

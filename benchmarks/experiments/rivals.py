@@ -26,10 +26,10 @@ from benchmarks.suite.method_rows import mvp_row
 from benchmarks.suite.running import cases, try_once, try_rows, why_not
 from benchmarks.suite.store import Line
 from mvp_edge.config import VoteConfig
-from mvp_edge.latency import Contender, time_in_turns
 from mvp_edge.measure import count_macs
-from mvp_edge.models import Base, head_of, set_head
+from mvp_edge.networks.models import Base, head_of, set_head
 from mvp_edge.pruners import target_counts
+from mvp_edge.timing.latency import Contender, time_in_turns
 
 NAME = "rivals"
 TASKS = 20

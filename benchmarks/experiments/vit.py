@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.running import why_not
 from mvp_edge.errors import ZooError
-from mvp_edge.recipes import recipe
+from mvp_edge.training.recipes import recipe
 from mvp_edge.zoo import Zoo, open_zoo
 
 FOLDER = "vit-zoo"

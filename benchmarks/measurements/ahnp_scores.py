@@ -27,14 +27,14 @@ from torch import nn
 from benchmarks import records
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet, open_source
-from mvp_edge.heads import random_head, shared_rows
 from mvp_edge.metavote import Trunk
-from mvp_edge.models import head_of, load_base, set_head
-from mvp_edge.optimizers import resolve_fit
+from mvp_edge.networks.heads import random_head, shared_rows
+from mvp_edge.networks.models import head_of, load_base, set_head
 from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.tasks import Task
-from mvp_edge.train import BatchSource, accuracy, predict
+from mvp_edge.training.loop import BatchSource, accuracy, predict
+from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.zoo_build import Teacher, sample_tasks
 
 log = logging.getLogger("benchmarks.measurements.ahnp_scores")

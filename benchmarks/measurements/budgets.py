@@ -32,11 +32,11 @@ from mvp_edge.data import open_source
 from mvp_edge.delivery import OVER
 from mvp_edge.errors import BudgetError
 from mvp_edge.export import export_onnx
-from mvp_edge.latency import time_within
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk, assemble, electorate, knowing, vote, vote_weights
 from mvp_edge.runtime import SilentProgress, on_host, resolve_device
-from mvp_edge.train import accuracy, predict
+from mvp_edge.timing.latency import time_within
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.budgets")

@@ -21,11 +21,11 @@ from torch import nn
 from benchmarks import records
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, open_source
-from mvp_edge.heads import ridge_head
-from mvp_edge.models import Base, load_base, set_head
-from mvp_edge.norms import IMAGES, is_folded, unfold
+from mvp_edge.networks.heads import ridge_head
+from mvp_edge.networks.models import Base, load_base, set_head
+from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.runtime import on_device, rng
-from mvp_edge.train import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 def trained(model: nn.Module, base: Base, train: ImageSet, config: FitConfig) -> nn.Module:
     """Fine-tune a copy, folded norms or not."""
     model = copy.deepcopy(model)
-    with patch("mvp_edge.train.require_trainable"):
+    with patch("mvp_edge.training.loop.require_trainable"):
         fit(model, BatchSource(train, base, config, CPU, 0), config, optimizer=make_optimizer(model, config))
     return model
 

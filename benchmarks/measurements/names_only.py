@@ -22,7 +22,7 @@ from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.pipeline import compress
 from mvp_edge.tasks import Task
-from mvp_edge.train import accuracy
+from mvp_edge.training.loop import accuracy
 from mvp_edge.zoo import Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.names_only")

@@ -24,7 +24,7 @@ from mvp_edge.data import DataSource, open_source
 from mvp_edge.metavote import Trunk, electorate, rank, vote
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import on_device
-from mvp_edge.train import accuracy, predict
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.packing")

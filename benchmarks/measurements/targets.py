@@ -41,7 +41,7 @@ from mvp_edge.data import open_source
 from mvp_edge.measure import count_macs
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import resolve_device
-from mvp_edge.train import accuracy, predict
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.targets")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mvp_edge.latency_plot import COLOURS, INK, MUTED, RAIL
+from mvp_edge.timing.plot import COLOURS, INK, MUTED, RAIL
 
 SHADES = ("#0b7a68", "#2f9f86", "#6dbfa8", "#a3cfc0", "#c9d8d1")  # near to far
 CURVES = (*COLOURS[:2], "#c2703d", "#7a5aa6", MUTED)

@@ -24,7 +24,7 @@ from mvp_edge.measure import count_macs
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import environment
 from mvp_edge.tasks import Task
-from mvp_edge.train import accuracy, predict
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import Zoo
 from mvp_edge.zoo_build import sample_tasks
 

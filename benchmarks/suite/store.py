@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from benchmarks.records import RESULTS, code
-from mvp_edge.atomic import write_atomically
+from mvp_edge.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from benchmarks.suite.experiment import Row

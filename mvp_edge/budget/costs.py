@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from mvp_edge.attention import is_attention
 from mvp_edge.budget.products import Products
-from mvp_edge.groups import GroupTable
 from mvp_edge.measure import macs_by_module
+from mvp_edge.networks.attention import is_attention
+from mvp_edge.surgery.groups import GroupTable
 
 FLOAT_BYTES = 4
 _NORMS = (nn.modules.batchnorm._BatchNorm,)

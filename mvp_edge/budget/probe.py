@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from mvp_edge.atomic import write_atomically
 from mvp_edge.budget.costs import Costs
 from mvp_edge.config import InputFormat
 from mvp_edge.export import export_onnx
-from mvp_edge.groups import GroupTable
-from mvp_edge.latency import Contender, time_in_turns
+from mvp_edge.files.atomic import write_atomically
+from mvp_edge.files.places import cache_dir
 from mvp_edge.measure import count_macs, count_params
-from mvp_edge.models import Base, head_of, set_head
-from mvp_edge.places import cache_dir
+from mvp_edge.networks.models import Base, head_of, set_head
 from mvp_edge.plan import make_plan
 from mvp_edge.runtime import Stage, environment, rng
-from mvp_edge.slicing import sliced_copy
+from mvp_edge.surgery.groups import GroupTable
+from mvp_edge.surgery.slicing import sliced_copy
+from mvp_edge.timing.latency import Contender, time_in_turns
 
 PROBES = 20
 PROBE_KEEP = (0.03, 0.6)  # smallest and largest fraction that probes keep, before they are varied by group

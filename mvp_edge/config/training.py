@@ -74,7 +74,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class FitOverrides:
-    """What a user wants of a `FitConfig`; the rest is left to the recipe for the network (`mvp_edge.recipes`)."""
+    """What a user wants of a `FitConfig`; the rest is left to the recipe for the network (`training.recipes`)."""
 
     iterations: int | None = None
     batch_size: int | None = None

@@ -18,7 +18,7 @@ from mvp_edge.deploy.result import Result, read_result
 from mvp_edge.deploy.targets import NEEDS, Needs, Target
 from mvp_edge.deploy.web_page import DENSE_FILE, Dense, Embedded, dense_script, render_page
 from mvp_edge.errors import ExportError
-from mvp_edge.output import check_output, result_directory
+from mvp_edge.files.output import check_output, result_directory
 from mvp_edge.report.figures import quantity, storage
 from mvp_edge.runtime import Progress
 from mvp_edge.templates import load_template

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mvp_edge.atomic import write_atomically
 from mvp_edge.errors import ExportError
+from mvp_edge.files.atomic import write_atomically
 from mvp_edge.report.sections import sections
 from mvp_edge.templates import load_template, read_asset
 

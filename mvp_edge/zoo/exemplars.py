@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mvp_edge.atomic import write_atomically
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
-from mvp_edge.models import Base
+from mvp_edge.files.atomic import write_atomically
+from mvp_edge.networks.models import Base
 from mvp_edge.tasks import canonical, numbered
 
 FILE = "exemplars.safetensors"

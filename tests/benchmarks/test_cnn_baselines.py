@@ -15,10 +15,10 @@ from benchmarks.baselines.simsiam import Pretraining, SimSiam, loss_of, view
 from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.running import cases
-from mvp_edge.checkpoint import Checkpoint
 from mvp_edge.config import FitConfig
 from mvp_edge.runtime import torch_rng
-from mvp_edge.train import accuracy, predict
+from mvp_edge.training.checkpoint import Checkpoint
+from mvp_edge.training.loop import accuracy, predict
 
 FEW = FitConfig(iterations=6, batch_size=8, lr=0.02)
 

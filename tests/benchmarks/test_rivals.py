@@ -19,10 +19,10 @@ from benchmarks.suite.running import cases
 from mvp_edge.config import FitConfig
 from mvp_edge.data import normalise
 from mvp_edge.errors import ConfigError, PlanError
-from mvp_edge.models import Base
-from mvp_edge.norms import is_folded
+from mvp_edge.networks.models import Base
+from mvp_edge.networks.norms import is_folded
 from mvp_edge.pruners import target_counts
-from mvp_edge.train import predict
+from mvp_edge.training.loop import predict
 
 KERAS = {"input": "x/127.5-1, 224x224, RGB", "pad_type": "same"}
 

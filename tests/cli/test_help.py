@@ -13,7 +13,7 @@ from typer.main import get_command
 
 import mvp_edge
 from mvp_edge.config import BuildConfig, ExemplarConfig, Optimizer, PretrainConfig, PruneConfig, VoteConfig
-from mvp_edge.recipes import recipe
+from mvp_edge.training.recipes import recipe
 
 from .conftest import Run
 

@@ -102,7 +102,7 @@ from pathlib import Path
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have silenced it
 sys.modules["torch"] = None  # nothing here needs it
 from mvp_edge_cli import app, main
-from mvp_edge.output import result_directory
+from mvp_edge.files.output import result_directory
 
 def work(ctx):
     with result_directory(Path("out")) as directory:

@@ -26,7 +26,7 @@ from mvp_edge.data.images import decode
 from mvp_edge.deploy.folder import ExportConfig, export_result
 from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.places import cache_dir
+from mvp_edge.files.places import cache_dir
 from mvp_edge.runtime import SilentProgress
 
 CHROMIUM = find_chromium()

@@ -8,13 +8,13 @@ from torch import nn
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.groups import Group, GroupTable, Slot, Tap, find_groups
-from mvp_edge.models import head_name, new_model
+from mvp_edge.networks.models import head_name, new_model
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import automatic_prune, target_counts
 from mvp_edge.pruners.ahnp import UnitScores
-from mvp_edge.slicing import slice_model
-from mvp_edge.train import BatchSource, fit, make_optimizer
+from mvp_edge.surgery.groups import Group, GroupTable, Slot, Tap, find_groups
+from mvp_edge.surgery.slicing import slice_model
+from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from tests.bases import small_base
 
 BASE = small_base("test_resnet", (8, 8))

@@ -4,13 +4,13 @@ import torch
 
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.data import ImageSet
-from mvp_edge.groups import find_groups
-from mvp_edge.models import head_name, new_model
+from mvp_edge.networks.models import head_name, new_model
 from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, iterative_prune, random_plan, target_counts, top_plan
 from mvp_edge.pruners.ifp import ImportanceMeter
 from mvp_edge.runtime import rng
-from mvp_edge.train import BatchSource
+from mvp_edge.surgery.groups import find_groups
+from mvp_edge.training.loop import BatchSource
 from tests.bases import small_base
 
 BASE = small_base("test_resnet")

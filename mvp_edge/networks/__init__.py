@@ -1,0 +1,1 @@
+"""What a network is before anything is pruned: architectures, base models, norms, classifiers."""

@@ -1,0 +1,1 @@
+"""Cutting networks: groups of coupled units, slices, means of slices, growth."""

@@ -1,0 +1,1 @@
+"""Time on this machine: pinned threads, paired latencies, operators, a plot."""

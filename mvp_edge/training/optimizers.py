@@ -1,0 +1,87 @@
+"""The optimisers that networks are trained with, and which of them suits a network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mvp_edge.config import FitConfig, FitOverrides, Optimizer
+from mvp_edge.errors import ConfigError
+from mvp_edge.networks.attention import attentions
+from mvp_edge.networks.models import head_of
+from mvp_edge.training.recipes import Purpose, recipe
+
+SECOND_MOMENT = 0.999  # AdamW's beta 2; beta 1 is the settings' momentum
+
+
+def resolve_fit(fit: FitConfig | FitOverrides, purpose: Purpose, model: nn.Module) -> FitConfig:
+    """Return how a network is trained: settings as they are, or the recipe for its kind with what the user set.
+
+    Networks with attention are trained with AdamW, as in the paper; all others with SGD.
+    """
+    if isinstance(fit, FitConfig):
+        return fit
+    suited: Optimizer = "adamw" if attentions(model) else "sgd"
+    return fit.over(recipe(purpose, suited if fit.optimizer is None else fit.optimizer))
+
+
+def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+    """Return an optimiser; only weights of layers decay: no norms, biases, position embeddings or class tokens.
+
+    A parameter group may hold `scale`, the ratio of its learning rate to that of the settings.
+
+    Raises:
+        ConfigError: the settings say Muon, and the network has no matrices between its first and last layer.
+    """
+    named = list(model.named_parameters())
+    decay = [p for n, p in named if p.ndim > 1 and n.endswith("weight")]
+    free = [p for n, p in named if not (p.ndim > 1 and n.endswith("weight"))]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            _groups(decay, free, config), lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
+        )
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(_groups(decay, free, config), lr=config.lr, betas=(config.momentum, SECOND_MOMENT))
+    outer = head_of(model).weight
+    hidden = [p for p in decay if p.ndim == 2 and p is not outer]
+    rest = [p for p in decay if p.ndim != 2 or p is outer]
+    if not hidden:
+        raise ConfigError(
+            "muon trains the matrices of hidden linear layers, and this network has none; use sgd or adamw"
+        )
+    return Together(
+        [
+            # Updates as large as AdamW's: both take the same rate (Liu et al., "Muon is scalable for LLM training").
+            torch.optim.Muon(
+                hidden, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            torch.optim.AdamW(_groups(rest, free, config), lr=config.lr, betas=(config.momentum, SECOND_MOMENT)),
+        ]
+    )  # fmt: skip
+
+
+def _groups(decay: list[nn.Parameter], free: list[nn.Parameter], config: FitConfig) -> list[dict[str, Any]]:
+    return [{"params": decay, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimisers of different parameters as one; groups and state are shared with them, not copied."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        super().__init__([g for part in parts for g in part.param_groups], {})
+        self._parts = [p for part in parts for p in (part._parts if isinstance(part, Together) else (part,))]
+        self.state = defaultdict(dict)
+        for part in self._parts:
+            part.state = self.state
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take one step with each of them."""
+        loss = None if closure is None else closure()
+        for part in self._parts:
+            part.step()
+        return loss

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from mvp_edge.errors import ExportError
+from mvp_edge.onnx_session import open_session
+from mvp_edge.timing.latency import ATTEMPTS, Contender, Timing, compare_latency, time_in_turns, time_within
+from tests.onnx_files import Dim, save_pool
+
+
+def test_models_take_turns_and_have_the_same_number_of_runs(tmp_path: Path) -> None:
+    small, large = save_pool(tmp_path / "a.onnx"), save_pool(tmp_path / "b.onnx", ("batch", 3, 600, 600))
+    fast, slow = compare_latency([small, large], threads=1, rounds=2, runs_per_round=5)
+    assert (fast.runs, slow.runs, fast.threads) == (10, 10, 1)
+    assert 0 < fast.median_ms < slow.median_ms
+    assert fast.iqr_ms >= 0
+    assert fast.p95_ms >= fast.median_ms
+
+
+def test_budget_ends_after_a_whole_round(tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "a.onnx")
+    assert compare_latency([path], rounds=100, runs_per_round=3, budget_s=0)[0].runs == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "metadata"),
+    [
+        (("batch", 3, 8, 6), TensorProto.FLOAT, {}),
+        ((2, 3, 8, 6), TensorProto.UINT8, {}),
+        (("n", 1, "h", "w"), TensorProto.FLOAT, {"input_size": "[8, 6]"}),
+    ],
+)
+def test_any_image_model(tmp_path: Path, shape: tuple[Dim, ...], dtype: int, metadata: dict[str, str]) -> None:
+    path = save_pool(tmp_path / "a.onnx", shape, dtype, metadata)
+    session = open_session(path)
+    assert session.input_size == (8, 6)
+    assert session.dtype is (np.float32 if dtype == TensorProto.FLOAT else np.uint8)
+    assert compare_latency([path], rounds=1, runs_per_round=2, batch=2)[0].runs == 2
+
+
+@pytest.mark.parametrize("content", [b"hello, I am text", b""])
+def test_a_file_that_is_no_onnx(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ExportError, match=r"model\.onnx cannot be loaded as an ONNX model \(.+\); make one with"):
+        compare_latency([path])
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "model.onnx")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ExportError, match="cannot be loaded"):
+        open_session(path)
+
+
+@pytest.mark.parametrize("name", ["none.onnx", "."])
+def test_missing_file_or_directory(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ExportError, match="is no file"):
+        open_session(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "inputs"),
+    [
+        (("batch", 3, 8), TensorProto.FLOAT, 1),
+        (("batch", 3, 8, 8), TensorProto.INT64, 1),
+        (("batch", 3, 8, 8), TensorProto.FLOAT, 2),
+    ],
+)
+def test_another_signature(tmp_path: Path, shape: tuple[Dim, ...], dtype: int, inputs: int) -> None:
+    path = save_pool(tmp_path / "a.onnx", shape, dtype, inputs=inputs)
+    with pytest.raises(ExportError, match=r"has the inputs .*image0.* is required"):
+        open_session(path)
+
+
+@pytest.mark.parametrize("stored", [None, "[8]", "[0, 8]", '["8", 8]', "8", "no json"])
+def test_open_size_without_usable_metadata(tmp_path: Path, stored: str | None) -> None:
+    path = save_pool(tmp_path / "a.onnx", ("n", 3, "h", "w"), metadata={"input_size": stored} if stored else {})
+    with pytest.raises(ExportError, match="has no metadata `input_size`"):
+        open_session(path)
+
+
+def test_open_channels(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="fixed channels"):
+        open_session(save_pool(tmp_path / "a.onnx", ("n", "c", 8, 8)))
+
+
+def test_fixed_batch_of_another_size(tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "a.onnx", (4, 3, 8, 8))
+    with pytest.raises(ExportError, match="takes batches of 4, not 1"):
+        compare_latency([path])
+
+
+def test_loads_but_does_not_run(tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "a.onnx", ("n", 3, "h", "w"), metadata={"input_size": "[8, 8]"})
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(path)
+    shape = helper.make_tensor("to", TensorProto.INT64, [2], [1, 7])
+    model.graph.initializer.append(shape)
+    model.graph.node[-1].output[0] = "pooled"
+    model.graph.node.append(helper.make_node("Reshape", ["pooled", "to"], ["logits"]))
+    onnx.save(model, path)
+    with pytest.raises(ExportError, match="loads but fails on an image"):
+        compare_latency([path])
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"rounds": 0}, {"batch": 0}])
+def test_programmer_mistakes(tmp_path: Path, wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        compare_latency([save_pool(tmp_path / "a.onnx")], **wrong)
+
+
+def timing(rounds: list[list[float]], clock: str = "processor", waited: float = 0.0) -> Timing:
+    return Timing(Contender(Path("a.onnx")), np.array(rounds), (), clock, waited)  # pyright: ignore[reportArgumentType]
+
+
+def test_ratio_by_hand() -> None:
+    """Load in the second round slows both and cancels; one slow call in the third does not count."""
+    one, other = timing([[2, 2, 2], [8, 8, 8], [2, 2, 90]]), timing([[1, 1, 1], [4, 4, 4], [1, 1, 1]])
+    ratio = one.ratio_to(other)
+    assert ratio is not None
+    assert (ratio.low, ratio.median, ratio.high) == (2, 2, 2)
+    assert one.latency().median_ms == 2
+    assert one.latency().runs == 9
+
+
+def test_clocks_that_cannot_be_compared() -> None:
+    quiet, loud = timing([[1.0]], "wall", 0.05), timing([[1.0]], "wall", 0.5)
+    assert timing([[1.0]]).ratio_to(quiet) is None
+    assert quiet.ratio_to(loud) is None
+    assert quiet.ratio_to(quiet) is not None
+    assert timing([[1.0]], waited=0.9).ratio_to(timing([[1.0]], waited=0.9)) is not None
+
+
+def test_several_thread_counts_take_turns(tmp_path: Path) -> None:
+    path = save_pool(tmp_path / "a.onnx")
+    one, two = time_in_turns([Contender(path, 1), Contender(path, 2)], rounds=2, runs_per_round=3)
+    assert one.times_ms.shape == two.times_ms.shape == (2, 3)
+    assert (one.latency().threads, two.latency().threads) == (1, 2)
+    assert two.clock == "wall"
+    assert 0 <= one.waited < 1
+
+
+def test_a_coarse_clock_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvp_edge.timing.latency.FINE_CLOCK_S", 0.0)
+    (found,) = time_in_turns([Contender(save_pool(tmp_path / "a.onnx"))], rounds=1, runs_per_round=2)
+    assert found.clock == "wall"
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [(("n", 8, 6, 3), "nhwc"), (("n", 3, 8, 6), "nchw"), (("n", 3, 8, 3), "nchw")]
+)
+def test_layout(tmp_path: Path, shape: tuple[Dim, ...], layout: str) -> None:
+    session = open_session(save_pool(tmp_path / "a.onnx", shape, TensorProto.UINT8))
+    assert (session.layout, session.channels) == (layout, 3)
+    assert compare_latency([session.path], rounds=1, runs_per_round=2)[0].runs == 2
+
+
+@pytest.mark.parametrize(
+    ("medians", "limit", "expected", "asked"),
+    [
+        ([1.0, 0.5], 1.0, 1.0, 1),
+        ([1.6, 0.9, 0.5], 1.0, 0.9, 2),
+        ([1.6, 1.4, 1.5], 1.0, 1.4, ATTEMPTS),
+    ],
+)
+def test_a_model_that_seems_too_slow_is_timed_again(
+    medians: list[float], limit: float, expected: float, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter(medians)
+    calls: list[Sequence[Contender]] = []
+
+    def in_turns(contenders: Sequence[Contender], budget_s: float) -> list[Timing]:
+        assert budget_s > 5  # eight rounds with a base of 13 ms take half of that on a quiet machine
+        calls.append(contenders)
+        return [timing([[10.0]]), timing([[next(found)]])]
+
+    monkeypatch.setattr("mvp_edge.timing.latency.time_in_turns", in_turns)
+    monkeypatch.setattr("mvp_edge.timing.latency.PAUSE_S", 0.0)
+    assert time_within(limit, [Path("dense.onnx"), Path("pruned.onnx")])[-1].latency().median_ms == expected
+    assert len(calls) == asked

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvp_edge.config import FitConfig
+from mvp_edge.data import ImageSet
+from mvp_edge.networks.models import new_model
+from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
+from mvp_edge.training.mixing import SHARES, calibrated_loss, choose, folds, mean, mixed, steps, tune_mixed
+from tests.bases import small_base
+
+CPU = torch.device("cpu")
+BASE = small_base("test_resnet")
+
+
+def colours(n: int, channel: int = 0) -> ImageSet:
+    images = torch.randint(0, 128, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+    labels = torch.arange(n) % 2
+    images[labels == 1, channel] += 127
+    return ImageSet(images, labels, ("dark", "bright"))
+
+
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    """A network that tells bright red from dark."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = new_model("test_resnet", 2)
+    config = FitConfig(iterations=30, batch_size=16, lr=0.02)
+    fit(model, BatchSource(colours(40), BASE, config, CPU, 0), config, optimizer=make_optimizer(model, config))
+    return model
+
+
+@pytest.fixture
+def model(trained: nn.Module) -> nn.Module:
+    copied = new_model("test_resnet", 2)
+    copied.load_state_dict(trained.state_dict())
+    return copied.eval()
+
+
+@pytest.mark.parametrize(("counts", "parts"), [((9, 12), 3), ((2, 50), 2), ((4, 3, 5), 3)])
+def test_every_image_is_left_out_once_and_every_part_has_every_class(counts: tuple[int, ...], parts: int) -> None:
+    labels = torch.cat([torch.full((n,), k) for k, n in enumerate(counts)])
+    found = folds(labels, np.random.default_rng(0))
+    assert len(found) == parts
+    assert torch.cat(found).sort().values.tolist() == list(range(len(labels)))
+    for k, n in enumerate(counts):
+        shares = [int((labels[part] == k).sum()) for part in found]
+        assert n // parts <= min(shares) <= max(shares) <= -(-n // parts)
+
+
+def test_folds_are_drawn() -> None:
+    labels = torch.arange(40) % 2
+    one, same, other = (folds(labels, np.random.default_rng(seed))[0].tolist() for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_a_single_image_cannot_be_left_out() -> None:
+    with pytest.raises(ValueError, match="a class has 1 images"):
+        folds(torch.tensor([0, 0, 1]), np.random.default_rng(0))
+
+
+def test_mixed_weights_lie_on_the_line() -> None:
+    before = {"w": torch.tensor([0.0, 4.0]), "n": torch.tensor(3)}
+    after = {"w": torch.tensor([1.0, -4.0]), "n": torch.tensor(9)}
+    assert mixed(before, after, 0.25)["w"].tolist() == [0.25, 2.0]
+    assert mixed(before, after, 0.25)["n"] == 3
+    for share, end in ((0, before), (1, after)):
+        assert all(torch.equal(v, end[k]) for k, v in mixed(before, after, share).items())
+    assert mean([before, after, after])["w"].tolist() == pytest.approx([2 / 3, -4 / 3])
+
+
+def test_confidence_alone_does_not_change_the_loss() -> None:
+    labels = torch.arange(50) % 4
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) + 2 * F.one_hot(labels, 4)
+    losses = calibrated_loss(logits, labels)
+    torch.testing.assert_close(losses, calibrated_loss(4 * logits, labels))
+    assert losses.mean() <= F.cross_entropy(logits, labels)
+    assert calibrated_loss(-logits, labels).mean() != losses.mean()
+
+
+def losses(shift: float, spread: float) -> dict[float, Tensor]:
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    noise = (noise - noise.mean()) / noise.std()
+    return {0.0: torch.full((100,), 1.0), 0.5: 1 - shift + spread * noise, 1.0: torch.full((100,), 1.2)}
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "share"), [(0.1, 0.5, 0.5), (0.1, 2.0, 0.0), (0, 0, 0.0), (-0.1, 0.0, 0.0), (0.01, 0.0, 0.5)]
+)
+def test_a_gain_must_exceed_its_standard_error(shift: float, spread: float, share: float) -> None:
+    assert choose(losses(shift, spread)) == share
+
+
+CONFIG = FitConfig(iterations=10, batch_size=16, lr=0.01, crop=0)
+
+
+def tuned(model: nn.Module, data: ImageSet, config: FitConfig = CONFIG, seed: int = 0) -> tuple[float, Tensor]:
+    found = tune_mixed(model, data, BASE, config, device=CPU, seed=seed)
+    return found.share, torch.cat([p.detach().flatten() for p in model.state_dict().values()])
+
+
+def test_a_network_that_fine_tuning_ruins_stays_as_it_is(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ruin(target: nn.Module, *_: object, **__: object) -> None:
+        for p in target.parameters():
+            p.data = torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
+
+    monkeypatch.setattr("mvp_edge.training.mixing.fit", ruin)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    mix = tune_mixed(model, colours(24), BASE, CONFIG, device=CPU, seed=0)
+    assert mix.share == 0
+    assert mix.top1[0.0] == 100 > mix.top1[1.0]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_network_that_meets_other_images_learns_from_them(model: nn.Module) -> None:
+    few, many = colours(24, channel=2), colours(60, channel=2)
+
+    def right() -> float:
+        return float((predict(model, many.images, BASE, CPU).argmax(1) == many.labels).float().mean())
+
+    before = right()
+    mix = tune_mixed(model, few, BASE, CONFIG, device=CPU, seed=0)
+    assert mix.share > 0
+    assert before < 0.8 < right()
+    assert (mix.images, mix.folds, tuple(mix.loss)) == (24, 3, SHARES)
+    assert mix.top1[mix.share] > mix.top1[0.0]
+    told = mix.to_json()
+    assert told["held_out"][0] == {"share": 0.0, "top1": round(mix.top1[0.0], 2), "loss": round(mix.loss[0.0], 4)}
+    assert not model.training
+
+
+def test_the_same_seed_gives_the_same_network(model: nn.Module, trained: nn.Module) -> None:
+    one = tuned(model, colours(24, channel=2))
+    model.load_state_dict(trained.state_dict())
+    again = tuned(model, colours(24, channel=2))
+    assert one[0] == again[0]
+    assert torch.equal(one[1], again[1])
+
+
+def test_images_left_out_are_not_learned_from(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[bytes]] = []
+    data = colours(12)
+
+    def spy(target: nn.Module, source: BatchSource, config: FitConfig, **_: object) -> None:
+        seen.append({i.numpy().tobytes() for i in source.images})
+
+    tried: list[set[bytes]] = []
+    asked: Callable[..., Tensor] = predict
+
+    def watch(target: nn.Module, images: Tensor, *rest: object) -> Tensor:
+        tried.append({i.numpy().tobytes() for i in images})
+        return asked(target, images, *rest)
+
+    monkeypatch.setattr("mvp_edge.training.mixing.fit", spy)
+    monkeypatch.setattr("mvp_edge.training.mixing.predict", watch)
+    tune_mixed(model, data, BASE, CONFIG, device=CPU, seed=0)
+    assert len(seen) == 3 == len(tried) / len(SHARES)
+    for number, learned in enumerate(seen):
+        for held in tried[number * len(SHARES) : (number + 1) * len(SHARES)]:
+            assert len(learned) + len(held) == 12
+            assert not learned & held
+
+
+def test_steps_counts_all_folds() -> None:
+    assert steps(CONFIG, colours(24)) == 30
+    assert steps(CONFIG, colours(4)) == 20
