@@ -31,6 +31,7 @@ def rows(context: Context) -> list[Row]:
         "base": f"{context.zoo.base.name}-simsiam",
         "missing": missing or ssl.missing(context),
     }
+    rated = unlabelled | {"missing": unlabelled["missing"] or unchosen(context, "mvp")}
     return [
         ifp_row(context, 1000, paper="87.99", **common),
         ifp_row(context, 1000, name="ifp-rate-1000", title="IFP, 1000 iterations, a rate that suits it",
@@ -55,6 +56,8 @@ def rows(context: Context) -> list[Row]:
                 missing=missing or unchosen(context, "mvp")),
         mvp_row(context, 100, name="mvp-ssl-100", method="mvp-ssl", title="MVP-SSL, 100 iterations", paper="86.82",
                 **unlabelled),
+        mvp_row(context, 100, name="mvp-ssl-rate-100", method="mvp-ssl",
+                title="MVP-SSL, 100 iterations, the rate that suits MVP", fit=suited(context, "mvp"), **rated),
     ]  # fmt: skip
 
 
