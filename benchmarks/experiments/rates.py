@@ -75,10 +75,12 @@ class Variant:
 
 SLICED: dict[str, Any] = {"form": "sliced", "seconds": 0.5}
 TOOLS: dict[str, Any] = {**SLICED, "whose": "the tool's"}
-TRANSFORMER: dict[str, Any] = {
-    "transformer": True, "rates": (2e-4, 5e-4, 1e-3), "seconds": 2.5, "missing": vit.missing,
-}  # fmt: skip
-STEEPER: dict[str, Any] = TRANSFORMER | {"rates": (2e-4, 5e-4, 1e-3, 2e-3)}
+
+
+def _transformer(rates: tuple[float, ...] = (2e-4, 5e-4, 1e-3), **fields: Any) -> dict[str, Any]:
+    return {"transformer": True, "missing": vit.missing, "rates": rates, "seconds": 2.5, **fields}
+
+
 VARIANTS = {
     "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, **SLICED),
     "random": Variant("random", lambda _: lambda s, fit: at_random(fit)(s), **SLICED),
@@ -92,12 +94,14 @@ VARIANTS = {
     "magnitude-distill": Variant("magnitude-distill", lambda _: Magnitude(), DISTILLED, **TOOLS),
     "mobilenetv2": Variant("mobilenetv2", lambda context: OffTheShelf(weights(context) or Path()), UNTAUGHT,
                            missing=weights_missing, **TOOLS),
-    "ahnp": Variant("ahnp", lambda _: lambda s, fit: scored(fit)(s), AHNP, whose="the paper's", form="sliced",
-                    **TRANSFORMER | {"rates": (AHNP.lr, 2e-4, 5e-4), "seconds": 0.5}),
-    "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1), form="sliced", **TRANSFORMER,
-                   hyper={"keep": 0.133, "head": "ridge", "teacher": "base"}),
-    "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, form="tokens",
-                     hyper={"keep": 0.107, "head": "ridge"}, **STEEPER),
+    "mvp-vit": Variant("mvp-vit", lambda _: lambda s, fit: voted(NARROW, fit)(s), vit.FIT, zoo=True,
+                       hyper={"optimizer": vit.FIT.optimizer}, **_transformer(**SLICED)),
+    "ahnp": Variant("ahnp", lambda _: lambda s, fit: scored(fit)(s), AHNP, whose="the paper's",
+                    **_transformer((AHNP.lr, 2e-4, 5e-4), **SLICED)),
+    "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1),
+                   hyper={"keep": 0.133, "head": "ridge", "teacher": "base"}, **_transformer(form="sliced")),
+    "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, hyper={"keep": 0.107, "head": "ridge"},
+                     **_transformer((2e-4, 5e-4, 1e-3, 2e-3), form="tokens")),
 }  # fmt: skip
 """MEST's first mask is of either kind. UVC distils by its own share; it and PoWER keep of the FLOPs and of the tokens
 what costs as much as the tenth of heads and nodes that the others keep."""

@@ -31,7 +31,7 @@ def rows(context: Context) -> list[Row]:
         "base": f"{context.zoo.base.name}-simsiam",
         "missing": missing or ssl.missing(context),
     }
-    rated = unlabelled | {"missing": unlabelled["missing"] or unchosen(context, "mvp")}
+    rated: dict[str, Any] = unlabelled | {"missing": unlabelled["missing"] or unchosen(context, "mvp")}
     return [
         ifp_row(context, 1000, paper="87.99", **common),
         ifp_row(context, 1000, name="ifp-rate-1000", title="IFP, 1000 iterations, a rate that suits it",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from benchmarks.experiments import vit
 from benchmarks.experiments.rates import VARIANTS, chosen, suited, unchosen
-from benchmarks.methods import AHNP, EQUATION_1
+from benchmarks.methods import EQUATION_1
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import ahnp_row, mvp_row, random_row
 from benchmarks.suite.running import cases, try_rows
-from mvp_edge.config import VoteConfig
+from mvp_edge.config import FitConfig, VoteConfig
 
 NAME = "table2"
 TASKS = 5
@@ -24,12 +25,13 @@ def rows(context: Context) -> list[Row]:
     common: dict[str, Any] = {"base": vit.BASE, "missing": vit.missing(context)}
     return [
         ahnp_row(context, 1000, paper="89.48", **common),
-        *_suited_ahnp(context, common),
+        *_suited(context, "ahnp", partial(_ahnp_at, context), common),
         ahnp_row(context, 100, **common),
         random_row(context, 100, fit=vit.FIT, paper="58.71", **common),
         _rival(context, "uvc", "UVC", paper="80.30", **common),
         _rival(context, "power", "PoWER", paper="77.76", **common),
         mvp_row(context, 100, fit=vit.FIT, title="MVP, top votes, 100 iterations", **common),
+        *_suited(context, "mvp-vit", partial(_mvp_at, context), common),
         mvp_row(context, 100, fit=vit.FIT, vote=EQUATION_1, name="mvp-sample-100", paper="89.23",
                 title="MVP, votes sampled as in Equation 1, 100 iterations", **common),
         mvp_row(context, 0, fit=replace(vit.OURS, iterations=0), vote=BROAD, name="broad-0",
@@ -45,14 +47,23 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         try_rows(NAME, rows, cases(context, TASKS, zoo=vit.opened(context)))
 
 
-def _suited_ahnp(context: Context, common: Mapping[str, Any]) -> list[Row]:
-    """Return AHNP at a rate that suits it, unless that is the paper's own."""
-    undecided, rate = unchosen(context, "ahnp"), suited(context, "ahnp").lr
-    if not undecided and rate == AHNP.lr:
+def _suited(context: Context, method: str, row: Callable[..., Row], common: Mapping[str, Any]) -> list[Row]:
+    """Return a row at the rate that suits a method, unless that is the one that it has anyway."""
+    undecided, fit = unchosen(context, method), suited(context, method)
+    if not undecided and fit.lr == VARIANTS[method].fit.lr:
         return []
-    fields = {**common, "missing": common["missing"] or undecided}
+    fields: dict[str, Any] = {**common, "missing": common["missing"] or undecided}
+    return [row(fit, **fields)]
+
+
+def _ahnp_at(context: Context, fit: FitConfig, **fields: Any) -> Row:
     title = "AHNP, 1000 iterations, a rate that suits it"
-    return [ahnp_row(context, 1000, name="ahnp-rate-1000", title=title, rate=rate, **fields)]
+    return ahnp_row(context, 1000, name="ahnp-rate-1000", title=title, rate=fit.lr, **fields)
+
+
+def _mvp_at(context: Context, fit: FitConfig, **fields: Any) -> Row:
+    title = "MVP, top votes, 100 iterations, a rate that suits it"
+    return mvp_row(context, 100, name="mvp-rate-100", title=title, fit=fit, **fields)
 
 
 def _rival(context: Context, method: str, title: str, **fields: Any) -> Row:

@@ -89,10 +89,10 @@ def test_transformers_have_their_table_and_figures(
     given = replace(context, folders={"vit-zoo": vit_zoo}, scale=0.04)
     carry_out(experiments()["table2"], replace(given, tasks=1))
     lines = given.store.lines("table2")
-    assert [(line["method"], line["status"], line["reason"]) for line in lines if line["row"] != "ahnp-rate-1000"] == [
+    assert [(line["method"], line["status"], line["reason"]) for line in lines if "-rate-" not in line["row"]] == [
         (method, "ok", "") for method in ("ahnp", "ahnp", "random", "uvc", "power", *["mvp"] * 4)
     ]
-    assert "no rate was chosen yet" in given.store.lines("table2")[1]["reason"]
+    assert all("no rate was chosen yet" in line["reason"] for line in lines if "-rate-" in line["row"])
     assert results(given, "overlap", "vit-leep")["vit-leep"]["status"] == "ok"
     assert results(given, "iterations", "vit-mvp-10")["vit-mvp-10"]["status"] == "ok"
 
