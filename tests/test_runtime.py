@@ -7,7 +7,17 @@ import torch
 
 from mvp_edge import runtime
 from mvp_edge.errors import ConfigError
-from mvp_edge.runtime import Stopwatch, autocast, environment, resolve_device, rng, torch_rng, use_threads
+from mvp_edge.runtime import (
+    Stopwatch,
+    autocast,
+    environment,
+    on_device,
+    on_host,
+    resolve_device,
+    rng,
+    torch_rng,
+    use_threads,
+)
 
 
 def test_streams_are_named_and_repeatable() -> None:
@@ -110,3 +120,10 @@ def test_the_environment_names_what_matters() -> None:
     found = environment(torch.device("cpu"))
     assert {"python", "torch_threads", "processor", "packages"} <= found.keys()
     assert "torch" in found["packages"]
+
+
+def test_weights_are_laid_out_for_where_they_are() -> None:
+    model = torch.nn.Conv2d(4, 8, 3)
+    computing = on_device(model, torch.device("cpu")).weight
+    assert computing.is_contiguous(memory_format=torch.channels_last) and not computing.is_contiguous()
+    assert on_host(model).weight.is_contiguous()

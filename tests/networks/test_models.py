@@ -15,7 +15,7 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import find_base, load_base, new_model, save_base
+from mvp_edge.networks.models import find_base, head_name, head_of, load_base, new_model, save_base
 from tests.conftest import COLOURS
 
 
@@ -136,3 +136,10 @@ def test_a_registered_base_without_weights_says_how_to_train_them(monkeypatch: p
     monkeypatch.setattr("mvp_edge.networks.models.BUNDLED", {})
     with pytest.raises(ConfigError, match=r"train them with mvp-edge pretrain --base vit-cifar100"):
         load_base("vit-cifar100")
+
+
+def test_the_classifier_is_found_or_missed() -> None:
+    model = timm.create_model("test_resnet", num_classes=3)
+    assert head_name(model) == "fc" and head_of(model).out_features == 3
+    with pytest.raises(ConfigError, match="no single linear classifier"):
+        head_of(timm.create_model("test_resnet", num_classes=0))
