@@ -75,6 +75,8 @@ class Variant:
 
 SLICED: dict[str, Any] = {"form": "sliced", "seconds": 0.5}
 TOOLS: dict[str, Any] = {**SLICED, "whose": "the tool's"}
+WHOLE: dict[str, Any] = {"rates": (0.01, 0.03, 0.1)}
+"""Networks of the whole size take ten times as long, and 0.003 was the worst rate of all that were tried at it."""
 
 
 def _transformer(rates: tuple[float, ...] = (2e-4, 5e-4, 1e-3), **fields: Any) -> dict[str, Any]:
@@ -86,10 +88,10 @@ VARIANTS = {
     "random": Variant("random", lambda _: lambda s, fit: at_random(fit)(s), **SLICED),
     "ifp": Variant("ifp", lambda _: lambda s, fit: iterative(fit.iterations, fit.lr)(s), whose="the paper's",
                    fit=replace(PAPERS, iterations=1000, lr=IFP_LR), rates=(IFP_LR, 0.02, 0.05), **SLICED),
-    "reptile": Variant("reptile", meta.reptile, missing=meta.missing),
-    "mest": Variant("mest", lambda _: Mest()),
-    "mest-random": Variant("mest", lambda _: Mest(start="random")),
-    "dlth": Variant("dlth", lambda _: Dlth()),
+    "reptile": Variant("reptile", meta.reptile, missing=meta.missing, **WHOLE),
+    "mest": Variant("mest", lambda _: Mest(), **WHOLE),
+    "mest-random": Variant("mest", lambda _: Mest(start="random"), **WHOLE),
+    "dlth": Variant("dlth", lambda _: Dlth(), **WHOLE),
     "magnitude": Variant("magnitude", lambda _: Magnitude(), UNTAUGHT, **TOOLS),
     "magnitude-distill": Variant("magnitude-distill", lambda _: Magnitude(), DISTILLED, **TOOLS),
     "mobilenetv2": Variant("mobilenetv2", lambda context: OffTheShelf(weights(context) or Path()), UNTAUGHT,
@@ -142,6 +144,18 @@ def suited(context: Context, method: str) -> FitConfig:
 def unchosen(context: Context, method: str) -> str:
     """Say that no rate suits a method yet; empty if one was chosen on held-out images."""
     return "" if _scores(context, method) else f"no rate was chosen yet; run: python -m benchmarks {NAME}"
+
+
+def rival_row(
+    context: Context, method: str, title: str, train: Train, hyper: Mapping[str, Any], *, name: str = "", **fields: Any
+) -> Row:  # fmt: skip
+    """Return a rival as a row: 100 iterations on the target task, at the rate that suits it."""
+    variant, fit = VARIANTS[method], replace(suited(context, method), iterations=context.steps(100))
+    fields = {"form": variant.form, "seconds": variant.seconds * fit.iterations, **fields}
+    return Row(
+        name or f"{method}-100", method, title, lambda s: train(s, fit), iterations=fit.iterations,
+        batch=fit.batch_size, hyper={**chosen(context, method), **hyper}, **fields,
+    )  # fmt: skip
 
 
 def mest(context: Context) -> Mest:

@@ -9,7 +9,7 @@ on held-out training images of other tasks, or the tool's own where it has no re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks.baselines.magnitude import Magnitude, cut_by_magnitude
 from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf, load
-from benchmarks.experiments.rates import VARIANTS, chosen, suited, weights, weights_missing
+from benchmarks.experiments.rates import VARIANTS, Train, rival_row, suited, weights, weights_missing
 from benchmarks.measurements.edge_latency import cut, export
 from benchmarks.methods import DISTILLED
 from benchmarks.suite.experiment import Context, Experiment, Row
@@ -163,19 +163,13 @@ def _mobilenet(context: Context, pixels: int, missing: str) -> Entry:
     return Entry(row, shape)
 
 
-def _row(
-    context: Context, method: str, name: str, title: str, train: Callable[..., nn.Module], missing: str, **fields: Any
-) -> Row:
+def _row(context: Context, method: str, name: str, title: str, train: Train, missing: str, **fields: Any) -> Row:
     """Return a rival, trained as the tool's own network is but for the rate, and for the teacher where it has none."""
-    rate, steps = chosen(context, method), context.steps(100)
-    fit = replace(suited(context, method), iterations=steps)
-    hyper = {**rate, "warmup": fit.warmup, "distill": fit.distill, "head": "ridge", **fields.pop("hyper", {})}
+    fit = suited(context, method)
+    hyper = {"warmup": fit.warmup, "distill": fit.distill, "head": "ridge", **fields.pop("hyper", {})}
     if fit.distill > 0:
         hyper["teacher"] = "cascade"
-    return Row(
-        name, method, title, lambda s: train(s, fit), iterations=steps, batch=fit.batch_size, hyper=hyper,
-        missing=missing, seconds=0.5 * steps, **fields,
-    )  # fmt: skip
+    return rival_row(context, method, title, train, hyper, name=name, missing=missing, **fields)
 
 
 def _headed(model: nn.Module) -> nn.Module:

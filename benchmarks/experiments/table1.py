@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.baselines.dlth import Dlth
 from benchmarks.experiments import meta, ssl
-from benchmarks.experiments.rates import chosen, mest, suited, unchosen
+from benchmarks.experiments.rates import mest, rival_row, suited, unchosen
 from benchmarks.methods import EQUATION_1
 from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context, Experiment, Row
@@ -41,11 +41,11 @@ def rows(context: Context) -> list[Row]:
         random_row(context, 100, paper="33.12", **common),
         random_row(context, 100, name="random-rate-100", title="random units, 100 iterations, a rate that suits them",
                    fit=suited(context, "random"), missing=missing or unchosen(context, "random")),
-        masked_row(context, "reptile", "IHT-Reptile, 100 iterations", meta.reptile(context), "75.23", 0.1**2,
-                   missing or meta.missing(context), meta.HYPER),
-        masked_row(context, "mest", "MEST, 100 iterations", mest(context), "76.28", 0.1**2 * MEST_OVERHEAD, missing,
-                   {"variant": "EM", **asdict(mest(context))}),
-        masked_row(context, "dlth", "DLTH, 100 iterations", Dlth(), "74.46", 0.1, missing, asdict(Dlth())),
+        masked_row(context, "reptile", "IHT-Reptile", meta.reptile(context), 0.1**2, meta.HYPER, paper="75.23",
+                   missing=missing or meta.missing(context)),
+        masked_row(context, "mest", "MEST", mest(context), 0.1**2 * MEST_OVERHEAD,
+                   {"variant": "EM", **asdict(mest(context))}, paper="76.28", **common),
+        masked_row(context, "dlth", "DLTH", Dlth(), 0.1, asdict(Dlth()), paper="74.46", **common),
         mvp_row(context, 100, title="MVP, top votes, 100 iterations", **common),
         mvp_row(context, 100, name="mvp-sample-100", title="MVP, votes sampled as in Equation 1, 100 iterations",
                 vote=EQUATION_1, paper="88.98", **common),
@@ -74,16 +74,14 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 
 def masked_row(
-    context: Context, method: str, title: str, train: Callable[[Setting, FitConfig], nn.Module], paper: str,
-    share: float, missing: str, hyper: Line,
+    context: Context, method: str, title: str, train: Callable[[Setting, FitConfig], nn.Module], share: float,
+    hyper: Line, **fields: Any,
 ) -> Row:  # fmt: skip
     """Return a rival that trains a network of the whole size with zeros in it, nominally at a `share` of its cost."""
-    steps = context.steps(100)
-    rate = chosen(context, method)
-    config = FitConfig(iterations=steps, lr=rate["lr"])
-    return Row(
-        f"{method}-100", method, title, lambda s: train(s, config), iterations=steps, dense_iterations=share * steps,
-        hyper={**hyper, **rate, "head": "ridge"}, form="masked", paper=paper, missing=missing, seconds=2.7 * steps,
+    nominal = share * context.steps(100)
+    return rival_row(
+        context, method, f"{title}, 100 iterations", train, {**hyper, "head": "ridge"}, dense_iterations=nominal,
+        **fields,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.experiments import vit
-from benchmarks.experiments.rates import VARIANTS, chosen, suited, unchosen
+from benchmarks.experiments.rates import VARIANTS, rival_row, suited, unchosen
 from benchmarks.methods import EQUATION_1
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import ahnp_row, mvp_row, random_row
@@ -68,14 +68,13 @@ def _mvp_at(context: Context, fit: FitConfig, **fields: Any) -> Row:
 
 def _rival(context: Context, method: str, title: str, **fields: Any) -> Row:
     """Return a rival; its nominal cost is that of its bound over all iterations, as the paper's own figures are."""
-    steps, variant = context.steps(100), VARIANTS[method]
-    config, train = replace(suited(context, method), iterations=steps), variant.train(context)
+    variant, fit = VARIANTS[method], suited(context, method)
+    train = variant.train(context)
     settings: Any = asdict(train)  # pyright: ignore[reportArgumentType]
-    hyper = {"optimizer": config.optimizer, "distill": config.distill, **variant.hyper}
-    return Row(
-        f"{method}-100", method, f"{title}, 100 iterations", lambda s: train(s, config), iterations=steps,
-        dense_iterations=settings["keep"] * steps, hyper={**settings, **chosen(context, method), **hyper},
-        form=variant.form, seconds=variant.seconds * steps, **fields,
+    hyper = {**settings, "optimizer": fit.optimizer, "distill": fit.distill, **variant.hyper}
+    return rival_row(
+        context, method, f"{title}, 100 iterations", train, hyper,
+        dense_iterations=settings["keep"] * context.steps(100), **fields,
     )  # fmt: skip
 
 
