@@ -24,7 +24,8 @@ from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
 from benchmarks.render import write_pages
 from benchmarks.suite.experiment import Clock, Context, Experiment
-from benchmarks.suite.store import Store, summarise
+from benchmarks.suite.store import Store
+from benchmarks.suite.summary import summarise
 from mvp_edge.errors import ConfigError, MvpEdgeError
 from mvp_edge.files.places import user_directory
 from mvp_edge.runtime import resolve_device, use_threads

@@ -76,7 +76,7 @@ def neighbours(
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.metavote import Trunk, rank, similarity_used
-            from mvp_edge.pipeline import far_warning
+            from mvp_edge.pipeline.run import far_warning
             from mvp_edge.runtime import resolve_device, use_threads
             from mvp_edge.zoo import open_zoo
 

@@ -141,7 +141,7 @@ def pretrain(
         raise ConfigError(f"{out} exists; replace it with --force or choose another file with --out")
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
-    from mvp_edge.pretrain import pretrain as train
+    from mvp_edge.building.pretrain import pretrain as train
     from mvp_edge.runtime import use_threads
 
     use_threads(threads)

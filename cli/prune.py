@@ -248,13 +248,13 @@ def prune(
         precision=precision,
         schedule=schedule,
     )
-    from mvp_edge.request import check_request
+    from mvp_edge.pipeline.request import check_request
 
     with shown(quiet=quiet) as progress:
         check_request(config)
         with progress.stage(STARTING):
-            from mvp_edge.family import compress_family
-            from mvp_edge.pipeline import compress
+            from mvp_edge.pipeline.family import compress_family
+            from mvp_edge.pipeline.run import compress
             from mvp_edge.runtime import use_threads
         use_threads(threads)
         made = compress_family(config, wanted, progress, began()) if wanted else compress(config, progress, began())

@@ -160,10 +160,10 @@ def build(
     broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
     scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
+    from mvp_edge.building.members import build_broad, build_narrow, untaught
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads
-    from mvp_edge.zoo_build import build_broad, build_narrow, untaught
 
     from .tables import warn
 
@@ -196,9 +196,9 @@ def _open_or_create(
     device: torch.device,
     progress: Progress,
 ) -> tuple[Zoo, list[str]]:
+    from mvp_edge.building.members import prepare_zoo
     from mvp_edge.networks.models import load_base
     from mvp_edge.zoo import open_zoo
-    from mvp_edge.zoo_build import prepare_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():
         opened = open_zoo(str(directory.resolve()))
@@ -221,9 +221,9 @@ def add(
     json: Json = False,
 ) -> None:
     """Add the model that `prune` made to a zoo."""
+    from mvp_edge.building.adding import add_result
     from mvp_edge.runtime import use_threads
     from mvp_edge.zoo import open_zoo
-    from mvp_edge.zoo_add import add_result
 
     use_threads(threads)
     opened = open_zoo(name)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
         ZooError,
     )
     from mvp_edge.export import OnnxClassifier
-    from mvp_edge.family import compress_family
     from mvp_edge.networks.models import Base, load_base
-    from mvp_edge.pipeline import compress
+    from mvp_edge.pipeline.family import compress_family
+    from mvp_edge.pipeline.run import compress
     from mvp_edge.plan import KeepPlan
     from mvp_edge.tasks import Task, read_task
     from mvp_edge.zoo import Zoo, open_zoo
@@ -74,9 +74,9 @@ _HOMES = {
         "ZooError",
     ),
     "export": ("OnnxClassifier",),
-    "family": ("compress_family",),
     "networks.models": ("Base", "load_base"),
-    "pipeline": ("compress",),
+    "pipeline.family": ("compress_family",),
+    "pipeline.run": ("compress",),
     "plan": ("KeepPlan",),
     "tasks": ("Task", "read_task"),
     "zoo": ("Zoo", "open_zoo"),

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.zoos import fork, grow
+from mvp_edge.building.members import Teacher
 from mvp_edge.config import BuildConfig, FitConfig, Importance, PruneSchedule
 from mvp_edge.zoo import Zoo, open_zoo
-from mvp_edge.zoo_build import Teacher
 
 NAME = "zoos"
 FIT = FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9)

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from benchmarks import records
+from mvp_edge.building.members import Teacher, sample_tasks
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.metavote import Trunk
@@ -35,7 +36,6 @@ from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import BatchSource, accuracy, predict
 from mvp_edge.training.optimizers import resolve_fit
-from mvp_edge.zoo_build import Teacher, sample_tasks
 
 log = logging.getLogger("benchmarks.measurements.ahnp_scores")
 QUESTION = "ahnp-scores-held-out"

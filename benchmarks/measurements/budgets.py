@@ -25,15 +25,15 @@ from mvp_edge_cli.amounts import family  # pyright: ignore[reportMissingImports]
 from benchmarks import records
 from benchmarks.methods import DISTILLED, tuned
 from benchmarks.setting import Setting, load, target_tasks
-from mvp_edge import sizing
 from mvp_edge.budget.probe import time_call
 from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.data import open_source
-from mvp_edge.delivery import OVER
 from mvp_edge.errors import BudgetError
 from mvp_edge.export import export_onnx
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk, assemble, electorate, knowing, vote, vote_weights
+from mvp_edge.pipeline import sizing
+from mvp_edge.pipeline.delivery import OVER
 from mvp_edge.runtime import SilentProgress, on_host, resolve_device
 from mvp_edge.timing.latency import time_within
 from mvp_edge.training.loop import accuracy, predict

@@ -22,12 +22,12 @@ from torch import nn
 from benchmarks import records
 from benchmarks.methods import NARROW
 from benchmarks.setting import load, target_tasks
-from mvp_edge.cascade import ask
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.metavote import Trunk, assemble, electorate, rank, vote
 from mvp_edge.networks.heads import ridge_head
 from mvp_edge.networks.models import set_head
+from mvp_edge.pipeline.cascade import ask
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress, on_device, resolve_device, rng
 from mvp_edge.surgery.averaging import Voter, average

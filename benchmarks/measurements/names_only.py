@@ -20,7 +20,7 @@ from benchmarks.setting import target_tasks
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.pipeline import compress
+from mvp_edge.pipeline.run import compress
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import accuracy
 from mvp_edge.zoo import Zoo, open_zoo

@@ -96,7 +96,7 @@ def delivered(zoo: str | None, scratch: Path) -> dict[str, Path]:
     from mvp_edge.config import PruneConfig
     from mvp_edge.deploy.dense import write_dense
     from mvp_edge.deploy.result import read_result
-    from mvp_edge.pipeline import compress
+    from mvp_edge.pipeline.run import compress
 
     (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))
     out, dense = scratch / "out", scratch / "dense.onnx"

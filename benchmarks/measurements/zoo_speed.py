@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from torch import nn
 
 from benchmarks import records
+from mvp_edge.building.members import make_member, sample_tasks
 from mvp_edge.config import PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.metavote import Trunk
@@ -27,7 +28,6 @@ from mvp_edge.surgery.slicing import masked
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.recipes import recipe
 from mvp_edge.zoo import open_zoo
-from mvp_edge.zoo_build import make_member, sample_tasks
 
 
 def main() -> None:

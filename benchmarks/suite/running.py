@@ -19,6 +19,7 @@ from benchmarks.setting import TASK_SEED, Setting, load
 from benchmarks.suite.cost import CostMeter, nominal_tflops
 from benchmarks.suite.experiment import Context, Row, zoo_id
 from benchmarks.suite.store import Line
+from mvp_edge.building.members import sample_tasks
 from mvp_edge.errors import ConfigError, DataError, MvpEdgeError
 from mvp_edge.measure import count_macs
 from mvp_edge.metavote import Trunk
@@ -26,7 +27,6 @@ from mvp_edge.runtime import environment
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import Zoo
-from mvp_edge.zoo_build import sample_tasks
 
 log = logging.getLogger("benchmarks")
 

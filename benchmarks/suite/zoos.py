@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.suite.experiment import Context
+from mvp_edge.building.members import Teacher, build_narrow
 from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource
 from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.zoo import MemberInfo, Zoo, open_zoo
-from mvp_edge.zoo_build import Teacher, build_narrow
 
 CHUNK = 5  # members made between two looks at the clock
 

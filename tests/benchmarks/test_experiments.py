@@ -7,7 +7,7 @@ import pytest
 from benchmarks.__main__ import carry_out
 from benchmarks.registry import experiments
 from benchmarks.suite.experiment import Context
-from benchmarks.suite.store import REQUIRED
+from benchmarks.suite.summary import REQUIRED
 
 
 @pytest.mark.parametrize("name", list(experiments()))

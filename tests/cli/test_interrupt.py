@@ -20,7 +20,7 @@ def test_ctrl_c(run: Run, task: Path, images: Path, monkeypatch: pytest.MonkeyPa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvp_edge.pipeline.compress", interrupt)
+    monkeypatch.setattr("mvp_edge.pipeline.run.compress", interrupt)
     done = run("prune", "--task", task, "--data", images)
     assert (done.code, done.out, done.err) == (130, "", "interrupted; nothing was written\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.txt"]

@@ -12,6 +12,7 @@ from timm.layers import PatchDropout
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from mvp_edge.building.teaching import Taught, load_teacher
 from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
 from mvp_edge.data import open_source, scaled_down
 from mvp_edge.errors import ConfigError
@@ -21,7 +22,6 @@ from mvp_edge.networks.mimetic import initialise
 from mvp_edge.networks.models import Base, find_base, head_of, load_base, new_model, save_base, set_head
 from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.runtime import Progress, on_device, resolve_device, rng, torch_rng
-from mvp_edge.teaching import Taught, load_teacher
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit

@@ -8,9 +8,9 @@ from typing import Any
 
 from mvp_edge.config import Budget, PruneConfig, check
 from mvp_edge.files.output import result_directory
-from mvp_edge.pipeline import make, prepare, size
+from mvp_edge.pipeline.request import check_place
+from mvp_edge.pipeline.run import make, prepare, size
 from mvp_edge.report import render_family, write_json
-from mvp_edge.request import check_place
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch
 
 FILES = ("index.json", "index.html")

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from mvp_edge.cascade import Asked
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.metavote import Trunk, assemble, knowing, rank
+from mvp_edge.pipeline.cascade import Asked
+from mvp_edge.pipeline.tuning import MANY_IMAGES, Tuned, gentle, tune, tune_warily
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.mixing import Mix
-from mvp_edge.tuning import MANY_IMAGES, Tuned, gentle, tune, tune_warily
 from mvp_edge.zoo import Zoo
 
 Run = Callable[..., Tuned]
@@ -56,7 +56,7 @@ def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
 def test_many_images_are_trained_on_as_the_settings_say(
     run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mvp_edge.tuning.MANY_IMAGES", len(train))
+    monkeypatch.setattr("mvp_edge.pipeline.tuning.MANY_IMAGES", len(train))
     tuned = run(tune_warily, train)
     assert tuned.asked is not None and tuned.asked.images == len(train) and tuned.asked.member is not None
     assert replace(tuned, asked=None) == Tuned(FIT)
@@ -81,11 +81,11 @@ def test_a_single_image_of_a_class_leaves_the_member_as_it_is(run: Run, model: n
 
 def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     top1 = {0.0: 90.0, 1.0: 80.0}
-    monkeypatch.setattr("mvp_edge.tuning.tune_mixed", lambda *_, **__: Mix(0.0, 16, 3, dict(top1), top1))
+    monkeypatch.setattr("mvp_edge.pipeline.tuning.tune_mixed", lambda *_, **__: Mix(0.0, 16, 3, dict(top1), top1))
     (warning,) = run(tune_warily, train).warnings
     assert "top-1 90.0 % without, 80.0 % with it" in warning
     assert "--schedule fixed" in warning
-    monkeypatch.setattr("mvp_edge.tuning.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
+    monkeypatch.setattr("mvp_edge.pipeline.tuning.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
     assert run(tune_warily, train).warnings == ()
 
 

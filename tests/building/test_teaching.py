@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from mvp_edge.building.pretrain import pretrain
+from mvp_edge.building.teaching import Taught, load_teacher
 from mvp_edge.config import FitConfig, FitOverrides, PretrainConfig
 from mvp_edge.data import ImageSet, normalise
 from mvp_edge.errors import ConfigError
 from mvp_edge.metavote import Trunk
 from mvp_edge.networks.models import Base, load_base
-from mvp_edge.pretrain import pretrain
 from mvp_edge.runtime import SilentProgress
-from mvp_edge.teaching import Taught, load_teacher
 from mvp_edge.training.loop import BatchSource
 from mvp_edge.zoo import open_zoo
+from tests.building.test_pretrain import Stopped
 from tests.conftest import COLOURS
-from tests.test_pretrain import Stopped
 
 IMAGES = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.cascade import Asked, ask
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.metavote import Trunk
+from mvp_edge.pipeline.cascade import Asked, ask
 from mvp_edge.runtime import Progress
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import BatchSource, drawn, fit, make_optimizer

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from mvp_edge.building.pretrain import Progressive, pretrain
 from mvp_edge.config import FitConfig, PretrainConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.networks.models import find_base, load_base, read_tensors, save_base
-from mvp_edge.pretrain import Progressive, pretrain
 from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.training.loop import BatchSource
 from tests.conftest import COLOURS
@@ -130,7 +130,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_training(
     def refuse(path: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr("mvp_edge.pretrain.open_source", pytest.fail)
+    monkeypatch.setattr("mvp_edge.building.pretrain.open_source", pytest.fail)
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(ConfigError, match=r"cannot be written \(Read-only file system\)"):
         pretrain(config, SilentProgress())

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from mvp_edge.config import VoteConfig
-from mvp_edge.known import keep_to_ask_for, known_score, known_sizes
 from mvp_edge.metavote import Neighbour, ready_made
+from mvp_edge.pipeline.known import keep_to_ask_for, known_score, known_sizes
 from mvp_edge.plan import make_plan
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass

@@ -8,6 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from mvp_edge.building.members import (
+    Teacher,
+    build_broad,
+    build_narrow,
+    find_parent,
+    fit_for,
+    make_member,
+    make_recipe,
+    scores_for,
+    untaught,
+)
 from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError, PlanError
@@ -20,17 +31,6 @@ from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict, score
 from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.zoo import Member, Zoo, create_zoo, member_id, open_zoo
-from mvp_edge.zoo_build import (
-    Teacher,
-    build_broad,
-    build_narrow,
-    find_parent,
-    fit_for,
-    make_member,
-    make_recipe,
-    scores_for,
-    untaught,
-)
 from tests.bases import small_base
 from tests.conftest import COLOURS
 

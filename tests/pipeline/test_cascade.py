@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvp_edge import cascade
-from mvp_edge.cascade import Asked, answers, ask, largest_knowing
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.metavote import Trunk
+from mvp_edge.pipeline import cascade
+from mvp_edge.pipeline.cascade import Asked, answers, ask, largest_knowing
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.command import prune_command
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.errors import ConfigError, TaskError, ZooError
-from mvp_edge.request import check_request, requested_task
+from mvp_edge.pipeline.command import prune_command
+from mvp_edge.pipeline.request import check_request, requested_task
 from mvp_edge.tasks import Task, TaskClass
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mvp_edge.building.inversion import Critic, invert
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.errors import ConfigError, ZooError
-from mvp_edge.inversion import Critic, invert
 from mvp_edge.metavote import Trunk
 from mvp_edge.networks.heads import shared_rows
 from mvp_edge.networks.models import Base, head_of, set_head

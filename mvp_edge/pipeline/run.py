@@ -13,9 +13,7 @@ from torch import Tensor
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
-from mvp_edge.delivery import Outcome, deliver, member_recipe, write_report
 from mvp_edge.files.output import result_directory
-from mvp_edge.known import known_score, known_sizes
 from mvp_edge.metavote import (
     Neighbour,
     Trunk,
@@ -30,13 +28,15 @@ from mvp_edge.metavote import (
     vote,
     vote_weights,
 )
-from mvp_edge.request import check_place, requested_task
+from mvp_edge.pipeline.delivery import Outcome, deliver, member_recipe, write_report
+from mvp_edge.pipeline.known import known_score, known_sizes
+from mvp_edge.pipeline.request import check_place, requested_task
+from mvp_edge.pipeline.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
+from mvp_edge.pipeline.tuning import Tuned, tune, tune_warily
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
-from mvp_edge.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
 from mvp_edge.surgery.growing import grows_silently
 from mvp_edge.tasks import Task
 from mvp_edge.training.optimizers import resolve_fit
-from mvp_edge.tuning import Tuned, tune, tune_warily
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
 FAR_WORDNET = 0.6

@@ -8,8 +8,8 @@ from mvp_edge_cli import prune as command  # pyright: ignore[reportMissingImport
 from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.testing import CliRunner
 
-from mvp_edge.command import prune_command
 from mvp_edge.config import Budget, FitOverrides, PruneConfig, VoteConfig
+from mvp_edge.pipeline.command import prune_command
 
 TASK = Path("my classes.txt")
 
@@ -35,8 +35,8 @@ def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.Mo
         read.append(config)
         return {"warnings": []}
 
-    monkeypatch.setattr("mvp_edge.request.check_request", lambda config: None)
-    monkeypatch.setattr("mvp_edge.pipeline.compress", note)
+    monkeypatch.setattr("mvp_edge.pipeline.request.check_request", lambda config: None)
+    monkeypatch.setattr("mvp_edge.pipeline.run.compress", note)
     monkeypatch.setattr("mvp_edge_cli.tables.show_report", lambda report: None)
     done = CliRunner().invoke(app, shlex.split(prune_command(config))[1:])
     assert done.exit_code == 0, done.output

@@ -16,24 +16,24 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.budget import costs_of
-from mvp_edge.command import prune_command
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
 from mvp_edge.files.atomic import write_atomically
-from mvp_edge.known import KnownScore, Size
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.networks.models import head_of
-from mvp_edge.origin import method_in_words, origin_of
+from mvp_edge.pipeline.command import prune_command
+from mvp_edge.pipeline.known import KnownScore, Size
+from mvp_edge.pipeline.origin import method_in_words, origin_of
+from mvp_edge.pipeline.tuning import Tuned
+from mvp_edge.pipeline.variants import Made, judge_variant, make_variant, notes
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment, on_host, rng
 from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.timing.latency import Timing, time_within
 from mvp_edge.training.loop import accuracy
-from mvp_edge.tuning import Tuned
-from mvp_edge.variants import Made, judge_variant, make_variant, notes
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 OVER, UNDER = 1.05, 0.9  # of a limit: what is said aloud

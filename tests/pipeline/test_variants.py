@@ -10,8 +10,8 @@ from torch import nn
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ExportError
 from mvp_edge.export import export_onnx
-from mvp_edge.precision import Verdict
-from mvp_edge.variants import notes, try_precisions
+from mvp_edge.pipeline.precision import Verdict
+from mvp_edge.pipeline.variants import notes, try_precisions
 
 LABELS = ("apple", "pear")
 
@@ -35,7 +35,7 @@ def images() -> ImageSet:
 
 
 def verdict(monkeypatch: pytest.MonkeyPatch, earned: bool) -> None:
-    monkeypatch.setattr("mvp_edge.variants.judge", lambda *_: Verdict(earned, ("top-1 so", "time so")))
+    monkeypatch.setattr("mvp_edge.pipeline.variants.judge", lambda *_: Verdict(earned, ("top-1 so", "time so")))
 
 
 def test_auto_keeps_what_earns_its_place(file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_without_test_images_int8_is_dropped(file: Path, images: ImageSet) -> No
 def test_no_time_is_spent_on_what_nobody_could_judge(
     file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mvp_edge.variants.quantise_int8", lambda *_: pytest.fail("nothing is quantised"))
+    monkeypatch.setattr("mvp_edge.pipeline.variants.quantise_int8", lambda *_: pytest.fail("nothing is quantised"))
     assert try_precisions(file, "auto", images.images, None, seed=0)[1].size_bytes is None
     assert "--data" in try_precisions(file, "auto", None, None, seed=0)[1].reasons[0]  # the flag would not work
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mvp_edge.delivery import member_recipe
 from mvp_edge.errors import PlanError, ZooError
 from mvp_edge.metavote import Trunk
+from mvp_edge.pipeline.delivery import member_recipe
 from mvp_edge.plan import KeepPlan
 from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass

@@ -13,8 +13,8 @@ import torch
 from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
 from mvp_edge.data import open_source
 from mvp_edge.errors import BudgetError, ConfigError, ZooError
-from mvp_edge.family import compress_family
-from mvp_edge.pipeline import compress, generated_images
+from mvp_edge.pipeline.family import compress_family
+from mvp_edge.pipeline.run import compress, generated_images
 from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict
@@ -96,7 +96,7 @@ def test_the_base_is_scored_beside_the_model(
     logits = predict(zoo.load_base(), test.images, zoo.base, torch.device("cpu"))[:, columns]
     half = replace(config, vote=VoteConfig(keep=0.5, align=4))
     assert compress(half)["base_accuracy"] == {"top1": round(accuracy(logits, test).top1, 2), "n": 12}
-    monkeypatch.setattr("mvp_edge.delivery.BASE_IMAGES", 5)
+    monkeypatch.setattr("mvp_edge.pipeline.delivery.BASE_IMAGES", 5)
     assert compress(half)["base_accuracy"]["n"] == 5
     assert compress(replace(half, data=None))["base_accuracy"] is None
 
@@ -132,7 +132,7 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     budget = run(replace(config, budget=Budget(params=60_000)))
     assert len(asked) == len(open_zoo(str(broad_zoo)).ids()) and budget["budget"]["params"]["achieved"] <= 60_000
     assert len(run(replace(config, vote=replace(config.vote, voters="narrow")))["neighbours"]) == len(asked) == 2
-    monkeypatch.setattr("mvp_edge.pipeline._decisive", lambda *_: frozenset())
+    monkeypatch.setattr("mvp_edge.pipeline.run._decisive", lambda *_: frozenset())
     everyone = run(config)
     assert len(asked) == 4
     assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
@@ -197,7 +197,7 @@ def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytes
         asked.append(config.budget)
         raise BudgetError("enough")
 
-    monkeypatch.setattr("mvp_edge.family.prepare", prepare)
+    monkeypatch.setattr("mvp_edge.pipeline.family.prepare", prepare)
     budgets = [Budget(params=60_000), Budget(params=90_000)]
     with pytest.raises(BudgetError, match="enough"):
         compress_family(PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out"), budgets)

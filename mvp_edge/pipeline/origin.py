@@ -7,9 +7,9 @@ from typing import Literal
 
 from mvp_edge.config import Method
 from mvp_edge.metavote import Neighbour
+from mvp_edge.pipeline.tuning import Tuned
 from mvp_edge.plan import KeepPlan
 from mvp_edge.surgery.growing import contains
-from mvp_edge.tuning import Tuned
 
 Origin = Literal["vote", "member", "ready-made", "base"]
 VOTES: dict[Method, str] = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}

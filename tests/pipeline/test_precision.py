@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mvp_edge.precision import MAX_DROP, NOT_SLOWER, SAVED_BYTES, Figures, judge
+from mvp_edge.pipeline.precision import MAX_DROP, NOT_SLOWER, SAVED_BYTES, Figures, judge
 
 FULL = Figures(92.0, 425_000, 0.23)
 
