@@ -67,7 +67,8 @@ def _rows(context: Context, protocol: Protocol) -> list[Row]:
     long, lower, ours = protocol.paper
 
     def named(method: str, iterations: int) -> dict[str, Any]:
-        return {"name": f"{protocol.folder}-{method}", "title": f"{protocol.title}: {method}, {iterations} iterations"}
+        words = "random units" if method == "random" else method.upper()
+        return {"name": f"{protocol.folder}-{method}", "title": f"{protocol.title}: {words}, {iterations} iterations"}
 
     return [
         protocol.pruner(context, 1000, paper=long, **named(protocol.method, 1000), **common),
@@ -80,7 +81,7 @@ def _missing(context: Context, protocol: Protocol) -> str:
     lacking = [name for name in ("imagenet", protocol.folder) if name not in context.folders]
     if lacking:
         given = " ".join(f"--folder {name}=DIR" for name in lacking)
-        return f"not run here: the images and a zoo of this base are not at hand; give {given}"
+        return f"the images and a zoo of this base are not at hand; give {given}"
     return why_not(context, "imagenet")
 
 

@@ -15,12 +15,9 @@ def table(name: str, store: Store | None = None) -> str:
     """Return the table of an experiment, or say that it has not been run."""
     store = store or Store()
     lines = store.lines(name)
-    if not any(line["status"] != "not-run" for line in lines):
-        why = sorted({line["reason"] for line in lines if not line["reason"].startswith("not started yet")})
-        return "\n\n".join(
-            [f"Not run yet: `python -m benchmarks {name}`.", *(f"{reason[:1].upper()}{reason[1:]}." for reason in why)]
-        )
     told = [line for line in lines if line["status"] != "not-run" or line["paper"]]  # the others are named below
+    if not told:
+        return "\n".join([f"Not run yet: `python -m benchmarks {name}`.", *_reasons(lines)])
     if own := experiments()[name].table:
         shown = own(lines)
     else:
