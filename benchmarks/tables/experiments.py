@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from benchmarks.registry import experiments
 from benchmarks.suite.store import Line, Store, counted
@@ -23,23 +23,31 @@ def table(name: str, store: Store | None = None) -> str:
     else:
         shown = _overlaps(told) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, told)]
         if experiments()[name].source.startswith("Table"):
-            shown += _on_fewer_tasks(lines, store.trials(name))
+            shown += _on_the_same_tasks(lines, store.trials(name))
     return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
 
 
-def _on_fewer_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:
-    """Compare the rows that had few tasks with all others on these very tasks."""
+def _on_the_same_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:
+    """Compare the rows that had few tasks with all others on these very tasks: a column for each such set of tasks."""
     top1 = {
         line["row"]: {t["task"]: t["top1"] for t in counted(trials, line["row"]) if t.get("top1") is not None}
         for line in lines
     }
-    parts = []
-    for few in sorted(dict.fromkeys(frozenset(scores) for scores in top1.values() if scores), key=len, reverse=True):
-        means = {row: statistics.mean(scores[t] for t in few) for row, scores in top1.items() if few <= scores.keys()}
-        if any(len(top1[row]) > len(few) for row in means):
-            told = ", ".join(f"{row} {mean:.2f}" for row, mean in means.items())
-            parts += ["", f"On {len(few)} of the tasks: {told}."]
-    return parts
+
+    def mean(row: str, few: Set[str]) -> float | None:
+        return statistics.mean(top1[row][t] for t in few) if few <= top1[row].keys() else None
+
+    sets = sorted(dict.fromkeys(frozenset(scores) for scores in top1.values() if scores), key=len, reverse=True)
+    sets = [few for few in sets if any(few < scores.keys() for scores in top1.values())]
+    if not sets:
+        return []
+    head = f"| top-1 mean on the same tasks | {' | '.join(_counted(len(few), 'task') for few in sets)} |"
+    rows = []
+    for line in lines:
+        means = [mean(line["row"], few) for few in sets]
+        if any(m is not None for m in means):
+            rows.append(f"| {line['title']} | {' | '.join(_number(m, '{:.2f}') for m in means)} |")
+    return ["", head, _rule(head), *rows]
 
 
 def brief(name: str, store: Store | None = None) -> str:
@@ -106,6 +114,10 @@ def _cells(line: Line) -> list[str]:
 def _stated(line: Line) -> float | None:
     """Return the nominal cost; training that cost nothing is training whose cost nobody stated."""
     return line["nominal_tflops"] or (None if line["iterations"] else line["nominal_tflops"])
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count > 1)}"
 
 
 def _number(value: float | None, form: str, factor: float = 1.0) -> str:

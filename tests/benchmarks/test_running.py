@@ -122,11 +122,15 @@ def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
         for row, tasks in tops.items()
     ]  # fmt: skip
     store.write("table1", lines)
-    first, second = (part for part in table("table1", store).split("\n\n") if "of the tasks" in part)
-    assert first == "On 1 of the tasks: mvp-100 80.00, ifp-1000 84.00, mest-100 70.00."  # in the order of the rows
-    assert second == "On 1 of the tasks: mvp-100 90.00, ifp-1000 92.00, dlth-100 60.00."
+    *_, head, rule, first, second, third, fourth = table("table1", store).split("\n\n")[1].splitlines()
+    assert head == "| top-1 mean on the same tasks | 1 task | 1 task |"
+    assert rule == "|---|---|---|"
+    assert first == "| mvp-100 | 80.00 | 90.00 |"  # in the order of the rows
+    assert second == "| ifp-1000 | 84.00 | 92.00 |"
+    assert third == "| mest-100 | 70.00 |  |"
+    assert fourth == "| dlth-100 |  | 60.00 |"
     store.write("table1", lines[:2])
-    assert "of the tasks" not in table("table1", store)
+    assert "same tasks" not in table("table1", store)
 
 
 def test_only_the_methods_asked_for_run(context: Context) -> None:
