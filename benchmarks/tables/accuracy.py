@@ -43,31 +43,23 @@ PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
 
 
 def targets() -> str:
-    """Accuracy by method, mean and standard deviation over the target tasks."""
-    lines = ["| method | tasks | top-1 mean | sd | paper | MMACs | seconds |", "|---|---|---|---|---|---|---|"]
-    top1: dict[str, dict[str, float]] = {}
-    for method, title in ROWS.items():
-        mine = _latest_base([r for r in records.read("targets") if r["config"]["method"] == method])
-        if not mine:
-            continue
-        top1[method] = {r["config"]["task"]: r["result"]["top1"] for r in mine}
+    """Accuracy by method, mean and standard deviation over the target tasks, and over those that all were run on."""
+    found = {m: _latest_base([r for r in records.read("targets") if r["config"]["method"] == m]) for m in ROWS}
+    found = {method: mine for method, mine in found.items() if mine}
+    top1 = {m: {r["config"]["task"]: r["result"]["top1"] for r in mine} for m, mine in found.items()}
+    same = set.intersection(*map(set, top1.values()))
+    lines = [
+        f"| method | tasks | top-1 mean | sd | on the same {len(same)} | paper | MMACs | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for method, mine in found.items():
         seconds = statistics.median(r["result"]["seconds"] for r in mine)
+        there = f"{statistics.mean(top1[method][t] for t in sorted(same)):.2f}" if same else ""
         lines.append(
-            f"| {title} | {len(mine)} | {_spread(top1[method].values())} | {PAPER.get(method, '')} "
+            f"| {ROWS[method]} | {len(mine)} | {_spread(top1[method].values())} | {there} | {PAPER.get(method, '')} "
             f"| {mine[-1]['result']['macs'] / 1e6:.1f} | {seconds:.0f} |"
         )
-    return "\n".join([*lines, "", _paired(top1)])
-
-
-def _paired(top1: dict[str, dict[str, float]]) -> str:
-    """Compare the methods on the tasks on which those were run that were not run on all."""
-    lines, most = [], max(map(len, top1.values()))
-    rare = {frozenset(top1[m]): None for m in ("ifp-1000", "mvp-100", "member-200") if len(top1[m]) < most}
-    for tasks in rare:
-        means = {m: statistics.mean(v[t] for t in tasks) for m, v in top1.items() if tasks <= v.keys()}
-        listed = ", ".join(f"{m} {means[m]:.2f}" for m in ROWS if m in means)
-        lines.append(f"On the {len(tasks)} tasks on which all of these were run: {listed}.")
-    return "\n\n".join(lines)
+    return "\n".join(lines)
 
 
 def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
