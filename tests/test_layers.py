@@ -1,6 +1,7 @@
 """Imports go strictly down the layers, and modules of one layer do not know each other."""
 
 import ast
+import tomllib
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -97,6 +98,12 @@ def test_every_layer_exists() -> None:
     assert modules == set(LEVEL)
     parts = {p.relative_to(ROOT / "benchmarks").parts[0].removesuffix(".py") for p in BENCHMARK_FILES} - {"__init__"}
     assert parts == set(BENCHMARK_LEVEL)
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(p.parent.relative_to(ROOT).parts) for p in FILES}
+    assert sorted(listed) == sorted(folders | {"mvp_edge_cli"})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
