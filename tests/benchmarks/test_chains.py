@@ -100,7 +100,7 @@ def test_transformers_have_their_table_and_figures(
 def test_the_best_recorded_rate_is_taken(context: Context) -> None:
     results(context, "rates", "mest", "dlth")
     store, rates = context.store, experiments()["rates"].rows(context)
-    for row, top1 in (("mest-lr0.003", 30.0), ("mest-random-lr0.1", 150.0), ("dlth-lr0.03", 150.0)):
+    for row, top1 in (("mest-lr0.01", 30.0), ("mest-random-lr0.1", 150.0), ("dlth-lr0.03", 150.0)):
         old = next(t for t in store.trials("rates") if t["row"] == row)
         store.add("rates", {**old, "top1": top1})
     rows = {r.name: r for r in experiments()["table1"].rows(context)}
