@@ -41,7 +41,10 @@ def _on_the_same_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[st
     sets = [few for few in sets if any(few < scores.keys() for scores in top1.values())]
     if not sets:
         return []
-    head = f"| top-1 mean on the same tasks | {' | '.join(_counted(len(few), 'task') for few in sets)} |"
+    owners = {task: line["dataset"] for line in lines for task in top1[line["row"]]}
+    several = len(set(owners.values())) > 1
+    titles = [_counted(len(few), "task") + (f" of {owners[min(few)]}" if several else "") for few in sets]
+    head = f"| top-1 mean on the same tasks | {' | '.join(titles)} |"
     rows = []
     for line in lines:
         means = [mean(line["row"], few) for few in sets]

@@ -117,7 +117,7 @@ def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
         store.add("table1", trial)
     lines = [
         {"row": row, "title": row, "n_tasks": len(tasks), "top1_mean": 1.0, "form": "sliced", "status": "ok",
-         "paper": "", "reason": "", "iterations": 100,
+         "dataset": "cifar100", "paper": "", "reason": "", "iterations": 100,
          **dict.fromkeys(("top1_sd", "nominal_tflops", "training_tflops", "macs", "seconds"))}
         for row, tasks in tops.items()
     ]  # fmt: skip
