@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.__main__ import carry_out
 from benchmarks.experiments import meta, ssl, zoos
-from benchmarks.experiments.rates import VARIANTS
+from benchmarks.experiments.rates import VARIANTS, rival_row
 from benchmarks.registry import experiments
 from benchmarks.suite.experiment import Clock, Context
 from benchmarks.suite.store import SAME, Line, Store
@@ -138,6 +138,17 @@ def test_figures_are_drawn_from_records(name: str, context: Context) -> None:
     one = {"overlap": "random", "neighbours": "activation-2", "groups": "leep-group1-20", "iterations": "mvp-10"}[name]
     results(context, name, one)
     assert (context.store.root / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rival_trains_at_the_rate_that_its_row_tells(context: Context, tmp_path: Path) -> None:
+    given, seen = replace(context, store=Store(tmp_path)), []
+    trial = dict.fromkeys(SAME, "same") | {"task": "a,b", "status": "ok", "dataset": "cifar100", "seed": 0}
+    for rate, top1 in zip(VARIANTS["dlth"].rates, (70.0, 90.0, 80.0), strict=True):
+        given.store.add("rates", {**trial, "row": f"dlth-lr{rate:g}", "top1": top1})
+    row = rival_row(given, "dlth", "DLTH", lambda setting, fit: seen.append(fit), {})
+    row.run(None)
+    assert [(fit.lr, fit.iterations) for fit in seen] == [(VARIANTS["dlth"].rates[1], row.iterations)]
+    assert row.hyper["lr"] == seen[0].lr
 
 
 @pytest.mark.parametrize(("best", "shown"), [("ahnp-lr5e-05", False), ("ahnp-lr0.0002", True)])
