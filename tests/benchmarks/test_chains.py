@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.__main__ import carry_out
 from benchmarks.experiments import meta, ssl, zoos
 from benchmarks.experiments.rates import VARIANTS, rival_row
 from benchmarks.registry import experiments
+from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Clock, Context
 from benchmarks.suite.store import SAME, Line, Store
 from benchmarks.suite.zoos import fork, grow
@@ -141,12 +144,18 @@ def test_figures_are_drawn_from_records(name: str, context: Context) -> None:
 
 
 def test_a_rival_trains_at_the_rate_that_its_row_tells(context: Context, tmp_path: Path) -> None:
-    given, seen = replace(context, store=Store(tmp_path)), []
+    given, seen = replace(context, store=Store(tmp_path)), list[FitConfig]()
+
+    def train(setting: object, fit: FitConfig) -> nn.Module:
+        seen.append(fit)
+        return nn.Identity()
+
     trial = dict.fromkeys(SAME, "same") | {"task": "a,b", "status": "ok", "dataset": "cifar100", "seed": 0}
     for rate, top1 in zip(VARIANTS["dlth"].rates, (70.0, 90.0, 80.0), strict=True):
         given.store.add("rates", {**trial, "row": f"dlth-lr{rate:g}", "top1": top1})
-    row = rival_row(given, "dlth", "DLTH", lambda setting, fit: seen.append(fit), {})
-    row.run(None)
+    row = rival_row(given, "dlth", "DLTH", train, {})
+    assert row.run is not None
+    row.run(cast(Setting, None))  # no image is looked at
     assert [(fit.lr, fit.iterations) for fit in seen] == [(VARIANTS["dlth"].rates[1], row.iterations)]
     assert row.hyper["lr"] == seen[0].lr
 
