@@ -2,7 +2,6 @@
 
 import ast
 import tomllib
-from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -23,6 +22,19 @@ LAYERS = [
     {"pipeline"},
     {"building", "deploy"},
 ]
+INNER_LAYERS = {
+    "pipeline": [
+        {"command"},
+        {"precision", "request"},
+        {"cascade", "known"},
+        {"variants", "sizing", "tuning"},
+        {"origin"},
+        {"delivery"},
+        {"run"},
+        {"family"},
+    ],
+    "building": [{"inversion"}, {"teaching"}, {"members", "adding", "exemplars", "pretrain"}],
+}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 BENCHMARK_LAYERS = [
     {"records", "superclasses", "runtimes"},
@@ -41,16 +53,36 @@ FILES = sorted((ROOT / "mvp_edge").rglob("*.py"))
 BENCHMARK_FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
 
 
-def imported(path: Path, package: str = "mvp_edge") -> set[str]:
-    """Return the top-level modules of a package that a file imports at run time or for type checking."""
+def modules(package: str) -> dict[str, Path]:
+    """Return a package's modules by their full names."""
+    found = {}
+    for path in (ROOT / package).rglob("*.py"):
+        *folders, file = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(folders if file == "__init__" else [*folders, file])] = path
+    return found
+
+
+MODULES = {package: modules(package) for package in ("mvp_edge", "benchmarks")}
+
+
+def needed(path: Path, package: str = "mvp_edge") -> set[str]:
+    """Return the modules of a package that a file imports, at run time or for type checking, by their full names.
+
+    What `from PACKAGE import` names may be a module itself.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module == package:
-            names += [f"{package}.{a.name}" for a in node.names]
-        found |= {n.split(".")[1] for n in names if n.startswith(f"{package}.")}
-    return found
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{a.name}" for a in node.names}
+            found |= inner if inner <= MODULES[package].keys() else {node.module, *inner}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+    return found & MODULES[package].keys()
+
+
+def imported(path: Path, package: str = "mvp_edge") -> set[str]:
+    """Return the top-level modules of a package that a file imports."""
+    return {name.split(".")[1] for name in needed(path, package) - {package}}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -70,27 +102,21 @@ def test_imports_of_benchmarks_go_down(path: Path) -> None:
         assert BENCHMARK_LEVEL[other] < BENCHMARK_LEVEL[module], f"{module} imports {other}, which is not below it"
 
 
-@pytest.mark.parametrize("package", ["mvp_edge", "benchmarks"])
+@pytest.mark.parametrize("folder", INNER_LAYERS)
+def test_imports_within_a_package_go_down(folder: str) -> None:
+    level = {f"mvp_edge.{folder}.{name}": n for n, names in enumerate(INNER_LAYERS[folder]) for name in names}
+    inside = {name for name in MODULES["mvp_edge"] if name.startswith(f"mvp_edge.{folder}.")}
+    assert inside == level.keys()
+    for module in inside:
+        for other in needed(MODULES["mvp_edge"][module]) & inside:
+            assert level[other] < level[module], f"{module} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("package", MODULES)
 def test_there_are_no_circles(package: str) -> None:
-    modules = {}
-    for path in (ROOT / package).rglob("*.py"):
-        *folders, file = path.relative_to(ROOT).with_suffix("").parts
-        modules[".".join(folders if file == "__init__" else [*folders, file])] = path
-    graph = {name: _needed(path, modules) - {package} for name, path in modules.items() if name != package}
+    graph = {name: needed(path, package) - {package} for name, path in MODULES[package].items() if name != package}
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
     assert len(order) == len(graph) > 20
-
-
-def _needed(path: Path, modules: Mapping[str, Path]) -> set[str]:
-    """Return the modules that a file imports anywhere; what `from PACKAGE import` names may be one itself."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{a.name}" for a in node.names}
-            found |= inner if inner <= modules.keys() else {node.module, *inner}
-        elif isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
-    return found & modules.keys()
 
 
 def test_every_layer_exists() -> None:

@@ -43,7 +43,7 @@ def _on_the_same_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[st
         return []
     owners = {task: line["dataset"] for line in lines for task in top1[line["row"]]}
     several = len(set(owners.values())) > 1
-    titles = [_counted(len(few), "task") + (f" of {owners[min(few)]}" if several else "") for few in sets]
+    titles = [f"{len(few)} task{'s' * (len(few) > 1)}" + (f" of {owners[min(few)]}" if several else "") for few in sets]
     head = f"| top-1 mean on the same tasks | {' | '.join(titles)} |"
     rows = []
     for line in lines:
@@ -117,10 +117,6 @@ def _cells(line: Line) -> list[str]:
 def _stated(line: Line) -> float | None:
     """Return the nominal cost; training that cost nothing is training whose cost nobody stated."""
     return line["nominal_tflops"] or (None if line["iterations"] else line["nominal_tflops"])
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count > 1)}"
 
 
 def _number(value: float | None, form: str, factor: float = 1.0) -> str:
