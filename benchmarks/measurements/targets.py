@@ -64,6 +64,7 @@ METHODS: dict[str, Method] = {
     "member-200": from_parent(FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9), every=5),
     "broad-0": voted(BROAD, NONE),
     "broad-100": voted(BROAD, PAPER),
+    "untaught": voted(BROAD, replace(DISTILLED, distill=0.0)),
     "taught-by-cascade": taught(by_cascade, DISTILLED),
     "taught-by-base": taught(by_base, DISTILLED),
     "taught-by-member": taught(by_member, DISTILLED),
