@@ -100,16 +100,20 @@ def taught(teacher: Callable[[Setting], torch.Tensor | None], fitting: FitConfig
     return run
 
 
-def default(s: Setting) -> nn.Module:
+def delivered(fitting: FitConfig) -> Method:
     """What the command does with these images: a broad member that works already, fine-tuned as they allow."""
-    if len(s.train) >= MANY_IMAGES:
-        return voted(VoteConfig(), DISTILLED)(s)
-    model = voted(VoteConfig(), NONE)(s)
-    tuned = tune_warily(
-        model, s.zoo, s.trunk, s.task, s.train, DISTILLED, device=s.device, seed=s.seed, progress=SilentProgress()
-    )
-    log.info("%d images: %s", len(s.train), tuned.mix)
-    return model
+
+    def run(s: Setting) -> nn.Module:
+        if len(s.train) >= MANY_IMAGES:
+            return voted(VoteConfig(), fitting)(s)
+        model = voted(VoteConfig(), NONE)(s)
+        tuned = tune_warily(
+            model, s.zoo, s.trunk, s.task, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress()
+        )
+        log.info("%d images: %s", len(s.train), tuned.mix)
+        return model
+
+    return run
 
 
 def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:

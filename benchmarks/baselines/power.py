@@ -1,7 +1,7 @@
 """PoWER: a vision transformer whose blocks pass on fewer and fewer tokens, the most attended ones.
 
 The weights stay as they are; a network is cheaper because it works on fewer tokens. Written for timm's plain
-`VisionTransformer`, whose class token (any prefix token) always stays.
+`VisionTransformer`; a class token (any prefix token) always stays.
 """
 
 from __future__ import annotations
@@ -20,25 +20,33 @@ from mvp_edge.training.loop import fit
 from mvp_edge.training.optimizers import make_optimizer
 
 
-def attended(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+def attended(block: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return a block's tokens `(B, N, D)` after attention, and the attention each receives `(B, N)`.
 
     It is averaged over heads; what a token pays to itself does not count.
+
+    Args:
+        block: Of a vision transformer.
+        x: Tokens `(B, N, D)`.
+        weight: How much each token is there `(B, N)`, in [0, 1]: what is not there pays and receives nothing.
     """
     attn, (b, n, _) = block.attn, x.shape
     qkv = attn.qkv(block.norm1(x)).reshape(b, n, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.unbind(0)
-    weights = ((attn.q_norm(q) * attn.scale) @ attn.k_norm(k).transpose(-2, -1)).softmax(-1)
-    out = attn.proj(attn.norm((weights @ v).transpose(1, 2).reshape(b, n, -1)))
-    paid = weights.mean(1)
+    scores = ((attn.q_norm(q) * attn.scale) @ attn.k_norm(k).transpose(-2, -1)).softmax(-1)
+    scores = nn.functional.normalize(scores * weight[:, None, None], p=1, dim=-1)
+    out = attn.proj(attn.norm((scores @ v).transpose(1, 2).reshape(b, n, -1)))
+    paid = scores.mean(1) * weight[..., None]
     return x + block.ls1(out), paid.sum(1) - paid.diagonal(dim1=1, dim2=2)
 
 
 class PowerViT(nn.Module):
     """A vision transformer with extraction between the attention and the MLP of every block.
 
-    While `kept` is None, the k-th most attended token of block l is multiplied by `retention[l, k]` in [0, 1]; else
-    only the `kept[l]` most attended ones go on.
+    While `kept` is None, the k-th most attended token of block l stays with the weight `retention[l, k]` in [0, 1];
+    else only the `kept[l]` most attended ones go on. The paper multiplies the token itself. Here the norm before the next
+    block would undo that, so the weight tells how much later attention and the pooling see of the token: with weights of
+    0 and 1 both networks are the same.
 
     References:
         Goyal et al., "PoWER-BERT: Accelerating BERT Inference via Progressive Word-vector Elimination", 2020.
@@ -56,49 +64,62 @@ class PowerViT(nn.Module):
         """Return logits `(B, C)`."""
         vit = self.vit
         x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+        weight = x.new_ones(x.shape[:2])
         for number, block in enumerate(vit.blocks):
-            x, received = attended(block, x)
-            x = self._extract(x, received, number)
+            x, received = attended(block, x, weight)
+            x, weight = self._extract(x, weight, received, number)
             x = x + block.ls2(block.mlp(block.norm2(x)))
-        return vit.forward_head(vit.norm(x))
+        return vit.forward_head(self._pooled(vit.norm(x), weight))
 
-    def _extract(self, x: Tensor, received: Tensor, number: int) -> Tensor:
-        front, rest = x[:, : self.prefix], x[:, self.prefix :]
-        order = received[:, self.prefix :].argsort(1, descending=True)
+    def _extract(self, x: Tensor, weight: Tensor, received: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Return the tokens that go on, and how much each is there."""
+        order = received[:, self.prefix :].argsort(1, descending=True) + self.prefix
         if self.kept is None:
-            factor = torch.empty_like(received[:, self.prefix :])
-            factor = factor.scatter(1, order, self.retention[number].clamp(0, 1).to(factor.dtype).expand_as(order))
-            return torch.cat([front, rest * factor[..., None]], 1)
-        chosen = order[:, : self.kept[number]]
-        return torch.cat([front, rest.gather(1, chosen[..., None].expand(-1, -1, x.shape[2]))], 1)
+            factor = self.retention[number].clamp(0, 1).to(weight.dtype).expand_as(order)
+            return x, weight * torch.ones_like(weight).scatter(1, order, factor)
+        front = torch.arange(self.prefix, device=x.device).expand(len(x), -1)
+        chosen = torch.cat([front, order[:, : self.kept[number]]], 1)
+        return x.gather(1, chosen[..., None].expand(-1, -1, x.shape[2])), weight.gather(1, chosen)
+
+    def _pooled(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the tokens with one in the place of all patches: their mean, each as far as it is there."""
+        if self.vit.global_pool != "avg":
+            return x
+        share = nn.functional.normalize(weight[:, self.prefix :], p=1, dim=1)
+        return torch.cat([x[:, : self.prefix], (share[:, None] @ x[:, self.prefix :])], 1)
 
 
 def kept_tokens(retention: Tensor, share: float) -> tuple[int, ...]:
     """Return how many tokens each block passes on: never more than the block before, and `share` of all on average.
 
+    They are as many as may be, in proportion to what the blocks ask for; every block passes on one at least.
+
     Args:
         retention: Learnt factors `(blocks, tokens)`; their sum over a block is the number that it asks for.
-        share: Bound on the mean over blocks, as a fraction of all tokens.
+        share: The mean over blocks, as a fraction of all tokens.
     """
-    tokens = retention.shape[1]
-    mass = retention.detach().clamp(0, 1).sum(1).tolist()
-    low, high = 0.0, 1.0
-    counts = _counts(mass, high, tokens)
-    if sum(counts) <= share * tokens * len(mass):
-        return counts
-    for _ in range(40):
+    blocks, tokens = retention.shape
+    budget = int(share * tokens * blocks)
+    asked = retention.detach().clamp(0, 1).sum(1).clamp_min(1 / tokens).tolist()
+    low, high = 0.0, float(tokens**2)  # at the highest all tokens go on
+    for _ in range(60):
         middle = (low + high) / 2
-        within = sum(_counts(mass, middle, tokens)) <= share * tokens * len(mass)
-        low, high = (middle, high) if within else (low, middle)
-    return _counts(mass, low, tokens)
+        low, high = (middle, high) if sum(_counts(asked, middle, tokens)) <= budget else (low, middle)
+    counts = _counts(asked, high, tokens)
+    if sum(counts) > budget:
+        counts = _counts(asked, low, tokens)
+    while sum(counts) < min(budget, tokens * blocks):  # blocks that ask for the same step up together
+        may_grow = (i for i, c in enumerate(counts) if c < (counts[i - 1] if i else tokens))
+        counts[max(may_grow, key=lambda i: high * asked[i] - counts[i])] += 1
+    return tuple(counts)
 
 
-def _counts(mass: Sequence[float], scale: float, tokens: int) -> tuple[int, ...]:
+def _counts(asked: Sequence[float], scale: float, tokens: int) -> list[int]:
     counts, most = [], tokens
-    for value in mass:
+    for value in asked:
         most = max(1, min(most, int(scale * value)))
         counts.append(most)
-    return tuple(counts)
+    return counts
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from benchmarks.methods import (
     PAPER,
     Method,
     at_random,
-    default,
+    delivered,
     few,
     from_parent,
     iterative,
@@ -46,11 +46,12 @@ from mvp_edge.zoo import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.targets")
 NARROW_VOTERS = ("mvp", "one-neighbour", "any")
+UNTAUGHT = replace(DISTILLED, distill=0.0)
 METHODS: dict[str, Method] = {
-    "default": default,
-    "few-5": few(5, default),
-    "few-20": few(20, default),
-    "few-100": few(100, default),
+    "default": delivered(DISTILLED),
+    "few-5": few(5, delivered(DISTILLED)),
+    "few-20": few(20, delivered(DISTILLED)),
+    "few-100": few(100, delivered(DISTILLED)),
     "mvp-100": voted(NARROW, PAPER),
     "mvp-rate-100": voted(NARROW, replace(PAPER, lr=0.1)),  # as the experiment `rates` has chosen on held-out images
     "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),
@@ -64,7 +65,9 @@ METHODS: dict[str, Method] = {
     "member-200": from_parent(FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9), every=5),
     "broad-0": voted(BROAD, NONE),
     "broad-100": voted(BROAD, PAPER),
-    "untaught": voted(BROAD, replace(DISTILLED, distill=0.0)),
+    "untaught": voted(BROAD, UNTAUGHT),
+    "few-20-untaught": few(20, delivered(UNTAUGHT)),
+    "few-100-untaught": few(100, delivered(UNTAUGHT)),
     "taught-by-cascade": taught(by_cascade, DISTILLED),
     "taught-by-base": taught(by_base, DISTILLED),
     "taught-by-member": taught(by_member, DISTILLED),

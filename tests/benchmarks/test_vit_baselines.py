@@ -1,5 +1,6 @@
 """What defines the rivals on vision transformers holds, on a tiny random one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -78,32 +79,63 @@ def test_a_power_network_that_drops_nothing_is_the_network_itself() -> None:
     assert torch.allclose(model(images), expected, atol=1e-5)
 
 
+def pooled_vit() -> Any:
+    """A transformer without a class token, as the bundled one is."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
+    return timm.create_model(
+        "vit_tiny_patch16_224", num_classes=4, class_token=False, global_pool="avg", **sizes
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [tiny, pooled_vit])
+def test_a_token_without_weight_is_as_good_as_dropped(make: Callable[[], Any]) -> None:
+    images, model = torch.randn(2, 3, 32, 32), PowerViT(make()).eval()
+    kept = (9, 6, 2)
+    with torch.no_grad():
+        for row, count in zip(model.retention, kept, strict=True):
+            row[count:] = 0
+        soft = model(images)
+        model.kept = kept
+        hard = model(images)
+    assert torch.allclose(soft, hard, atol=1e-5)
+    model.kept = (model.tokens,) * 3
+    assert not torch.allclose(model(images), hard, atol=1e-3)
+
+
 def test_attention_received_is_what_others_pay() -> None:
-    vit = tiny()
-    _, received = attended(vit.blocks[0], torch.randn(2, 17, 24))
+    vit, weight = tiny(), torch.ones(2, 17)
+    weight[:, 3] = 0
+    _, received = attended(vit.blocks[0], torch.randn(2, 17, 24), weight)
     assert received.shape == (2, 17)
     assert (received >= 0).all()
-    assert (received.sum(1) < 17).all()  # each of 17 tokens pays 1 in all, a part of it to itself
+    assert (received.sum(1) < 16).all()  # each of 16 tokens pays 1 in all, a part of it to itself
+    assert (received[:, 3] == 0).all()
 
 
-def test_kept_tokens_never_grow_with_depth_and_stay_within_the_share() -> None:
+def test_kept_tokens_never_grow_with_depth_and_make_up_the_share() -> None:
     generator = torch.Generator().manual_seed(0)
-    for share in (0.05, 0.1, 0.5, 1.0):
-        kept = kept_tokens(torch.rand(6, 64, generator=generator), share)
-        assert list(kept) == sorted(kept, reverse=True)
-        assert all(k >= 1 for k in kept)
-        assert sum(kept) <= max(6, share * 6 * 64)
+    falling = torch.arange(6, 0, -1)[:, None].expand(6, 64) / 60
+    for learnt in (torch.rand(6, 64, generator=generator), falling, torch.full((6, 64), 0.005), torch.zeros(6, 64)):
+        for share in (0.05, 0.107, 0.5, 1.0):
+            kept = kept_tokens(learnt, share)
+            assert list(kept) == sorted(kept, reverse=True)
+            assert all(1 <= k <= 64 for k in kept)
+            assert sum(kept) == int(share * 6 * 64)
+    assert kept_tokens(falling, 0.1)[0] > kept_tokens(falling, 0.1)[-1]
     rising = torch.arange(1, 7)[:, None].expand(6, 64) / 6
-    assert len(set(kept_tokens(rising, 1.0))) == 1  # a block cannot pass on what the one before has dropped
+    assert len(set(kept_tokens(rising, 0.5))) == 1  # a block cannot pass on what the one before has dropped
     assert kept_tokens(torch.ones(3, 10), 1.0) == (10, 10, 10)
+    assert kept_tokens(torch.ones(3, 10), 0.01) == (1, 1, 1)
 
 
 def test_power_passes_on_the_most_attended_tokens_and_the_class_token() -> None:
     model = PowerViT(tiny()).eval()
     model.kept = (4, 2, 1)
     x, received = torch.randn(1, 17, 24), torch.rand(1, 17)
-    out = model._extract(x, received, 0)
+    out, weight = model._extract(x, torch.ones(1, 17), received, 0)
     best = received[0, 1:].topk(4).indices + 1
+    assert weight.shape == (1, 5)
     assert torch.equal(out[0, 0], x[0, 0])
     assert torch.equal(out[0, 1:], x[0, best])
 
