@@ -44,9 +44,9 @@ class PowerViT(nn.Module):
     """A vision transformer with extraction between the attention and the MLP of every block.
 
     While `kept` is None, the k-th most attended token of block l stays with the weight `retention[l, k]` in [0, 1];
-    else only the `kept[l]` most attended ones go on. The paper multiplies the token itself. Here the norm before the next
-    block would undo that, so the weight tells how much later attention and the pooling see of the token: with weights of
-    0 and 1 both networks are the same.
+    else only the `kept[l]` most attended ones go on. The paper multiplies the token itself. Here the norm before the
+    next block would undo that, so the weight tells how much later attention and the pooling see of the token: with
+    weights of 0 and 1 both networks are the same.
 
     References:
         Goyal et al., "PoWER-BERT: Accelerating BERT Inference via Progressive Word-vector Elimination", 2020.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context, Experiment, Form, Row
 from benchmarks.suite.running import cases, try_rows, why_not
 from benchmarks.suite.store import counted
-from mvp_edge.config import FitConfig
+from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule
 
 NAME = "rates"
 TASKS = 4
@@ -72,6 +72,12 @@ class Variant:
     missing: Callable[[Context], str] = lambda context: ""
     hyper: Mapping[str, Any] = field(default_factory=dict)
 
+    def settings(self, context: Context) -> dict[str, Any]:
+        """Return all but the rate that decides what comes out, but for the files that it may start from."""
+        train = self.train(context)
+        own: Any = asdict(train) if is_dataclass(train) else {}  # pyright: ignore[reportArgumentType]
+        return {k: v for k, v in own.items() if not isinstance(v, Path) and not callable(v)} | dict(self.hyper)
+
 
 SLICED: dict[str, Any] = {"form": "sliced", "seconds": 0.5}
 TOOLS: dict[str, Any] = {**SLICED, "whose": "the tool's"}
@@ -83,12 +89,14 @@ def _transformer(rates: tuple[float, ...] = (2e-4, 5e-4, 1e-3), **fields: Any) -
     return {"transformer": True, "missing": vit.missing, "rates": rates, "seconds": 2.5, **fields}
 
 
+VOTE = {"voters": NARROW.voters, "vote": NARROW.vote, "neighbours": NARROW.neighbours}
 VARIANTS = {
-    "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, **SLICED),
+    "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, hyper=VOTE, **SLICED),
     "random": Variant("random", lambda _: lambda s, fit: at_random(fit)(s), **SLICED),
     "ifp": Variant("ifp", lambda _: lambda s, fit: iterative(fit.iterations, fit.lr)(s), whose="the paper's",
-                   fit=replace(PAPERS, iterations=1000, lr=IFP_LR), rates=(IFP_LR, 0.02, 0.05), **SLICED),
-    "reptile": Variant("reptile", meta.reptile, missing=meta.missing, **WHOLE),
+                   fit=replace(PAPERS, iterations=1000, lr=IFP_LR), rates=(IFP_LR, 0.02, 0.05),
+                   hyper={"schedule": asdict(PruneSchedule())}, **SLICED),
+    "reptile": Variant("reptile", meta.reptile, missing=meta.missing, hyper=meta.HYPER, **WHOLE),
     "mest": Variant("mest", lambda _: Mest(), **WHOLE),
     "mest-random": Variant("mest", lambda _: Mest(start="random"), **WHOLE),
     "dlth": Variant("dlth", lambda _: Dlth(), **WHOLE),
@@ -97,12 +105,14 @@ VARIANTS = {
     "mobilenetv2": Variant("mobilenetv2", lambda context: OffTheShelf(weights(context) or Path()), UNTAUGHT,
                            missing=weights_missing, **TOOLS),
     "mvp-vit": Variant("mvp-vit", lambda _: lambda s, fit: voted(NARROW, fit)(s), vit.FIT, zoo=True,
-                       hyper={"optimizer": vit.FIT.optimizer}, **_transformer(**SLICED)),
+                       hyper={"optimizer": vit.FIT.optimizer, **VOTE}, **_transformer(**SLICED)),
+    "random-vit": Variant("random-vit", lambda _: lambda s, fit: at_random(fit)(s), vit.FIT,
+                          hyper={"optimizer": vit.FIT.optimizer}, **_transformer(**SLICED)),
     "ahnp": Variant("ahnp", lambda _: lambda s, fit: scored(fit)(s), AHNP, whose="the paper's",
-                    **_transformer((AHNP.lr, 2e-4, 5e-4), **SLICED)),
+                    hyper={"scores": asdict(ScoreSchedule())}, **_transformer((AHNP.lr, 2e-4, 5e-4), **SLICED)),
     "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1),
-                   hyper={"keep": 0.133, "head": "ridge", "teacher": "base"}, **_transformer(form="sliced")),
-    "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, hyper={"keep": 0.107, "head": "ridge"},
+                   hyper={"head": "ridge", "teacher": "base"}, **_transformer(form="sliced")),
+    "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, hyper={"head": "ridge"},
                      **_transformer((2e-4, 5e-4, 1e-3, 2e-3), form="tokens")),
 }  # fmt: skip
 """MEST's first mask is of either kind. UVC distils by its own share; it and PoWER keep of the FLOPs and of the tokens
@@ -196,7 +206,8 @@ def _row(context: Context, name: str, rate: float, missing: str) -> Row:
     recipe = {} if is_papers else {"distill": config.distill, "warmup": config.warmup}
     return Row(
         _name(name, rate), variant.method, f"{name}, rate {rate:g}", lambda s: train(s, config), iterations=steps,
-        hyper={"lr": rate, "split": "held-out", **recipe, **variant.hyper}, form=variant.form, zoo=variant.zoo,
+        hyper={"lr": rate, "split": "held-out", **recipe, **variant.settings(context)},
+        form=variant.form, zoo=variant.zoo,
         missing=missing or variant.missing(context), base=vit.BASE if variant.transformer else "",
         seconds=variant.seconds * steps,
     )  # fmt: skip

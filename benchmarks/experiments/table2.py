@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ def rows(context: Context) -> list[Row]:
         *_suited(context, "ahnp", partial(_ahnp_at, context), common),
         ahnp_row(context, 100, **common),
         random_row(context, 100, fit=vit.FIT, paper="58.71", **common),
+        *_suited(context, "random-vit", partial(_random_at, context), common),
         _rival(context, "uvc", "UVC", paper="80.30", **common),
         _rival(context, "power", "PoWER", paper="77.76", **common),
         mvp_row(context, 100, fit=vit.FIT, title="MVP, top votes, 100 iterations", **common),
@@ -61,6 +62,11 @@ def _ahnp_at(context: Context, fit: FitConfig, **fields: Any) -> Row:
     return ahnp_row(context, 1000, name="ahnp-rate-1000", title=title, rate=fit.lr, **fields)
 
 
+def _random_at(context: Context, fit: FitConfig, **fields: Any) -> Row:
+    title = "random units, 100 iterations, a rate that suits them"
+    return random_row(context, 100, name="random-rate-100", title=title, fit=fit, **fields)
+
+
 def _mvp_at(context: Context, fit: FitConfig, **fields: Any) -> Row:
     title = "MVP, top votes, 100 iterations, a rate that suits it"
     return mvp_row(context, 100, name="mvp-rate-100", title=title, fit=fit, **fields)
@@ -68,12 +74,10 @@ def _mvp_at(context: Context, fit: FitConfig, **fields: Any) -> Row:
 
 def _rival(context: Context, method: str, title: str, **fields: Any) -> Row:
     """Return a rival; its nominal cost is that of its bound over all iterations, as the paper's own figures are."""
-    variant, fit = VARIANTS[method], suited(context, method)
-    train = variant.train(context)
-    settings: Any = asdict(train)  # pyright: ignore[reportArgumentType]
-    hyper = {**settings, "optimizer": fit.optimizer, "distill": fit.distill, **variant.hyper}
+    fit, settings = suited(context, method), VARIANTS[method].settings(context)
+    hyper = {**settings, "optimizer": fit.optimizer, "distill": fit.distill}
     return rival_row(
-        context, method, f"{title}, 100 iterations", train, hyper,
+        context, method, f"{title}, 100 iterations", VARIANTS[method].train(context), hyper,
         dense_iterations=settings["keep"] * context.steps(100), **fields,
     )  # fmt: skip
 
