@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks import records
@@ -147,17 +147,35 @@ TEACHERS = {
     "taught-by-base": "the base model, of all images",
     "taught-by-member": "the largest broad member, of all images",
     "taught-by-cascade": "**the base model where that member is unsure**",
+    "untaught": "nobody",
 }
 
 
 def teachers() -> str:
-    """What each teacher makes of a broad member, on held-out images, on the lists on which all were tried."""
+    """What each teacher, or none, makes of a broad member, on held-out images, on lists on which all were tried."""
     lines = ["| who teaches | lists | held-out top-1 | sd | seconds, asking included |", "|---|---|---|---|---|"]
-    found = {m: {r["config"]["task"]: r["result"] for r in records.read("targets-held-out")
-                 if r["config"]["method"] == m} for m in TEACHERS}  # fmt: skip
-    shared = set.intersection(*(set(results) for results in found.values()))
-    for method, title in TEACHERS.items():
-        mine = [found[method][task] for task in shared]
-        seconds = statistics.mean(r["seconds"] for r in mine)
-        lines.append(f"| {title} | {len(mine)} | {_spread(r['top1'] for r in mine)} | {seconds:.0f} |")
-    return "\n".join(lines)
+    methods = list(TEACHERS)
+    lines += _taught("targets-held-out", "random lists", methods[:3])
+    lines += _taught("superclasses-held-out", "superclasses", methods[2:])
+    taught, alone = (_by_list("superclasses-held-out", m) for m in methods[2:])
+    gains = [taught[t]["top1"] - alone[t]["top1"] for t in taught.keys() & alone.keys()]
+    error = statistics.stdev(gains) / len(gains) ** 0.5
+    return "\n".join(lines) + (
+        f"\n\nOn the same superclasses a teacher is worth {statistics.mean(gains):.2f} points (standard error "
+        f"{error:.2f})."
+    )
+
+
+def _taught(question: str, lists: str, methods: Sequence[str]) -> list[str]:
+    found = {m: _by_list(question, m) for m in methods}
+    shared = set.intersection(*map(set, found.values()))
+    rows = {m: [results[task] for task in shared] for m, results in found.items()}
+    return [
+        f"| {TEACHERS[m]} | {len(mine)} {lists} | {_spread(r['top1'] for r in mine)} | "
+        f"{statistics.mean(r['seconds'] for r in mine):.0f} |"
+        for m, mine in rows.items()
+    ]
+
+
+def _by_list(question: str, method: str) -> dict[str, dict[str, Any]]:
+    return {r["config"]["task"]: r["result"] for r in records.read(question) if r["config"]["method"] == method}
