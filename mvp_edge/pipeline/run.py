@@ -75,13 +75,16 @@ class Made:
     member: tuple[MemberInfo, dict[str, Tensor]]
 
 
-def compress(config: PruneConfig, progress: Progress | None = None, began: float | None = None) -> dict[str, Any]:
+def compress(
+    config: PruneConfig, progress: Progress | None = None, began: float | None = None, task: Task | None = None
+) -> dict[str, Any]:
     """Make a compact model for a task and write it with its report.
 
     Args:
         config: What to do.
         progress: Who is told how far it is.
         began: When the job began, by `time.perf_counter`, if that was earlier, as the command's imports take seconds.
+        task: What `check_request` returned, if it was asked; the class list is not read again then.
 
     Returns:
         What `report.json` holds.
@@ -92,7 +95,7 @@ def compress(config: PruneConfig, progress: Progress | None = None, began: float
     progress = progress or SilentProgress()
     clock = Stopwatch(began)
     check_place(config)
-    prepared = prepare(config, progress, clock)
+    prepared = prepare(config, progress, clock, task)
     with clock.time("size"):
         sizing = size(prepared, config, progress)
     with result_directory(config.out) as directory:
@@ -102,14 +105,14 @@ def compress(config: PruneConfig, progress: Progress | None = None, began: float
     return made.report
 
 
-def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepared:
-    """Read the inputs and rank the zoo: what models of several sizes for one task share.
+def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Task | None = None) -> Prepared:
+    """Read the inputs, but for a task that is given, and rank the zoo: what models of several sizes share.
 
     Raises:
         MvpEdgeError: an input cannot be used.
     """
     with clock.time("load"):
-        inputs = read_inputs(config, progress)
+        inputs = read_inputs(config, progress, task)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
             inputs = replace(inputs, generated=generated_images(inputs.zoo, inputs.task))
@@ -227,13 +230,13 @@ def make(
     return Made(report, (member, trunk.state_of(model)))
 
 
-def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
-    """Read and check the class list, the images, the zoo and the device.
+def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = None) -> Inputs:
+    """Read and check the class list, unless its task is given, the images, the zoo and the device.
 
     Raises:
         MvpEdgeError: one of them cannot be used.
     """
-    task = requested_task(config)
+    task = task or requested_task(config)
     device = resolve_device(config.device)
     zoo = open_zoo(config.zoo)
     if config.data is None:
