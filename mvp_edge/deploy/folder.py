@@ -91,12 +91,17 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
     needs = NEEDS[config.target]
     result = read_result(config.result)
     out = config.out or config.result / config.target
-    check_output(out, force=config.force, kinds=["export"], inputs=(config.result, config.ort_web, config.zoo))
+    kept = (config.result, config.ort_web, config.zoo)
+
+    def check() -> None:
+        check_output(out, force=config.force, kinds=["export"], inputs=kept)
+
+    check()
     ort_web = None
     if config.target == "web":
         with progress.stage("Fetching onnxruntime-web"):
             ort_web = find_ort_web(config.ort_web)
-    with result_directory(out) as directory, TemporaryDirectory() as scratch:
+    with result_directory(out, check) as directory, TemporaryDirectory() as scratch:
         with progress.stage("Converting"):
             made = _convert(result, needs, Path(scratch) / "models")
         dense = None

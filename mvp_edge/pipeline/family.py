@@ -55,7 +55,7 @@ def compress_family(
     with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
         sizings = [size(prepared, each, progress) for each in configs]
     models = []
-    with result_directory(config.out) as directory:
+    with result_directory(config.out, lambda: check_place(config)) as directory:
         for each, sizing in zip(configs, sizings, strict=True):
             place = directory / each.out.name
             place.mkdir()

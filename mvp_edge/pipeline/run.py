@@ -98,9 +98,10 @@ def compress(
     prepared = prepare(config, progress, clock, task)
     with clock.time("size"):
         sizing = size(prepared, config, progress)
-    with result_directory(config.out) as directory:
+    with result_directory(config.out, lambda: check_place(config)) as directory:
         made = make(prepared, sizing, config, directory, progress, clock)
         if config.add_to_zoo:  # last, so that a run that fails leaves no member behind, nor a report that tells of one
+            check_place(config)
             prepared.inputs.zoo.add(*made.member)
     return made.report
 
