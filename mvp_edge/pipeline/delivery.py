@@ -31,6 +31,7 @@ from mvp_edge.pipeline.variants import Made, judge_variant, make_variant, notes
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment, on_host, rng
+from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.timing.latency import Timing, time_within
 from mvp_edge.training.loop import accuracy
@@ -306,13 +307,13 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
 def _evaluate_base(file: Path, outcome: Outcome, seed: int) -> dict[str, float] | None:
     """Return what the whole base model scores on at most `BASE_IMAGES` test images when only the task's classes count.
 
-    None without test images, or where it does not know all classes.
+    None without test images, or where it does not know all classes in the sense that is meant.
     """
-    column = numbered(outcome.trunk.base.classes)
-    names = [canonical(n) for n in outcome.task.names]
-    if outcome.test is None or not column.keys() >= set(names):
+    classes = outcome.trunk.base.classes
+    if outcome.test is None or outcome.task.unknown_to(wordnet.resolve_names(classes)):
         return None
-    wanted = [column[n] for n in names]
+    column = numbered(classes)
+    wanted = [column[canonical(n)] for n in outcome.task.names]
     test = outcome.test.subset(rng(seed, "base").permutation(len(outcome.test))[:BASE_IMAGES])
     logits = OnnxClassifier(file, torch.get_num_threads()).predict(test.images.numpy())[:, wanted]
     score = accuracy(torch.as_tensor(logits), test)

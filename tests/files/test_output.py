@@ -44,9 +44,7 @@ def test_what_appears_during_the_run_is_spared(
     assert [f.name for f in tmp_path.iterdir()] == ["out"]  # nothing half-written either
 
 
-@pytest.mark.parametrize(
-    ("force", "meanwhile"), [(False, {}), (True, {}), (True, {"report.json": json.dumps(RECORD)})]
-)
+@pytest.mark.parametrize(("force", "meanwhile"), [(False, {}), (True, {}), (True, {"report.json": json.dumps(RECORD)})])
 def test_what_may_be_replaced_is(tmp_path: Path, force: bool, meanwhile: dict[str, str]) -> None:
     write(tmp_path / "out", force=force, meanwhile=meanwhile)
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["model.onnx"]
