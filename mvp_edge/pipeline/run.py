@@ -151,7 +151,7 @@ def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
             counts = largest_within(trunk, config.budget, able, task.names, progress, config.input).counts
         return Sizing(counts, counts)
     voters = ranked[: config.vote.neighbours]
-    seeds = able if config.vote.voters == "auto" and config.vote.method == "mvp" else []
+    seeds = able if config.vote.voters in ("auto", "broad") and config.vote.method == "mvp" else []
     ballots = Ballots([n.info.plan for n in voters], vote_weights(voters, config.vote), seeds)
     return choose_counts(trunk, config.vote, config.budget, ballots, task.names, progress, config.input)
 
@@ -261,9 +261,10 @@ def generated_images(zoo: Zoo, task: Task) -> ImageSet | None:
 
 
 def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) -> str | None:
-    """Return a warning if even the nearest task tells little about this one."""
+    """Return a warning if even the nearest task tells little about this one; none if that member knows all of it."""
     best = neighbours[0].similarity
-    if best >= (FAR_WORDNET if similarity == "wordnet" else -FAR_LEEP * math.log(len(task.classes))):
+    near = FAR_WORDNET if similarity == "wordnet" else -FAR_LEEP * math.log(len(task.classes))
+    if best >= near or neighbours[0].info.covers(task):
         return None
     return (
         f"even the nearest task in the zoo is far from this one ({similarity} {best:.2f}); expect less than usual. "
