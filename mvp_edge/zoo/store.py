@@ -248,13 +248,15 @@ class Zoo:
         return read_exemplars(path, self.base.sha256, self._repair if bundled else repair)
 
     def borrow_exemplars(self, lender: str) -> None:
-        """Show the generated images of a bundled zoo from now on, unless there are own ones.
+        """Show the generated images of a bundled zoo from now on.
 
         Raises:
-            ZooError: the zoo is bundled itself, or cannot be written.
+            ZooError: the zoo is bundled itself, has images of its own, which go first, or cannot be written.
         """
         if self.growth is not None:
             raise ZooError(f"zoo {self.name} is bundled and stays as installed; choose a directory")
+        if (own := self.path / EXEMPLARS).exists():
+            raise ZooError(f"zoo {self.name} has generated images of its own; remove {own} to take those of {lender}")
         place = self.path / "zoo.json"
         try:
             value = json.loads(place.read_text(encoding="utf-8"))
