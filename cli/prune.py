@@ -32,6 +32,7 @@ from .options import (
     ZooName,
     checked,
     data_option,
+    print_json,
     rate,
 )
 from .progress import STARTING, shown
@@ -266,7 +267,7 @@ def prune(
     from .tables import show_family, show_report, warn
 
     if json:
-        typer.echo((out / ("index.json" if wanted else "report.json")).read_text(encoding="utf-8"), nl=False)
+        print_json(made)
     else:
         (show_family if wanted else show_report)(made)
     warn([*made["warnings"], *notes])
