@@ -140,7 +140,10 @@ def build(
     batch_size: BatchSize = NARROW.batch_size,
     lr: Annotated[float | None, rate("narrow", " of narrow members")] = None,
     distill: Annotated[
-        float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
+        float,
+        typer.Option(
+            "--distill", help="Weight of distillation of narrow members, in [0, 1].", rich_help_panel=TRAINING
+        ),
     ] = NARROW.distill,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)

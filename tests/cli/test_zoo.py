@@ -121,6 +121,15 @@ def test_add_refuses_damaged_results(
     assert len(open_zoo(str(zoo)).ids()) == 3
 
 
+def test_add_refuses_a_member_as_it_is(pruned: tuple[Path, Done], zoo: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(pruned[0], tmp_path / "copy"))
+    report = json.loads((copy / "report.json").read_text())
+    report |= {"data": None, "accuracy": report["accuracy"] | {"top1": None}}  # nothing is known of how good it is
+    (copy / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ZooError, match="was made without images"):
+        add_result(open_zoo(str(zoo)), copy)
+
+
 def test_add_refuses_weights_that_do_not_fit(pruned: tuple[Path, Done], zoo: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(pruned[0], tmp_path / "copy"))
     plan = json.loads((copy / "plan.json").read_text())
