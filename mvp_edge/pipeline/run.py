@@ -36,6 +36,7 @@ from mvp_edge.pipeline.tuning import Tuned, tune, tune_warily
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
 from mvp_edge.surgery.growing import grows_silently
 from mvp_edge.tasks import Task
+from mvp_edge.training.loop import predict
 from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
@@ -188,6 +189,9 @@ def make(
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)
     recipe = resolve_fit(config.fit, "prune", trunk.model)
     tuned = Tuned(replace(recipe, iterations=0))
+    with clock.time("evaluate"):
+        asked = inputs.test is not None and recipe.iterations > 0
+        before = predict(model, inputs.test.images, trunk.base, device) if asked else None
     with clock.time("fine_tune"):
         if inputs.train is not None:
             alone = voters[0].info
@@ -218,6 +222,7 @@ def make(
         generated=inputs.generated,
         digest=None if inputs.train is None else inputs.train.sha256,
         calibration=None if examples is None else examples.images,
+        before=None if tuned.untouched else before,
     )
     report = deliver(directory, outcome, config, clock, progress)
     report["sliced_vs_masked_max_abs_diff"] = sliced_diff

@@ -42,7 +42,7 @@ def test_prune_for_people(run: Run, task: Path, images: Path, tiny_zoo: Path) ->
     assert done.code == 0, done.err
     for wanted in (
         "top-1",
-        "of 12 test images",
+        "of 12 test images, before fine-tuning: ",
         "MACs",
         "fewer",
         "latency",

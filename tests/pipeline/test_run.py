@@ -76,6 +76,22 @@ def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Pa
     assert report["mix"] is None
 
 
+@pytest.mark.parametrize(("lr", "harm"), [(0.5, True), (1e-9, False)])
+def test_what_fine_tuning_did_is_told_by_the_test_images(
+    images: Path, broad_zoo: Path, tmp_path: Path, lr: float, harm: bool
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\nchair\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), schedule="fixed", precision="fp32", force=True)
+    plain = compress(replace(config, fit=FitConfig(iterations=0)))
+    assert plain["accuracy"]["top1_before"] is None  # nothing was trained
+    tuned = compress(replace(config, fit=FitConfig(iterations=3, batch_size=4, lr=lr)))
+    assert tuned["accuracy"]["top1_before"] == plain["accuracy"]["top1"]
+    assert any("fine-tuning made the model worse" in w for w in tuned["warnings"]) == harm
+    assert (tuned["accuracy"]["top1"] < plain["accuracy"]["top1"]) == harm
+    assert compress(replace(config, data=None))["accuracy"]["top1_before"] is None
+
+
 def test_a_size_between_members_begins_as_the_member_inside_it(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(broad_zoo), device="cpu")
