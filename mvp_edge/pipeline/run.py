@@ -189,9 +189,10 @@ def make(
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)
     recipe = resolve_fit(config.fit, "prune", trunk.model)
     tuned = Tuned(replace(recipe, iterations=0))
-    with clock.time("evaluate"):
-        asked = inputs.test is not None and recipe.iterations > 0
-        before = predict(model, inputs.test.images, trunk.base, device) if asked else None
+    before = None
+    if inputs.test is not None and recipe.iterations > 0:
+        with clock.time("evaluate"):
+            before = predict(model, inputs.test.images, trunk.base, device)
     with clock.time("fine_tune"):
         if inputs.train is not None:
             alone = voters[0].info
