@@ -34,8 +34,8 @@ def device_name(value: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a result for machines, in the format of `report.json`."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    """Print a result for machines, in the format of `report.json`, but in ASCII: not every stdout is UTF-8."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def rate(purpose: Purpose, what: str = "") -> Any:

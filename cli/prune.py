@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperCommand
 
 from mvp_edge.config import Align, Budget, FitOverrides, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
-from mvp_edge.tasks import STANDARD_INPUT, read_task
 from mvp_edge.training.recipes import recipe
 
 from .amounts import family, limit
@@ -33,6 +32,7 @@ from .options import (
     ZooName,
     checked,
     data_option,
+    print_json,
     rate,
 )
 from .progress import STARTING, shown
@@ -217,7 +217,7 @@ def prune(
     if wanted and add_to_zoo:
         raise typer.BadParameter("--add-to-zoo takes one model; add one of a family with: mvp-edge zoo add out/1ms")
     config = PruneConfig(
-        task=read_task(task) if task == STANDARD_INPUT else task,  # it can be read but once
+        task=task,
         data=data,
         out=out,
         force=force,
@@ -251,20 +251,23 @@ def prune(
     from mvp_edge.pipeline.request import check_request
 
     with shown(quiet=quiet) as progress:
-        check_request(config)
+        classes = check_request(config)
         with progress.stage(STARTING):
             from mvp_edge.pipeline.family import compress_family
             from mvp_edge.pipeline.run import compress
             from mvp_edge.runtime import use_threads
         use_threads(threads)
-        made = compress_family(config, wanted, progress, began()) if wanted else compress(config, progress, began())
+        if wanted:
+            made = compress_family(config, wanted, progress, began(), classes)
+        else:
+            made = compress(config, progress, began(), classes)
     idle = _typed(context, *IDLE_FLAGS) if data is None else []
     delivered = "without images a member is delivered as it is, so"
     notes = [f"{delivered} {', '.join(idle)} changes nothing; add --data DIR"] if idle else []
     from .tables import show_family, show_report, warn
 
     if json:
-        typer.echo((out / ("index.json" if wanted else "report.json")).read_text(encoding="utf-8"), nl=False)
+        print_json(made)
     else:
         (show_family if wanted else show_report)(made)
     warn([*made["warnings"], *notes])

@@ -53,6 +53,8 @@ def show_report(report: dict[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     known = f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images"
+    if (before := score["top1_before"]) is not None:
+        known += f", before fine-tuning: {percent(before)}"
     if base := report["base_accuracy"]:
         known += f", base: {percent(base['top1'])}"
     grid.add_row("top-1", "unknown" if score["top1"] is None else known)

@@ -140,7 +140,10 @@ def build(
     batch_size: BatchSize = NARROW.batch_size,
     lr: Annotated[float | None, rate("narrow", " of narrow members")] = None,
     distill: Annotated[
-        float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
+        float,
+        typer.Option(
+            "--distill", help="Weight of distillation of narrow members, in [0, 1].", rich_help_panel=TRAINING
+        ),
     ] = NARROW.distill,
     broad_iterations: Annotated[
         int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
@@ -160,7 +163,7 @@ def build(
     broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
     scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
-    from mvp_edge.building.members import build_broad, build_narrow, untaught
+    from mvp_edge.building.members import build_broad, build_narrow, narrow_tasks, untaught
     from mvp_edge.data import open_source
     from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads
@@ -174,6 +177,7 @@ def build(
         with shown(quiet=quiet) as progress:
             opened, notes = _open_or_create(directory, base, weights, embedding, source, place, progress)
             trunk = Trunk.of(opened.base, opened.load_base())
+            narrow_tasks(trunk, source, config)  # what is impossible is said before hours go into broad members
             notes = [*notes, *untaught(["narrow", *(["broad"] if broad else [])], config, trunk)]
             made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
             made += build_narrow(opened, trunk, source, config, device=place, progress=progress)

@@ -189,6 +189,14 @@ class Stopwatch:
         return time.perf_counter() - self.start
 
 
+def own_version() -> str:
+    """Return the version of this tool as installed; "0" in a source tree that is not."""
+    try:
+        return version("mvp-edge")
+    except PackageNotFoundError:
+        return "0"
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Describe what a result was made with: versions, processor, threads, and the GPU if it was trained on one.
 

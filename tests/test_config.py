@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
+from mvp_edge.config import Budget, FitConfig, PruneConfig, PruneSchedule, VoteConfig
 from mvp_edge.errors import ConfigError
 
 
@@ -47,6 +47,12 @@ def test_settings_of_a_training_are_in_range(name: str, wrong: tuple[float, ...]
 def test_words_of_a_run_are_known(name: str) -> None:
     with pytest.raises(ConfigError, match="'automatic' is none of "):
         PruneConfig(Path("classes.txt"), None, **{name: "automatic"})  # pyright: ignore[reportArgumentType]
+
+
+def test_steps_between_prunings_are_not_negative() -> None:
+    assert PruneSchedule(every=0).every == 0
+    with pytest.raises(ConfigError, match="every is -5; it must be 0 or more steps"):
+        PruneSchedule(every=-5)
 
 
 def test_lanes_are_a_number_or_auto() -> None:

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from mvp_edge.runtime import (
     environment,
     on_device,
     on_host,
+    own_version,
     resolve_device,
     rng,
     torch_rng,
@@ -100,6 +102,14 @@ def test_the_environment_names_processor_and_card(monkeypatch: pytest.MonkeyPatc
 def test_measuring_bfloat16_leaves_the_threads_alone(own_threads: int) -> None:
     assert runtime._bf16_gain.__wrapped__() > 0
     assert torch.get_num_threads() == own_threads
+
+
+def test_a_source_tree_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("mvp_edge.runtime.version", missing)
+    assert own_version() == "0"
 
 
 def test_the_stopwatch_adds_up() -> None:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,9 +42,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Achieved:
-    """What one network costs: milliseconds of a call, and exact counts."""
+    """What one network costs: milliseconds of a call, if it was timed, and exact counts."""
 
-    latency_ms: float
+    latency_ms: float | None
     macs: int
     params: int
     size_bytes: int
@@ -124,18 +124,18 @@ class Prober:
         self._write()
         return np.array([self._times[_key(row)] for row in counts])
 
-    def achieved(self, counts: np.ndarray) -> Achieved:
-        """Return what the network with counts `(G,)` costs.
+    def achieved(self, counts: np.ndarray, figures: Collection[str]) -> Achieved:
+        """Return what the network with counts `(G,)` costs; it is timed only if `latency_ms` is among the figures.
 
         Raises:
             ExportError: the base model has no ONNX form.
         """
         with self._exported(counts) as (model, file):
-            if _key(counts) not in self._times:
+            if "latency_ms" in figures and _key(counts) not in self._times:
                 self._times[_key(counts)] = round(time_call(file), 5)
                 self._write()
             macs = count_macs(model, self.base.input_size)
-            return Achieved(self._times[_key(counts)], macs, count_params(model), file.stat().st_size)
+            return Achieved(self._times.get(_key(counts)), macs, count_params(model), file.stat().st_size)
 
     @contextlib.contextmanager
     def _exported(self, counts: np.ndarray) -> Iterator[tuple[nn.Module, Path]]:

@@ -40,7 +40,7 @@ def add_result(zoo: Zoo, result: Path) -> Added:
         classes = zip(report["task"]["classes"], report["task"]["synsets"], strict=True)
         task = Task(tuple(TaskClass(name, synset) for name, synset in classes))
         recipe, unseen = member_recipe(report), report["data"] is None
-        top1 = float(report["accuracy"]["top1"])
+        top1 = None if unseen else float(report["accuracy"]["top1"])
     except (KeyError, TypeError, ValueError, PlanError) as e:
         raise ZooError(f"{result} is no complete result ({e!r}); make it again with: mvp-edge prune --force") from e
     if unseen:

@@ -72,12 +72,23 @@ def _sample(data: DataSource, base: Base) -> Tensor:
     return torch.cat([part.images for part in parts])
 
 
+def narrow_tasks(trunk: Trunk, data: DataSource, config: BuildConfig) -> list[Task]:
+    """Return the tasks of the narrow members that settings ask for.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    return sample_tasks(trunk.base.classes or data.classes, config.ways, config.members, config.seed)
+
+
 def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:
     """Draw `count` different tasks of `ways` classes each; the first k are the same for every count (Section 3.1).
 
     Raises:
         ConfigError: there are not so many.
     """
+    if count == 0:
+        return []
     if not 2 <= ways <= len(classes):
         raise ConfigError(f"ways is {ways}; the data have {len(classes)} classes, so it must be in 2..{len(classes)}")
     if count > (most := math.comb(len(classes), ways)):
@@ -207,13 +218,14 @@ def build_narrow(
     base says of each class beyond this call.
 
     Raises:
+        ConfigError: the classes make fewer tasks than members are asked for.
         DataError: images of a class are missing.
         PlanError: the base model cannot be sliced faithfully.
         ZooError: the zoo cannot be written.
     """
     zoo.remove_leftovers()
     made = []
-    tasks = sample_tasks(trunk.base.classes or data.classes, config.ways, config.members, config.seed)
+    tasks = narrow_tasks(trunk, data, config)
     parent = None
     if config.parent == "broad":
         everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))

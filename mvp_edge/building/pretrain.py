@@ -19,7 +19,16 @@ from mvp_edge.errors import ConfigError
 from mvp_edge.files.output import check_writable
 from mvp_edge.networks.heads import random_head, shared_rows
 from mvp_edge.networks.mimetic import initialise
-from mvp_edge.networks.models import Base, find_base, head_of, load_base, new_model, save_base, set_head
+from mvp_edge.networks.models import (
+    Base,
+    file_sha256,
+    find_base,
+    head_of,
+    load_base,
+    new_model,
+    save_base,
+    set_head,
+)
 from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.runtime import Progress, on_device, resolve_device, rng, torch_rng
 from mvp_edge.training.checkpoint import Checkpoint
@@ -70,8 +79,9 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     optimizer = make_optimizer(model, fit_config)
     drawn = BatchSource(train, known, fit_config, device, config.seed)
     batches = Progressive(drawn if teacher is None else Taught(drawn, teacher), small, small_steps)
-    settings = {"seed": config.seed, "base": config.base, "data": source.name, "small": [*small, small_steps]}
+    settings = {"seed": config.seed, "base": config.base, "small": [*small, small_steps]}
     settings |= {"teacher": config.teacher, "tokens": [config.token_drop, token_steps]}
+    settings |= {"init": config.init and file_sha256(config.init), "data": str(source.location.resolve())}
     checkpoint = Checkpoint(config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | settings)
     start = checkpoint.load(model, optimizer)
     batches.skip(start)

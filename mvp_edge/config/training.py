@@ -116,6 +116,8 @@ class PruneSchedule:
 
     def __post_init__(self) -> None:
         problems = size_problems(self.keep, self.align)
+        if self.every < 0:
+            problems.append(f"every is {self.every}; it must be 0 or more steps")
         if not 0 < self.drop < 1:
             problems.append(f"drop is {self.drop}; it must be in (0, 1)")
         check(problems)

@@ -139,7 +139,11 @@ def open_source(spec: str) -> DataSource:
         >>> source.load(["apple", "sweet pepper"], "test", (32, 32)).images.shape  # doctest: +SKIP
         torch.Size([200, 3, 32, 32])
     """
-    path = Path(spec).expanduser()
+    path = Path(spec)
+    try:
+        path = path.expanduser()
+    except RuntimeError as e:
+        raise DataError(f"{spec!r}: no home directory is known for {path.parts[0]}; write the whole path") from e
     if spec.strip() and path.exists():
         listing = list_folder(path)
         return DataSource(path.resolve().name, listing.classes, path, listing.reader, listing.notes)

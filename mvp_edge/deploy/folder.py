@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +19,7 @@ from mvp_edge.deploy.web_page import DENSE_FILE, Dense, Embedded, dense_script, 
 from mvp_edge.errors import ExportError
 from mvp_edge.files.output import check_output, result_directory
 from mvp_edge.report.figures import quantity, storage
-from mvp_edge.runtime import Progress
+from mvp_edge.runtime import Progress, own_version
 from mvp_edge.templates import load_template
 
 MARKER = "preprocessing.json"
@@ -91,12 +90,17 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
     needs = NEEDS[config.target]
     result = read_result(config.result)
     out = config.out or config.result / config.target
-    check_output(out, force=config.force, kinds=["export"], inputs=(config.result, config.ort_web, config.zoo))
+    kept = (config.result, config.ort_web, config.zoo)
+
+    def check() -> None:
+        check_output(out, force=config.force, kinds=["export"], inputs=kept)
+
+    check()
     ort_web = None
     if config.target == "web":
         with progress.stage("Fetching onnxruntime-web"):
             ort_web = find_ort_web(config.ort_web)
-    with result_directory(out) as directory, TemporaryDirectory() as scratch:
+    with result_directory(out, check) as directory, TemporaryDirectory() as scratch:
         with progress.stage("Converting"):
             made = _convert(result, needs, Path(scratch) / "models")
         dense = None
@@ -185,7 +189,7 @@ def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
     if report.get("params"):
         facts.append(("Parameters", quantity(report["params"])))
     sizes = [f"{f.name} {storage(f.stat().st_size)}" for f in sorted(made.folder.glob("*.ort"))]
-    return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {_version()}")]
+    return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {own_version()}")]
 
 
 def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_web: OrtWeb | None) -> str:
@@ -210,7 +214,7 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
         source=result.path.name,
         target=target,
         tested_ort_web=VERSION,
-        version=_version(),
+        version=own_version(),
         width=width,
     )
     return text + "\n"
@@ -218,10 +222,3 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
 
 def _what(name: str) -> str:
     return next((what for end, what in WHAT.items() if name.endswith(end)), "")
-
-
-def _version() -> str:
-    try:
-        return version("mvp-edge")
-    except PackageNotFoundError:
-        return "0"  # run from a source tree that is not installed

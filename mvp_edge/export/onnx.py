@@ -14,7 +14,6 @@ Both fold batch norms into convolutions, grouped ones too; what torch says again
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 import io
 import json
 import warnings
@@ -35,6 +34,7 @@ from mvp_edge.export.graph import tidy
 from mvp_edge.export.naming import name_by_module
 from mvp_edge.files.atomic import write_atomically
 from mvp_edge.onnx_session import open_session
+from mvp_edge.runtime import own_version
 
 # Absolute. Members and base of the bundled zoo and a whole MobileNetV2, with logits of up to 10, differ by 1.1e-5 at
 # most, so that float32's rounding alone has room. Where it needs more, as in deep networks with large logits, two
@@ -126,8 +126,8 @@ def export_onnx(
     name_by_module(proto.graph)
     tidy(proto)  # again, for what folding left unused
     proto.graph.name = "mvp_edge"
-    proto.producer_name, proto.producer_version = "mvp-edge", _version()
-    own = (json.dumps(list(labels)), json.dumps(list(input_size)), input_format, f"mvp-edge {_version()}")
+    proto.producer_name, proto.producer_version = "mvp-edge", own_version()
+    own = (json.dumps(list(labels)), json.dumps(list(input_size)), input_format, f"mvp-edge {own_version()}")
     onnx.helper.set_model_props(proto, {**dict(zip(RESERVED, own, strict=True)), **metadata})
     onnx.checker.check_model(proto)
     try:
@@ -161,13 +161,6 @@ def _trace(wrapper: nn.Module, image: Tensor, opset: int) -> bytes:
             dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
         )
     return buffer.getvalue()
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("mvp-edge")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"  # run from a source tree that is not installed
 
 
 def verify_onnx(

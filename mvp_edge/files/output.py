@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,11 +84,16 @@ def check_writable(out: Path) -> None:
 
 
 @contextmanager
-def result_directory(out: Path) -> Iterator[Path]:
+def result_directory(out: Path, check: Callable[[], None]) -> Iterator[Path]:
     """Yield a temporary directory that becomes `out` when the block succeeds and vanishes when it does not.
 
+    Args:
+        out: The directory.
+        check: Raises if `out` may not be replaced, as `check_output` does. It is asked before the swap, since somebody
+            may have put something there in the meantime.
+
     Raises:
-        ConfigError: the directory cannot be written, or there is no space left.
+        ConfigError: the directory may not be replaced or cannot be written, or there is no space left.
     """
     out = out.resolve()
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
@@ -96,6 +101,7 @@ def result_directory(out: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        check()
         try:
             if out.exists():
                 out.rename(old)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +16,13 @@ _RECORDS: dict[Kind, tuple[str, frozenset[str]]] = {
     "export": ("preprocessing.json", frozenset({"format", "input", "normalisation", "output", "classes"})),
 }
 _INSIDE: dict[Kind, tuple[Kind, ...]] = {"result": ("export",), "family": ("result",), "export": ()}
-# The record of an export is for apps and lists no files.
-_EXPORTED = (
-    "README.md",
-    "dense.js",
-    "index.html",
-    "labels.txt",
-    "model*.onnx",
-    "model*.ort",
-    "preprocessing.json",
-    "required_operators*.config",
+# The record of an export is for apps and lists no files: these are all that there can be.
+_EXPORTED = frozenset(
+    {
+        *("README.md", "dense.js", "index.html", "labels.txt", "preprocessing.json"),
+        *(f"model{p}{end}" for p in ("", "-fp16", "-int8") for end in (".onnx", ".ort", ".with_runtime_opt.ort")),
+        *("required_operators.config", "required_operators.with_runtime_opt.config"),
+    }
 )
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # file managers leave these wherever somebody looks
 
@@ -73,7 +69,7 @@ def _is_ours(entry: Path, kind: Kind, record: dict[str, Any]) -> bool:
     if entry.is_dir():
         return False
     if kind == "export":
-        return entry.name in _LITTER or any(fnmatchcase(entry.name, pattern) for pattern in _EXPORTED)
+        return entry.name in _LITTER or entry.name in _EXPORTED
     return entry.name in (*_LITTER, *_files(record))
 
 

@@ -142,10 +142,15 @@ def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
         weights: Local safetensors file to take the weights from.
 
     Raises:
-        ConfigError: the name or file is unknown, damaged, or does not fit; or timm's weights are neither in the cache
-            nor to be downloaded.
+        ConfigError: the name or file is unknown, damaged, or does not fit; weights are given for a file, which holds
+            its own; or timm's weights are neither in the cache nor to be downloaded.
     """
     if name.endswith((".safetensors", ".safetensors.gz")):
+        if weights is not None:
+            raise ConfigError(
+                f"{name} holds its own weights, and --weights names others ({weights}); leave --weights out, or name "
+                "the network that they are of with --base"
+            )
         return _from_file(Path(name), None)
     base = find_base(name)
     return _from_file(weights or BUNDLED.get(name) or _download(base), base)
@@ -209,7 +214,7 @@ def file_sha256(path: Path) -> str:
 def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
     tensors, meta = read_tensors(path)
     if "mvp_edge" in meta:
-        told = Base.from_json({**json.loads(meta["mvp_edge"]), "sha256": ""})
+        told = _told(path, meta["mvp_edge"])
         if known is not None and told.arch != known.arch:
             raise ConfigError(f"{path} holds weights for {told.arch}, but {known.name} needs {known.arch}")
         known = told
@@ -224,6 +229,15 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
         )
     model.load_state_dict(tensors, strict=False)
     return Base.from_json({**known.to_json(), "sha256": file_sha256(path)}), model.eval()
+
+
+def _told(path: Path, text: str) -> Base:
+    try:
+        return Base.from_json({**json.loads(text), "sha256": ""})
+    except (KeyError, TypeError, ValueError) as e:  # this tool keeps other things than networks in such files, too
+        raise ConfigError(
+            f"{path} describes no base model ({e!r}); give a file made by mvp-edge pretrain, or plain weights"
+        ) from e
 
 
 def _outputs(base: Base, tensors: dict[str, Tensor]) -> int:

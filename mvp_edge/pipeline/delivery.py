@@ -26,11 +26,12 @@ from mvp_edge.networks.models import head_of
 from mvp_edge.pipeline.command import prune_command
 from mvp_edge.pipeline.known import KnownScore, Size
 from mvp_edge.pipeline.origin import method_in_words, origin_of
-from mvp_edge.pipeline.tuning import Tuned
+from mvp_edge.pipeline.tuning import Tuned, harmed
 from mvp_edge.pipeline.variants import Made, judge_variant, make_variant, notes
 from mvp_edge.plan import KeepPlan
 from mvp_edge.report import Extras, Sample, image_uri, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment, on_host, rng
+from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.timing.latency import Timing, time_within
 from mvp_edge.training.loop import accuracy
@@ -64,6 +65,7 @@ class Outcome:
         generated: Images generated from the base model, shown where there are no real ones.
         digest: Checksum of the training images, if there are any.
         calibration: uint8 images `(N, 3, H, W)` such as the model will see, real or generated, for INT8.
+        before: Logits `(N, classes)` of the network for the test images before it was fine-tuned, if it was.
     """
 
     task: Task
@@ -84,6 +86,7 @@ class Outcome:
     generated: ImageSet | None = None
     digest: str | None = None
     calibration: Tensor | None = None
+    before: Tensor | None = None
 
 
 def deliver(
@@ -288,10 +291,22 @@ def _describe(neighbour: Neighbour) -> dict[str, Any]:
 
 
 def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
-    """Return the accuracy of the delivered file on the test images, or what is known of it without any."""
+    """Return the accuracy of the delivered file on the test images, or what is known of it without any.
+
+    `top1_before` is that of the network before it was fine-tuned, on the same images. They only tell: nothing is chosen
+    by them, so that a network that fine-tuning has made worse is delivered with a warning.
+    """
+    before = None
     if outcome.test is not None:
-        logits = OnnxClassifier(file, torch.get_num_threads()).predict(outcome.test.images.numpy())
-        score = accuracy(torch.as_tensor(logits), outcome.test)
+        logits = torch.as_tensor(OnnxClassifier(file, torch.get_num_threads()).predict(outcome.test.images.numpy()))
+        score = accuracy(logits, outcome.test)
+        if outcome.before is not None:
+            before = round(accuracy(outcome.before, outcome.test).top1, 2)
+            if harmed(outcome.before, logits, outcome.test.labels):
+                outcome.warnings.append(
+                    f"fine-tuning made the model worse: top-1 is {score.top1:.1f} %, and was {before:.1f} % before, on "
+                    "the same test images; train for longer with --iterations, or not at all with --iterations 0"
+                )
         source = f"{outcome.source}, test split, delivered ONNX file"
     elif outcome.known is not None:
         score, source = outcome.known.accuracy, outcome.known.source
@@ -299,20 +314,20 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
         source = (
             "there are no test images, and the zoo stores no outputs of this member; evaluate it with: mvp-edge eval"
         )
-        return {"top1": None, "n": 0, "source": source, "per_class": {}, "confusion": []}
-    return {**score.to_json(), "source": source}
+        return {"top1": None, "top1_before": None, "n": 0, "source": source, "per_class": {}, "confusion": []}
+    return {**score.to_json(), "top1_before": before, "source": source}
 
 
 def _evaluate_base(file: Path, outcome: Outcome, seed: int) -> dict[str, float] | None:
     """Return what the whole base model scores on at most `BASE_IMAGES` test images when only the task's classes count.
 
-    None without test images, or where it does not know all classes.
+    None without test images, or where it does not know all classes in the sense that is meant.
     """
-    column = numbered(outcome.trunk.base.classes)
-    names = [canonical(n) for n in outcome.task.names]
-    if outcome.test is None or not column.keys() >= set(names):
+    classes = outcome.trunk.base.classes
+    if outcome.test is None or outcome.task.unknown_to(wordnet.resolve_names(classes)):
         return None
-    wanted = [column[n] for n in names]
+    column = numbered(classes)
+    wanted = [column[canonical(n)] for n in outcome.task.names]
     test = outcome.test.subset(rng(seed, "base").permutation(len(outcome.test))[:BASE_IMAGES])
     logits = OnnxClassifier(file, torch.get_num_threads()).predict(test.images.numpy())[:, wanted]
     score = accuracy(torch.as_tensor(logits), test)

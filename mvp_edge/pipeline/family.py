@@ -12,13 +12,18 @@ from mvp_edge.pipeline.request import check_place
 from mvp_edge.pipeline.run import make, prepare, size
 from mvp_edge.report import render_family, write_json
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch
+from mvp_edge.tasks import Task
 
 FILES = ("index.json", "index.html")
 
 
 def compress_family(
-    config: PruneConfig, budgets: Sequence[Budget], progress: Progress | None = None, began: float | None = None
-) -> dict[str, Any]:  # fmt: skip
+    config: PruneConfig,
+    budgets: Sequence[Budget],
+    progress: Progress | None = None,
+    began: float | None = None,
+    task: Task | None = None,
+) -> dict[str, Any]:
     """Make a model for each budget, each in a directory named after it, and an index that compares them.
 
     Args:
@@ -26,6 +31,7 @@ def compress_family(
         budgets: At least one; no two alike.
         progress: Who is told how far it is.
         began: When the job began, by `time.perf_counter`, if that was earlier.
+        task: What `check_request` returned, if it was asked; the class list is not read again then.
 
     Returns:
         What `index.json` holds.
@@ -45,11 +51,11 @@ def compress_family(
     clock = Stopwatch(began)
     check_place(config)
     configs = [replace(config, budget=b, out=config.out / b.label) for b in budgets]
-    prepared = prepare(configs[0], progress, clock)
+    prepared = prepare(configs[0], progress, clock, task)
     with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
         sizings = [size(prepared, each, progress) for each in configs]
     models = []
-    with result_directory(config.out) as directory:
+    with result_directory(config.out, lambda: check_place(config)) as directory:
         for each, sizing in zip(configs, sizings, strict=True):
             place = directory / each.out.name
             place.mkdir()

@@ -33,8 +33,7 @@ def origin_of(plan: KeepPlan, neighbours: Sequence[Neighbour], tuned: Tuned) -> 
     alone = neighbours[0].info if len(neighbours) == 1 else None
     if alone is None or alone.breadth != "broad":
         return "vote"
-    untouched = tuned.iterations == 0 or (tuned.mix is not None and tuned.mix.share == 0)
-    return "ready-made" if untouched and contains(plan, alone.plan) else "member"
+    return "ready-made" if tuned.untouched and contains(plan, alone.plan) else "member"
 
 
 def method_in_words(origin: Origin, method: Method) -> str:

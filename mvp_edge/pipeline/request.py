@@ -12,14 +12,17 @@ from mvp_edge.tasks import ONE_A_LINE, Task, TaskClass, canonical, read_task, se
 from mvp_edge.zoo_file import read_base_classes, read_broad_classes
 
 
-def check_request(config: PruneConfig) -> None:
+def check_request(config: PruneConfig) -> Task:
     """Refuse what cannot be done, as far as the settings, the class list and the zoo's description tell.
+
+    Returns:
+        What `requested_task` does: a class list that comes through a pipe can be read but once.
 
     Raises:
         MvpEdgeError: a result cannot be written there, or `requested_task` refuses the rest.
     """
     check_place(config)
-    requested_task(config)
+    return requested_task(config)
 
 
 def check_place(config: PruneConfig) -> None:

@@ -36,6 +36,7 @@ from mvp_edge.pipeline.tuning import Tuned, tune, tune_warily
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
 from mvp_edge.surgery.growing import grows_silently
 from mvp_edge.tasks import Task
+from mvp_edge.training.loop import predict
 from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
 
@@ -75,13 +76,16 @@ class Made:
     member: tuple[MemberInfo, dict[str, Tensor]]
 
 
-def compress(config: PruneConfig, progress: Progress | None = None, began: float | None = None) -> dict[str, Any]:
+def compress(
+    config: PruneConfig, progress: Progress | None = None, began: float | None = None, task: Task | None = None
+) -> dict[str, Any]:
     """Make a compact model for a task and write it with its report.
 
     Args:
         config: What to do.
         progress: Who is told how far it is.
         began: When the job began, by `time.perf_counter`, if that was earlier, as the command's imports take seconds.
+        task: What `check_request` returned, if it was asked; the class list is not read again then.
 
     Returns:
         What `report.json` holds.
@@ -92,24 +96,25 @@ def compress(config: PruneConfig, progress: Progress | None = None, began: float
     progress = progress or SilentProgress()
     clock = Stopwatch(began)
     check_place(config)
-    prepared = prepare(config, progress, clock)
+    prepared = prepare(config, progress, clock, task)
     with clock.time("size"):
         sizing = size(prepared, config, progress)
-    with result_directory(config.out) as directory:
+    with result_directory(config.out, lambda: check_place(config)) as directory:
         made = make(prepared, sizing, config, directory, progress, clock)
         if config.add_to_zoo:  # last, so that a run that fails leaves no member behind, nor a report that tells of one
+            check_place(config)
             prepared.inputs.zoo.add(*made.member)
     return made.report
 
 
-def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch) -> Prepared:
-    """Read the inputs and rank the zoo: what models of several sizes for one task share.
+def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Task | None = None) -> Prepared:
+    """Read the inputs, but for a task that is given, and rank the zoo: what models of several sizes share.
 
     Raises:
         MvpEdgeError: an input cannot be used.
     """
     with clock.time("load"):
-        inputs = read_inputs(config, progress)
+        inputs = read_inputs(config, progress, task)
         trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
             inputs = replace(inputs, generated=generated_images(inputs.zoo, inputs.task))
@@ -147,7 +152,7 @@ def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
             counts = largest_within(trunk, config.budget, able, task.names, progress, config.input).counts
         return Sizing(counts, counts)
     voters = ranked[: config.vote.neighbours]
-    seeds = able if config.vote.voters == "auto" and config.vote.method == "mvp" else []
+    seeds = able if config.vote.voters in ("auto", "broad") and config.vote.method == "mvp" else []
     ballots = Ballots([n.info.plan for n in voters], vote_weights(voters, config.vote), seeds)
     return choose_counts(trunk, config.vote, config.budget, ballots, task.names, progress, config.input)
 
@@ -184,6 +189,10 @@ def make(
         model = assemble(trunk, plan, voters, task, inputs.train, device=device)
     recipe = resolve_fit(config.fit, "prune", trunk.model)
     tuned = Tuned(replace(recipe, iterations=0))
+    before = None
+    if inputs.test is not None and recipe.iterations > 0:
+        with clock.time("evaluate"):
+            before = predict(model, inputs.test.images, trunk.base, device)
     with clock.time("fine_tune"):
         if inputs.train is not None:
             alone = voters[0].info
@@ -214,6 +223,7 @@ def make(
         generated=inputs.generated,
         digest=None if inputs.train is None else inputs.train.sha256,
         calibration=None if examples is None else examples.images,
+        before=None if tuned.untouched else before,
     )
     report = deliver(directory, outcome, config, clock, progress)
     report["sliced_vs_masked_max_abs_diff"] = sliced_diff
@@ -227,13 +237,13 @@ def make(
     return Made(report, (member, trunk.state_of(model)))
 
 
-def read_inputs(config: PruneConfig, progress: Progress) -> Inputs:
-    """Read and check the class list, the images, the zoo and the device.
+def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = None) -> Inputs:
+    """Read and check the class list, unless its task is given, the images, the zoo and the device.
 
     Raises:
         MvpEdgeError: one of them cannot be used.
     """
-    task = requested_task(config)
+    task = task or requested_task(config)
     device = resolve_device(config.device)
     zoo = open_zoo(config.zoo)
     if config.data is None:
@@ -257,9 +267,10 @@ def generated_images(zoo: Zoo, task: Task) -> ImageSet | None:
 
 
 def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) -> str | None:
-    """Return a warning if even the nearest task tells little about this one."""
+    """Return a warning if even the nearest task tells little about this one; none if that member knows all of it."""
     best = neighbours[0].similarity
-    if best >= (FAR_WORDNET if similarity == "wordnet" else -FAR_LEEP * math.log(len(task.classes))):
+    near = FAR_WORDNET if similarity == "wordnet" else -FAR_LEEP * math.log(len(task.classes))
+    if best >= near or neighbours[0].info.covers(task):
         return None
     return (
         f"even the nearest task in the zoo is far from this one ({similarity} {best:.2f}); expect less than usual. "

@@ -106,7 +106,7 @@ def largest_within(
     bounds = [Bound(*_figure(name, most), lambda c: c) for name, most in budget.given.items()]
     with progress.stage("Fitting the budget", len(plans)) as stage:
         for plan in plans:
-            found = prober.achieved(costs.counts(plan.counts))
+            found = prober.achieved(costs.counts(plan.counts), _figures(bounds))
             if all(bound.share(found) <= 1 for bound in bounds):
                 return plan
             stage.advance()
@@ -119,6 +119,10 @@ def largest_within(
 def _figure(name: str, most: float) -> tuple[str, float]:
     """Return the figure that a limit is on, and its bound."""
     return ("size_bytes", max(1.0, most * 1024 - HEADROOM_BYTES)) if name == "size_kib" else (name, most)
+
+
+def _figures(bounds: Sequence[Bound]) -> set[str]:
+    return {bound.figure for bound in bounds}
 
 
 def _missed(bounds: Sequence[Bound], least: Achieved) -> list[str]:
@@ -170,7 +174,7 @@ class _Sizer:
 
             def measure(counts: np.ndarray) -> Achieved:
                 stage.advance()
-                return self.prober.achieved(counts)
+                return self.prober.achieved(counts, _figures(bounds))
 
             met = meet(bounds, groups, self.worth(), measure, rule=self.rule, seeds=seeds)
             if met is None:
@@ -186,7 +190,7 @@ class _Sizer:
                     model = fit_latency(self.costs, rows, self.prober.times_ms(rows, stage))
                 bounds.append(Bound(name, most, model, LATENCY_AIM))
             elif name == "size_kib":
-                least = self.prober.achieved(groups.least).size_bytes
+                least = self.prober.achieved(groups.least, {"size_bytes"}).size_bytes
                 around = least - float(self.costs.stored(groups.least))
                 bounds.append(Bound(*_figure(name, most), lambda c, a=around: self.costs.stored(c) + a))
             else:
@@ -213,7 +217,7 @@ class _Sizer:
                 return float(self.prober.times_ms(some[None])[0])
 
             def allowed(some: np.ndarray) -> bool:
-                achieved = self.prober.achieved(some) if bounds else None
+                achieved = self.prober.achieved(some, _figures(bounds)) if bounds else None
                 return achieved is None or all(b.share(achieved) <= 1 for b in bounds)
 
             full = fill_free_lanes(counts, self.costs.widths, self.unit_channels, time_ms, allowed)
@@ -221,7 +225,7 @@ class _Sizer:
 
     def out_of_reach(self, bounds: Sequence[Bound], groups: Groups, align: int) -> BudgetError:
         """Say how near the smallest network comes."""
-        least = self.prober.achieved(groups.least)
+        least = self.prober.achieved(groups.least, _figures(bounds))
         finer = "" if align == 1 else ", or --align 1 for a smaller one"
         return BudgetError(
             f"no sub-network of {self.trunk.base.name} in lanes of {align} channels meets the budget: "

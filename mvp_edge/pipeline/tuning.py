@@ -44,6 +44,11 @@ class Tuned:
         """Optimiser steps in all."""
         return self.fit.iterations * (self.mix.folds if self.mix else 1)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether the network is as it was: it was not trained, or images left out gained nothing by it."""
+        return self.iterations == 0 or (self.mix is not None and self.mix.share == 0)
+
 
 def tune(
     model: nn.Module, zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet, config: FitConfig, *, device: torch.device,
@@ -110,6 +115,25 @@ def tune_warily(
         f"{mix.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
     )
     return Tuned(config, mix, (*warnings, note), asked)
+
+
+def harmed(before: Tensor, after: Tensor, labels: Tensor) -> bool:
+    """Say whether fine-tuning lost more of the same test images than it won, by more than one standard error.
+
+    If it did nothing, each image on which the two differ would be as likely lost as won, so that the difference of the
+    two counts has the standard error sqrt(lost + won).
+
+    Args:
+        before: Logits `(N, C)` before fine-tuning.
+        after: Logits `(N, C)` after it.
+        labels: `(N,)`.
+
+    References:
+        McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947.
+    """
+    was, now = (logits.argmax(1) == labels for logits in (before, after))
+    lost, won = int((was & ~now).sum()), int((now & ~was).sum())
+    return lost - won > math.sqrt(lost + won)
 
 
 def gentle(config: FitConfig) -> FitConfig:

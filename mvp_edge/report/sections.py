@@ -141,11 +141,13 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _beside(accuracy: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
-    """Return what the whole base model scores, in words; nothing if that is unknown."""
+    """Return what it was before fine-tuning and what the whole base model scores, in words, as far as that is known."""
+    before = accuracy.get("top1_before")
+    told = "" if before is None else f"before fine-tuning {figures.percent(before)}; "
     if base is None:
-        return ""
+        return told
     on = "" if base["n"] == accuracy["n"] else f", on {base['n']:,} of them"
-    return f"the base scores {figures.percent(base['top1'])}{on}, asked for these classes only; "
+    return f"{told}the base scores {figures.percent(base['top1'])}{on}, asked for these classes only; "
 
 
 def _missing(title: str) -> dict[str, Any]:

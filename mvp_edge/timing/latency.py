@@ -126,26 +126,6 @@ class Timing:
         return Ratio(median, low, high)
 
 
-def compare_latency(
-    paths: Sequence[Path],
-    threads: int = 1,
-    rounds: int = 8,
-    runs_per_round: int = 20,
-    batch: int = 1,
-    budget_s: float = 2.5,
-) -> list[Latency]:
-    """Time ONNX image models against each other; see `time_in_turns`.
-
-    Returns:
-        One `Latency` for each path, in the order of `paths`.
-
-    Raises:
-        ExportError: a file is missing, is no ONNX model, or takes no such image or batch.
-    """
-    contenders = [Contender(Path(path), threads) for path in paths]
-    return [t.latency() for t in time_in_turns(contenders, rounds, runs_per_round, batch, budget_s)]
-
-
 def time_within(limit_ms: float, paths: Sequence[Path]) -> list[Timing]:
     """Time files on one thread as `time_in_turns` does, again if the last one seems to take longer than `limit_ms`.
 
@@ -195,7 +175,7 @@ def time_in_turns(
     """
     if min(rounds, runs_per_round, batch) < 1:
         raise ValueError("rounds, runs_per_round and batch must be at least 1")
-    cpus = {c.threads: choose_cpus(c.threads) for c in contenders}
+    cpus = {threads: choose_cpus(threads) for threads in {c.threads for c in contenders}}
     models = [open_session(c.path, c.threads, cpus[c.threads]) for c in contenders]
     feeds = [random_feed(model, batch) for model in models]
     settle_s = SETTLE_S if any(c.threads > 1 for c in contenders) else 0.0

@@ -96,12 +96,14 @@ class Zoo:
         """Return one member's description.
 
         Raises:
-            ZooError: there is no such member, it is damaged, or it was cut from another base model.
+            ZooError: there is no such member, its directory is none, it is damaged, or it was cut from another base.
         """
         path = self._directory(member) / "member.json"
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as e:
+            if path.parent.is_dir():
+                raise ZooError(f"{path.parent} holds no member.json; remove it") from e
             raise ZooError(f"zoo {self.name} has no member {member!r}; see: mvp-edge zoo show {self.name}") from e
         except (OSError, ValueError) as e:
             raise ZooError(f"{path} is damaged ({e}); remove its directory and build it again") from e
@@ -246,13 +248,15 @@ class Zoo:
         return read_exemplars(path, self.base.sha256, self._repair if bundled else repair)
 
     def borrow_exemplars(self, lender: str) -> None:
-        """Show the generated images of a bundled zoo from now on, unless there are own ones.
+        """Show the generated images of a bundled zoo from now on.
 
         Raises:
-            ZooError: the zoo is bundled itself, or cannot be written.
+            ZooError: the zoo is bundled itself, has images of its own, which go first, or cannot be written.
         """
         if self.growth is not None:
             raise ZooError(f"zoo {self.name} is bundled and stays as installed; choose a directory")
+        if (own := self.path / EXEMPLARS).exists():
+            raise ZooError(f"zoo {self.name} has generated images of its own; remove {own} to take those of {lender}")
         place = self.path / "zoo.json"
         try:
             value = json.loads(place.read_text(encoding="utf-8"))
@@ -299,7 +303,7 @@ class Zoo:
             "broad": sum(i.breadth == "broad" for i in infos),
             "exemplars": len(self.exemplars() or ()),
             "mean_top1": round(sum(scores) / len(scores), 2) if scores else None,
-            "bytes": sum(f.stat().st_size for root in self._roots for f in root.rglob("*") if f.is_file()),
+            "bytes": sum(map(_bytes_in, self._roots)),
         }
 
     def _checked(self, path: Path, sha256: str) -> bytes:
@@ -337,6 +341,16 @@ class Zoo:
         if ASSETS in self.path.parents:
             return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
         return "build the zoo again with: mvp-edge zoo build"
+
+
+def _bytes_in(directory: Path) -> int:
+    """Return the size of all files in a directory; what another process moves or removes meanwhile does not count."""
+    total = 0
+    for place, _, names in os.walk(directory):  # it passes over a directory that has gone
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(place, name).stat().st_size
+    return total
 
 
 def _sha256(data: bytes) -> str:

@@ -46,13 +46,22 @@ def test_times_are_kept_and_read_again(
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("timed again"))
     again = prober(trunk, costs)
     assert (again.times_ms(rows) == first).all()
-    found = again.achieved(rows[0])
+    found = again.achieved(rows[0], {"latency_ms"})
     assert (found.latency_ms, found.params) == (first[0], costs.params(rows[0]))
     assert found.macs == pytest.approx(costs.macs(rows[0]), rel=1e-4)
     assert found.size_bytes > costs.stored(rows[0])
     about = json.loads(again.file.read_text())["about"]
     assert about["input_size"] == [32, 32] and about["threads"] == 1
     assert {"arch", "groups", "onnxruntime", "processor"} <= about.keys()
+
+
+def test_nothing_is_timed_that_no_limit_asks_for(
+    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
+    monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("timed"))
+    found = prober(trunk, costs).achieved(np.minimum(8, costs.widths), {"macs", "params"})
+    assert found.latency_ms is None and found.params > 0
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"about": {}, "times_ms": {"8": "long"}}', '{"times_ms": {"8": 1}}'])

@@ -106,6 +106,8 @@ def test_the_images_of_a_bundled_zoo_are_referred_to(zoo: Zoo, tmp_path: Path) -
     shown = open_zoo(str(zoo.path)).exemplars()
     assert shown is not None
     assert torch.equal(shown.images, own.images)
+    with pytest.raises(ZooError, match=r"has generated images of its own; remove .*exemplars.safetensors to take"):
+        share_exemplars(again, bundled)
     with pytest.raises(ZooError, match="stays as installed"):
         bundled.borrow_exemplars("another")
 

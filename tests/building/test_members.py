@@ -16,6 +16,7 @@ from mvp_edge.building.members import (
     fit_for,
     make_member,
     make_recipe,
+    sample_tasks,
     scores_for,
     untaught,
 )
@@ -59,6 +60,12 @@ def test_a_parent_is_larger_in_every_group_and_knows_the_classes(zoo: Zoo, trunk
     assert smaller is not None and sizes[smaller.id] == min(sizes.values())
     assert find_parent(zoo, trunk, task, replace(schedule, keep=0.75)) is None
     assert find_parent(zoo, trunk, Task((TaskClass("tiger"), TaskClass("spaceship"))), schedule) is None
+
+
+def test_no_task_is_drawn_from_as_few_classes_as_there_may_be() -> None:
+    assert sample_tasks(["apple", "pear"], 5, 0, seed=0) == []
+    with pytest.raises(ConfigError, match="ways is 5; the data have 2 classes"):
+        sample_tasks(["apple", "pear"], 5, 1, seed=0)
 
 
 def test_a_broad_member_exists_once(zoo: Zoo, trunk: Trunk, images: Path) -> None:

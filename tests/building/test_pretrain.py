@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from mvp_edge.building.pretrain import Progressive, pretrain
 from mvp_edge.config import FitConfig, PretrainConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import find_base, load_base, read_tensors, save_base
+from mvp_edge.networks.models import find_base, load_base, new_model, read_tensors, save_base
 from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.training.loop import BatchSource
 from tests.conftest import COLOURS
@@ -116,12 +117,31 @@ def test_the_directory_of_the_file_is_made(config: PretrainConfig, tmp_path: Pat
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 
 
-def test_a_checkpoint_of_another_run_is_refused(config: PretrainConfig) -> None:
+def test_a_checkpoint_of_another_run_is_refused(config: PretrainConfig, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         pretrain(config, Stopped(5))
-    for change in ({"small_size": 96}, {"seed": 1}, {"base": "timm:test_convnext"}):
+    (namesake := tmp_path / "elsewhere" / Path(config.data).name).parent.mkdir()
+    shutil.copytree(config.data, namesake)
+    changes = {"small_size": 96, "seed": 1, "base": "timm:test_convnext", "data": str(namesake)}
+    for change in [{name: value} for name, value in changes.items()]:
         with pytest.raises(ConfigError, match="belongs to a run with other settings"):
             pretrain(replace(config, **change), SilentProgress())
+
+
+def test_a_checkpoint_from_other_weights_is_refused(config: PretrainConfig, tmp_path: Path) -> None:
+    base, model = find_base(config.base), new_model("test_resnet", len(COLOURS))
+    init = tmp_path / "init.safetensors"
+    save_base(model, base, init)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(replace(config, init=init), Stopped(5))
+    renamed = init.rename(tmp_path / "renamed.safetensors")
+    with pytest.raises(KeyboardInterrupt):  # it goes on: the weights are the same
+        pretrain(replace(config, init=renamed), Stopped(1))
+    model.get_parameter("fc.bias").data += 1
+    save_base(model, base, init)
+    for other in (init, None):
+        with pytest.raises(ConfigError, match="belongs to a run with other settings"):
+            pretrain(replace(config, init=other), SilentProgress())
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_training(

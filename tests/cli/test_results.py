@@ -28,13 +28,21 @@ def test_prune_prints_its_report(pruned: tuple[Path, Done]) -> None:
     assert len(done.json["neighbours"]) == 2
 
 
+def test_json_is_ascii_whatever_the_classes_are_called(run: Run, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"task": {"classes": ["pêche", "桃"]}, "warnings": []}
+    monkeypatch.setattr("mvp_edge.pipeline.request.check_request", lambda config: None)
+    monkeypatch.setattr("mvp_edge.pipeline.run.compress", lambda *_: made)
+    done = run("prune", "--task", task, "--json")
+    assert done.out.isascii() and done.json == made
+
+
 def test_prune_for_people(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
     words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 1, "--batch-size", 4]
     done = run(*words, "--similarity", "wordnet", "--out", "there")
     assert done.code == 0, done.err
     for wanted in (
         "top-1",
-        "of 12 test images",
+        "of 12 test images, before fine-tuning: ",
         "MACs",
         "fewer",
         "latency",

@@ -60,6 +60,15 @@ def test_build_makes_fills_up_and_adds_a_broad_member(run: Run, images: Path, ti
     assert run("zoo", "verify", "new").code == 0
 
 
+def test_build_refuses_impossible_members_before_it_makes_a_broad_one(run: Run, images: Path, zoo: Path) -> None:
+    words = ["zoo", "build", zoo, "--data", images, "--keep", 0.4, "--align", 4, "--broad", 0.4]
+    words += ["--broad-iterations", 2, "--iterations", 3]
+    assert "ways is 7; the data have 6 classes" in run(*words, "--ways", 7).error()
+    assert "members is 99; 6 classes make only 15 tasks" in run(*words, "--ways", 2, "--members", 99).error()
+    assert len(open_zoo(str(zoo)).ids()) == 3
+    assert len(run(*words, "--ways", 7, "--members", 0, "--json").json["made"]) == 1
+
+
 def test_add(run: Run, pruned: tuple[Path, Done], zoo: Path) -> None:
     added = run("zoo", "add", pruned[0], "--zoo", zoo, "--json").json
     assert added["added"] is True
@@ -110,6 +119,15 @@ def test_add_refuses_damaged_results(
     with pytest.raises(ZooError, match=wanted):
         add_result(open_zoo(str(zoo)), copy)
     assert len(open_zoo(str(zoo)).ids()) == 3
+
+
+def test_add_refuses_a_member_as_it_is(pruned: tuple[Path, Done], zoo: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(pruned[0], tmp_path / "copy"))
+    report = json.loads((copy / "report.json").read_text())
+    report |= {"data": None, "accuracy": report["accuracy"] | {"top1": None}}  # nothing is known of how good it is
+    (copy / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ZooError, match="was made without images"):
+        add_result(open_zoo(str(zoo)), copy)
 
 
 def test_add_refuses_weights_that_do_not_fit(pruned: tuple[Path, Done], zoo: Path, tmp_path: Path) -> None:

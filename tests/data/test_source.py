@@ -58,6 +58,11 @@ def test_home_is_expanded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_source("~/pictures").name == "pictures"
 
 
+def test_nobody_s_home() -> None:
+    with pytest.raises(DataError, match="no home directory is known for ~nosuchuser; write the whole path"):
+        open_source("~nosuchuser/photos")
+
+
 @pytest.mark.parametrize("spec", ["", "cifar1000", "/no/such/folder"])
 def test_neither_folder_nor_name(spec: str) -> None:
     with pytest.raises(DataError, match="neither a directory nor a known data set") as caught:

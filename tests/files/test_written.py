@@ -43,6 +43,12 @@ def test_a_result_with_exports(result: Path) -> None:
     assert survey(result, "export") is None
 
 
+@pytest.mark.parametrize("name", ["model-v2.onnx", "model_mine.ort", "required_operators_mine.config"])
+def test_a_model_of_somebody_s_own_in_an_export(tmp_path: Path, name: str) -> None:
+    folder = fill(tmp_path / "phones", "preprocessing.json", EXPORT, "model-fp16.ort", name)
+    assert survey(folder, "export") == Written("export", (), (name,))
+
+
 def test_strangers(result: Path, tmp_path: Path) -> None:
     (result / "src").mkdir()
     (result / "notes.txt").write_text("")

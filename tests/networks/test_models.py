@@ -12,7 +12,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import timm
+import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors.torch import save_file
 
 from mvp_edge.errors import ConfigError
 from mvp_edge.networks.models import find_base, head_name, head_of, load_base, new_model, save_base
@@ -121,6 +123,19 @@ def test_a_timm_model_of_other_than_rgb_images(monkeypatch: pytest.MonkeyPatch) 
 def test_weights_of_another_architecture(tiny_base: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds weights for test_resnet, but timm:test_convnext needs test_convnext"):
         load_base("timm:test_convnext", tiny_base)
+
+
+def test_a_file_has_its_own_weights(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds its own weights, and --weights names others .*other.safetensors"):
+        load_base(str(tiny_base), tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("meta", ['{"format": 1, "classes": []}', "[]", "{"])
+def test_a_file_of_ours_that_is_no_base(tmp_path: Path, meta: str) -> None:
+    file = tmp_path / "exemplars.safetensors"
+    save_file({"labels": torch.zeros(1)}, file, metadata={"mvp_edge": meta})
+    with pytest.raises(ConfigError, match=r"exemplars.safetensors describes no base model .*mvp-edge pretrain"):
+        load_base(str(file))
 
 
 @pytest.mark.parametrize(("name", "least"), [("resnet18-cifar100", 70), ("vit-cifar100", 55)])

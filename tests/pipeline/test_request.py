@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -64,7 +65,7 @@ def test_commas_in_an_unknown_name_are_pointed_at(config: PruneConfig) -> None:
 def test_classes_without_a_file(config: PruneConfig) -> None:
     given = replace(config, task=Task((TaskClass("apple"), TaskClass("pear"))))
     assert [c.synset for c in requested_task(given).classes] == ["apple.n.01", "pear.n.01"]
-    check_request(given)
+    assert check_request(given) == requested_task(given)
     assert prune_command(given) == "mvp-edge prune --task - --seed 0"
 
 
@@ -102,6 +103,20 @@ def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "-", "--device", "cuda:99"]
     done = subprocess.run(command, input="apple\npear\n", capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stderr.startswith("error: device cuda:99 was asked for")  # said after the list has been read for good
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("size", [["--keep", "0.1"], ["--budgets", "1ms"]])
+def test_a_class_list_from_a_pipe_is_read_once(tmp_path: Path, size: list[str]) -> None:
+    os.mkfifo(pipe := tmp_path / "classes.txt")
+    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", str(pipe), *size, "--device", "cuda:99"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        pipe.write_text("apple\npear\n")
+        try:
+            _, told = running.communicate(timeout=300)
+        finally:
+            running.kill()
+    assert told.startswith("error: device cuda:99 was asked for")  # said after the list has been read for good
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from mvp_edge.config import Budget, FitConfig, PruneConfig, VoteConfig
-from mvp_edge.data import open_source
+from mvp_edge.config import Budget, FitConfig, Method, PruneConfig, VoteConfig, Voters
+from mvp_edge.data import ImageSet, open_source
 from mvp_edge.errors import BudgetError, ConfigError, ZooError
+from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.pipeline.family import compress_family
-from mvp_edge.pipeline.run import compress, generated_images
+from mvp_edge.pipeline.run import Inputs, Prepared, compress, far_warning, generated_images, size
+from mvp_edge.pipeline.sizing import Ballots, Sizing
 from mvp_edge.runtime import SilentProgress, Stage
+from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo import Zoo, open_zoo
@@ -73,6 +76,22 @@ def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Pa
     assert report["mix"] is None
 
 
+@pytest.mark.parametrize(("lr", "harm"), [(0.5, True), (1e-9, False)])
+def test_what_fine_tuning_did_is_told_by_the_test_images(
+    images: Path, broad_zoo: Path, tmp_path: Path, lr: float, harm: bool
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\nchair\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), schedule="fixed", precision="fp32", force=True)
+    plain = compress(replace(config, fit=FitConfig(iterations=0)))
+    assert plain["accuracy"]["top1_before"] is None  # nothing was trained
+    tuned = compress(replace(config, fit=FitConfig(iterations=3, batch_size=4, lr=lr)))
+    assert tuned["accuracy"]["top1_before"] == plain["accuracy"]["top1"]
+    assert any("fine-tuning made the model worse" in w for w in tuned["warnings"]) == harm
+    assert (tuned["accuracy"]["top1"] < plain["accuracy"]["top1"]) == harm
+    assert compress(replace(config, data=None))["accuracy"]["top1_before"] is None
+
+
 def test_a_size_between_members_begins_as_the_member_inside_it(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(broad_zoo), device="cpu")
@@ -110,6 +129,42 @@ def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, broad_zoo:
     config = PruneConfig(tmp_path / "classes.txt", str(own), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
     fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
     assert compress(fast)["base_accuracy"] is None
+
+
+def test_a_base_that_knows_a_class_in_another_sense_has_no_score(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger = tiger.n.01\nrose\n")  # a fierce person, not the cat
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
+    assert compress(fast)["base_accuracy"] is None
+
+
+def test_only_a_member_that_does_not_know_the_list_can_be_far(zoo: Zoo) -> None:
+    known, unknown = (wordnet.resolve(Task((TaskClass("tiger"), TaskClass(n)))) for n in ("rose", "spaceship"))
+    broad = next(i for i in zoo.infos() if i.breadth == "broad")
+    for similarity, value in (("wordnet", 0.1), ("leep", -9.0)):
+        assert far_warning([Neighbour(broad, value)], known, similarity) is None
+        assert "is far from this one" in (far_warning([Neighbour(broad, value)], unknown, similarity) or "")
+
+
+@pytest.mark.parametrize(
+    ("voters", "method", "seeds"), [("auto", "mvp", 2), ("broad", "mvp", 2), ("any", "mvp", 0), ("broad", "smsp", 0)]
+)
+def test_a_budget_is_searched_from_the_broad_members_that_may_vote_alone(
+    zoo: Zoo, trunk: Trunk, voters: Voters, method: Method, seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def choose(trunk: Trunk, vote: VoteConfig, budget: Budget, ballots: Ballots, *_: object) -> Sizing:
+        asked.append(len(ballots.seeds))
+        return Sizing({}, {})
+
+    monkeypatch.setattr("mvp_edge.pipeline.run.choose_counts", choose)
+    task = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("rose"))))
+    train = ImageSet(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), task.names)
+    inputs = Inputs(task, zoo, torch.device("cpu"), [], train)
+    config = PruneConfig(Path("classes.txt"), "x", vote=VoteConfig(method, voters=voters), budget=Budget(params=1e5))
+    size(Prepared(inputs, trunk, [Neighbour(i, 0.0) for i in zoo.infos()]), config, SilentProgress())
+    assert asked == [seeds]
 
 
 def test_members_whose_nearness_cannot_matter_are_not_ranked(

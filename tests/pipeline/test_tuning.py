@@ -12,7 +12,7 @@ from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.metavote import Trunk, assemble, knowing, rank
 from mvp_edge.pipeline.cascade import Asked
-from mvp_edge.pipeline.tuning import MANY_IMAGES, Tuned, gentle, tune, tune_warily
+from mvp_edge.pipeline.tuning import MANY_IMAGES, Tuned, gentle, harmed, tune, tune_warily
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
@@ -97,3 +97,13 @@ def test_without_a_teacher_the_settings_tell_of_no_distillation(
     tuned = how(model, zoo, nameless, TASK, train, FIT, device=CPU, seed=0, progress=SilentProgress())
     assert (tuned.fit.distill, tuned.asked) == (0, None)
     assert tuned.warnings[0] == "distillation is off: the base model does not know all classes of this task"
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "said"), [(0, 0, False), (1, 0, False), (2, 0, True), (0, 9, False), (6, 3, False), (7, 3, True)]
+)
+def test_harm_is_more_than_one_standard_error(lost: int, won: int, said: bool) -> None:
+    right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    before = torch.stack([right] * lost + [wrong] * won + [right] * 50 + [wrong] * 50)
+    after = torch.stack([wrong] * lost + [right] * won + [right] * 50 + [wrong] * 50)
+    assert harmed(before, after, torch.zeros(len(before), dtype=torch.long)) == said

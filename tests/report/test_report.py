@@ -191,6 +191,13 @@ def test_the_base_is_scored_beside_the_model(tmp_path: Path, n: int, said: str) 
     assert said in text_of(render(tmp_path, example_report() | {"base_accuracy": {"top1": 96.2, "n": n}}))
 
 
+def test_the_accuracy_before_fine_tuning_is_told(tmp_path: Path) -> None:
+    report = example_report()
+    assert "before fine-tuning" not in text_of(render(tmp_path, report))
+    report["accuracy"]["top1_before"] = 84.0
+    assert "before fine-tuning 84.0 %; cifar100, test split" in text_of(render(tmp_path, report))
+
+
 def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
     report = example_report()
     small = {"member": "small", "keep": 0.05, "achieved": 0.0583, "top1": 73.6}

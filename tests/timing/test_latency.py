@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,22 +10,34 @@ from onnx import TensorProto
 
 from mvp_edge.errors import ExportError
 from mvp_edge.onnx_session import open_session
-from mvp_edge.timing.latency import ATTEMPTS, Contender, Timing, compare_latency, time_in_turns, time_within
+from mvp_edge.timing.latency import ATTEMPTS, Contender, Latency, Timing, time_in_turns, time_within
 from tests.onnx_files import Dim, save_pool
+
+
+def latencies(paths: Sequence[Path], threads: int = 1, **more: Any) -> list[Latency]:
+    return [t.latency() for t in time_in_turns([Contender(path, threads) for path in paths], **more)]
 
 
 def test_models_take_turns_and_have_the_same_number_of_runs(tmp_path: Path) -> None:
     small, large = save_pool(tmp_path / "a.onnx"), save_pool(tmp_path / "b.onnx", ("batch", 3, 600, 600))
-    fast, slow = compare_latency([small, large], threads=1, rounds=2, runs_per_round=5)
+    fast, slow = latencies([small, large], threads=1, rounds=2, runs_per_round=5)
     assert (fast.runs, slow.runs, fast.threads) == (10, 10, 1)
     assert 0 < fast.median_ms < slow.median_ms
     assert fast.iqr_ms >= 0
     assert fast.p95_ms >= fast.median_ms
 
 
+def test_the_cpus_for_a_number_of_threads_are_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("mvp_edge.timing.latency.choose_cpus", lambda threads: asked.append(threads) or ())
+    path = save_pool(tmp_path / "a.onnx")
+    time_in_turns([Contender(path, threads) for threads in (1, 2, 1, 1)], rounds=1, runs_per_round=1)
+    assert sorted(asked) == [1, 2]
+
+
 def test_budget_ends_after_a_whole_round(tmp_path: Path) -> None:
     path = save_pool(tmp_path / "a.onnx")
-    assert compare_latency([path], rounds=100, runs_per_round=3, budget_s=0)[0].runs == 3
+    assert latencies([path], rounds=100, runs_per_round=3, budget_s=0)[0].runs == 3
 
 
 @pytest.mark.parametrize(
@@ -40,7 +53,7 @@ def test_any_image_model(tmp_path: Path, shape: tuple[Dim, ...], dtype: int, met
     session = open_session(path)
     assert session.input_size == (8, 6)
     assert session.dtype is (np.float32 if dtype == TensorProto.FLOAT else np.uint8)
-    assert compare_latency([path], rounds=1, runs_per_round=2, batch=2)[0].runs == 2
+    assert latencies([path], rounds=1, runs_per_round=2, batch=2)[0].runs == 2
 
 
 @pytest.mark.parametrize("content", [b"hello, I am text", b""])
@@ -48,7 +61,7 @@ def test_a_file_that_is_no_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(ExportError, match=r"model\.onnx cannot be loaded as an ONNX model \(.+\); make one with"):
-        compare_latency([path])
+        latencies([path])
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
@@ -93,7 +106,7 @@ def test_open_channels(tmp_path: Path) -> None:
 def test_fixed_batch_of_another_size(tmp_path: Path) -> None:
     path = save_pool(tmp_path / "a.onnx", (4, 3, 8, 8))
     with pytest.raises(ExportError, match="takes batches of 4, not 1"):
-        compare_latency([path])
+        latencies([path])
 
 
 def test_loads_but_does_not_run(tmp_path: Path) -> None:
@@ -108,13 +121,13 @@ def test_loads_but_does_not_run(tmp_path: Path) -> None:
     model.graph.node.append(helper.make_node("Reshape", ["pooled", "to"], ["logits"]))
     onnx.save(model, path)
     with pytest.raises(ExportError, match="loads but fails on an image"):
-        compare_latency([path])
+        latencies([path])
 
 
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"rounds": 0}, {"batch": 0}])
 def test_programmer_mistakes(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        compare_latency([save_pool(tmp_path / "a.onnx")], **wrong)
+        latencies([save_pool(tmp_path / "a.onnx")], **wrong)
 
 
 def timing(rounds: list[list[float]], clock: str = "processor", waited: float = 0.0) -> Timing:
@@ -160,7 +173,7 @@ def test_a_coarse_clock_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_layout(tmp_path: Path, shape: tuple[Dim, ...], layout: str) -> None:
     session = open_session(save_pool(tmp_path / "a.onnx", shape, TensorProto.UINT8))
     assert (session.layout, session.channels) == (layout, 3)
-    assert compare_latency([session.path], rounds=1, runs_per_round=2)[0].runs == 2
+    assert latencies([session.path], rounds=1, runs_per_round=2)[0].runs == 2
 
 
 @pytest.mark.parametrize(

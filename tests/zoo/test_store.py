@@ -3,6 +3,7 @@ import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +51,31 @@ def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
     assert again.verify() == []
     assert again.summary()["members"] == again.summary()["narrow"] == 1
     assert again.summary()["mean_top1"] == 81.5
+
+
+def test_a_stray_directory_is_named(zoo: Zoo) -> None:
+    (zoo.path / "members" / "notes").mkdir(parents=True)
+    with pytest.raises(ZooError, match="members/notes holds no member.json; remove it$"):
+        zoo.infos()
+    with pytest.raises(ZooError, match="has no member 'nobody'"):
+        zoo.info("nobody")
+
+
+def test_the_size_of_a_zoo_that_another_process_adds_to(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo.add(*member(zoo))
+    size = zoo.summary()["bytes"]
+    assert size == sum(f.stat().st_size for f in zoo.path.rglob("*") if f.is_file()) > 0
+    partial = zoo.path / "members" / ".two.1234"
+    partial.mkdir()
+    scandir = os.scandir
+
+    def finished(path: Any) -> Any:
+        if str(path) == str(partial):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", finished)
+    assert zoo.summary()["bytes"] == size
 
 
 def test_nothing_in_a_zoo_is_a_pickle(zoo: Zoo) -> None:
