@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.experiments import vit, zoos
 from benchmarks.methods import NARROW, by, narrow
@@ -14,7 +16,7 @@ from benchmarks.suite.method_rows import ahnp_row, ifp_row, mvp_row
 from benchmarks.suite.plots import CURVES, curve, legend, panels
 from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
-from benchmarks.suite.store import Line
+from benchmarks.suite.store import Line, in_common, top1_by_task
 from mvp_edge.config import FitConfig, Similarity
 from mvp_edge.metavote import Neighbour
 
@@ -111,52 +113,91 @@ def run_neighbours(context: Context, rows: Sequence[Row]) -> None:
         try_rows("neighbours", [r for r in rows if r.name.startswith("taylor")], theirs)
 
 
-def points(lines: Sequence[Line], prefix: str, x: Callable[[Line], float]) -> Points:
-    """Return mean and spread by x of the rows whose names begin with `prefix` and have results."""
-    return {
-        x(line): (line["top1_mean"], line["top1_sd"])
-        for line in lines if line["row"].startswith(prefix) and line["top1_mean"] is not None
-    }  # fmt: skip
+@dataclass(frozen=True)
+class Curves:
+    """The curves of one panel, all over the same target tasks: those that every row has which has any.
+
+    Attributes:
+        by_label: Mean and standard deviation over the tasks, by what the legend says and by x.
+        tasks: How many tasks these are.
+    """
+
+    by_label: Mapping[str, Points]
+    tasks: int
+
+    @property
+    def over(self) -> str:
+        """How many tasks the means are over, for a title."""
+        return f"mean of the same {self.tasks} tasks" if self.tasks > 1 else f"{self.tasks or 'no'} task"
 
 
-def plot_iterations(lines: Sequence[Line], path: Path) -> None:
+def on_the_same_tasks(rows: Mapping[str, Mapping[float, str]], trials: Sequence[Line]) -> Curves:
+    """Return the curves of a panel.
+
+    Args:
+        rows: Names of rows by label and x.
+        trials: Trials of the experiment.
+    """
+    top1 = {row: top1_by_task(trials, row) for names in rows.values() for row in names.values()}
+    same = in_common(top1.values())
+
+    def point(row: str) -> tuple[float, float | None]:
+        values = [top1[row][task] for task in same]
+        return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+
+    found = {label: {x: point(row) for x, row in names.items() if same and top1[row]} for label, names in rows.items()}
+    return Curves(found, len(same))
+
+
+def plot_iterations(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
     """Draw Figure 4a."""
     pairs = {"ResNet-18": ("mvp", "ifp"), "vision transformer": ("vit-mvp", "vit-ahnp")}
-    shown = {t: names for t, names in pairs.items() if any(points(lines, f"{n}-", _steps) for n in names)}
-    with panels(path, [f"top-1 over iterations, {title}" for title in shown]) as both:
-        for axes, names in zip(both, shown.values(), strict=True):
-            for name, colour in zip(names, CURVES, strict=False):
-                curve(axes, points(lines, f"{name}-", _steps), name.removeprefix("vit-").upper(), colour)
+    found = {
+        title: on_the_same_tasks(
+            {n.removeprefix("vit-").upper(): {steps: f"{n}-{steps}" for steps in ITERATIONS} for n in names}, trials
+        )
+        for title, names in pairs.items()
+    }
+    shown = {title: curves for title, curves in found.items() if curves.tasks}
+    with panels(path, [f"top-1, {title}, {curves.over}" for title, curves in shown.items()]) as both:
+        for axes, curves in zip(both, shown.values(), strict=True):
+            _draw(axes, curves, "iterations")
             axes.set_xscale("log")
-            axes.set_xlabel("iterations")
-            legend(axes)
 
 
-def _steps(line: Line) -> float:
-    return line["iterations"]
-
-
-def plot_groups(lines: Sequence[Line], path: Path) -> None:
+def plot_groups(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
     """Draw Figure 4b."""
-    with panels(path, ["neighbours by LEEP", "neighbours by WordNet"]) as both:
-        for axes, similarity in zip(both, ("leep", "wordnet"), strict=True):
-            for steps, colour in zip(GROUP_ITERATIONS, CURVES, strict=False):
-                mine = [line for line in lines if line["row"].endswith(f"-{steps}")]
-                found = points(mine, similarity, lambda line: int(line["row"].split("-group")[1].split("-")[0]))
-                curve(axes, found, f"{steps} iterations", colour)
-            axes.set_xlabel("similarity group, 1 = nearest")
+    found = {
+        title: on_the_same_tasks(
+            {
+                f"{steps} iterations": {g: f"{similarity}-group{g}-{steps}" for g in range(1, GROUPS + 1)}
+                for steps in GROUP_ITERATIONS
+            },
+            trials,
+        )
+        for similarity, title in (("leep", "LEEP"), ("wordnet", "WordNet"))
+    }
+    with panels(path, [f"top-1 by {title}, {curves.over}" for title, curves in found.items()]) as both:
+        for axes, curves in zip(both, found.values(), strict=True):
+            _draw(axes, curves, "similarity group, 1 = nearest")
             axes.set_xticks(range(1, GROUPS + 1))
-            legend(axes)
 
 
-def plot_neighbours(lines: Sequence[Line], path: Path) -> None:
+def plot_neighbours(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
     """Draw Figure 5b."""
-    with panels(path, ["top-1 over the number of neighbours"]) as (axes,):
-        for name, colour in zip(("activation", "taylor"), CURVES, strict=False):
-            curve(axes, points(lines, f"{name}-", lambda line: int(line["row"].split("-")[1])), f"{name} zoo", colour)
-        axes.set_xlabel("neighbours that vote")
-        axes.set_xticks(range(1, MOST_NEIGHBOURS + 1))
-        legend(axes)
+    counts = range(1, MOST_NEIGHBOURS + 1)
+    rows = {f"{name} zoo": {n: f"{name}-{n}" for n in counts} for name in ("activation", "taylor")}
+    curves = on_the_same_tasks(rows, trials)
+    with panels(path, [f"top-1, {curves.over}"]) as (axes,):
+        _draw(axes, curves, "neighbours that vote")
+        axes.set_xticks(counts)
+
+
+def _draw(axes: Any, curves: Curves, x: str) -> None:
+    for (label, points), colour in zip(curves.by_label.items(), CURVES, strict=False):
+        curve(axes, points, label, colour)
+    axes.set_xlabel(x)
+    legend(axes)
 
 
 EXPERIMENTS = (

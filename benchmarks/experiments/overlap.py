@@ -133,7 +133,7 @@ def _narrow(zoo: Zoo) -> list[MemberInfo]:
     return [i for i in zoo.infos() if i.breadth == "narrow"]
 
 
-def plot(lines: Sequence[Line], path: Path) -> None:
+def plot(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
     """Draw overlap by layer and group for every zoo and similarity, and the difference of the extreme groups."""
     good = {line["row"]: line["values"] for line in lines if line["status"] == "ok"}
     shown = [n for n in good if not n.startswith("random")]

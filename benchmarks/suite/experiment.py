@@ -151,8 +151,8 @@ class Experiment:
         minutes: About how long all of it takes on one thread.
         rows: Returns the rows of its table, in the paper's order.
         run: Runs what has no trial yet, while the clock allows.
-        plot: Draws its figure, if it has one.
-        table: Returns its table's lines in Markdown, if its columns are not the usual ones.
+        plot: Draws its figure from its rows and their trials, if it has one.
+        table: Returns its table's lines in Markdown from these, if its columns are not the usual ones.
     """
 
     name: str
@@ -161,8 +161,8 @@ class Experiment:
     minutes: float
     rows: Callable[[Context], list[Row]]
     run: Callable[[Context, Sequence[Row]], None]
-    plot: Callable[[Sequence[Line], Path], None] | None = None
-    table: Callable[[Sequence[Line]], list[str]] | None = None
+    plot: Callable[[Sequence[Line], Sequence[Line], Path], None] | None = None
+    table: Callable[[Sequence[Line], Sequence[Line]], list[str]] | None = None
 
 
 def zoo_id(zoo: Zoo) -> str:

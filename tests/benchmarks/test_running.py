@@ -1,6 +1,8 @@
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +16,9 @@ from benchmarks.setting import Setting
 from benchmarks.suite.cost import CostMeter, ifp_dense_iterations, nominal_tflops
 from benchmarks.suite.experiment import Clock, Context, Experiment, Row
 from benchmarks.suite.running import cases, try_once, try_row, try_rows
-from benchmarks.suite.store import Line, Store, counted
+from benchmarks.suite.store import SAME, Line, Store, counted
 from benchmarks.suite.summary import REQUIRED, STATUS, summarise
-from benchmarks.tables.experiments import table
+from benchmarks.tables.experiments import brief, table
 from mvp_edge.config import PruneSchedule
 from mvp_edge.errors import ConfigError
 from mvp_edge.measure import count_macs
@@ -100,29 +102,35 @@ def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
     assert len(context.store.trials("trial")) == 1
 
 
-def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    tops = {
-        "mvp-100": {"a": 90.0, "b": 80.0, "c": 74.0},
-        "ifp-1000": {"a": 92.0, "b": 84.0, "c": 78.0},
-        "mest-100": {"b": 70.0, "c": 60.0},
-        "dlth-100": {"a": 60.0, "c": 50.0},
-    }
-    trials = [
-        {"row": row, "task": task, "top1": top1, "status": "ok", "dataset": "cifar100", "seed": 0,
-         "base_sha256": "", "zoo_id": "", "settings": ""}
-        for row, tasks in tops.items() for task, top1 in tasks.items()
-    ]  # fmt: skip
-    for trial in trials:
-        store.add("table1", trial)
+TOPS = {
+    "mvp-100": {"a": 90.0, "b": 80.0, "c": 74.0},
+    "ifp-1000": {"a": 92.0, "b": 84.0, "c": 78.0},
+    "mest-100": {"b": 70.0, "c": 60.0},
+    "dlth-100": {"a": 60.0, "c": 50.0},
+}
+
+
+def stored(store: Store, name: str, tops: Mapping[str, Mapping[str, float]] = TOPS) -> list[Line]:
+    """Put trials and rows of an experiment into a store; return the rows."""
+    for row, tasks in tops.items():
+        for task, top1 in tasks.items():
+            trial = {"row": row, "task": task, "top1": top1, "status": "ok", "dataset": "cifar100", "seed": 0}
+            store.add(name, trial | dict.fromkeys(SAME, ""))
     lines = [
         {"row": row, "title": row, "n_tasks": len(tasks), "top1_mean": 1.0, "form": "sliced", "status": "ok",
-         "dataset": "cifar100", "paper": "", "reason": "", "iterations": 100,
+         "dataset": "cifar100", "paper": "", "reason": "", "iterations": 100, "hyper": {"lr": 0.1},
          **dict.fromkeys(("top1_sd", "nominal_tflops", "training_tflops", "macs", "seconds"))}
         for row, tasks in tops.items()
     ]  # fmt: skip
-    store.write("table1", lines)
-    assert table("table1", store).split("\n\n")[1].splitlines() == [  # in the order of the rows
+    store.write(name, lines)
+    return lines
+
+
+@pytest.mark.parametrize("name", ["table1", "ablations"])
+def test_rows_of_few_tasks_are_compared_on_them(name: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lines = stored(store, name)
+    assert table(name, store).split("\n\n")[1].splitlines() == [  # in the order of the rows
         "| top-1 mean on the same tasks | 2 tasks | 2 tasks |",
         "|---|---|---|",
         "| mvp-100 | 77.00 | 82.00 |",
@@ -130,8 +138,17 @@ def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
         "| mest-100 | 65.00 |  |",
         "| dlth-100 |  | 55.00 |",
     ]
-    store.write("table1", lines[:2])
-    assert "same tasks" not in table("table1", store)
+    store.write(name, lines[:2])
+    assert "same tasks" not in table(name, store)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("rivals", table), ("table2", brief)])
+def test_short_tables_have_a_column_for_the_tasks_that_all_rows_have(name: str, shown: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stored(store, name)
+    head, _, *rows = (line.split(" | ") for line in shown(name, store).splitlines())
+    column = head.index("on the same 1")
+    assert [row[column] for row in rows] == ["74.00", "78.00", "60.00", "50.00"]
 
 
 def test_only_the_methods_asked_for_run(context: Context) -> None:
