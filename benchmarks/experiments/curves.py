@@ -194,8 +194,8 @@ def plot_neighbours(lines: Sequence[Line], trials: Sequence[Line], path: Path) -
 
 
 def _draw(axes: Any, curves: Curves, x: str) -> None:
-    for (label, points), colour in zip(curves.by_label.items(), CURVES, strict=False):
-        curve(axes, points, label, colour)
+    for (label, points), style in zip(curves.by_label.items(), CURVES, strict=False):
+        curve(axes, points, label, style)
     axes.set_xlabel(x)
     legend(axes)
 

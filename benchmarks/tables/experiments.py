@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.registry import experiments
 from benchmarks.suite.store import Line, Store, in_common, mean_over, top1_by_task
@@ -22,8 +21,7 @@ def table(name: str, store: Store | None = None) -> str:
     if own := experiments()[name].table:
         shown = own(lines, trials)
     else:
-        shown = _overlaps(told) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, told)]
-        shown += _on_the_same_tasks(lines, trials)
+        shown = [HEAD, _rule(HEAD), *map(_row, told), *_on_the_same_tasks(lines, trials)]
     return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
 
 
@@ -73,21 +71,6 @@ def _reasons(lines: Sequence[Line]) -> list[str]:
 def _figure(name: str, store: Store) -> list[str]:
     path = store.root / f"{name}.png"
     return ["", f"![{experiments()[name].question}](results/{name}.png)"] if path.exists() else []
-
-
-def _overlaps(lines: Sequence[Line]) -> list[str]:
-    """Return overlap by similarity group: the mean over all layers, and that of the deepest one."""
-    head = "| IoU: mean over layers (deepest) | tasks | group 1, nearest | 2 | 3 | 4 | 5 |"
-    rows = [head, _rule(head)]
-    for line in lines:
-        cells = [_overlap(line.get("values", {}), group) for group in range(1, 6)]
-        rows.append(f"| {line['title']} | {line['n_tasks'] or ''} | {' | '.join(cells)} |")
-    return rows
-
-
-def _overlap(values: Mapping[str, float | None], group: int) -> str:
-    layers = [v for k, v in values.items() if k.startswith(f"{group}/") and v is not None]
-    return f"{statistics.mean(layers):.3f} ({layers[-1]:.3f})" if layers else ""
 
 
 def _rule(head: str) -> str:
