@@ -124,12 +124,19 @@ def _at_random(context: Context, zoo: Zoo, target: MemberInfo) -> tuple[KeepPlan
 
 
 def _within_parent(context: Context, zoo: Zoo, target: MemberInfo) -> tuple[KeepPlan, list[KeepPlan]]:
-    """Return random plans among the units of the member that the target was pruned from."""
+    """Return random plans among the units of the member that the target was pruned from.
+
+    Of a parent that is not in the zoo the units are known that any of its children keeps: hardly less than all.
+    """
     parent = target.recipe.get("parent")
     if not parent:
         return _at_random(context, zoo, target)
-    plan = zoo.info(str(parent)).plan
-    return _drawn(context, target, {g.name: np.array(g.kept) for g in plan.groups})
+    infos = zoo.infos()
+    family = [i for i in infos if i.id == parent] or [i for i in infos if i.recipe.get("parent") == parent]
+    units: dict[str, set[int]] = {}
+    for group in (g for info in family for g in info.plan.groups):
+        units.setdefault(group.name, set()).update(group.kept)
+    return _drawn(context, target, {name: np.array(sorted(kept)) for name, kept in units.items()})
 
 
 def _drawn(context: Context, target: MemberInfo, units: dict[str, np.ndarray]) -> tuple[KeepPlan, list[KeepPlan]]:

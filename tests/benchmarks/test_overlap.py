@@ -1,11 +1,15 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from matplotlib.image import imread
 
-from benchmarks.experiments.overlap import plot, table
+from benchmarks.experiments.overlap import _within_parent, plot, table
+from benchmarks.suite.experiment import Context
 from benchmarks.suite.plots import CURVES, MOST, SHADES, legend, panels
 from benchmarks.suite.store import SAME, Line
+from mvp_edge.plan import make_plan
 
 VALUES = {
     "vit-leep": {"1/attn": 1.0, "1/mlp": 0.6, "2/attn": 1.0, "2/mlp": 0.4, "5/attn": 1.0, "5/mlp": 0.2},
@@ -75,3 +79,15 @@ def test_curves_differ_in_more_than_colour_and_legends_lie_outside(tmp_path: Pat
         legend(axes[0])
         axes[0].figure.draw_without_rendering()
         assert axes[0].get_legend().get_window_extent().x0 >= axes[0].get_window_extent().x1
+
+
+def test_a_parent_that_is_not_there_has_the_units_that_its_children_keep() -> None:
+    def info(name: str, kept: list[int], parent: str) -> Any:
+        return SimpleNamespace(id=name, plan=make_plan({"conv": 8}, {"conv": kept}), recipe={"parent": parent})
+
+    children = [info("a", [0, 1], "p"), info("b", [1, 3], "p"), info("c", [6, 7], "other")]
+    context = cast(Context, SimpleNamespace(seed=0))
+    for parent, units in ([], {0, 1, 3}), ([info("p", [0, 1, 2, 3], "")], {0, 1, 2, 3}):
+        zoo: Any = SimpleNamespace(infos=lambda p=parent: [*children, *p])
+        plan, others = _within_parent(context, zoo, children[0])
+        assert {u for each in (plan, *others) for g in each.groups for u in g.kept} == units
