@@ -16,13 +16,14 @@ from benchmarks.suite.method_rows import ahnp_row, ifp_row, mvp_row
 from benchmarks.suite.plots import CURVES, curve, legend, panels
 from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
-from benchmarks.suite.store import Line, in_common, top1_by_task
+from benchmarks.suite.store import Line, Store, counted, in_common, top1_by_task
 from mvp_edge.config import FitConfig, Similarity
 from mvp_edge.metavote import Neighbour
 
 ITERATIONS = (10, 30, 60, 100, 300, 1000)
 GROUP_ITERATIONS = (20, 50, 100)
 VOTERS = 5
+TITLES = {"leep": "LEEP", "wordnet": "WordNet"}
 MOST_NEIGHBOURS = 10
 Points = Mapping[float, tuple[float, float | None]]
 
@@ -50,9 +51,10 @@ def group_rows(context: Context) -> list[Row]:
     return [
         mvp_row(
             context, steps, name=f"{similarity}-group{group}-{steps}", missing=missing,
-            title=f"{'LEEP' if similarity == 'leep' else 'WordNet'} group {group}, {steps} iterations",
+            title=f"{TITLES[similarity]} group {group}, {steps} iterations",
             run=by(_of_group(similarity, group), NARROW, FitConfig(iterations=context.steps(steps))),
             hyper={"group": group, "similarity": similarity, "neighbours": f"at most {VOTERS}"},
+            notes=_voters(_of_group(similarity, group)),
         )
         for similarity in ("leep", "wordnet") for steps in GROUP_ITERATIONS for group in range(1, GROUPS + 1)
     ]  # fmt: skip
@@ -81,6 +83,10 @@ def _of_group(similarity: Similarity, group: int) -> Callable[[Setting], list[Ne
         return found
 
     return members
+
+
+def _voters(members: Callable[[Setting], list[Neighbour]]) -> Callable[[Setting], dict[str, float]]:
+    return lambda s: {"voters": len(members(s))}
 
 
 def _is_whole(s: Setting, similarity: Similarity) -> bool:
@@ -165,8 +171,39 @@ def plot_iterations(lines: Sequence[Line], trials: Sequence[Line], path: Path) -
             axes.set_xscale("log")
 
 
+def sizes(store: Store, similarity: str) -> dict[int, list[int]]:
+    """Return how many members the groups have, by group, for the tasks of `overlap` where the same zoo votes."""
+    zoos = {t["zoo_id"] for t in store.trials("groups")}
+    mine = [t["notes"] for t in counted(store.trials("overlap"), similarity) if t["zoo_id"] in zoos and t.get("notes")]
+    return {g: [n.get(f"members/{g}", 0) for n in mine] for g in range(1, GROUPS + 1)} if mine else {}
+
+
+def told_of_groups(lines: Sequence[Line], store: Store) -> str:
+    """Say how many members the groups have and how many of them voted, where that is recorded."""
+    told = [f"At most {VOTERS} members of a group vote, its nearest, so that where it has fewer both number and nearness "
+            "differ."]  # fmt: skip
+    for similarity, title in TITLES.items():
+        if found := sizes(store, similarity):
+            few = [sum(n < VOTERS for n in ns) for ns in found.values()]
+            told.append(
+                f"By {title} the five groups of this zoo have {', '.join(map(_range, found.values()))} members, over the "
+                f"{len(found[1])} tasks of `overlap`, and fewer than {VOTERS} for {', '.join(map(str, few))} of them."
+            )
+        voted = {
+            line["row"]: v for line in lines
+            if line["row"].startswith(similarity) and (v := line.get("notes", {}).get("voters")) is not None
+        }  # fmt: skip
+        if voted:
+            told.append(f"Voters by {title}: {', '.join(f'{v:g} ({row})' for row, v in voted.items())}.")
+    return " ".join(told)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{min(numbers)} to {max(numbers)}"
+
+
 def plot_groups(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
-    """Draw Figure 4b."""
+    """Draw Figure 4b; below each group is how many members it has, by the records beside the figure."""
     found = {
         title: on_the_same_tasks(
             {
@@ -175,12 +212,17 @@ def plot_groups(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> No
             },
             trials,
         )
-        for similarity, title in (("leep", "LEEP"), ("wordnet", "WordNet"))
+        for similarity, title in TITLES.items()
     }
     with panels(path, [f"top-1 by {title}, {curves.over}" for title, curves in found.items()]) as both:
-        for axes, curves in zip(both, found.values(), strict=True):
-            _draw(axes, curves, "similarity group, 1 = nearest")
-            axes.set_xticks(range(1, GROUPS + 1))
+        for axes, curves, similarity in zip(both, found.values(), TITLES, strict=True):
+            members = sizes(Store(path.parent), similarity)
+            below = (
+                f"; members in it, of which {VOTERS} at most vote" if members else f", of which {VOTERS} at most vote"
+            )
+            _draw(axes, curves, f"similarity group, 1 = nearest{below}")
+            groups = range(1, GROUPS + 1)
+            axes.set_xticks(groups, [f"{g}\n{_range(members[g])}" if members else str(g) for g in groups])
 
 
 def plot_neighbours(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
@@ -204,7 +246,7 @@ EXPERIMENTS = (
     Experiment("neighbours", "how many neighbours are enough?", "Fig 5b", 50, neighbour_rows, run_neighbours,
                plot_neighbours),
     Experiment("groups", "do nearer neighbours give better models?", "Fig 4b", 45, group_rows, run_groups,
-               plot_groups),
+               plot_groups, note=told_of_groups),
     Experiment("iterations", "how many iterations are needed?", "Fig 4a", 40, iteration_rows, run_iterations,
                plot_iterations),
 )  # fmt: skip

@@ -45,6 +45,7 @@ class Row:
         base: Name of the base model if it is not that of the zoo that votes.
         shared: Whether method and settings say all there is, so that another experiment's trial of them serves as well.
         seconds: Guess of its time, until there is a trial to go by.
+        notes: Returns what else a trial tells of its setting.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Row:
     base: str = ""
     shared: bool = False
     seconds: float = 20.0
+    notes: Callable[[Setting], dict[str, float]] | None = None
 
 
 class Clock:
@@ -153,6 +155,7 @@ class Experiment:
         run: Runs what has no trial yet, while the clock allows.
         plot: Draws its figure from its rows and their trials, if it has one.
         table: Returns its table's lines in Markdown from these, if its columns are not the usual ones.
+        note: Returns what a reader of its table must know, from its rows and all records; empty if nothing.
     """
 
     name: str
@@ -163,6 +166,7 @@ class Experiment:
     run: Callable[[Context, Sequence[Row]], None]
     plot: Callable[[Sequence[Line], Sequence[Line], Path], None] | None = None
     table: Callable[[Sequence[Line], Sequence[Line]], list[str]] | None = None
+    note: Callable[[Sequence[Line], Store], str] | None = None
 
 
 def zoo_id(zoo: Zoo) -> str:

@@ -22,7 +22,9 @@ def table(name: str, store: Store | None = None) -> str:
         shown = own(lines, trials)
     else:
         shown = [HEAD, _rule(HEAD), *map(_row, told), *_on_the_same_tasks(lines, trials)]
-    return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
+    note = experiments()[name].note
+    text = note(lines, store) if note else ""
+    return "\n".join([*shown, *(["", text] if text else []), *_reasons(lines), *_figure(name, store)])
 
 
 def _on_the_same_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:
