@@ -42,7 +42,7 @@ def test_trials_are_recorded_once_and_summarised(context: Context) -> None:
     lines = summarise("trial", rows, trials, "tiny")
     assert all(set(REQUIRED) <= line.keys() for line in lines)
     assert [line["status"] for line in lines] == ["ok", "failed", "not-run"]
-    assert lines[0]["n_tasks"] == 2
+    assert [line["n_tasks"] for line in lines] == [2, 0, 0]
     assert lines[0]["seeds"] == [0]
     assert lines[0]["top1_mean"] == pytest.approx(sum(t["top1"] for t in trials[::2]) / 2, abs=0.01)
     assert lines[1]["top1_mean"] is None
@@ -83,6 +83,25 @@ def test_times_are_medians_and_all_machines_are_named(context: Context) -> None:
     [line] = summarise("trial", [WHOLE], context.store.trials("trial"), "tiny")
     assert line["seconds"] == 2.5
     assert line["device"] == "cpu 1; cpu 0"
+
+
+def test_a_row_is_dirty_if_one_of_its_trials_was(context: Context) -> None:
+    for case in cases(context, 2):
+        try_row("trial", WHOLE, case)
+    clean, changed = ({**t, "dirty": d} for t, d in zip(context.store.trials("trial"), (False, True), strict=True))
+    assert [summarise("trial", [WHOLE], found, "")[0]["dirty"] for found in ([clean], [clean, changed], [])] == [
+        False, True, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("notes", "hyper", "expected"),
+    [({"members": 30}, {"members": 40}, 30), ({}, {"members": 20}, 20), ({"added": 25}, {}, 25), ({}, {}, 1)],
+)
+def test_a_mean_over_members_is_one_of_as_many_tasks(context: Context, notes: Line, hyper: Line, expected: int) -> None:
+    row = replace(WHOLE, hyper=hyper)
+    try_once("trial", row, context, context.zoo, lambda: {"top1": 50.0, "notes": notes})
+    assert summarise("trial", [row], context.store.trials("trial"), "")[0]["n_tasks"] == expected
 
 
 def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
@@ -254,7 +273,8 @@ def test_committed_rows_follow_from_committed_trials() -> None:
             mine = [t for t in trials if t["row"] == line["row"] and t["task"] in line["tasks"]]
             assert {t["task"] for t in mine} == set(line["tasks"]), (name, line["row"])
             told = [t for t in counted(trials, line["row"]) if t["status"] == "ok"]
-            assert len(told) == line["n_tasks"], (name, line["row"])
+            assert len(told) == line["n_tasks"] or line["tasks"] == [""], (name, line["row"])
+            assert line["dirty"] == (any(t["dirty"] for t in counted(trials, line["row"])) if told else None), name
             top1 = [t["top1"] for t in told if t["top1"] is not None]
             assert line["top1_mean"] == (round(statistics.mean(top1), 2) if top1 else None), (name, line["row"])
             assert line["top1_sd"] == (round(statistics.stdev(top1), 2) if len(top1) > 1 else None), (name, line["row"])
