@@ -180,14 +180,17 @@ def sizes(store: Store, similarity: str) -> dict[int, list[int]]:
 
 def told_of_groups(lines: Sequence[Line], store: Store) -> str:
     """Say how many members the groups have and how many of them voted, where that is recorded."""
-    told = [f"At most {VOTERS} members of a group vote, its nearest, so that where it has fewer both number and nearness "
-            "differ."]  # fmt: skip
+    told = [
+        f"At most {VOTERS} members of a group vote, its nearest; where it has fewer, both their number and their "
+        "nearness differ."
+    ]
     for similarity, title in TITLES.items():
         if found := sizes(store, similarity):
+            members = ", ".join(map(_range, found.values()))
             few = [sum(n < VOTERS for n in ns) for ns in found.values()]
             told.append(
-                f"By {title} the five groups of this zoo have {', '.join(map(_range, found.values()))} members, over the "
-                f"{len(found[1])} tasks of `overlap`, and fewer than {VOTERS} for {', '.join(map(str, few))} of them."
+                f"By {title} the five groups of this zoo have {members} members, over the {len(found[1])} tasks of "
+                f"`overlap`, and fewer than {VOTERS} for {', '.join(map(str, few))} of them."
             )
         voted = {
             line["row"]: v for line in lines
@@ -217,10 +220,8 @@ def plot_groups(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> No
     with panels(path, [f"top-1 by {title}, {curves.over}" for title, curves in found.items()]) as both:
         for axes, curves, similarity in zip(both, found.values(), TITLES, strict=True):
             members = sizes(Store(path.parent), similarity)
-            below = (
-                f"; members in it, of which {VOTERS} at most vote" if members else f", of which {VOTERS} at most vote"
-            )
-            _draw(axes, curves, f"similarity group, 1 = nearest{below}")
+            told = "; below: its members" if members else ""
+            _draw(axes, curves, f"similarity group, 1 = nearest{told}\n(at most {VOTERS} vote)")
             groups = range(1, GROUPS + 1)
             axes.set_xticks(groups, [f"{g}\n{_range(members[g])}" if members else str(g) for g in groups])
 

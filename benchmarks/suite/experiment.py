@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,6 +168,12 @@ class Experiment:
     plot: Callable[[Sequence[Line], Sequence[Line], Path], None] | None = None
     table: Callable[[Sequence[Line], Sequence[Line]], list[str]] | None = None
     note: Callable[[Sequence[Line], Store], str] | None = None
+
+
+def made_from(zoo: Zoo, **settings: Any) -> str:
+    """Return a short name of a zoo's base and of settings, for what is made of them once: others make it anew."""
+    value = json.dumps([zoo.base.sha256, settings], sort_keys=True)
+    return hashlib.sha256(value.encode()).hexdigest()[:8]
 
 
 def zoo_id(zoo: Zoo) -> str:
