@@ -2,6 +2,8 @@
 
 results/trials/NAME.jsonl   a trial: one row's method on one target task; appended, never changed
 results/NAME.jsonl          a row: mean and standard deviation over its trials; written anew after every run
+
+Measurements that are no experiments, written by `benchmarks.records`, lie in results/measurements/.
 """
 
 from __future__ import annotations

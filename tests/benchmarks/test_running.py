@@ -1,3 +1,4 @@
+import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import __main__ as command
+from benchmarks import records
 from benchmarks.methods import whole_base
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
@@ -278,6 +280,24 @@ def test_committed_rows_follow_from_committed_trials() -> None:
             top1 = [t["top1"] for t in told if t["top1"] is not None]
             assert line["top1_mean"] == (round(statistics.mean(top1), 2) if top1 else None), (name, line["row"])
             assert line["top1_sd"] == (round(statistics.stdev(top1), 2) if len(top1) > 1 else None), (name, line["row"])
+
+
+def test_all_files_beside_the_experiments_rows_have_their_fields() -> None:
+    files = sorted(RESULTS.glob("*.jsonl"))
+    assert {f.stem for f in files} <= experiments().keys()
+    for file in files:
+        for line in map(json.loads, file.read_text().splitlines()):
+            assert set(REQUIRED) <= line.keys(), file.name
+            assert line["status"] in STATUS, (file.name, line["row"])
+            assert line["status"] == "ok" or line["reason"], (file.name, line["row"])
+
+
+def test_measurements_lie_apart_from_the_experiments_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert records.read("prune-time")
+    monkeypatch.setattr(records, "MEASUREMENTS", tmp_path / "results" / "measurements")
+    records.append("packing", {}, {"n": 1}, torch.device("cpu"))
+    assert [r["result"] for r in records.read("packing")] == [{"n": 1}]
+    assert [p.name for p in (tmp_path / "results").rglob("*.jsonl")] == ["packing.jsonl"]
 
 
 def test_a_budget_for_all_is_shared_out_and_what_is_left_is_used(context: Context) -> None:
