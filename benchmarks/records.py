@@ -14,10 +14,11 @@ import torch
 from mvp_edge.runtime import environment
 
 RESULTS = Path(__file__).parent / "results"
+MEASUREMENTS = RESULTS / "measurements"  # RESULTS itself holds rows of experiments, which have other fields
 
 
 def append(question: str, config: dict[str, Any], result: dict[str, Any], device: torch.device) -> None:
-    """Add a record to `results/QUESTION.jsonl`."""
+    """Add a record to `results/measurements/QUESTION.jsonl`."""
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **code(),
@@ -25,14 +26,14 @@ def append(question: str, config: dict[str, Any], result: dict[str, Any], device
         "environment": environment(device),
         "result": result,
     }
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{question}.jsonl").open("a", encoding="utf-8") as file:
+    MEASUREMENTS.mkdir(parents=True, exist_ok=True)
+    with (MEASUREMENTS / f"{question}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def read(question: str) -> list[dict[str, Any]]:
     """Return all records of a question, oldest first."""
-    path = RESULTS / f"{question}.jsonl"
+    path = MEASUREMENTS / f"{question}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 

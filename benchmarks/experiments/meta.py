@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 from benchmarks.baselines.masking import dense_copy
 from benchmarks.baselines.reptile import MetaConfig, Reptile, drawing, meta_train, save_meta
 from benchmarks.setting import Setting
-from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.experiment import Context, Experiment, Row, made_from
 from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.store import Line
 
@@ -48,11 +48,16 @@ def reptile(context: Context) -> Reptile:
 
 def file_of(context: Context) -> Path:
     """Return where the meta-trained network is kept."""
-    return context.work / f"reptile-{context.zoo.base.sha256[:12]}-{context.seed}.safetensors"
+    settings = asdict(_config(context)) | {"training_tasks": context.steps(TRAINING_TASKS), "seed": context.seed}
+    return context.work / f"reptile-{made_from(context.zoo, **settings)}.safetensors"
+
+
+def _config(context: Context) -> MetaConfig:
+    return replace(META, iterations=context.steps(META.iterations), interval=context.steps(META.interval))
 
 
 def _train(context: Context) -> Line:
-    config = MetaConfig(iterations=context.steps(META.iterations), interval=context.steps(META.interval))
+    config = _config(context)
     source, settings = context.source("cifar100"), []
     for info in [i for i in context.zoo.infos() if i.breadth == "narrow"][: context.steps(TRAINING_TASKS)]:
         train = source.load(info.task.names, "train", context.zoo.base.input_size)

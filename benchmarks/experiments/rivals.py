@@ -24,7 +24,7 @@ from benchmarks.methods import DISTILLED
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import mvp_row
 from benchmarks.suite.running import cases, try_once, try_rows, why_not
-from benchmarks.suite.store import Line
+from benchmarks.suite.store import Line, in_common, mean_over, top1_by_task
 from mvp_edge.config import VoteConfig
 from mvp_edge.measure import count_macs
 from mvp_edge.networks.models import Base, head_of, set_head
@@ -105,22 +105,30 @@ def timed(shapes: Mapping[str, Callable[[], Delivered]], rounds: int) -> dict[st
     return found
 
 
-def table(lines: Sequence[Line]) -> list[str]:
+def table(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:
     """Return accuracy beside what a network costs, the timed figures from the row of latencies."""
     notes = next((line.get("notes", {}) for line in lines if line["row"] == LATENCY), {})
-    head = "| five classes, 100 iterations | tasks | top-1 mean | sd | rate | ms | against the first | MMACs | KiB |"
-    return [head, "|" + "---|" * (head.count("|") - 1), *(_cells(n, notes) for n in lines if n["row"] != LATENCY)]
+    shown = {line["row"]: line for line in lines if line["row"] != LATENCY}
+    top1 = {row: top1_by_task(trials, row) for row in shown}
+    same = in_common(top1.values())
+    head = (
+        f"| five classes, 100 iterations | tasks | top-1 mean | sd | on the same {len(same)} | rate | ms "
+        "| against the first | MMACs | KiB |"
+    )
+    rows = [_cells(line, mean_over(same, top1[row]), notes) for row, line in shown.items()]
+    return [head, "|" + "---|" * (head.count("|") - 1), *rows]
 
 
-def _cells(line: Line, notes: Mapping[str, float | None]) -> str:
+def _cells(line: Line, there: str, notes: Mapping[str, float | None]) -> str:
     def shown(figure: str, form: str) -> str:
         value = notes.get(f"{line['row']}/{figure}")
         return "" if value is None else form.format(value)
 
     top1 = [f"{v:.2f}" if (v := line[k]) is not None else "" for k in ("top1_mean", "top1_sd")]
     cells = [
-        line["title"], str(line["n_tasks"] or ""), top1[0] or line["status"], top1[1], f"{line['hyper']['lr']:g}",
-        shown("ms", "{:.3f}"), shown("ratio", "{:.2f}x"), shown("mmacs", "{:.1f}"), shown("kib", "{:.0f}"),
+        line["title"], str(line["n_tasks"] or ""), top1[0] or line["status"], top1[1], there,
+        f"{line['hyper']['lr']:g}", shown("ms", "{:.3f}"), shown("ratio", "{:.2f}x"), shown("mmacs", "{:.1f}"),
+        shown("kib", "{:.0f}"),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

@@ -10,11 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.baselines.simsiam import Pretraining, SimSiam
-from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.experiment import Context, Experiment, Row, made_from
 from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.store import Line
 from benchmarks.suite.zoos import grow
@@ -39,18 +40,24 @@ MEMBER_FIT = FitConfig(iterations=MEMBER_ITERATIONS, lr=0.02)
 def rows(context: Context) -> list[Row]:
     """Return the two things that are made once."""
     missing = why_not(context, "cifar100")
-    pretraining = {
-        "epochs": EPOCHS * context.scale, "small_epochs": SMALL_EPOCHS * context.scale, "small_size": SMALL_SIZE,
-        **asdict(PRETRAINING), "views": "crop, flip, colours, grey",
-        "linear": f"every {LINEAR_STRIDE}th training image",
-    }  # fmt: skip
-    members = {"members": context.steps(MEMBERS), **asdict(MEMBER_FIT), "parent": "base"}
+    pretraining = _pretraining(context) | {"linear": f"every {LINEAR_STRIDE}th training image"}
     return [
         Row("simsiam", "simsiam", "SimSiam pretraining, linear classifier on its features", None, keep=1.0,
             hyper=pretraining, form="whole", missing=missing),
         Row("members", "ifp-ssl", "IFP members cut from it", None, iterations=context.steps(MEMBER_ITERATIONS),
-            hyper=members, missing=missing),
+            hyper=_members(context), missing=missing),
     ]  # fmt: skip
+
+
+def _pretraining(context: Context) -> dict[str, Any]:
+    return {
+        "epochs": EPOCHS * context.scale, "small_epochs": SMALL_EPOCHS * context.scale, "small_size": SMALL_SIZE,
+        **asdict(PRETRAINING), "views": "crop, flip, colours, grey",
+    }  # fmt: skip
+
+
+def _members(context: Context) -> dict[str, Any]:
+    return {"members": context.steps(MEMBERS), **asdict(MEMBER_FIT), "parent": "base"}
 
 
 def run(context: Context, rows: Sequence[Row]) -> None:
@@ -100,7 +107,7 @@ def _pretrain(context: Context) -> bool:
         model = SimSiam(new_model(base.arch, len(data.classes)))
     model = on_device(model, context.device)
     context.work.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(context.work / "simsiam.checkpoint", asdict(config) | {"seed": context.seed})
+    checkpoint = Checkpoint(_base_file(context).with_suffix(".checkpoint"), asdict(config) | {"seed": context.seed})
     run = Pretraining(config, checkpoint, SMALL_SIZE, small)
     if run.run(model, data, base, context.device, context.seed, lambda: context.clock.allows(5)) < steps:
         return False
@@ -123,11 +130,12 @@ def _linear(context: Context) -> Line:
 
 
 def _base_file(context: Context) -> Path:
-    return context.work / "simsiam.safetensors"
+    return context.work / f"simsiam-{made_from(context.zoo, **_pretraining(context), seed=context.seed)}.safetensors"
 
 
 def _zoo_path(context: Context) -> Path:
-    return context.work / "simsiam-zoo"
+    settings = {"pretraining": _pretraining(context), "members": _members(context), "seed": context.seed}
+    return context.work / f"simsiam-zoo-{made_from(context.zoo, **settings)}"
 
 
 EXPERIMENT = Experiment(NAME, "a base without labels and its zoo, for Table 1's -SSL rows", "Table 1", 120, rows, run)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from benchmarks.suite.experiment import Context, Experiment, Row
+from benchmarks.suite.experiment import Context, Experiment, Row, made_from
 from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.zoos import fork, grow
 from mvp_edge.building.members import Teacher
@@ -49,7 +51,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         if row.missing or not context.wants(row):
             continue
         recipe = RECIPES[row.name]
-        zoo = fork(context.zoo, context.work / row.name, lambda info: info.breadth == "broad")
+        zoo = fork(context.zoo, path_of(context, row.name), lambda info: info.breadth == "broad")
         config = BuildConfig(
             members=context.steps(recipe.members), ways=recipe.ways, fit=replace(FIT, iterations=row.iterations),
             schedule=PruneSchedule(keep=recipe.keep, every=5, importance=recipe.importance),
@@ -63,24 +65,34 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 
 def missing(context: Context, name: str) -> str:
     """Say what a zoo lacks; empty if nothing."""
-    path, wanted = context.work / name, context.steps(RECIPES[name].members)
+    path, wanted = path_of(context, name), context.steps(RECIPES[name].members)
     have = sum(i.breadth == "narrow" for i in open_zoo(str(path)).infos()) if (path / "zoo.json").exists() else 0
     return "" if have >= wanted else f"its zoo has {have} of {wanted} members; run: python -m benchmarks {NAME}"
 
 
 def opened(context: Context, name: str) -> Zoo:
     """Return a zoo that is complete."""
-    return open_zoo(str(context.work / name))
+    return open_zoo(str(path_of(context, name)))
+
+
+def path_of(context: Context, name: str) -> Path:
+    """Return where a zoo is kept; one of other settings, or of other broad members, lies elsewhere."""
+    broad = [i.id for i in context.zoo.infos() if i.breadth == "broad"]
+    return context.work / f"{name}-{made_from(context.zoo, **_hyper(context, name), broad=broad)}"
+
+
+def _hyper(context: Context, name: str) -> dict[str, Any]:
+    recipe = {**asdict(RECIPES[name]), "members": context.steps(RECIPES[name].members)}
+    return {**recipe, **asdict(FIT), "every": 5, "parent": "broad"}
 
 
 def _row(context: Context, name: str) -> Row:
     recipe = RECIPES[name]
     steps = context.steps(FIT.iterations)
-    hyper = {**asdict(recipe), "members": context.steps(recipe.members), **asdict(FIT), "every": 5, "parent": "broad"}
     method = "ifp-taylor" if recipe.importance == "taylor" else "ifp"
     title = f"{recipe.members} members of {recipe.ways} classes, keep {recipe.keep:g}, {recipe.importance}"
-    return Row(name, method, title, None, iterations=steps, keep=recipe.keep, batch=FIT.batch_size, hyper=hyper,
-               missing=why_not(context, "cifar100", recipe.ways), seconds=0.0)  # fmt: skip
+    return Row(name, method, title, None, iterations=steps, keep=recipe.keep, batch=FIT.batch_size,
+               hyper=_hyper(context, name), missing=why_not(context, "cifar100", recipe.ways), seconds=0.0)  # fmt: skip
 
 
 EXPERIMENT = Experiment(NAME, "zoos that other experiments need", "Section 3.1", 50, rows, run)

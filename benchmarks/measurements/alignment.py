@@ -3,8 +3,8 @@
     python -m benchmarks alignment --data DIR [--keeps 0.05,0.1,0.2] [--tasks 3]
 
 Times of one keep are taken in turns in one process; accuracy is that of narrow members' votes after 100 iterations (the
-bundled members are aligned to 8 themselves). Both go to `results/alignment.jsonl`, one record for a keep's times and
-one for each task, keep and lane.
+bundled members are aligned to 8 themselves). Both go to `results/measurements/alignment.jsonl`, one record for a keep's
+times and one for each task, keep and lane.
 """
 
 from __future__ import annotations

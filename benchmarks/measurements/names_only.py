@@ -1,8 +1,9 @@
-"""What does the tool deliver for a class list alone, and is the accuracy that it tells true?
+"""What does the tool deliver for a class list alone, and what does it cost that it tells its accuracy from storage?
 
     python -m benchmarks names-only --data DIR [--lists random,superclasses] [--tasks 20]
 
-Each list goes through the command's own path without images; the ONNX file is then scored on the real test images.
+Each list goes through the command's own path without images; the ONNX file is then scored on the real test images,
+of which the outputs were stored from which the report tells an accuracy.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Row:
         base: Name of the base model if it is not that of the zoo that votes.
         shared: Whether method and settings say all there is, so that another experiment's trial of them serves as well.
         seconds: Guess of its time, until there is a trial to go by.
+        notes: Returns what else a trial tells of its setting.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Row:
     base: str = ""
     shared: bool = False
     seconds: float = 20.0
+    notes: Callable[[Setting], dict[str, float]] | None = None
 
 
 class Clock:
@@ -151,8 +154,9 @@ class Experiment:
         minutes: About how long all of it takes on one thread.
         rows: Returns the rows of its table, in the paper's order.
         run: Runs what has no trial yet, while the clock allows.
-        plot: Draws its figure, if it has one.
-        table: Returns its table's lines in Markdown, if its columns are not the usual ones.
+        plot: Draws its figure from its rows and their trials, if it has one.
+        table: Returns its table's lines in Markdown from these, if its columns are not the usual ones.
+        note: Returns what a reader of its table must know, from its rows and all records; empty if nothing.
     """
 
     name: str
@@ -161,8 +165,15 @@ class Experiment:
     minutes: float
     rows: Callable[[Context], list[Row]]
     run: Callable[[Context, Sequence[Row]], None]
-    plot: Callable[[Sequence[Line], Path], None] | None = None
-    table: Callable[[Sequence[Line]], list[str]] | None = None
+    plot: Callable[[Sequence[Line], Sequence[Line], Path], None] | None = None
+    table: Callable[[Sequence[Line], Sequence[Line]], list[str]] | None = None
+    note: Callable[[Sequence[Line], Store], str] | None = None
+
+
+def made_from(zoo: Zoo, **settings: Any) -> str:
+    """Return a short name of a zoo's base and of settings, for what is made of them once: others make it anew."""
+    value = json.dumps([zoo.base.sha256, settings], sort_keys=True)
+    return hashlib.sha256(value.encode()).hexdigest()[:8]
 
 
 def zoo_id(zoo: Zoo) -> str:

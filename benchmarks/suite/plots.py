@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mvp_edge.timing.plot import COLOURS, INK, MUTED, RAIL
 
-SHADES = ("#0b7a68", "#2f9f86", "#6dbfa8", "#a3cfc0", "#c9d8d1")  # near to far
-CURVES = (*COLOURS[:2], "#c2703d", "#7a5aa6", MUTED)
+MOST = 2  # panels a row: more are too small to read on a page
+
+
+@dataclass(frozen=True)
+class Style:
+    """What tells a curve from the others, also without colours."""
+
+    colour: str
+    line: str = "-"
+    marker: str = "o"
+
+
+CURVES = (
+    Style(COLOURS[0]), Style("#c2703d", "--", "s"), Style("#7a5aa6", "-.", "^"), Style("#2b6cb0", ":", "D"),
+    Style(MUTED, "-", "v"),
+)  # fmt: skip
+SHADES = tuple(map(Style, ("#0b7a68", "#2f9f86", "#6dbfa8", "#a3cfc0", "#c9d8d1"), "-" * 5, "os^Dv"))  # near to far
 
 
 @contextmanager
-def panels(path: Path, titles: Sequence[str], width: float = 4.6, height: float = 3.6):
-    """Yield one pair of axes for each title, side by side, and write the figure to `path`."""
+def panels(path: Path, titles: Sequence[str], width: float = 4.8, height: float = 3.3):
+    """Yield one pair of axes for each title, in rows of `MOST` at most, and write the figure to `path`."""
     from matplotlib import rc_context  # takes half a second
     from matplotlib.figure import Figure
 
     with rc_context({"svg.hashsalt": "mvp-edge", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(width * len(titles), height), layout="constrained")
-        axes = figure.subplots(1, len(titles), squeeze=False)[0]
+        columns, rows = min(MOST, len(titles)), -(-len(titles) // MOST)
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        found = list(figure.subplots(rows, columns, squeeze=False).flat)
+        axes, spare = found[: len(titles)], found[len(titles) :]
+        for each in spare:
+            each.set_axis_off()
         for each, title in zip(axes, titles, strict=True):
             each.set_title(title, loc="left", color=INK, fontsize=10)
             each.spines[["top", "right"]].set_visible(False)
@@ -33,31 +53,29 @@ def panels(path: Path, titles: Sequence[str], width: float = 4.6, height: float 
         figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
 
 
-def curve(
-    axes: Any, points: Mapping[float, tuple[float, float | None]], label: str, colour: str, dashed: bool = False
-) -> None:
+def curve(axes: Any, points: Mapping[float, tuple[float, float | None]], label: str, style: Style) -> None:
     """Draw mean against x with the standard deviation over tasks as a band."""
     if not points:
         return
     xs = sorted(points)
     means = [points[x][0] for x in xs]
     spread = [points[x][1] or 0.0 for x in xs]
-    axes.plot(xs, means, color=colour, marker="o", markersize=3.5, linewidth=1.6, label=label,
-              linestyle="--" if dashed else "-")  # fmt: skip
+    axes.plot(xs, means, color=style.colour, linestyle=style.line, marker=style.marker, markersize=3.5, linewidth=1.6,
+              label=label)  # fmt: skip
     low, high = ([m + sign * s for m, s in zip(means, spread, strict=True)] for sign in (-1, 1))
-    axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.fill_between(xs, low, high, color=style.colour, alpha=0.12, linewidth=0)
 
 
-def by_layer(axes: Any, values: Mapping[str, float | None], label: str, colour: str, dashed: bool = False) -> None:
+def by_layer(axes: Any, values: Mapping[str, float | None], label: str, style: Style) -> None:
     """Draw one number for each layer, in the order given."""
     names = list(values)
     heights = [float("nan") if values[n] is None else values[n] for n in names]
-    axes.plot(range(len(names)), heights, color=colour, marker="o", markersize=3, linewidth=1.5, label=label,
-              linestyle="--" if dashed else "-")  # fmt: skip
+    axes.plot(range(len(names)), heights, color=style.colour, linestyle=style.line, marker=style.marker, markersize=3,
+              linewidth=1.5, label=label)  # fmt: skip
     axes.set_xticks(range(len(names)), names, rotation=70, fontsize=7)
 
 
 def legend(axes: Any) -> None:
-    """Add a legend without a frame, if there is anything to tell apart."""
+    """Add a legend beside the axes, if there is anything to tell apart."""
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", bbox_to_anchor=(1, 1))

@@ -159,6 +159,8 @@ def measure(row: Row, case: Case) -> Line:
             "training_tflops": round(meter.tflops, 5),
             "nominal_tflops": round(nominal_tflops(dense, row.dense_iterations, row.batch), 5),
         }  # fmt: skip
+        if row.notes is not None:
+            trial["notes"] = row.notes(setting)
     except NotApplicableError as e:
         trial |= {"status": "skipped", "reason": str(e)}
     except FAILURES as e:

@@ -2,13 +2,16 @@
 
 results/trials/NAME.jsonl   a trial: one row's method on one target task; appended, never changed
 results/NAME.jsonl          a row: mean and standard deviation over its trials; written anew after every run
+
+Measurements that are no experiments, written by `benchmarks.records`, lie in results/measurements/.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +91,22 @@ def counted(trials: Sequence[Line], row: str) -> list[Line]:
             tasks = groups.pop(same, {})  # put in again at the end, so that the newest is the last
             groups[same] = tasks | {(trial["dataset"], trial["task"], trial["seed"]): trial}
     return list(max(reversed(groups.values()), key=len, default={}).values())
+
+
+def top1_by_task(trials: Sequence[Line], row: str) -> dict[str, float]:
+    """Return what the trials of a row that count have scored, by task."""
+    return {t["task"]: t["top1"] for t in counted(trials, row) if t.get("top1") is not None}
+
+
+def in_common(scores: Iterable[Mapping[str, float]]) -> list[str]:
+    """Return the tasks that all rows have which have any, in a fixed order."""
+    found = [set(tasks) for tasks in scores if tasks]
+    return sorted(set.intersection(*found)) if found else []
+
+
+def mean_over(tasks: Collection[str], scores: Mapping[str, float]) -> str:
+    """Return a row's mean over some tasks as a cell; an empty one if there are none, or not all have a score."""
+    return f"{statistics.mean(scores[t] for t in tasks):.2f}" if tasks and scores.keys() >= set(tasks) else ""
 
 
 def _read(path: Path) -> list[Line]:

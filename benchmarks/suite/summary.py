@@ -10,8 +10,10 @@ from benchmarks.suite.store import Line, counted
 
 REQUIRED = (
     "experiment", "method", "base", "dataset", "iterations", "keep", "n_tasks", "seeds", "top1_mean", "top1_sd",
-    "seconds", "device", "commit", "status", "reason",
+    "seconds", "device", "commit", "dirty", "status", "reason",
 )  # fmt: skip
+MADE = ("members", "added")
+"""Where a trial tells how many members it made: in its notes, or, if it made what was wanted, in its settings."""
 STATUS = ("ok", "failed", "not-run")
 AVERAGED: dict[str, Callable[[Sequence[float]], float]] = {
     "seconds": statistics.median, "ranking_seconds": statistics.median, "macs": statistics.mean,
@@ -46,13 +48,14 @@ def _summary(experiment: str, row: Row, trials: Sequence[Line], base: str) -> Li
         "dataset": row.dataset,
         "iterations": last["iterations"] if last else row.iterations,
         "keep": row.keep,
-        "n_tasks": len({t["task"] for t in good}),
+        "n_tasks": _tasks(good),
         "seeds": sorted({t["seed"] for t in good}),
         "top1_mean": round(statistics.mean(top1), 2) if top1 else None,
         "top1_sd": round(statistics.stdev(top1), 2) if len(top1) > 1 else None,
         "seconds": None,
         "device": "; ".join(dict.fromkeys(t["device"] for t in trials)) or None,
         "commit": last["commit"] if last else None,
+        "dirty": any(t["dirty"] for t in trials) if last else None,
         "status": status,
         "reason": reason,
         "title": row.title,
@@ -69,6 +72,12 @@ def _summary(experiment: str, row: Row, trials: Sequence[Line], base: str) -> Li
         if found := _mean_of_maps([t[key] for t in good if t.get(key)]):
             line[key] = found
     return line
+
+
+def _tasks(good: Sequence[Line]) -> int:
+    """Return over how many tasks a row's mean is: target tasks, or those of the members that a trial has made."""
+    made = [m for t in good for told in (t.get("notes", {}), t["hyper"]) for key in MADE if (m := told.get(key))]
+    return made[0] if made and good[0]["task"] == "" else len({t["task"] for t in good})
 
 
 def _mean_of_maps(maps: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

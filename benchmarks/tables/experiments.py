@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence
 
 from benchmarks.registry import experiments
-from benchmarks.suite.store import Line, Store, counted
+from benchmarks.suite.store import Line, Store, in_common, mean_over, top1_by_task
 
 HEAD = "| method | tasks | top-1 mean | sd | paper | nominal TFLOPs | measured TFLOPs | MMACs | seconds |"
 
@@ -18,24 +17,19 @@ def table(name: str, store: Store | None = None) -> str:
     told = [line for line in lines if line["status"] != "not-run" or line["paper"]]  # the others are named below
     if not told:
         return "\n".join([f"Not run yet: `python -m benchmarks {name}`.", *_reasons(lines)])
+    trials = store.trials(name)
     if own := experiments()[name].table:
-        shown = own(lines)
+        shown = own(lines, trials)
     else:
-        shown = _overlaps(told) if any("values" in line for line in lines) else [HEAD, _rule(HEAD), *map(_row, told)]
-        if experiments()[name].source.startswith("Table"):
-            shown += _on_the_same_tasks(lines, store.trials(name))
-    return "\n".join([*shown, *_reasons(lines), *_figure(name, store)])
+        shown = [HEAD, _rule(HEAD), *map(_row, told), *_on_the_same_tasks(lines, trials)]
+    note = experiments()[name].note
+    text = note(lines, store) if note else ""
+    return "\n".join([*shown, *(["", text] if text else []), *_reasons(lines), *_figure(name, store)])
 
 
 def _on_the_same_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:
     """Compare the rows that had few tasks with all others on these very tasks: a column for each such set of tasks."""
-    top1 = {
-        line["row"]: {t["task"]: t["top1"] for t in counted(trials, line["row"]) if t.get("top1") is not None}
-        for line in lines
-    }
-
-    def mean(row: str, few: Set[str]) -> float | None:
-        return statistics.mean(top1[row][t] for t in few) if few <= top1[row].keys() else None
+    top1 = {line["row"]: top1_by_task(trials, line["row"]) for line in lines}
 
     sets = sorted(dict.fromkeys(frozenset(scores) for scores in top1.values() if scores), key=len, reverse=True)
     sets = [few for few in sets if any(few < scores.keys() for scores in top1.values())]
@@ -47,17 +41,22 @@ def _on_the_same_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[st
     head = f"| top-1 mean on the same tasks | {' | '.join(titles)} |"
     rows = []
     for line in lines:
-        means = [mean(line["row"], few) for few in sets]
-        if any(m is not None for m in means):
-            rows.append(f"| {line['title']} | {' | '.join(_number(m, '{:.2f}') for m in means)} |")
+        means = [mean_over(few, top1[line["row"]]) for few in sets]
+        if any(means):
+            rows.append(f"| {line['title']} | {' | '.join(means)} |")
     return ["", head, _rule(head), *rows]
 
 
 def brief(name: str, store: Store | None = None) -> str:
-    """Return accuracy and size alone, of the rows that have results."""
-    head = "| method | tasks | top-1 mean | sd | MMACs |"
-    lines = [line for line in (store or Store()).lines(name) if line["status"] == "ok"]
-    cells = [[c for i, c in enumerate(_cells(line)) if i in (0, 1, 2, 3, 7)] for line in lines]
+    """Return accuracy, also on the tasks that all were run on, and size, of the rows that have results."""
+    store = store or Store()
+    lines, trials = [line for line in store.lines(name) if line["status"] == "ok"], store.trials(name)
+    top1 = {line["row"]: top1_by_task(trials, line["row"]) for line in lines}
+    same = in_common(top1.values())
+    head = f"| method | tasks | top-1 mean | sd | on the same {len(same)} | MMACs |"
+    cells = [
+        [*_cells(line)[:4], mean_over(same, top1[line["row"]]), _number(line["macs"], "{:.1f}", 1e-6)] for line in lines
+    ]
     return "\n".join([head, _rule(head), *(f"| {' | '.join(row)} |" for row in cells)]) if cells else "Not run yet."
 
 
@@ -74,21 +73,6 @@ def _reasons(lines: Sequence[Line]) -> list[str]:
 def _figure(name: str, store: Store) -> list[str]:
     path = store.root / f"{name}.png"
     return ["", f"![{experiments()[name].question}](results/{name}.png)"] if path.exists() else []
-
-
-def _overlaps(lines: Sequence[Line]) -> list[str]:
-    """Return overlap by similarity group: the mean over all layers, and that of the deepest one."""
-    head = "| IoU: mean over layers (deepest) | tasks | group 1, nearest | 2 | 3 | 4 | 5 |"
-    rows = [head, _rule(head)]
-    for line in lines:
-        cells = [_overlap(line.get("values", {}), group) for group in range(1, 6)]
-        rows.append(f"| {line['title']} | {line['n_tasks'] or ''} | {' | '.join(cells)} |")
-    return rows
-
-
-def _overlap(values: Mapping[str, float | None], group: int) -> str:
-    layers = [v for k, v in values.items() if k.startswith(f"{group}/") and v is not None]
-    return f"{statistics.mean(layers):.3f} ({layers[-1]:.3f})" if layers else ""
 
 
 def _rule(head: str) -> str:

@@ -57,6 +57,18 @@ def test_rows_without_labels_start_from_their_own_base_and_zoo(context: Context)
     assert [line["top1_mean"] for line in again.values()] == [line["top1_mean"] for line in made.values()]
 
 
+def test_what_is_made_once_is_made_anew_with_other_settings(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def places() -> list[Path]:
+        return [meta.file_of(context), ssl._base_file(context), ssl._zoo_path(context), zoos.path_of(context, "taylor")]
+
+    before = places()
+    assert before == places()
+    monkeypatch.setattr(meta, "TRAINING_TASKS", 1000 * meta.TRAINING_TASKS)
+    monkeypatch.setattr(ssl, "PRETRAINING", replace(ssl.PRETRAINING, lr=0.5))
+    monkeypatch.setattr(zoos, "FIT", replace(zoos.FIT, lr=0.5))
+    assert not set(before) & set(places())
+
+
 def test_zoos_of_other_members_vote(context: Context) -> None:
     made = results(context, "zoos", *zoos.RECIPES)
     assert [line["status"] for line in made.values()] == ["ok"] * 3

@@ -1,12 +1,16 @@
+import json
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from benchmarks import __main__ as command
+from benchmarks import records
 from benchmarks.methods import whole_base
 from benchmarks.records import RESULTS
 from benchmarks.registry import SCRIPTS, experiments
@@ -14,9 +18,9 @@ from benchmarks.setting import Setting
 from benchmarks.suite.cost import CostMeter, ifp_dense_iterations, nominal_tflops
 from benchmarks.suite.experiment import Clock, Context, Experiment, Row
 from benchmarks.suite.running import cases, try_once, try_row, try_rows
-from benchmarks.suite.store import Line, Store, counted
+from benchmarks.suite.store import SAME, Line, Store, counted
 from benchmarks.suite.summary import REQUIRED, STATUS, summarise
-from benchmarks.tables.experiments import table
+from benchmarks.tables.experiments import brief, table
 from mvp_edge.config import PruneSchedule
 from mvp_edge.errors import ConfigError
 from mvp_edge.measure import count_macs
@@ -40,7 +44,7 @@ def test_trials_are_recorded_once_and_summarised(context: Context) -> None:
     lines = summarise("trial", rows, trials, "tiny")
     assert all(set(REQUIRED) <= line.keys() for line in lines)
     assert [line["status"] for line in lines] == ["ok", "failed", "not-run"]
-    assert lines[0]["n_tasks"] == 2
+    assert [line["n_tasks"] for line in lines] == [2, 0, 0]
     assert lines[0]["seeds"] == [0]
     assert lines[0]["top1_mean"] == pytest.approx(sum(t["top1"] for t in trials[::2]) / 2, abs=0.01)
     assert lines[1]["top1_mean"] is None
@@ -83,6 +87,25 @@ def test_times_are_medians_and_all_machines_are_named(context: Context) -> None:
     assert line["device"] == "cpu 1; cpu 0"
 
 
+def test_a_row_is_dirty_if_one_of_its_trials_was(context: Context) -> None:
+    for case in cases(context, 2):
+        try_row("trial", WHOLE, case)
+    clean, changed = ({**t, "dirty": d} for t, d in zip(context.store.trials("trial"), (False, True), strict=True))
+    assert [summarise("trial", [WHOLE], found, "")[0]["dirty"] for found in ([clean], [clean, changed], [])] == [
+        False, True, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("notes", "hyper", "expected"),
+    [({"members": 30}, {"members": 40}, 30), ({}, {"members": 20}, 20), ({"added": 25}, {}, 25), ({}, {}, 1)],
+)
+def test_a_mean_over_members_is_one_of_as_many_tasks(context: Context, notes: Line, hyper: Line, expected: int) -> None:
+    row = replace(WHOLE, hyper=hyper)
+    try_once("trial", row, context, context.zoo, lambda: {"top1": 50.0, "notes": notes})
+    assert summarise("trial", [row], context.store.trials("trial"), "")[0]["n_tasks"] == expected
+
+
 def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
     now = [0.0]
     clock = Clock(1.0, now=lambda: now[0])
@@ -100,29 +123,35 @@ def test_the_clock_starts_nothing_that_would_be_late(context: Context) -> None:
     assert len(context.store.trials("trial")) == 1
 
 
-def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    tops = {
-        "mvp-100": {"a": 90.0, "b": 80.0, "c": 74.0},
-        "ifp-1000": {"a": 92.0, "b": 84.0, "c": 78.0},
-        "mest-100": {"b": 70.0, "c": 60.0},
-        "dlth-100": {"a": 60.0, "c": 50.0},
-    }
-    trials = [
-        {"row": row, "task": task, "top1": top1, "status": "ok", "dataset": "cifar100", "seed": 0,
-         "base_sha256": "", "zoo_id": "", "settings": ""}
-        for row, tasks in tops.items() for task, top1 in tasks.items()
-    ]  # fmt: skip
-    for trial in trials:
-        store.add("table1", trial)
+TOPS = {
+    "mvp-100": {"a": 90.0, "b": 80.0, "c": 74.0},
+    "ifp-1000": {"a": 92.0, "b": 84.0, "c": 78.0},
+    "mest-100": {"b": 70.0, "c": 60.0},
+    "dlth-100": {"a": 60.0, "c": 50.0},
+}
+
+
+def stored(store: Store, name: str, tops: Mapping[str, Mapping[str, float]] = TOPS) -> list[Line]:
+    """Put trials and rows of an experiment into a store; return the rows."""
+    for row, tasks in tops.items():
+        for task, top1 in tasks.items():
+            trial = {"row": row, "task": task, "top1": top1, "status": "ok", "dataset": "cifar100", "seed": 0}
+            store.add(name, trial | dict.fromkeys(SAME, ""))
     lines = [
         {"row": row, "title": row, "n_tasks": len(tasks), "top1_mean": 1.0, "form": "sliced", "status": "ok",
-         "dataset": "cifar100", "paper": "", "reason": "", "iterations": 100,
+         "dataset": "cifar100", "paper": "", "reason": "", "iterations": 100, "hyper": {"lr": 0.1},
          **dict.fromkeys(("top1_sd", "nominal_tflops", "training_tflops", "macs", "seconds"))}
         for row, tasks in tops.items()
     ]  # fmt: skip
-    store.write("table1", lines)
-    assert table("table1", store).split("\n\n")[1].splitlines() == [  # in the order of the rows
+    store.write(name, lines)
+    return lines
+
+
+@pytest.mark.parametrize("name", ["table1", "ablations"])
+def test_rows_of_few_tasks_are_compared_on_them(name: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lines = stored(store, name)
+    assert table(name, store).split("\n\n")[1].splitlines() == [  # in the order of the rows
         "| top-1 mean on the same tasks | 2 tasks | 2 tasks |",
         "|---|---|---|",
         "| mvp-100 | 77.00 | 82.00 |",
@@ -130,8 +159,17 @@ def test_rows_of_few_tasks_are_compared_on_them(tmp_path: Path) -> None:
         "| mest-100 | 65.00 |  |",
         "| dlth-100 |  | 55.00 |",
     ]
-    store.write("table1", lines[:2])
-    assert "same tasks" not in table("table1", store)
+    store.write(name, lines[:2])
+    assert "same tasks" not in table(name, store)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("rivals", table), ("table2", brief)])
+def test_short_tables_have_a_column_for_the_tasks_that_all_rows_have(name: str, shown: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stored(store, name)
+    head, _, *rows = (line.split(" | ") for line in shown(name, store).splitlines())
+    column = head.index("on the same 1")
+    assert [row[column] for row in rows] == ["74.00", "78.00", "60.00", "50.00"]
 
 
 def test_only_the_methods_asked_for_run(context: Context) -> None:
@@ -237,10 +275,29 @@ def test_committed_rows_follow_from_committed_trials() -> None:
             mine = [t for t in trials if t["row"] == line["row"] and t["task"] in line["tasks"]]
             assert {t["task"] for t in mine} == set(line["tasks"]), (name, line["row"])
             told = [t for t in counted(trials, line["row"]) if t["status"] == "ok"]
-            assert len(told) == line["n_tasks"], (name, line["row"])
+            assert len(told) == line["n_tasks"] or line["tasks"] == [""], (name, line["row"])
+            assert line["dirty"] == (any(t["dirty"] for t in counted(trials, line["row"])) if told else None), name
             top1 = [t["top1"] for t in told if t["top1"] is not None]
             assert line["top1_mean"] == (round(statistics.mean(top1), 2) if top1 else None), (name, line["row"])
             assert line["top1_sd"] == (round(statistics.stdev(top1), 2) if len(top1) > 1 else None), (name, line["row"])
+
+
+def test_all_files_beside_the_experiments_rows_have_their_fields() -> None:
+    files = sorted(RESULTS.glob("*.jsonl"))
+    assert {f.stem for f in files} <= experiments().keys()
+    for file in files:
+        for line in map(json.loads, file.read_text().splitlines()):
+            assert set(REQUIRED) <= line.keys(), file.name
+            assert line["status"] in STATUS, (file.name, line["row"])
+            assert line["status"] == "ok" or line["reason"], (file.name, line["row"])
+
+
+def test_measurements_lie_apart_from_the_experiments_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert records.read("prune-time")
+    monkeypatch.setattr(records, "MEASUREMENTS", tmp_path / "results" / "measurements")
+    records.append("packing", {}, {"n": 1}, torch.device("cpu"))
+    assert [r["result"] for r in records.read("packing")] == [{"n": 1}]
+    assert [p.name for p in (tmp_path / "results").rglob("*.jsonl")] == ["packing.jsonl"]
 
 
 def test_a_budget_for_all_is_shared_out_and_what_is_left_is_used(context: Context) -> None:

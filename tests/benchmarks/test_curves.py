@@ -1,0 +1,56 @@
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.experiments.curves import group_rows, on_the_same_tasks, told_of_groups
+from benchmarks.suite.experiment import Context
+from benchmarks.suite.running import cases, measure
+from benchmarks.suite.store import SAME, Store
+
+ROWS = {"activation zoo": {1: "activation-1", 2: "activation-2"}, "taylor zoo": {1: "taylor-1", 2: "taylor-2"}}
+TOPS = {
+    "activation-1": {"a": 90.0, "b": 80.0, "c": 10.0},
+    "activation-2": {"a": 92.0, "b": 84.0, "c": 20.0},
+    "taylor-1": {"a": 70.0, "b": 60.0},
+}
+
+
+def trials(tops: dict[str, dict[str, float]]) -> list[dict]:
+    common = dict.fromkeys(SAME, "") | {"dataset": "cifar100", "seed": 0, "status": "ok"}
+    return [{**common, "row": r, "task": t, "top1": v} for r, tasks in tops.items() for t, v in tasks.items()]
+
+
+def test_curves_of_a_panel_are_over_the_same_tasks() -> None:
+    curves = on_the_same_tasks(ROWS, trials(TOPS))
+    assert {k: {x: y[0] for x, y in points.items()} for k, points in curves.by_label.items()} == {
+        "activation zoo": {1: 85.0, 2: 88.0},
+        "taylor zoo": {1: 65.0},
+    }
+    assert curves.over == "mean of the same 2 tasks"
+
+
+def test_rows_without_a_common_task_make_no_curves() -> None:
+    curves = on_the_same_tasks(ROWS, trials({"activation-1": {"a": 90.0}, "taylor-1": {"b": 60.0}}))
+    assert not any(curves.by_label.values())
+    assert curves.over == "no task"
+    assert on_the_same_tasks(ROWS, []).tasks == 0
+
+
+def test_trials_of_groups_tell_how_many_voted(context: Context) -> None:
+    [row] = [r for r in group_rows(context) if r.name == "leep-group1-20"]
+    [case] = cases(replace(context, tasks=1), 1)
+    trial = measure(row, case)
+    assert trial["notes"] == {"voters": len(case.setting.__dict__["grouped/leep"][1])}
+
+
+def test_the_note_tells_how_many_members_the_groups_of_the_same_zoo_have(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    common = dict.fromkeys(SAME, "") | {"dataset": "cifar100", "seed": 0, "status": "ok", "top1": None}
+    store.add("groups", {**common, "row": "leep-group1-20", "task": "x"})
+    for task, first in (("a", 2), ("b", 9)):
+        members = {f"members/{g}": first if g == 1 else 10 * g for g in range(1, 6)}
+        store.add("overlap", {**common, "row": "leep", "task": task, "notes": members})
+    store.add("overlap", {**common, "row": "wordnet", "task": "a", "zoo_id": "another", "notes": {"members/1": 1}})
+    text = told_of_groups([{"row": "wordnet-group1-20", "notes": {"voters": 3.0}}], store)
+    assert "have 2 to 9, 20 to 20, 30 to 30, 40 to 40, 50 to 50 members, over the 2 tasks of `overlap`" in text
+    assert "fewer than 5 for 1, 0, 0, 0, 0 of them" in text
+    assert text.endswith("Voters by WordNet: 3 (wordnet-group1-20).")

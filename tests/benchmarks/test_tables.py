@@ -1,0 +1,24 @@
+import pytest
+
+from benchmarks import records
+from benchmarks.tables import accuracy, device
+
+RUN = {
+    "median_s": 2.0, "top1": [84.0], "stages_median_s": {"total": 2.0}, "help_s": 0.5, "macs": 1e6, "base_macs": 2e6,
+    "bytes": {"onnx": 1024, "dense_onnx": 2**20},
+    "latency_ms": {"dense": {"median": 2.0}, "pruned": {"median": 1.0}},
+}  # fmt: skip
+
+
+def test_the_main_job_says_of_how_many_runs_its_median_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"config": {"images": images}, "environment": {"cores": 2, "processor": "x"}, "result": RUN | {"wall_s": walls}}
+        for images, walls in ((False, [1.0, 2.0, 3.0]), (True, [2.0] * 5))
+    ]
+    monkeypatch.setattr(records, "read", lambda question: rows)
+    [row] = [line for line in device.prune_time().splitlines() if "report" in line]
+    assert row == "| typed command to report | 2.0 s (median of 3) | 2.0 s (median of 5) |"
+
+
+def test_the_accuracy_told_without_images_is_not_called_a_check_on_others() -> None:
+    assert "outputs that were stored of these very test images. What storing them costs" in accuracy.images()
