@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from benchmarks.registry import experiments
-from benchmarks.suite.store import Line, Store, in_common, mean_over, top1_by_task
+from benchmarks.suite.store import Line, Store, mean_over, top1_by_task
 
 HEAD = "| method | tasks | top-1 mean | sd | paper | nominal TFLOPs | measured TFLOPs | MMACs | seconds |"
 
@@ -45,19 +45,6 @@ def _on_the_same_tasks(lines: Sequence[Line], trials: Sequence[Line]) -> list[st
         if any(means):
             rows.append(f"| {line['title']} | {' | '.join(means)} |")
     return ["", head, _rule(head), *rows]
-
-
-def brief(name: str, store: Store | None = None) -> str:
-    """Return accuracy, also on the tasks that all were run on, and size, of the rows that have results."""
-    store = store or Store()
-    lines, trials = [line for line in store.lines(name) if line["status"] == "ok"], store.trials(name)
-    top1 = {line["row"]: top1_by_task(trials, line["row"]) for line in lines}
-    same = in_common(top1.values())
-    head = f"| method | tasks | top-1 mean | sd | on the same {len(same)} | MMACs |"
-    cells = [
-        [*_cells(line)[:4], mean_over(same, top1[line["row"]]), _number(line["macs"], "{:.1f}", 1e-6)] for line in lines
-    ]
-    return "\n".join([head, _rule(head), *(f"| {' | '.join(row)} |" for row in cells)]) if cells else "Not run yet."
 
 
 def _reasons(lines: Sequence[Line]) -> list[str]:
@@ -109,4 +96,4 @@ def _number(value: float | None, form: str, factor: float = 1.0) -> str:
 
 def tables() -> dict[str, Callable[[], str]]:
     """Return the tables of all experiments by name."""
-    return {name: (lambda name=name: table(name)) for name in experiments()} | {"transformers": lambda: brief("table2")}
+    return {name: (lambda name=name: table(name)) for name in experiments()}
