@@ -137,7 +137,7 @@ class Curves:
         return f"mean of the same {self.tasks} tasks" if self.tasks > 1 else f"{self.tasks or 'no'} task"
 
 
-def on_the_same_tasks(rows: Mapping[str, Mapping[float, str]], trials: Sequence[Line]) -> Curves:
+def on_the_same_tasks(rows: Mapping[str, Mapping[int, str]], trials: Sequence[Line]) -> Curves:
     """Return the curves of a panel.
 
     Args:
