@@ -151,7 +151,9 @@ def on_the_same_tasks(rows: Mapping[str, Mapping[int, str]], trials: Sequence[Li
         values = [top1[row][task] for task in same]
         return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
-    found = {label: {x: point(row) for x, row in names.items() if same and top1[row]} for label, names in rows.items()}
+    found: dict[str, Points] = {
+        label: {x: point(row) for x, row in names.items() if same and top1[row]} for label, names in rows.items()
+    }
     return Curves(found, len(same))
 
 
