@@ -137,7 +137,7 @@ class Curves:
         return f"mean of the same {self.tasks} tasks" if self.tasks > 1 else f"{self.tasks or 'no'} task"
 
 
-def on_the_same_tasks(rows: Mapping[str, Mapping[float, str]], trials: Sequence[Line]) -> Curves:
+def on_the_same_tasks(rows: Mapping[str, Mapping[int, str]], trials: Sequence[Line]) -> Curves:
     """Return the curves of a panel.
 
     Args:
@@ -151,7 +151,9 @@ def on_the_same_tasks(rows: Mapping[str, Mapping[float, str]], trials: Sequence[
         values = [top1[row][task] for task in same]
         return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
-    found = {label: {x: point(row) for x, row in names.items() if same and top1[row]} for label, names in rows.items()}
+    found: dict[str, Points] = {
+        label: {x: point(row) for x, row in names.items() if same and top1[row]} for label, names in rows.items()
+    }
     return Curves(found, len(same))
 
 

@@ -243,7 +243,7 @@ def _title(row: str) -> str:
     return {"taylor": "Taylor: ", "ssl": "SSL: ", "vit": "ViT: "}.get(kind, "") + f"IoU, {WORD[similarity]}"
 
 
-def group_of(values: dict[str, float], group: int) -> dict[str, float]:
+def group_of(values: Mapping[str, float], group: int) -> dict[str, float]:
     """Return one group's overlap by layer."""
     return {k.split("/", 1)[1]: v for k, v in values.items() if k.startswith(f"{group}/")}
 
