@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,6 +123,9 @@ def _counts(asked: Sequence[float], scale: float, tokens: int) -> list[int]:
     return counts
 
 
+INSIDE = 1e-3  # of the bounds, where clamping still passes gradients on
+
+
 @dataclass(frozen=True)
 class Power:
     """Fine-tune, learn which tokens go (soft), drop them and train again (hard), within the given iterations.
@@ -129,7 +133,8 @@ class Power:
     Attributes:
         keep: Tokens that go on, on average over the blocks.
         shares: Parts of the iterations for fine-tuning and for the soft phase; the rest is the hard one.
-        sparsity: Weight of the retention's L1 norm, times the number of the block, so that deep blocks keep less.
+        sparsity: Weight of the retention's L1 norm, times the number of the block, so that deep blocks keep less; it
+            acts while more than `keep` is retained, for in so few iterations no fixed weight ends near that.
         retention_lr: Peak rate of the retention.
     """
 
@@ -145,8 +150,7 @@ class Power:
         model = PowerViT(vit).to(setting.device)
         first, second = (max(1, round(share * config.iterations)) for share in self.shares)
         tune(model.vit, setting, config, first, 0)
-        depth = torch.arange(1, len(model.retention) + 1, device=setting.device)[:, None]
-        handle = model.retention.register_hook(lambda g: g + self.sparsity * depth * model.retention.detach().sign())
+        handle = model.retention.register_hook(partial(self._penalised, model.retention.data))
         try:
             tune(model, setting, config, second, 1, {"params": [model.retention], "rate": self.retention_lr})
         finally:
@@ -154,6 +158,14 @@ class Power:
         model.kept = kept_tokens(model.retention, self.keep)
         tune(model, setting, config, max(1, config.iterations - first - second), 2)
         return model
+
+    def _penalised(self, retention: Tensor, gradient: Tensor) -> Tensor:
+        """Return the gradient of the loss and the penalty; what has left [0, 1], where it has none, is put back."""
+        retention.clamp_(INSIDE, 1 - INSIDE)
+        if float(retention.mean()) <= self.keep:
+            return gradient
+        depth = torch.arange(1, len(retention) + 1, device=retention.device)[:, None]
+        return gradient + self.sparsity * depth
 
 
 def tune(

@@ -152,6 +152,15 @@ def test_power_ends_with_fewer_tokens_and_less_work(setting: Any) -> None:
     assert not model.retention._backward_hooks
 
 
+def test_power_asks_for_fewer_tokens_only_while_it_retains_too_many() -> None:
+    power, task = Power(keep=0.5, sparsity=0.1), torch.randn(3, 4)
+    assert torch.equal(power._penalised(torch.full((3, 4), 0.4), task), task)
+    many = torch.tensor([1.3, -0.2, 0.9, 0.8]).expand(3, 4).clone()
+    pull = power._penalised(many, task) - task
+    assert torch.allclose(pull, torch.tensor([[0.1], [0.2], [0.3]]).expand(3, 4))
+    assert many.min() > 0 and many.max() < 1
+
+
 def test_what_is_cut_from_a_block_is_what_zeros_would_do() -> None:
     images, masked, sliced = torch.randn(2, 3, 32, 32), tiny(), tiny()
     for kind, gone, keep in (("heads", [1], [0, 2]), ("nodes", list(range(50)), list(range(50, 96)))):
