@@ -71,10 +71,11 @@ def show_report(report: dict[str, Any]) -> None:
         spent = f"{limited(name, value['achieved'])} of {limited(name, value['limit'])}"
         grid.add_row("budget", f"{spent} ({percent(100 * share)}) {bar(share)}")
     for row in report.get("precisions", {}).get("files", [])[1:]:
-        verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
+        unmade = "dropped" if row["bytes"] is not None else "not made"
+        verdict = "[green]kept[/]" if row["kept"] else f"[yellow]{unmade}[/]"
         measured = [] if row["top1"] is None else [percent(row["top1"])]
-        if row["latency_ms"] is not None:
-            measured += [storage(row["bytes"]), f"{significant(row['latency_ms']['median'])} ms"]
+        if row["bytes"] is not None:  # its time is among the reasons, by that of the float32 file in turns
+            measured += [storage(row["bytes"])]
         told = [*([", ".join(measured)] if measured else []), *row["reasons"]]
         grid.add_row(escape(row["precision"]), f"{verdict}: {escape('; '.join(told))}")
     if (mix := report.get("mix")) and mix["share"] > 0:

@@ -19,6 +19,7 @@ from mvp_edge.budget import costs_of
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
+from mvp_edge.export.interface import read_interface
 from mvp_edge.files.atomic import write_atomically
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
@@ -167,6 +168,7 @@ def _deliver(
         "out": str(config.out),
         "zoo": outcome.zoo,
         "input": config.input,
+        "interface": _interface(file),
         "data": outcome.source,
         "data_sha256": outcome.digest,
         "seed": config.seed,
@@ -275,6 +277,11 @@ def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict
             why = "without images a member is delivered as it is; --data DIR makes networks between their sizes"
         outcome.warnings.append(f"the budget is not used up: {why}")
     return spent
+
+
+def _interface(file: Path) -> dict[str, Any]:
+    """Return what the delivered file takes and gives, read from the file itself; its classes are those of the task."""
+    return {k: v for k, v in read_interface(file).to_json().items() if k != "classes"}
 
 
 def _describe(neighbour: Neighbour) -> dict[str, Any]:

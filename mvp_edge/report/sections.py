@@ -54,6 +54,7 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "total": figures.duration(report["seconds"]["total"]),
         "cards": _cards(report),
         "warnings": report.get("warnings", []),
+        "usage": files.usage(report),
         "story": dict(zip(("title", "about"), STORIES[report.get("origin", "vote")], strict=True)),
         "voters": _voters(report, classes),
         "similarity": SIMILARITIES.get(report.get("settings", {}).get("vote", {}).get("similarity"), ""),

@@ -110,6 +110,21 @@ def example_report() -> dict[str, Any]:
             "total": 21.3,
         },
         "parity_max_abs_diff": 5.96e-7,
+        "out": "out",
+        "input": "float32-nchw",
+        "interface": {
+            "input": {
+                "name": "image",
+                "dtype": "float32",
+                "layout": "NCHW",
+                "shape": [None, 3, 32, 32],
+                "height": 32,
+                "width": 32,
+                "channels": "RGB",
+                "range": [0.0, 1.0],
+            },
+            "output": {"name": "logits", "shape": [None, 5], "meaning": "logits in the order of `classes`"},
+        },
         "files": ["model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html"],
         "seed": 0,
         "settings": {
