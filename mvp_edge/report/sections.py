@@ -119,7 +119,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "text": figures.gain(report["base_macs"], report["macs"], "fewer", "more"),
             "note": (
                 f"MACs an image, measured; the base needs {figures.quantity(report['base_macs'])}, "
-                f"and one unit of every group {figures.quantity(report['floor_macs'])}"
+                f"and the smallest possible network {figures.quantity(report['floor_macs'])}"
             ),
             "length": figures.length(report["macs"], report["base_macs"]),
         }
@@ -145,8 +145,10 @@ def _beside(accuracy: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
     """Return what the whole base model scores, in words; nothing if that is unknown."""
     if base is None:
         return ""
-    on = "" if base["n"] == accuracy["n"] else f", on {base['n']:,} of them"
-    return f"the base scores {figures.percent(base['top1'])}{on}, asked for these classes only; "
+    told, asked = f"the base scores {figures.percent(base['top1'])}", ", asked for these classes only; "
+    if base["n"] == accuracy["n"]:
+        return told + asked
+    return f"on {base['n']:,} of them {told} and this model {figures.percent(base['model_top1'])}{asked}"
 
 
 def _missing(title: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def example_report() -> dict[str, Any]:
         "base": "resnet18-cifar100",
         "method": "MVP",
         "neighbours": [
-            {"id": i, "classes": c, "similarity": s, "breadth": b, "accuracy": 90.0} for i, c, s, b in neighbours
+            {"id": i, "classes": c, "similarity": s, "breadth": b, "keep": 0.1} for i, c, s, b in neighbours
         ],
         "keep": {"requested": 0.1, "achieved": 0.0952},
         "groups": [{"name": n, "width": w, "kept": k} for n, (w, k) in WIDTHS.items()],

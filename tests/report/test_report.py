@@ -184,11 +184,15 @@ def test_a_member_that_is_delivered_as_it_is_has_no_story_of_a_vote(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("n", "said"),
-    [(500, "the base scores 96.2 %, asked for these classes only;"), (100, "96.2 %, on 100 of them, asked")],
+    [
+        (500, "the base scores 96.2 %, asked for these classes only;"),
+        (100, "on 100 of them the base scores 96.2 % and this model 93.0 %, asked for these classes only;"),
+    ],
 )
 def test_the_base_is_scored_beside_the_model(tmp_path: Path, n: int, said: str) -> None:
     assert "the base scores" not in text_of(render(tmp_path, example_report()))
-    assert said in text_of(render(tmp_path, example_report() | {"base_accuracy": {"top1": 96.2, "n": n}}))
+    base = {"top1": 96.2, "n": n, "model_top1": 93.0}
+    assert said in text_of(render(tmp_path, example_report() | {"base_accuracy": base}))
 
 
 def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
