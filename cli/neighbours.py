@@ -57,7 +57,9 @@ def neighbours(
     zoo: ZooName = None,
     similarity: Similarity = DEFAULT.similarity,
     voters: Voters = DEFAULT.voters,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many to show.", rich_help_panel=VOTING)] = 10,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="How many to show, and one that votes alone.", rich_help_panel=VOTING)
+    ] = 10,
     device: Device = "auto",
     threads: Threads = None,
     seed: Seed = 0,
@@ -76,6 +78,7 @@ def neighbours(
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.metavote import Trunk, rank, similarity_used
+            from mvp_edge.pipeline.known import keep_to_ask_for
             from mvp_edge.pipeline.run import far_warning
             from mvp_edge.runtime import resolve_device, use_threads
             from mvp_edge.zoo import open_zoo
@@ -92,6 +95,7 @@ def neighbours(
     if warning := far_warning(found, target, used):
         warnings.append(warning)
     voting, nobody = _voters(found, trunk, target, config, data)
+    alone = voting if len(voting) == 1 and voting[0] not in found[:top] else []  # decides, however far it is
     result: dict[str, Any] = {
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
         "zoo": opened.name,
@@ -102,10 +106,11 @@ def neighbours(
                 "classes": list(n.info.task.names),
                 "similarity": round(n.similarity, 4),
                 "breadth": n.info.breadth,
+                "keep": keep_to_ask_for(n.info),
                 "top1": n.info.top1,
                 "votes": n in voting,
             }
-            for n in found[:top]
+            for n in [*alone, *found[:top]]
         ],
         "voters": [n.info.id for n in voting],
         "warnings": [*warnings, *nobody],

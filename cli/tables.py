@@ -19,6 +19,7 @@ PIPED_WIDTH = 120
 WIDE = 90
 OWN_TOP1 = "top-1 on its\nown classes"
 SHOWN_NODES = 8
+SCALES = {"wordnet": "WordNet similarity (1 is best)", "leep": "LEEP (0 is best)"}
 
 
 def console() -> Console:
@@ -46,6 +47,13 @@ def names(classes: Sequence[str]) -> str:
     return escape(", ".join(classes[:SHOWN_CLASSES])) + more
 
 
+def member_in_words(member: dict[str, Any]) -> str:
+    """Return what a member of a zoo knows; of a broad one, that it is everything, and how large it is."""
+    if member["breadth"] == "broad":
+        return f"broad, keep {member['keep']:g}, all {len(member['classes'])} classes"
+    return names(member["classes"])
+
+
 def show_report(report: dict[str, Any]) -> None:
     """Show what `prune` made."""
     score, latency, seconds, out = report["accuracy"], report["latency_ms"], report["seconds"], console()
@@ -56,7 +64,10 @@ def show_report(report: dict[str, Any]) -> None:
     if (before := score["top1_before"]) is not None:
         known += f", before fine-tuning: {percent(before)}"
     if base := report["base_accuracy"]:
-        known += f", base: {percent(base['top1'])}"
+        both = f"base {percent(base['top1'])}"
+        if base["n"] != score["n"]:
+            both = f"on {base['n']} of them {percent(base['model_top1'])}, {both}"
+        known += f"; {both}"
     grid.add_row("top-1", "unknown" if score["top1"] is None else known)
     grid.add_row("", f"[dim]{escape(score['source'])}[/]")
     onnx, dense_onnx = report["bytes"]["onnx"], report["bytes"].get("dense_onnx")
@@ -73,10 +84,11 @@ def show_report(report: dict[str, Any]) -> None:
         spent = f"{limited(name, value['achieved'])} of {limited(name, value['limit'])}"
         grid.add_row("budget", f"{spent} ({percent(100 * share)}) {bar(share)}")
     for row in report.get("precisions", {}).get("files", [])[1:]:
-        verdict = "[green]kept[/]" if row["kept"] else "[yellow]dropped[/]"
+        unmade = "dropped" if row["bytes"] is not None else "not made"
+        verdict = "[green]kept[/]" if row["kept"] else f"[yellow]{unmade}[/]"
         measured = [] if row["top1"] is None else [percent(row["top1"])]
-        if row["latency_ms"] is not None:
-            measured += [storage(row["bytes"]), f"{significant(row['latency_ms']['median'])} ms"]
+        if row["bytes"] is not None:  # its time is among the reasons, by that of the float32 file in turns
+            measured += [storage(row["bytes"])]
         told = [*([", ".join(measured)] if measured else []), *row["reasons"]]
         grid.add_row(escape(row["precision"]), f"{verdict}: {escape('; '.join(told))}")
     if (mix := report.get("mix")) and mix["share"] > 0:
@@ -92,8 +104,10 @@ def show_report(report: dict[str, Any]) -> None:
         grid.add_row("other sizes", ", ".join(f"{percent(s['top1'])} at --keep {s['keep']:g}" for s in others))
     voters = Table.grid(padding=(0, 2))
     for neighbour in report["neighbours"]:
-        voters.add_row(f"{neighbour['similarity']:.2f}", names(neighbour["classes"]))
-    grid.add_row("member" if report["origin"] == "ready-made" else "voters", voters)
+        voters.add_row(f"{neighbour['similarity']:.2f}", member_in_words(neighbour))
+    scale = SCALES[report["settings"]["vote"]["similarity"]]
+    grid.add_row("member" if report["origin"] == "ready-made" else "voters", f"[dim]nearest by {scale}[/]")
+    grid.add_row("", voters)
     stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
     grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")
@@ -127,8 +141,9 @@ def show_neighbours(result: dict[str, Any]) -> None:
         filled = [bar(math.exp(value) if similarity == "leep" else value)] if wide else []
         breadth = f"[green]{row['breadth']}, votes[/]" if row["votes"] else row["breadth"]
         member = [row["id"], breadth] if wide else [f"{row['id']}\n{breadth}"]
-        table.add_row(*member, names(row["classes"]), f"{value:.3f}", *filled, percent(row["top1"]))
+        table.add_row(*member, member_in_words(row), f"{value:.3f}", *filled, percent(row["top1"]))
     out.print(table)
+    out.print(f"[dim]{SCALES[similarity]}[/]")
     if len(voters) == 1:
         out.print(f"[dim]{voters[0]} votes alone in `prune`, however near the others are[/]")
 

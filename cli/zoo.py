@@ -47,6 +47,13 @@ zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR", help="Bundled zoo or directory.")]
 
+CLASSES_EPILOG = """
+[bold]Examples[/]
+
+mvp-edge zoo classes
+
+mvp-edge zoo classes animals/ --json
+"""
 BUILD_EPILOG = """
 [bold]Examples[/]
 
@@ -56,6 +63,11 @@ mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --align 1 
 
 Repeat the same command after an interruption, or run it several times at once: finished members are kept.
 """
+
+
+def example(words: str) -> str:
+    """Return the end of a help text that shows a command in use."""
+    return f"[bold]Example[/]\n\nmvp-edge {words}"
 
 
 def register(app: typer.Typer) -> None:
@@ -217,7 +229,7 @@ def _open_or_create(
     return prepare_zoo(directory.resolve(), found, model, source, device=device, progress=progress)
 
 
-@zoo.command("add", epilog="mvp-edge zoo add out/ --zoo animals/")
+@zoo.command("add", epilog=example("zoo add out/ --zoo animals/"))
 def add(
     result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
     name: ZooName = None,
@@ -238,7 +250,7 @@ def add(
         typer.echo(f"member {info.id} {'added to' if added else 'is in'} zoo {opened.name}")
 
 
-@zoo.command("list", epilog="mvp-edge zoo list --zoo animals/ --json")
+@zoo.command("list", epilog=example("zoo list --zoo animals/ --json"))
 def list_zoos(
     extra: Annotated[
         list[str] | None, typer.Option("--zoo", metavar="DIR", help="Also list this zoo; repeat for more.")
@@ -257,7 +269,25 @@ def list_zoos(
         show_zoos(zoos)
 
 
-@zoo.command("show", epilog="mvp-edge zoo show animals/ 3f2a91c0b7de-51c4e0")
+@zoo.command("classes", epilog=CLASSES_EPILOG)
+def classes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME|DIR", help="Bundled zoo or directory. Default: the bundled one.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the classes that a zoo's base and broad members know, as a class list has them: a name a line."""
+    from mvp_edge.zoo_file import read_known_classes, read_zoo_file
+
+    base, known = read_known_classes(name)
+    if json:
+        print_json({"zoo": read_zoo_file(name)[1]["name"], "base": base, "classes": list(known)})
+    else:
+        for each in known:
+            typer.echo(each)
+
+
+@zoo.command("show", epilog=example("zoo show animals/ 3f2a91c0b7de-51c4e0"))
 def show(
     name: ZooArgument,
     member: Annotated[str | None, typer.Argument(metavar="MEMBER", help="Show all of this member.")] = None,
@@ -291,7 +321,7 @@ def show(
     return show_members(members)
 
 
-@zoo.command("verify", epilog="mvp-edge zoo verify animals/")
+@zoo.command("verify", epilog=example("zoo verify animals/"))
 def verify(name: ZooArgument, json: Json = False) -> None:
     """Check every file of a zoo against its checksum."""
     from mvp_edge.zoo import open_zoo

@@ -9,6 +9,7 @@ from typing import Any
 
 from mvp_edge.errors import ZooError
 from mvp_edge.files.places import user_directory
+from mvp_edge.tasks import canonical
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_ZOO = "cifar100-resnet18"
@@ -74,6 +75,17 @@ def read_broad_classes(name: str | None) -> tuple[str, ...]:
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise ZooError(f"{file} is damaged ({e}); look for others with: mvp-edge zoo verify") from e
     return tuple(found)
+
+
+def read_known_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return the name of a zoo's base model and the classes that it or a broad member knows, a spelling of each.
+
+    Raises:
+        ZooError: there is no such zoo, or it or a member is damaged.
+    """
+    base, classes = read_base_classes(name)
+    spelled = {canonical(c): c for c in (*read_broad_classes(name), *classes)}
+    return base, tuple(spelled.values())
 
 
 def roots(path: Path, value: Mapping[str, Any]) -> list[Path]:

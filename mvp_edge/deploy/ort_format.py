@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from mvp_edge.deploy.interface import Interface, read_interface
 from mvp_edge.deploy.targets import Needs
 from mvp_edge.errors import ExportError
 from mvp_edge.export import TOLERANCE, OnnxClassifier
+from mvp_edge.export.interface import Interface, read_interface
 from mvp_edge.onnx_session import open_session
 
 IMAGES = 8

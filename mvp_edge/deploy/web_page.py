@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mvp_edge.deploy.interface import Interface
 from mvp_edge.deploy.ort_web import OrtWeb
+from mvp_edge.export.interface import Interface
 from mvp_edge.report.figures import storage
 from mvp_edge.templates import load_template, read_asset
 

@@ -19,12 +19,13 @@ from mvp_edge.budget import costs_of
 from mvp_edge.config import InputFormat, PruneConfig, Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
+from mvp_edge.export.interface import read_interface
 from mvp_edge.files.atomic import write_atomically
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
 from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.networks.models import head_of
 from mvp_edge.pipeline.command import prune_command
-from mvp_edge.pipeline.known import KnownScore, Size
+from mvp_edge.pipeline.known import KnownScore, Size, keep_to_ask_for
 from mvp_edge.pipeline.origin import method_in_words, origin_of
 from mvp_edge.pipeline.tuning import Tuned, harmed
 from mvp_edge.pipeline.variants import Made, judge_variant, make_variant, notes
@@ -124,7 +125,7 @@ def _deliver(
         _export_base(whole, outcome.trunk, config.input)
     with clock.time("evaluate"), progress.stage("Evaluating"):
         score = _evaluate(file, outcome)
-        base_score = _evaluate_base(whole, outcome, config.seed)
+        base_score = _evaluate_base(whole, file, outcome, config.seed)
     if score["top1"] is None:
         outcome.warnings.append(f"accuracy is unknown: {score['source']}")
     with clock.time("quantise"), progress.stage("Trying other precisions"):
@@ -170,6 +171,7 @@ def _deliver(
         "out": str(config.out),
         "zoo": outcome.zoo,
         "input": config.input,
+        "interface": _interface(file),
         "data": outcome.source,
         "data_sha256": outcome.digest,
         "seed": config.seed,
@@ -280,6 +282,11 @@ def _spent(config: PruneConfig, outcome: Outcome, costs: dict[str, Any]) -> dict
     return spent
 
 
+def _interface(file: Path) -> dict[str, Any]:
+    """Return what the delivered file takes and gives, read from the file itself; its classes are those of the task."""
+    return {k: v for k, v in read_interface(file).to_json().items() if k != "classes"}
+
+
 def _describe(neighbour: Neighbour) -> dict[str, Any]:
     info = neighbour.info
     return {
@@ -287,6 +294,7 @@ def _describe(neighbour: Neighbour) -> dict[str, Any]:
         "classes": list(info.task.names),
         "similarity": round(neighbour.similarity, 4),
         "breadth": info.breadth,
+        "keep": keep_to_ask_for(info),
     }
 
 
@@ -318,7 +326,7 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
     return {**score.to_json(), "top1_before": before, "source": source}
 
 
-def _evaluate_base(file: Path, outcome: Outcome, seed: int) -> dict[str, float] | None:
+def _evaluate_base(whole: Path, delivered: Path, outcome: Outcome, seed: int) -> dict[str, float] | None:
     """Return what the whole base model scores on at most `BASE_IMAGES` test images when only the task's classes count.
 
     None without test images, or where it does not know all classes in the sense that is meant.
@@ -329,9 +337,12 @@ def _evaluate_base(file: Path, outcome: Outcome, seed: int) -> dict[str, float] 
     column = numbered(classes)
     wanted = [column[canonical(n)] for n in outcome.task.names]
     test = outcome.test.subset(rng(seed, "base").permutation(len(outcome.test))[:BASE_IMAGES])
-    logits = OnnxClassifier(file, torch.get_num_threads()).predict(test.images.numpy())[:, wanted]
-    score = accuracy(torch.as_tensor(logits), test)
-    return {"top1": round(score.top1, 2), "n": score.n}
+    files = ((whole, wanted), (delivered, slice(None)))  # the model again, so that both are judged on the same images
+    base, model = (
+        accuracy(torch.as_tensor(OnnxClassifier(f, torch.get_num_threads()).predict(test.images.numpy())[:, c]), test)
+        for f, c in files
+    )
+    return {"top1": round(base.top1, 2), "n": base.n, "model_top1": round(model.top1, 2)}
 
 
 def _gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.errors import ConfigError, TaskError
 from mvp_edge.files.output import check_output
 from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import ONE_A_LINE, Task, TaskClass, canonical, read_task, separated
-from mvp_edge.zoo_file import read_base_classes, read_broad_classes
+from mvp_edge.tasks import ONE_A_LINE, Task, TaskClass, read_task, separated
+from mvp_edge.zoo_file import read_base_classes, read_known_classes
 
 
 def check_request(config: PruneConfig) -> Task:
@@ -44,26 +45,29 @@ def requested_task(config: PruneConfig) -> Task:
         ZooError: there is no such zoo.
     """
     task = wordnet.resolve(config.task if isinstance(config.task, Task) else read_task(config.task))
-    base, classes = read_base_classes(config.zoo)
+    _, classes = read_base_classes(config.zoo)
     if config.data is None:
         _check_settings_without_images(config)
         if task.unknown_to(wordnet.resolve_names(classes)):  # members need not be read to find that none is
-            spelled = {canonical(name): name for name in (*read_broad_classes(config.zoo), *classes)}
-            require_known(task, base, list(spelled.values()))
+            require_known(task, *read_known_classes(config.zoo), config.zoo)
     return task
 
 
-def require_known(task: Task, base: str, classes: Sequence[str]) -> None:
+def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None) -> None:
     """Refuse a task without images with classes that are not among the known ones, or not in the sense that is meant.
 
     Raises:
-        TaskError: a class is unknown; the message names the nearest known ones, for all such classes.
+        TaskError: a class is unknown; the message names those that may be meant, for all such classes, and what lists
+            the known ones of the zoo.
     """
     known = wordnet.resolve_names(classes)
     if missing := task.unknown_to(known):
         lines = [_unknown(c, base, known) for c in missing]
         lines += [ONE_A_LINE] if separated(c.name for c in missing) else []
-        raise TaskError("; ".join(lines) + "; take known classes, or add images of them with --data DIR")
+        listing = shlex.join(["mvp-edge", "zoo", "classes", *([] if zoo is None else [zoo])])
+        raise TaskError(
+            f"{'; '.join(lines)}; take known classes (all of them: {listing}), or add images of them with --data DIR"
+        )
 
 
 def _check_settings_without_images(config: PruneConfig) -> None:

@@ -22,7 +22,10 @@ from mvp_edge.timing.latency import Contender, Latency, Timing, time_in_turns
 from mvp_edge.training.loop import accuracy
 
 ROUNDS = 16
-UNJUDGED = "accuracy is unknown without real test images, so it was not tried; make it with --precision int8"
+UNJUDGED = (
+    "its accuracy would be unknown without real test images, as stored outputs are float32's; make it with "
+    "--precision int8"
+)
 
 
 @dataclass(frozen=True)

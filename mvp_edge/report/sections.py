@@ -54,6 +54,7 @@ def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         "total": figures.duration(report["seconds"]["total"]),
         "cards": _cards(report),
         "warnings": report.get("warnings", []),
+        "usage": files.usage(report),
         "story": dict(zip(("title", "about"), STORIES[report.get("origin", "vote")], strict=True)),
         "voters": _voters(report, classes),
         "similarity": SIMILARITIES.get(report.get("settings", {}).get("vote", {}).get("similarity"), ""),
@@ -118,7 +119,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "text": figures.gain(report["base_macs"], report["macs"], "fewer", "more"),
             "note": (
                 f"MACs an image, measured; the base needs {figures.quantity(report['base_macs'])}, "
-                f"and one unit of every group {figures.quantity(report['floor_macs'])}"
+                f"and the smallest possible network {figures.quantity(report['floor_macs'])}"
             ),
             "length": figures.length(report["macs"], report["base_macs"]),
         }
@@ -146,8 +147,10 @@ def _beside(accuracy: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
     told = "" if before is None else f"before fine-tuning {figures.percent(before)}; "
     if base is None:
         return told
-    on = "" if base["n"] == accuracy["n"] else f", on {base['n']:,} of them"
-    return f"{told}the base scores {figures.percent(base['top1'])}{on}, asked for these classes only; "
+    scored, asked = f"the base scores {figures.percent(base['top1'])}", ", asked for these classes only; "
+    if base["n"] == accuracy["n"]:
+        return f"{told}{scored}{asked}"
+    return f"{told}on {base['n']:,} of them {scored} and this model {figures.percent(base['model_top1'])}{asked}"
 
 
 def _missing(title: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _WNID = re.compile(r"n(\d{8})")
 _SENSE = re.compile(r"\S+\.n\.0*[1-9]\d*")
 _MAX_WORDS = 4
 _MAX_SHOWN = 5
+_LONG_PART = 5  # letters: `phone` in `telephone`; shorter ones are in too many words, as `ray` is in `crayon`
+_NEAR = 0.92  # Wu-Palmer: a lion and a tiger, a desk and a table; not a car and a motorcycle
 
 
 def resolve(task: Task) -> Task:
@@ -101,18 +103,52 @@ def task_similarity(a: Task, b: Task) -> float:
 
 
 def nearest_classes(wanted: TaskClass, known: Task, count: int) -> list[str]:
-    """Return the names of the `count` classes of a resolved task nearest to a class, in spelling or else in meaning."""
+    """Return the names of at most `count` classes of a resolved task that may be meant; none where nothing is near.
+
+    First those that share a word with the wanted class (`maple` and `maple_tree`) or a long part of one, else those
+    spelled alike; then synonyms, then those to which one of its senses comes near.
+    """
+    name, words = canonical(wanted.name), _singulars(wanted.name)
     spelled = {canonical(c.name): c.name for c in known.classes}
-    near = [spelled[n] for n in difflib.get_close_matches(canonical(wanted.name), list(spelled), count, cutoff=0.8)]
-    if wanted.synset is not None:
-        others = [c for c in known.classes if c.name not in near]
-        near += [c.name for c in sorted(others, key=lambda c: -_class_similarity(wanted, c))]
-    return near[:count]
+
+    def shared(other: str) -> float:
+        own = _singulars(other)
+        if both := len(words & own):
+            return both / len(words | own)
+        short, long = sorted((name, other), key=len)
+        return len(short) / len(long) / 2 if len(short) >= _LONG_PART and short in long else 0.0
+
+    found = [n for n in sorted(spelled, key=lambda n: -shared(n)) if shared(n) > 0]
+    near = [spelled[n] for n in found or difflib.get_close_matches(name, list(spelled), count, cutoff=0.8)]
+    meant = {c.name: _nearness(wanted, c) for c in known.classes}
+    near += [n for n in sorted(meant, key=lambda n: -meant[n]) if meant[n] >= _NEAR]
+    return list(dict.fromkeys(near))[:count]
 
 
 def rank(task: Task, others: Sequence[Task]) -> list[float]:
     """Return the similarity of `task` to each of `others`, in their order."""
     return [task_similarity(task, other) for other in others]
+
+
+def _singulars(name: str) -> set[str]:
+    return {_nouns().morphy(word, "n") or word for word in canonical(name).split("_")}
+
+
+def _nearness(wanted: TaskClass, known: TaskClass) -> float:
+    """Return how near any sense that the wanted class may have comes to a known class, in [0, 1].
+
+    Without `= synset` that is any sense of its name if it is the very same (a TV is first of all a broadcast), else
+    those of the kind of the first: a cat is also a man, but `man` is not what its writer looks for.
+    """
+    if wanted.synset is None or known.synset is None:
+        return 0.0
+    senses = _senses(wanted.name)
+    if wanted.synset not in [s.name() for s in senses[:1]]:
+        return _class_similarity(wanted, known)
+    if known.synset in [s.name() for s in senses]:
+        return 1.0
+    alike = [s.name() for s in senses if s.lexname() == senses[0].lexname()]
+    return max(_wup(*sorted((name, known.synset))) for name in alike)
 
 
 def _class_similarity(x: TaskClass, y: TaskClass) -> float:

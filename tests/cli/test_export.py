@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from mvp_edge.data.images import decode
-from mvp_edge.deploy.interface import read_interface
 from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.int8 import quantise_int8
+from mvp_edge.export.interface import read_interface
 
 from .conftest import Done, Run
 

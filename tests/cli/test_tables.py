@@ -1,7 +1,58 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from mvp_edge_cli.tables import versus  # pyright: ignore[reportMissingImports]
+from mvp_edge_cli.tables import show_report, versus  # pyright: ignore[reportMissingImports]
+
+from tests.report.example import example_report
+
+
+def report(**more: Any) -> dict[str, Any]:
+    """Return a report as `prune` shows it."""
+    return example_report() | {"base_accuracy": None, "sizes": [], "origin": "vote"} | more
+
+
+@pytest.mark.parametrize(
+    ("measure", "scale"), [("wordnet", "WordNet similarity (1 is best)"), ("leep", "LEEP (0 is best)")]
+)
+def test_members_are_told_with_what_makes_them_near(
+    measure: str, scale: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = report()
+    made["settings"]["vote"]["similarity"] = measure
+    show_report(made)
+    out = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"voters nearest by {scale} -0.31 broad, keep 0.1, all 100 classes -0.74 apple, cup, pear, rose, whale" in out
+    )
+    assert "aquarium_fish" not in out
+
+
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [
+        (500, "91.6 % of 500 test images; base 96.2 %"),
+        (200, "91.6 % of 500 test images; on 200 of them 93.0 %, base 96.2 %"),
+    ],
+)
+def test_the_base_is_told_with_the_model_on_the_same_images(
+    n: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_report(report(base_accuracy={"top1": 96.2, "n": n, "model_top1": 93.0}))
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_precision_is_told_with_its_paired_time_only(capsys: pytest.CaptureFixture[str]) -> None:
+    made = report()
+    small = made["precisions"]["files"][1]
+    small["latency_ms"]["median"] = 0.648
+    show_report(made)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "int8 kept: 91.4 %, 133 KiB; top-1 is 0.20 points lower; 0.80 times the time" in out and "0.648" not in out
+    small |= {"kept": False, "top1": None, "bytes": None, "latency_ms": None, "reasons": ["no images"]}
+    show_report(made)
+    assert "int8 not made: no images" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

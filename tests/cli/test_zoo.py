@@ -37,6 +37,16 @@ def test_show(run: Run, tiny_zoo: Path) -> None:
     assert "no member 'nobody'" in run("zoo", "show", tiny_zoo, "nobody").error()
 
 
+def test_classes_are_listed_as_a_class_list_has_them(run: Run, tiny_zoo: Path, nameless_zoo: Path) -> None:
+    names = ["apple", "chair", "crab", "plain", "rose", "tiger"]
+    assert run("zoo", "classes", tiny_zoo).out.splitlines() == names
+    assert run("zoo", "classes", nameless_zoo).out.splitlines() == names  # its broad members tell
+    found = run("zoo", "classes", tiny_zoo, "--json").json
+    assert found == {"zoo": "tiny", "base": "timm:test_resnet", "classes": names}
+    assert len(run("zoo", "classes", "--json").json["classes"]) == 100
+    assert "neither bundled" in run("zoo", "classes", "none").error()
+
+
 def test_verify(run: Run, zoo: Path) -> None:
     assert "sound" in run("zoo", "verify", zoo).out
     assert run("zoo", "verify", zoo, "--json").json == {"zoo": "tiny", "members": 3, "problems": []}
@@ -160,6 +170,9 @@ def test_neighbours_tells_who_votes_in_prune(
     found = run("neighbours", *words, "--json").json
     assert found["voters"] == [n["id"] for n in found["neighbours"] if n["votes"]] == [n["id"] for n in pruned]
     assert {n["breadth"] for n in found["neighbours"]} == {"narrow", "broad"}
+    (voter,), others = found["voters"], [n["id"] for n in found["neighbours"] if not n["votes"]]
+    first = run("neighbours", *words, "--top", 1, "--json").json["neighbours"]
+    assert [n["id"] for n in first] == [voter, *others[:1]][: 1 + (found["neighbours"][0]["id"] != voter)]
     for columns in (160, 44):
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr("rich.console.Console.is_terminal", True)

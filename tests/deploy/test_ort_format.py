@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from mvp_edge.deploy.interface import read_interface
 from mvp_edge.deploy.ort_format import convert, fixed_batch, verify
 from mvp_edge.deploy.targets import NEEDS
 from mvp_edge.errors import ExportError
+from mvp_edge.export.interface import read_interface
 from mvp_edge.onnx_session import open_session
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.deploy.interface import Interface
 from mvp_edge.deploy.ort_web import find_ort_web
 from mvp_edge.deploy.web_page import Dense, Embedded, dense_script, render_page
+from mvp_edge.export.interface import Interface
 
 HOSTILE = ("</script><script>alert(1)</script>", "R&D <b>", 'ro"se\\', "日本", "{{ config }}", "sweet_pepper")
 

@@ -41,14 +41,20 @@ def test_another_sense_than_the_base_s_needs_images(config: PruneConfig) -> None
     assert "'mouse' of resnet18-cifar100 is mouse.n.01 (any of numerous small rodents" in message
     assert "'ray' of resnet18-cifar100 is ray.n.07" in message
     assert "keyboard" not in message
-    assert message.endswith("take known classes, or add images of them with --data DIR")
+    assert message.endswith("mvp-edge zoo classes), or add images of them with --data DIR")
     assert requested_task(replace(config, data="photos")).classes[0].synset == "mouse.n.04"
 
 
 def test_a_class_that_the_base_does_not_know(config: PruneConfig) -> None:
     write(config, "crane = crane.n.05\naple\n")
-    with pytest.raises(TaskError, match=r"'crane' is unknown .*'aple' is unknown to resnet18-cifar100 \(nearest: app"):
+    with pytest.raises(TaskError) as error:
         requested_task(config)
+    assert str(error.value) == (
+        "class 'crane' is unknown to resnet18-cifar100; class 'aple' is unknown to resnet18-cifar100 (nearest: apple); "
+        "take known classes (all of them: mvp-edge zoo classes), or add images of them with --data DIR"
+    )
+    with pytest.raises(TaskError, match="all of them: mvp-edge zoo classes cifar100-vit"):
+        requested_task(replace(config, zoo="cifar100-vit"))
     assert requested_task(replace(config, data="photos")).classes[0].synset == "crane.n.05"
 
 

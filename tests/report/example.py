@@ -42,7 +42,7 @@ def example_report() -> dict[str, Any]:
         "base": "resnet18-cifar100",
         "method": "MVP",
         "neighbours": [
-            {"id": i, "classes": c, "similarity": s, "breadth": b, "accuracy": 90.0} for i, c, s, b in neighbours
+            {"id": i, "classes": c, "similarity": s, "breadth": b, "keep": 0.1} for i, c, s, b in neighbours
         ],
         "keep": {"requested": 0.1, "achieved": 0.0952},
         "groups": [{"name": n, "width": w, "kept": k} for n, (w, k) in WIDTHS.items()],
@@ -110,6 +110,21 @@ def example_report() -> dict[str, Any]:
             "total": 21.3,
         },
         "parity_max_abs_diff": 5.96e-7,
+        "out": "out",
+        "input": "float32-nchw",
+        "interface": {
+            "input": {
+                "name": "image",
+                "dtype": "float32",
+                "layout": "NCHW",
+                "shape": [None, 3, 32, 32],
+                "height": 32,
+                "width": 32,
+                "channels": "RGB",
+                "range": [0.0, 1.0],
+            },
+            "output": {"name": "logits", "shape": [None, 5], "meaning": "logits in the order of `classes`"},
+        },
         "files": ["model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html"],
         "seed": 0,
         "settings": {

@@ -142,10 +142,10 @@ def test_a_dropped_precision_is_shown_with_its_reasons(tmp_path: Path) -> None:
     report = example_report()
     report["precisions"]["files"][1] |= {"kept": False, "earned": False, "reasons": ["top-1 is 3.00 points lower", "b"]}
     assert "INT8 dropped: top-1 is 3.00 points lower; b." in text_of(render(tmp_path, report))
-    unmade = {"kept": False, "top1": None, "bytes": None, "latency_ms": None, "reasons": ["cannot be quantised"]}
-    report["precisions"]["files"][1] |= unmade
+    unmade = {"kept": False, "top1": None, "bytes": None, "latency_ms": None, "time_ratio": None}
+    report["precisions"]["files"][1] |= unmade | {"reasons": ["cannot be quantised"]}
     text = text_of(render(tmp_path, report))
-    assert "INT8 dropped: cannot be quantised." in text
+    assert "INT8 not made: cannot be quantised." in text
     assert "Calibrated" not in text
     report["precisions"]["files"][1] |= {"kept": True, "earned": False}
     assert "kept as asked" in text_of(render(tmp_path, report))
@@ -184,11 +184,15 @@ def test_a_member_that_is_delivered_as_it_is_has_no_story_of_a_vote(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("n", "said"),
-    [(500, "the base scores 96.2 %, asked for these classes only;"), (100, "96.2 %, on 100 of them, asked")],
+    [
+        (500, "the base scores 96.2 %, asked for these classes only;"),
+        (100, "on 100 of them the base scores 96.2 % and this model 93.0 %, asked for these classes only;"),
+    ],
 )
 def test_the_base_is_scored_beside_the_model(tmp_path: Path, n: int, said: str) -> None:
     assert "the base scores" not in text_of(render(tmp_path, example_report()))
-    assert said in text_of(render(tmp_path, example_report() | {"base_accuracy": {"top1": 96.2, "n": n}}))
+    base = {"top1": 96.2, "n": n, "model_top1": 93.0}
+    assert said in text_of(render(tmp_path, example_report() | {"base_accuracy": base}))
 
 
 def test_the_accuracy_before_fine_tuning_is_told(tmp_path: Path) -> None:
@@ -203,7 +207,7 @@ def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
     small = {"member": "small", "keep": 0.05, "achieved": 0.0583, "top1": 73.6}
     this = {"member": report["neighbours"][0]["id"], "keep": 0.1, "achieved": 0.1, "top1": 84.0}
     text = text_of(render(tmp_path, report | {"sizes": [small, this]}))
-    assert "--keep 0.05 5.8 % of the units 73.6 % --keep 0.1 this one 10.0 % of the units 84.0 %" in text
+    assert "--keep 0.05 5.8 % 73.6 % --keep 0.1 this one 10.0 % 84.0 %" in text
     for none in ([], [this]):
         assert "Other sizes" not in text_of(render(tmp_path, report | {"sizes": none}))
 
@@ -211,7 +215,7 @@ def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
 def test_what_is_unknown_has_no_bar(tmp_path: Path) -> None:
     report = example_report()
     known = render(tmp_path, report).count('class="fill"')
-    report["precisions"]["files"][1] |= {"top1": None, "bytes": None, "latency_ms": None}
+    report["precisions"]["files"][1] |= {"top1": None, "bytes": None, "latency_ms": None, "time_ratio": None}
     assert render(tmp_path, report).count('class="fill"') == known - 3
     report["accuracy"]["top1"] = None  # the card's bar, and one for each class
     assert render(tmp_path, report).count('class="fill"') == known - 3 - 6

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mvp_edge.errors import TaskError
 from mvp_edge.similarity.dictionary import PackagedFile, nouns
-from mvp_edge.similarity.wordnet import ambiguous, rank, resolve, task_similarity
+from mvp_edge.similarity.wordnet import ambiguous, nearest_classes, rank, resolve, resolve_names, task_similarity
 from mvp_edge.tasks import Task, TaskClass, canonical
+from mvp_edge.zoo_file import read_base_classes
 
 ASSETS = files("mvp_edge") / "assets"
 SECTIONS: dict[str, dict[str, str]] = json.loads((ASSETS / "synsets.json").read_text(encoding="utf-8"))
@@ -211,6 +212,41 @@ def test_ambiguous_shows_only_guesses():
     assert found["crane"][0] == "crane.n.01: United States writer (1871-1900)"
     assert any(sense.startswith("crane.n.05: large long-necked wading bird") for sense in found["crane"])
     assert found["crane"][0].startswith(f"{synset('crane')}: ")
+
+
+CIFAR = resolve_names(read_base_classes(None)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("maple", ["maple_tree"]),
+        ("peppers", ["sweet_pepper"]),
+        ("phone", ["telephone"]),
+        ("aple", ["apple"]),
+        ("tv", ["television"]),
+        ("sofa", ["couch"]),
+        ("goldfish", ["aquarium_fish"]),
+        ("bike", ["bicycle", "motorcycle"]),
+        ("lorry", ["pickup_truck"]),
+        ("desk", ["table"]),
+        ("cat", ["leopard", "lion", "tiger"]),  # as a big cat; not `man`, for a guy
+        ("car", []),
+        ("spaceship", []),
+        ("crayon", []),
+        ("zxqv", []),
+    ],
+)
+def test_names_that_may_be_meant(name, near):
+    (wanted,) = resolved(name).classes
+    assert sorted(nearest_classes(wanted, CIFAR, 3)) == near
+
+
+def test_a_sense_that_is_given_is_the_only_one_that_may_be_meant():
+    assert nearest_classes(TaskClass("bike", "bicycle.n.01"), CIFAR, 3) == ["bicycle"]
+    assert nearest_classes(TaskClass("maple", "maple.n.01"), CIFAR, 3) == ["maple_tree"]  # as it is spelled
+    assert nearest_classes(TaskClass("tv", "television.n.01"), CIFAR, 3) == ["television"]  # the first sense: a guess
+    assert len(nearest_classes(TaskClass("tree"), CIFAR, 3)) == 3
 
 
 # Similarity.

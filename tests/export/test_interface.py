@@ -7,14 +7,22 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
-from mvp_edge.deploy.interface import Interface, read_interface
 from mvp_edge.errors import ExportError
+from mvp_edge.export import export_onnx
+from mvp_edge.export.interface import Interface, read_interface
+from mvp_edge.networks.models import load_base
 from tests.onnx_files import save_pool
 
 THREE = {"labels": '["a", "b", "c"]'}
 
 
-def test_an_exported_model(interface: Interface) -> None:
+def test_an_exported_model(tiny_base: Path, tmp_path: Path) -> None:
+    base, model = load_base(str(tiny_base))
+    path = tmp_path / "model.onnx"
+    export_onnx(
+        model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=list("abcdef"), metadata={}
+    )  # fmt: skip
+    interface = read_interface(path)
     assert (interface.input_name, interface.output_name) == ("image", "logits")
     assert (interface.dtype, interface.layout, interface.size, interface.batch) == ("float32", "NCHW", (32, 32), None)
     assert interface.shape == (None, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""What a deployed model takes and gives: the facts that an app's code is written against."""
+"""What a delivered model takes and gives: the facts that an app's code is written against."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mvp_edge.export import OnnxClassifier
+from mvp_edge.export.classifier import OnnxClassifier
 from mvp_edge.onnx_session import open_session
 
 Layout = Literal["NCHW", "NHWC"]

@@ -1,0 +1,93 @@
+"""What the page says of the delivered files."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvp_edge.config import InputFormat
+from mvp_edge.export import OnnxClassifier, export_onnx
+from mvp_edge.export.interface import read_interface
+from mvp_edge.networks.models import load_base
+from mvp_edge.report import Extras, files, render_html
+from tests.report.example import example_plan, example_report
+
+NAMES = ["apple", "chair", "crab", "plain", "rose", "tiger"]
+
+
+@pytest.mark.parametrize("kind", ["float32-nchw", "uint8-nhwc"])
+def test_the_lines_of_python_run_the_model(kind: InputFormat, tiny_base: Path, tmp_path: Path) -> None:
+    base, model = load_base(str(tiny_base))
+    file = tmp_path / "model.onnx"
+    export_onnx(
+        model, file, input_size=(24, 40), mean=base.mean, std=base.std, labels=NAMES, metadata={}, input_format=kind
+    )
+    (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    picture = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "photo.jpg", "PNG")  # Pillow looks inside; JPEG would change the pixels
+    report = example_report() | {"interface": read_interface(file).to_json()}
+    render_html(report, example_plan(), Extras(), tmp_path / "report.html")
+    shown = re.search(r"<code>(import numpy.*?)</code>", (tmp_path / "report.html").read_text(), re.DOTALL)
+    assert shown
+    lines = html.unescape(shown[1])
+    assert len(lines.splitlines()) == 6
+    said = subprocess.run(
+        [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    logits = OnnxClassifier(file).predict(picture.transpose(2, 0, 1)[None])
+    assert said == f"{NAMES[int(logits.argmax())]}\n"
+
+
+def test_the_contract_is_told() -> None:
+    told = files.usage(example_report() | {"out": "my out"})
+    assert told is not None
+    assert told["facts"] == [
+        ("File", "model.onnx; model-int8.onnx takes and gives the same"),
+        ("Input", "image: float32, 1 x 3 x 32 x 32 (NCHW), or more pictures at once"),
+        ("Pixels", "raw RGB from 0 to 1; the model normalises them itself"),
+        ("Output", "logits: 5 numbers in the order of labels.txt; softmax them"),
+    ]
+    assert told["export"] == "mvp-edge export 'my out' --target android"
+
+
+def test_bytes_with_colours_last_are_told() -> None:
+    report = example_report()
+    report["interface"]["input"] |= {"dtype": "uint8", "layout": "NHWC", "shape": [None, 24, 40, 3], "range": [0, 255]}
+    report["precisions"]["files"][1]["kept"] = False
+    told = files.usage(report)
+    assert told is not None
+    assert told["facts"][:3] == [
+        ("File", "model.onnx"),
+        ("Input", "image: uint8, 1 x 24 x 40 x 3 (NHWC), or more pictures at once"),
+        ("Pixels", "raw RGB from 0 to 255; the model normalises them itself"),
+    ]
+    del report["interface"]
+    assert files.usage(report) is None
+
+
+def test_bars_of_time_are_the_paired_ratio() -> None:
+    report = example_report()
+    full, small = report["precisions"]["files"]
+    full["latency_ms"]["median"], small["latency_ms"]["median"], small["time_ratio"] = 0.532, 0.648, 0.91
+    first, second = files.precisions(report)
+    assert (first["time"], first["time_length"]) == ("0.532 ms", 100)
+    assert (second["time"], second["time_length"]) == ("0.91 \N{MULTIPLICATION SIGN}", 91)
+    small["time_ratio"] = 1.25
+    assert [row["time_length"] for row in files.precisions(report)] == [80, 100]
+
+
+def test_answers_come_before_internals(tmp_path: Path) -> None:
+    report = example_report()
+    render_html(report, example_plan(), Extras(), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    names = ("warnings", "accuracy", "confusion", "use", "voted", "latency", "kept")
+    places = [page.index(f'id="{name}"') for name in names]
+    assert [page.index("Headline numbers"), *places] == sorted([page.index("Headline numbers"), *places])
+    assert places[-2] < page.index("<details>") < places[-1]
