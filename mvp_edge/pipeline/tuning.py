@@ -118,7 +118,7 @@ def tune_warily(
 
 
 def harmed(before: Tensor, after: Tensor, labels: Tensor) -> bool:
-    """Say whether fine-tuning lost more of the same test images than it won, by more than one standard error.
+    """Say whether fine-tuning lost more of the same test images than it won, by more than two standard errors.
 
     If it did nothing, each image on which the two differ would be as likely lost as won, so that the difference of the
     two counts has the standard error sqrt(lost + won).
@@ -133,7 +133,7 @@ def harmed(before: Tensor, after: Tensor, labels: Tensor) -> bool:
     """
     was, now = (logits.argmax(1) == labels for logits in (before, after))
     lost, won = int((was & ~now).sum()), int((now & ~was).sum())
-    return lost - won > math.sqrt(lost + won)
+    return lost - won > 2 * math.sqrt(lost + won)
 
 
 def gentle(config: FitConfig) -> FitConfig:

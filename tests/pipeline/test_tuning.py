@@ -100,9 +100,9 @@ def test_without_a_teacher_the_settings_tell_of_no_distillation(
 
 
 @pytest.mark.parametrize(
-    ("lost", "won", "said"), [(0, 0, False), (1, 0, False), (2, 0, True), (0, 9, False), (6, 3, False), (7, 3, True)]
+    ("lost", "won", "said"), [(0, 0, False), (4, 0, False), (5, 0, True), (0, 9, False), (10, 4, False), (16, 4, True)]
 )
-def test_harm_is_more_than_one_standard_error(lost: int, won: int, said: bool) -> None:
+def test_harm_is_more_than_two_standard_errors(lost: int, won: int, said: bool) -> None:
     right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     before = torch.stack([right] * lost + [wrong] * won + [right] * 50 + [wrong] * 50)
     after = torch.stack([wrong] * lost + [right] * won + [right] * 50 + [wrong] * 50)
