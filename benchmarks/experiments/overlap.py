@@ -210,7 +210,7 @@ def plot(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
     good, fixed = {line["row"]: line for line in lines if line["status"] == "ok"}, without_choice(lines)
     shown = sorted((n for n in good if "random" not in n), key=lambda n: n.startswith("ssl"))
     gaps = {title: [n for n in shown if n.startswith(VIT) == is_vit] for title, is_vit in BASES.items()}
-    gaps = {title: names for title, names in gaps.items() if names}
+    gaps = {title: names for title, names in gaps.items() if names or not shown}
     with panels(path, [*map(_title, shown), *(f"{t}: group 1 - group 5" for t in gaps)]) as axes:
         for each, name in zip(axes, shown, strict=False):
             for g in range(1, GROUPS + 1):

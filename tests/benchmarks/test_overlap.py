@@ -65,6 +65,8 @@ def test_the_figure_has_few_panels_a_row_and_one_of_differences_for_each_base(
         "ResNet-18: group 1 - group 5",
         "vision transformer: group 1 - group 5",
     ]
+    plot([line for line in LINES if "random" in line["row"]], [], tmp_path / "random.png")
+    assert (tmp_path / "random.png").exists()
     height, width, _ = imread(tmp_path / "overlap.png").shape
     assert width < 1200 < 2 * height
 
