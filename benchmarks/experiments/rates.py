@@ -113,7 +113,7 @@ VARIANTS = {
     "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1),
                    hyper={"head": "ridge", "teacher": "base"}, **_transformer(form="sliced")),
     "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, hyper={"head": "ridge"},
-                     **_transformer((2e-4, 5e-4, 1e-3, 2e-3), form="tokens")),
+                     **_transformer(form="tokens")),
 }  # fmt: skip
 """MEST's first mask is of either kind. UVC distils by its own share; it and PoWER keep of the FLOPs and of the tokens
 what costs as much as the tenth of heads and nodes that the others keep."""
