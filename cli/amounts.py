@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -29,11 +30,12 @@ def limit(name: str) -> Callable[[str], float]:
         for each in (text, text + UNITS[name]):
             found = _amount(each)
             if found and found[0] == name:
-                return found[1]
+                return _limited(text, found[1])
         try:
-            return float(text)
+            value = float(text)
         except ValueError as e:
             raise typer.BadParameter(f"{text!r} is no such limit; write it as {EXAMPLES[name]}") from e
+        return _limited(text, value)
 
     return read
 
@@ -51,7 +53,7 @@ def family(text: str, common: dict[str, float]) -> list[Budget]:
             raise typer.BadParameter(
                 f"{part.strip()!r} is no budget; write 1ms, 200KiB, 2MMACs or 100kparams, separated by commas"
             )
-        name, value = found
+        name, value = found[0], _limited(part.strip(), found[1])
         if name in common:
             raise typer.BadParameter(f"{part.strip()!r} and --max-{name.replace('_', '-')} limit the same; give one")
         typed = {name: "".join(part.split())}
@@ -60,6 +62,12 @@ def family(text: str, common: dict[str, float]) -> list[Budget]:
             raise typer.BadParameter(f"{budget.label} is given twice")
         budgets.append(budget)
     return budgets
+
+
+def _limited(text: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise typer.BadParameter(f"{text!r} is no such limit; it must be above 0 and finite")
+    return value
 
 
 def _amount(text: str) -> tuple[str, float] | None:

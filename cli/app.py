@@ -38,6 +38,9 @@ class Boundary(TyperGroup):
             # Whoever read our output has gone; without this, Python would complain once more while it shuts down.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from e
+        except typer.BadParameter as e:
+            e.message = e.message.removeprefix("Value error, ")  # of the library that reads choices
+            raise
         except Exception as e:
             if interrupt.received() and not isinstance(e, typer.Exit):
                 _stop(interrupt.message(e), interrupt.status(), e)

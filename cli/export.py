@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -12,6 +12,7 @@ from mvp_edge.deploy.targets import Target
 from .options import INPUT, OUTPUT, Force, Json, Quiet, print_json
 from .progress import STARTING, shown
 
+TARGETS: tuple[Target, ...] = get_args(Target)
 EPILOG = """
 [bold]Examples[/]
 
@@ -28,10 +29,27 @@ def register(app: typer.Typer) -> None:
     app.command("export", epilog=EPILOG)(export)
 
 
+def device(value: str) -> Target:
+    """Read a kind of device."""
+    if value not in TARGETS:
+        raise typer.BadParameter(
+            f"{value!r} is none of {', '.join(TARGETS)}; there is no TFLite or Core ML output: android and ios "
+            "use ONNX Runtime"
+        )
+    return cast(Target, value)
+
+
 def export(
     result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
     target: Annotated[
-        Target, typer.Option("--target", help="Kind of device; ort is any ONNX Runtime.", rich_help_panel=OUTPUT)
+        Any,
+        typer.Option(
+            "--target",
+            metavar="|".join(TARGETS),
+            parser=device,
+            help="Kind of device; ort is any ONNX Runtime.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     out: Annotated[
         Path | None,

@@ -33,6 +33,16 @@ def device_name(value: str) -> str:
     return value
 
 
+def fraction(text: str) -> float:
+    """Read a number; whether it is a fraction is checked with the other settings."""
+    try:
+        return float(text)
+    except ValueError as e:
+        percent = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", text)
+        wanted = f"write {float(percent[1]) / 100:g}" if percent else "write a fraction such as 0.1"
+        raise typer.BadParameter(f"{text!r} is no number; {wanted}") from e
+
+
 def print_json(value: Any) -> None:
     """Print a result for machines, in the format of `report.json`, but in ASCII: not every stdout is UTF-8."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
@@ -70,7 +80,13 @@ ZooName = Annotated[
         "--zoo", metavar="NAME|DIR", help="Bundled or own zoo. Default: the bundled one.", rich_help_panel=INPUT
     ),
 ]
-Keep = Annotated[float, typer.Option("--keep", help="Fraction of the units to keep, in (0, 1].", rich_help_panel=SIZE)]
+Keep = Annotated[
+    float,
+    typer.Option(
+        "--keep", metavar="FLOAT", parser=fraction, help="Fraction of the units to keep, in (0, 1].",
+        rich_help_panel=SIZE,
+    ),
+]  # fmt: skip
 Align = Annotated[
     int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=SIZE)
 ]

@@ -199,7 +199,10 @@ def prune(
     schedule: Annotated[
         Schedule,
         typer.Option(
-            "--schedule", help="auto: few images decide how far; fixed: as these flags say.", rich_help_panel=TRAINING
+            "--schedule",
+            help="auto: with under 2000 images, cross-validation decides how much of the fine-tuning to keep; fixed: "
+            "keep all of it.",
+            rich_help_panel=TRAINING,
         ),
     ] = DEFAULT.schedule,
     device: Device = DEFAULT.device,

@@ -183,6 +183,11 @@ class Stopwatch:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
+    def part(self, name: str, of: str, seconds: float) -> None:
+        """Give seconds that were counted as stage `of` a stage of their own."""
+        self.seconds[of] -= seconds
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
     @property
     def total(self) -> float:
         """Seconds since the job began."""

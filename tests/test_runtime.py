@@ -126,6 +126,14 @@ def test_the_stopwatch_counts_what_was_before_it() -> None:
     assert Stopwatch().seconds == {} and Stopwatch().total < 5
 
 
+def test_part_of_a_stage_can_be_a_stage_of_its_own() -> None:
+    clock = Stopwatch()
+    clock.seconds["train"] = 5.0
+    clock.part("ask", "train", 2.0)
+    clock.part("ask", "train", 1.0)
+    assert clock.seconds == {"train": 2.0, "ask": 3.0}
+
+
 def test_the_environment_names_what_matters() -> None:
     found = environment(torch.device("cpu"))
     assert {"python", "torch_threads", "processor", "packages"} <= found.keys()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,11 +30,13 @@ class Asked:
         images: All images.
         base: Those that the base model was asked about.
         member: Id of the broad member that was sure of the others, if there is one.
+        seconds: How long that took.
     """
 
     images: int
     base: int
     member: str | None = None
+    seconds: float = field(default=0.0, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value."""
@@ -62,6 +65,7 @@ def ask(
     """
     if task.unknown_to(wordnet.resolve_names(trunk.base.classes)):
         return None
+    began = time.perf_counter()
     first = None if zoo is None else largest_knowing(zoo, task)
     logits, unsure = torch.empty(len(data), len(task.names)), torch.ones(len(data), dtype=torch.bool)
     if zoo is not None and first is not None:
@@ -69,12 +73,11 @@ def ask(
             member = trunk.restore(zoo.load(first))
             logits = answers(member, first.task.names, trunk, task, data.images, device, stage)
         unsure = logits.softmax(1).amax(1) < SURE
-    asked = Asked(len(data), int(unsure.sum()), None if first is None else first.id)
-    if asked.base:
-        with progress.stage("Asking the base model", asked.base) as stage:
+    if remaining := int(unsure.sum()):
+        with progress.stage("Asking the base model", remaining) as stage:
             images = data.images[unsure]
             logits[unsure] = answers(trunk.model, trunk.base.classes, trunk, task, images, device, stage)
-    return logits, asked
+    return logits, Asked(len(data), remaining, None if first is None else first.id, time.perf_counter() - began)
 
 
 def largest_knowing(zoo: Zoo, task: Task) -> MemberInfo | None:

@@ -202,6 +202,8 @@ def make(
                 model, inputs.zoo, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress
             )
             inputs.warnings.extend(tuned.warnings)
+    if tuned.asked is not None:
+        clock.part("ask_teacher", "fine_tune", tuned.asked.seconds)
     model = on_host(model).eval()
     examples = inputs.generated if inputs.train is None else inputs.train
     outcome = Outcome(

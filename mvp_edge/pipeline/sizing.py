@@ -111,8 +111,9 @@ def largest_within(
                 return plan
             stage.advance()
     raise BudgetError(
-        f"no member of the zoo that works without images meets the budget: {'; '.join(_missed(bounds, found))}. "
-        "Allow a little more than that, or add images with --data DIR for networks of other sizes"
+        "no member of the zoo that works without images meets the budget: "
+        f"{'; '.join(_missed(bounds, found, budget))}. Allow a little more than that, or add images with "
+        "--data DIR for networks of other sizes"
     )
 
 
@@ -125,12 +126,14 @@ def _figures(bounds: Sequence[Bound]) -> set[str]:
     return {bound.figure for bound in bounds}
 
 
-def _missed(bounds: Sequence[Bound], least: Achieved) -> list[str]:
+def _missed(bounds: Sequence[Bound], least: Achieved, budget: Budget) -> list[str]:
     """Say of each bound that a network breaks how far it is from it; headroom counts as part of the file."""
     room = {"size_bytes": HEADROOM_BYTES}
+    family = {"size_bytes" if name == "size_kib" else name for name in budget.typed}
+    asked = {b.figure: "--budgets asks for" if b.figure in family else f"{FLAGS[b.figure]} is" for b in bounds}
     return [
-        f"the smallest has {shown(b.figure, getattr(least, b.figure) + room.get(b.figure, 0))}, and {FLAGS[b.figure]} "
-        f"is {shown(b.figure, b.most + room.get(b.figure, 0))}"
+        f"the smallest has {shown(b.figure, getattr(least, b.figure) + room.get(b.figure, 0))}, and {asked[b.figure]} "
+        f"{shown(b.figure, b.most + room.get(b.figure, 0))}"
         for b in bounds
         if b.share(least) > 1
     ]
@@ -178,7 +181,7 @@ class _Sizer:
 
             met = meet(bounds, groups, self.worth(), measure, rule=self.rule, seeds=seeds)
             if met is None:
-                raise self.out_of_reach(bounds, groups, align)
+                raise self.out_of_reach(bounds, groups, align, budget)
         return self.filled(met.counts, bounds)
 
     def bounds(self, budget: Budget, groups: Groups) -> list[Bound]:
@@ -223,14 +226,20 @@ class _Sizer:
             full = fill_free_lanes(counts, self.costs.widths, self.unit_channels, time_ms, allowed)
         return Sizing(requested, self.costs.by_name(full))
 
-    def out_of_reach(self, bounds: Sequence[Bound], groups: Groups, align: int) -> BudgetError:
+    def out_of_reach(self, bounds: Sequence[Bound], groups: Groups, align: int, budget: Budget) -> BudgetError:
         """Say how near the smallest network comes."""
         least = self.prober.achieved(groups.least, _figures(bounds))
         finer = "" if align == 1 else ", or --align 1 for a smaller one"
+        advice = f"Allow a little more than that{finer}{self._timed(bounds, least)}"
         return BudgetError(
             f"no sub-network of {self.trunk.base.name} in lanes of {align} channels meets the budget: "
-            f"{'; '.join(_missed(bounds, least))}. Allow a little more than that{finer}"
+            f"{'; '.join(_missed(bounds, least, budget))}. {advice}"
         )
+
+    def _timed(self, bounds: Sequence[Bound], least: Achieved) -> str:
+        """Say how to have networks timed again, where it was their time that was too long."""
+        late = any(b.figure == "latency_ms" and b.share(least) > 1 for b in bounds)
+        return f". Was this computer busy when that was timed? Remove {self.prober.file} to time anew" if late else ""
 
 
 def shown(figure: str, value: float) -> str:

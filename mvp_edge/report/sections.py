@@ -34,7 +34,10 @@ STORIES = {
 }
 VOTING = {"method", "neighbours", "similarity", "vote", "temperature"}  # no say where one member is alone
 BRIEF_S = 0.005  # a stage that is shorter shows as 0.00 s
-STAGES = ("start", "load", "rank", "size", "vote", "slice", "fine_tune", "export", "evaluate", "quantise", "measure")
+STAGES = (
+    *("start", "load", "rank", "size", "vote", "slice", "ask_teacher", "fine_tune"),
+    *("export", "evaluate", "quantise", "measure"),
+)
 
 
 def sections(report: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,15 +140,16 @@ def _nearness(wanted: TaskClass, known: TaskClass) -> float:
     Without `= synset` that is any sense of its name if it is the very same (a TV is first of all a broadcast), else
     those of the kind of the first: a cat is also a man, but `man` is not what its writer looks for.
     """
-    if wanted.synset is None or known.synset is None:
+    goal = known.synset
+    if wanted.synset is None or goal is None:
         return 0.0
     senses = _senses(wanted.name)
     if wanted.synset not in [s.name() for s in senses[:1]]:
         return _class_similarity(wanted, known)
-    if known.synset in [s.name() for s in senses]:
+    if goal in [s.name() for s in senses]:
         return 1.0
     alike = [s.name() for s in senses if s.lexname() == senses[0].lexname()]
-    return max(_wup(*sorted((name, known.synset))) for name in alike)
+    return max(_wup(*sorted((name, goal))) for name in alike)
 
 
 def _class_similarity(x: TaskClass, y: TaskClass) -> float:

@@ -39,6 +39,13 @@ def test_a_limit_refuses_what_it_is_not(name: str, text: str) -> None:
         limit(name)(text)
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "0ms"])
+def test_a_limit_is_above_zero(text: str) -> None:
+    for read in (limit("latency_ms"), lambda text: family(text if text.endswith("ms") else "0ms", {})):
+        with pytest.raises(typer.BadParameter, match="is no such limit; it must be above 0 and finite"):
+            read(text)
+
+
 def test_a_family_keeps_what_was_typed() -> None:
     budgets = family("2MiB, 300kib,0.2 ms,7mmacs", {"params": 1e5})
     assert [b.label for b in budgets] == [

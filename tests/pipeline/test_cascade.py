@@ -38,6 +38,7 @@ def test_the_base_model_answers_where_the_largest_member_is_unsure(
     unsure = sureness < cascade.SURE
     torch.testing.assert_close(told[0], torch.where(unsure[:, None], base, member), atol=1e-5, rtol=0)
     assert told[1] == Asked(len(data), int(unsure.sum()), first.id)
+    assert told[1].seconds > 0
     assert told[1].base / len(data) == pytest.approx(share, abs=1 / len(data))
     assert not torch.allclose(base, member, atol=0.01)
 

@@ -55,7 +55,9 @@ def test_the_base_model_is_asked_about_the_images_that_training_sees(
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
     fit = FitConfig(iterations=iterations, batch_size=4, lr=0.01, distill=0.5)
     told = Told()
-    compress(replace(config, vote=VoteConfig(keep=0.5, align=4), fit=fit), told)
+    seconds = compress(replace(config, vote=VoteConfig(keep=0.5, align=4), fit=fit), told)["seconds"]
+    assert ("ask_teacher" in seconds) == (asked is not None)
+    assert min(seconds.values()) >= 0
     assert told.steps["Reading train images"] == 24
     assert told.steps.get("Asking the base model") == asked
 
