@@ -148,7 +148,7 @@ def _nearness(wanted: TaskClass, known: TaskClass) -> float:
         return _class_similarity(wanted, known)
     if goal in [s.name() for s in senses]:
         return 1.0
-    alike = [s.name() for s in senses if s.lexname() == senses[0].lexname()]
+    alike = [str(s.name()) for s in senses if s.lexname() == senses[0].lexname()]
     return max(_wup(*sorted((name, goal))) for name in alike)
 
 
