@@ -146,7 +146,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _beside(accuracy: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
     """Return what it was before fine-tuning and what the whole base model scores, in words, as far as that is known."""
-    before = accuracy.get("top1_before")
+    before = accuracy["top1_before"]
     told = "" if before is None else f"before fine-tuning {figures.percent(before)}; "
     if base is None:
         return told

@@ -47,6 +47,7 @@ def example_report() -> dict[str, Any]:
         "keep": {"requested": 0.1, "achieved": 0.0952},
         "groups": [{"name": n, "width": w, "kept": k} for n, (w, k) in WIDTHS.items()],
         "accuracy": {
+            "top1_before": None,
             "top1": 91.6,
             "n": 500,
             "source": "cifar100, test split",
