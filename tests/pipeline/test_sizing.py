@@ -115,13 +115,9 @@ def test_a_budget_out_of_reach_says_how_near_it_came(trunk: Trunk, plans: list[K
         choose(trunk, plans, Budget(size_kib=5))
     with pytest.raises(BudgetError, match=r"KiB, and --budgets asks for 5 KiB"):
         choose(trunk, plans, Budget(size_kib=5, typed={"size_kib": "5KiB"}))
-    with pytest.raises(
-        BudgetError, match=r"--max-size-kib .* more than that, or --align 1 for a smaller one$"
-    ):
+    with pytest.raises(BudgetError, match=r"--max-size-kib .* more than that, or --align 1 for a smaller one$"):
         choose(trunk, plans, Budget(size_kib=0.01))
-    with pytest.raises(
-        BudgetError, match=r"--max-latency-ms is 1e-06 ms. Allow .* Remove .*\.json to time anew$"
-    ):
+    with pytest.raises(BudgetError, match=r"--max-latency-ms is 1e-06 ms. Allow .* Remove .*\.json to time anew$"):
         choose(trunk, plans, Budget(latency_ms=1e-6), replace(CONFIG, align=1))
 
 
