@@ -124,8 +124,9 @@ def _deliver(
         write_atomically(directory / "weights.safetensors", save(outcome.trunk.state_of(model)))
         _export_base(whole, outcome.trunk, config.input)
     with clock.time("evaluate"), progress.stage("Evaluating"):
-        score = _evaluate(file, outcome)
-        base_score = _evaluate_base(whole, file, outcome, config.seed)
+        logits = None if outcome.test is None else _logits(file, outcome.test)
+        score = _evaluate(logits, outcome)
+        base_score = _evaluate_base(whole, logits, outcome, config.seed)
     if score["top1"] is None:
         outcome.warnings.append(f"accuracy is unknown: {score['source']}")
     with clock.time("quantise"), progress.stage("Trying other precisions"):
@@ -298,15 +299,19 @@ def _describe(neighbour: Neighbour) -> dict[str, Any]:
     }
 
 
-def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
-    """Return the accuracy of the delivered file on the test images, or what is known of it without any.
+def _logits(file: Path, images: ImageSet) -> Tensor:
+    """Return what a file says of images `(N, outputs)`."""
+    return torch.as_tensor(OnnxClassifier(file, torch.get_num_threads()).predict(images.images.numpy()))
+
+
+def _evaluate(logits: Tensor | None, outcome: Outcome) -> dict[str, Any]:
+    """Return the accuracy of the delivered file by its logits for the test images, or what is known of it without any.
 
     `top1_before` is that of the network before it was fine-tuned, on the same images. They only tell: nothing is chosen
     by them, so that a network that fine-tuning has made worse is delivered with a warning.
     """
     before = None
-    if outcome.test is not None:
-        logits = torch.as_tensor(OnnxClassifier(file, torch.get_num_threads()).predict(outcome.test.images.numpy()))
+    if outcome.test is not None and logits is not None:
         score = accuracy(logits, outcome.test)
         if outcome.before is not None:
             before = round(accuracy(outcome.before, outcome.test).top1, 2)
@@ -326,22 +331,20 @@ def _evaluate(file: Path, outcome: Outcome) -> dict[str, Any]:
     return {**score.to_json(), "top1_before": before, "source": source}
 
 
-def _evaluate_base(whole: Path, delivered: Path, outcome: Outcome, seed: int) -> dict[str, float] | None:
+def _evaluate_base(whole: Path, logits: Tensor | None, outcome: Outcome, seed: int) -> dict[str, float] | None:
     """Return what the whole base model scores on at most `BASE_IMAGES` test images when only the task's classes count.
 
-    None without test images, or where it does not know all classes in the sense that is meant.
+    With it comes what the delivered file scores on these images, by its `logits` for all. None without test images, or
+    where the base does not know all classes in the sense that is meant.
     """
     classes = outcome.trunk.base.classes
-    if outcome.test is None or outcome.task.unknown_to(wordnet.resolve_names(classes)):
+    if outcome.test is None or logits is None or outcome.task.unknown_to(wordnet.resolve_names(classes)):
         return None
     column = numbered(classes)
     wanted = [column[canonical(n)] for n in outcome.task.names]
-    test = outcome.test.subset(rng(seed, "base").permutation(len(outcome.test))[:BASE_IMAGES])
-    files = ((whole, wanted), (delivered, slice(None)))  # the model again, so that both are judged on the same images
-    base, model = (
-        accuracy(torch.as_tensor(OnnxClassifier(f, torch.get_num_threads()).predict(test.images.numpy())[:, c]), test)
-        for f, c in files
-    )
+    some = rng(seed, "base").permutation(len(outcome.test))[:BASE_IMAGES]
+    test = outcome.test.subset(some)
+    base, model = accuracy(_logits(whole, test)[:, wanted], test), accuracy(logits[some], test)
     return {"top1": round(base.top1, 2), "n": base.n, "model_top1": round(model.top1, 2)}
 
 
