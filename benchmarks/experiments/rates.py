@@ -91,10 +91,11 @@ def _transformer(rates: tuple[float, ...] = (2e-4, 5e-4, 1e-3), **fields: Any) -
 
 VOTE = {"voters": NARROW.voters, "vote": NARROW.vote, "neighbours": NARROW.neighbours}
 VARIANTS = {
-    "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, hyper=VOTE, **SLICED),
+    "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, hyper=VOTE,
+                   rates=(0.003, 0.01, 0.03, 0.1, 0.3), **SLICED),
     "random": Variant("random", lambda _: lambda s, fit: at_random(fit)(s), **SLICED),
     "ifp": Variant("ifp", lambda _: lambda s, fit: iterative(fit.iterations, fit.lr)(s), whose="the paper's",
-                   fit=replace(PAPERS, iterations=1000, lr=IFP_LR), rates=(IFP_LR, 0.02, 0.05),
+                   fit=replace(PAPERS, iterations=1000, lr=IFP_LR), rates=(IFP_LR, 0.02, 0.05, 0.1),
                    hyper={"schedule": asdict(PruneSchedule())}, **SLICED),
     "reptile": Variant("reptile", meta.reptile, missing=meta.missing, hyper=meta.HYPER, **WHOLE),
     "mest": Variant("mest", lambda _: Mest(), **WHOLE),
@@ -107,9 +108,9 @@ VARIANTS = {
     "mvp-vit": Variant("mvp-vit", lambda _: lambda s, fit: voted(NARROW, fit)(s), vit.FIT, zoo=True,
                        hyper={"optimizer": vit.FIT.optimizer, **VOTE}, **_transformer(**SLICED)),
     "random-vit": Variant("random-vit", lambda _: lambda s, fit: at_random(fit)(s), vit.FIT,
-                          hyper={"optimizer": vit.FIT.optimizer}, **_transformer(**SLICED)),
+                          hyper={"optimizer": vit.FIT.optimizer}, **_transformer((2e-4, 5e-4, 1e-3, 2e-3), **SLICED)),
     "ahnp": Variant("ahnp", lambda _: lambda s, fit: scored(fit)(s), AHNP, whose="the paper's",
-                    hyper={"scores": asdict(ScoreSchedule())}, **_transformer((AHNP.lr, 2e-4, 5e-4), **SLICED)),
+                    hyper={"scores": asdict(ScoreSchedule())}, **_transformer((AHNP.lr, 2e-4, 5e-4, 1e-3), **SLICED)),
     "uvc": Variant("uvc", lambda _: Uvc(keep=0.133), replace(vit.FIT, distill=0.1),
                    hyper={"head": "ridge", "teacher": "base"}, **_transformer(form="sliced")),
     "power": Variant("power", lambda _: Power(keep=0.107), vit.FIT, hyper={"head": "ridge"},
