@@ -26,6 +26,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets-held-out": accuracy.teachers,
     "packing": zoo.packing,
     "prune-time": device.prune_time,
+    "prune-output": device.prune_output,
     "zoo-speed": zoo.zoo_speed,
     "edge-latency": device.edge_latency,
     "precision": device.precision,
@@ -39,7 +40,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **tables(),
 }
 
-DERIVED = ("images", *tables())  # tables that look for their records themselves
+DERIVED = ("images", "prune-output", *tables())  # tables that look for their records themselves
 
 
 def filled(name: str) -> str:

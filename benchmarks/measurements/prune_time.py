@@ -28,19 +28,17 @@ def main() -> None:
     parser.add_argument("--data", help="images; without, from names alone")
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
-    more = ["--data", str(Path(args.data).resolve())] if args.data else []
-    walls, reports = [], []
+    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--out", "out", "--force"]
+    if args.data:
+        command += ["--data", str(Path(args.data).resolve())]
+    walls, reports, printed = [], [], ""
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "classes.txt").write_text(CLASSES)
-        for run in range(args.runs):
+        for _ in range(args.runs):
             begin = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", *more, "--out", f"out{run}",
-                 "--json"],
-                cwd=scratch, capture_output=True, text=True, check=True,
-            )  # fmt: skip
+            printed = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True).stdout
             walls.append(time.perf_counter() - begin)
-            reports.append(json.loads(done.stdout))
+            reports.append(json.loads((Path(scratch) / "out" / "report.json").read_text()))
         peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mvp_edge_cli", "--help"], capture_output=True, check=True)
@@ -57,6 +55,7 @@ def main() -> None:
         "bytes": reports[-1]["bytes"],
         "macs": reports[-1]["macs"],
         "base_macs": reports[-1]["base_macs"],
+        "printed": [line.rstrip() for line in printed.splitlines()],
     }
     config = {"classes": CLASSES.split(), "runs": args.runs, "images": bool(args.data)}
     records.append("prune-time", config, result, torch.device("cpu"))

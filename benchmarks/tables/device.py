@@ -13,8 +13,7 @@ ALIGNMENT_KEEP = 0.1  # at which accuracy was measured
 
 def prune_time() -> str:
     """The main job's wall time and what it delivers, without and with images."""
-    rows = records.read("prune-time")
-    found = [[r for r in rows if r["config"].get("images", True) is images][-1] for images in (False, True)]
+    found = [_main_job(images) for images in (False, True)]
     env = found[0]["environment"]
     lines = [
         f"| on {env['cores']} cores of {env['processor']} | names alone | with 500 images a class |",
@@ -23,6 +22,15 @@ def prune_time() -> str:
     for title, cell in MAIN_JOB.items():
         lines.append(f"| {title} | {' | '.join(cell(r['result']) for r in found)} |")
     return "\n".join(lines)
+
+
+def prune_output() -> str:
+    """What the main job prints from names alone."""
+    return "\n".join(("```text", *_main_job(images=False)["result"]["printed"], "```"))
+
+
+def _main_job(images: bool) -> dict[str, Any]:
+    return [r for r in records.read("prune-time") if r["config"].get("images", True) is images][-1]
 
 
 def _stages(v: dict[str, Any]) -> str:

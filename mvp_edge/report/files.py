@@ -38,18 +38,19 @@ def usage(report: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _python(image: Mapping[str, Any], output: Mapping[str, Any]) -> str:
-    """Return six lines that say what is on a picture."""
+    """Return lines short enough for the page that say what is on a picture."""
     size = f"({image['width']}, {image['height']})"
     axes = ".transpose(0, 3, 1, 2)" if image["layout"] == "NCHW" else ""
     scale = "" if image["dtype"] == "uint8" else " / np.float32(255)"
-    run = f'run(["{output["name"]}"], {{"{image["name"]}": pixels{scale}}})'
+    run = f'run(["{output["name"]}"], {{"{image["name"]}": pixels{scale}}})[0]'
     return "\n".join(
         (
             "import numpy as np, onnxruntime as ort",
             "from PIL import Image, ImageOps",
             'picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
             f"pixels = np.stack([ImageOps.fit(picture, {size}, Image.BILINEAR)]){axes}",
-            f'logits = ort.InferenceSession("model.onnx").{run}[0]',
+            'session = ort.InferenceSession("model.onnx")',
+            f"logits = session.{run}",
             'print(open("labels.txt", encoding="utf-8").read().splitlines()[logits.argmax()])',
         )
     )

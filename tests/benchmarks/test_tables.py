@@ -22,3 +22,12 @@ def test_the_main_job_says_of_how_many_runs_its_median_is(monkeypatch: pytest.Mo
 
 def test_the_accuracy_told_without_images_is_not_called_a_check_on_others() -> None:
     assert "outputs that were stored of these very test images. What storing them costs" in accuracy.images()
+
+
+def test_what_the_main_job_prints_is_shown_for_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"config": {"images": images}, "result": {"printed": [text, "files  out"]}}
+        for images, text in ((False, "top-1  80 %"), (False, "top-1  84 %"), (True, "top-1  85 %"))
+    ]
+    monkeypatch.setattr(records, "read", lambda question: rows)
+    assert device.prune_output() == "```text\ntop-1  84 %\nfiles  out\n```"

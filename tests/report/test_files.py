@@ -37,7 +37,7 @@ def test_the_lines_of_python_run_the_model(kind: InputFormat, tiny_base: Path, t
     shown = re.search(r"<code>(import numpy.*?)</code>", (tmp_path / "report.html").read_text(), re.DOTALL)
     assert shown
     lines = html.unescape(shown[1])
-    assert len(lines.splitlines()) == 6
+    assert max(map(len, lines.splitlines())) <= 90  # else the page scrolls sideways
     said = subprocess.run(
         [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
