@@ -33,7 +33,7 @@ from mvp_edge.export import export_onnx
 from mvp_edge.measure import count_macs, count_params
 from mvp_edge.metavote import Trunk, assemble, electorate, knowing, vote, vote_weights
 from mvp_edge.pipeline import sizing
-from mvp_edge.pipeline.delivery import OVER
+from mvp_edge.pipeline.costs import OVER
 from mvp_edge.runtime import SilentProgress, on_host, resolve_device
 from mvp_edge.timing.latency import time_within
 from mvp_edge.training.loop import accuracy, predict

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
@@ -28,17 +28,19 @@ from mvp_edge.metavote import (
     vote,
     vote_weights,
 )
-from mvp_edge.pipeline.delivery import Outcome, deliver, member_recipe, write_report
+from mvp_edge.pipeline.delivery import deliver, member_recipe, write_report
 from mvp_edge.pipeline.known import known_score, known_sizes
+from mvp_edge.pipeline.outcome import Outcome
 from mvp_edge.pipeline.request import check_place, requested_task
 from mvp_edge.pipeline.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
 from mvp_edge.pipeline.tuning import Tuned, tune, tune_warily
+from mvp_edge.plan import KeepPlan
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
 from mvp_edge.surgery.growing import grows_silently
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import predict
 from mvp_edge.training.optimizers import resolve_fit
-from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
+from mvp_edge.zoo import Member, MemberInfo, Zoo, member_id, open_zoo
 
 FAR_WORDNET = 0.6
 NEAR = 0.8  # of the keep that is asked for: a member with less gets a word
@@ -52,7 +54,7 @@ class Inputs:
     task: Task
     zoo: Zoo
     device: torch.device
-    warnings: list[str]
+    warnings: Sequence[str]
     train: ImageSet | None = None
     test: ImageSet | None = None
     source: str | None = None
@@ -66,6 +68,16 @@ class Prepared:
     inputs: Inputs
     trunk: Trunk
     ranked: Sequence[Neighbour]
+
+
+@dataclass(frozen=True, eq=False)
+class Elected:
+    """Who voted, the units that stay, the voters with their weights, and what the user should know of them."""
+
+    neighbours: Sequence[Neighbour]
+    plan: KeepPlan
+    voters: Sequence[Member]
+    warnings: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,78 +177,96 @@ def make(
     Raises:
         MvpEdgeError: the model cannot be sliced faithfully or exported, or a voter is damaged.
     """
-    inputs, trunk, ranked = prepared.inputs, prepared.trunk, prepared.ranked
-    inputs = replace(inputs, warnings=list(inputs.warnings))  # each model has its own
-    device, seed, task = inputs.device, config.seed, inputs.task
-    if inputs.train is None:  # what is not trained works only as it was made
-        neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
-    else:
-        neighbours = electorate(ranked, trunk, task, config.vote, sizing.counts)
-    similarity = similarity_used(config.vote, inputs.train)
-    if warning := far_warning(neighbours, task, similarity):
-        inputs.warnings.append(warning)
+    inputs, trunk = prepared.inputs, prepared.trunk
     with clock.time("vote"):
-        plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, seed)
-        if stays_base(plan, voters):
-            inputs.warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
-        if inputs.train is None and config.budget is None and plan.achieved < NEAR * config.vote.keep:
-            inputs.warnings.append(
-                f"{100 * config.vote.keep:g} % was asked for, and the largest member that works without images has "
-                f"{100 * plan.achieved:.1f} %; any size can be made with --data DIR"
-            )
+        elected = _elect(prepared, sizing, config)
+    plan, voters = elected.plan, elected.voters
     with clock.time("slice"), progress.stage("Slicing"):
         sliced_diff = trunk.verify_slicing(plan)
-        model = assemble(trunk, plan, voters, task, inputs.train, device=device)
-    recipe = resolve_fit(config.fit, "prune", trunk.model)
-    tuned = Tuned(replace(recipe, iterations=0))
-    before = None
-    if inputs.test is not None and recipe.iterations > 0:
-        with clock.time("evaluate"):
-            before = predict(model, inputs.test.images, trunk.base, device)
-    with clock.time("fine_tune"):
-        if inputs.train is not None:
-            alone = voters[0].info
-            ready = len(voters) == 1 and alone.knows(task) and grows_silently(trunk.table, plan, alone.plan)
-            wary = ready and config.schedule == "auto"
-            tuned = (tune_warily if wary else tune)(
-                model, inputs.zoo, trunk, task, inputs.train, recipe, device=device, seed=seed, progress=progress
-            )
-            inputs.warnings.extend(tuned.warnings)
-    if tuned.asked is not None:
-        clock.part("ask_teacher", "fine_tune", tuned.asked.seconds)
-    model = on_host(model).eval()
+        model = assemble(trunk, plan, voters, inputs.task, inputs.train, device=inputs.device)
+    tuned, before = _train(model, prepared, elected, config, progress, clock)
+    blind = inputs.train is None
     examples = inputs.generated if inputs.train is None else inputs.train
     outcome = Outcome(
-        task=task,
+        task=inputs.task,
         test=inputs.test,
-        known=known_score(inputs.zoo, task, voters[0].info) if inputs.train is None else None,
-        sizes=known_sizes(inputs.zoo, task, ranked) if inputs.train is None else [],
+        known=known_score(inputs.zoo, inputs.task, voters[0].info) if blind else None,
+        sizes=known_sizes(inputs.zoo, inputs.task, prepared.ranked) if blind else [],
         source=inputs.source,
         zoo=inputs.zoo.name,
         trunk=trunk,
-        neighbours=neighbours,
-        similarity=similarity,
+        neighbours=elected.neighbours,
+        similarity=similarity_used(config.vote, inputs.train),
         plan=plan,
-        model=model,
+        model=on_host(model).eval(),
         tuned=tuned,
-        device=device,
-        warnings=inputs.warnings,
+        device=inputs.device,
+        warnings=[*inputs.warnings, *elected.warnings, *tuned.warnings],
         requested=sizing.requested,
         generated=inputs.generated,
         digest=None if inputs.train is None else inputs.train.sha256,
         calibration=None if examples is None else examples.images,
-        before=None if tuned.untouched else before,
+        before=before,
     )
     report = deliver(directory, outcome, config, clock, progress)
     report["sliced_vs_masked_max_abs_diff"] = sliced_diff
     member = _as_member(outcome, report)
     if config.add_to_zoo and inputs.zoo.has(member.id):
-        inputs.warnings.append(f"member {member.id}, made of the same images with the same settings, stays as it is")
+        report["warnings"].append(f"member {member.id}, made of the same images with the same settings, stays as it is")
     elif config.add_to_zoo:
         report["added_member"] = member.id
     report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
     write_report(directory, report, outcome, config)
-    return Made(report, (member, trunk.state_of(model)))
+    return Made(report, (member, trunk.state_of(outcome.model)))
+
+
+def _elect(prepared: Prepared, sizing: Sizing, config: PruneConfig) -> Elected:
+    """Let the nearest members vote on which units stay; without images one member stays as it is."""
+    inputs, trunk, ranked = prepared.inputs, prepared.trunk, prepared.ranked
+    task, blind, warnings = inputs.task, inputs.train is None, []
+    if blind:  # what is not trained works only as it was made
+        neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
+    else:
+        neighbours = electorate(ranked, trunk, task, config.vote, sizing.counts)
+    if warning := far_warning(neighbours, task, similarity_used(config.vote, inputs.train)):
+        warnings.append(warning)
+    plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, config.seed)
+    if stays_base(plan, voters):
+        warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
+    if blind and config.budget is None and plan.achieved < NEAR * config.vote.keep:
+        warnings.append(
+            f"{100 * config.vote.keep:g} % was asked for, and the largest member that works without images has "
+            f"{100 * plan.achieved:.1f} %; any size can be made with --data DIR"
+        )
+    return Elected(neighbours, plan, voters, warnings)
+
+
+def _train(
+    model: nn.Module, prepared: Prepared, elected: Elected, config: PruneConfig, progress: Progress, clock: Stopwatch
+) -> tuple[Tuned, Tensor | None]:
+    """Fine-tune the network in place if there are images; return how, and its logits for the test images before it."""
+    inputs, trunk = prepared.inputs, prepared.trunk
+    recipe = resolve_fit(config.fit, "prune", trunk.model)
+    tuned, before = Tuned(replace(recipe, iterations=0)), None
+    if inputs.test is not None and recipe.iterations > 0:
+        with clock.time("evaluate"):
+            before = predict(model, inputs.test.images, trunk.base, inputs.device)
+    with clock.time("fine_tune"):
+        if inputs.train is not None:
+            wary = config.schedule == "auto" and _works(elected, trunk, inputs.task)
+            tuned = (tune_warily if wary else tune)(
+                model, inputs.zoo, trunk, inputs.task, inputs.train, recipe, device=inputs.device, seed=config.seed,
+                progress=progress,
+            )  # fmt: skip
+    if tuned.asked is not None:
+        clock.part("ask_teacher", "fine_tune", tuned.asked.seconds)
+    return tuned, None if tuned.untouched else before
+
+
+def _works(elected: Elected, trunk: Trunk, task: Task) -> bool:
+    """Return whether the network works untrained: it is one member that knows the classes, or begins as that."""
+    alone = elected.voters[0].info
+    return len(elected.voters) == 1 and alone.knows(task) and grows_silently(trunk.table, elected.plan, alone.plan)
 
 
 def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = None) -> Inputs:

@@ -120,7 +120,7 @@ def test_the_base_is_scored_beside_the_model(
     found = compress(half)
     expected = {"top1": round(accuracy(logits, test).top1, 2), "n": 12, "model_top1": found["accuracy"]["top1"]}
     assert found["base_accuracy"] == expected
-    monkeypatch.setattr("mvp_edge.pipeline.delivery.BASE_IMAGES", 5)
+    monkeypatch.setattr("mvp_edge.pipeline.evaluation.BASE_IMAGES", 5)
     found = compress(half)
     few = test.subset(rng(half.seed, "base").permutation(12)[:5])
     said = OnnxClassifier(half.out / "model.onnx").predict(few.images.numpy())
