@@ -13,12 +13,14 @@ from torch import nn
 from benchmarks.setting import Setting
 from mvp_edge.building.members import find_parent, make_member
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
-from mvp_edge.metavote import Neighbour, assemble, electorate, vote
+from mvp_edge.electorate import electorate
+from mvp_edge.metavote import assemble, vote
 from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
 from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.pipeline.tuning import MANY_IMAGES, tune_warily
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts
+from mvp_edge.ranking import Neighbour
 from mvp_edge.runtime import SilentProgress, on_device, rng, torch_rng
 from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, reestimate_norms

@@ -11,11 +11,12 @@ from benchmarks.superclasses import SUPERCLASSES
 from mvp_edge.building.members import sample_tasks
 from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.data import DataSource, ImageSet
-from mvp_edge.metavote import Neighbour, Trunk, rank
 from mvp_edge.pipeline.cascade import answers, ask, largest_knowing
+from mvp_edge.ranking import Neighbour, rank
 from mvp_edge.runtime import SilentProgress, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo
 
 TASK_SEED = 1000  # never used to build a zoo

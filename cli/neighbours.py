@@ -31,8 +31,9 @@ from .progress import STARTING, shown
 if TYPE_CHECKING:
     import mvp_edge.tasks
     from mvp_edge.data import ImageSet
-    from mvp_edge.metavote import Neighbour, Trunk
+    from mvp_edge.ranking import Neighbour
     from mvp_edge.runtime import Progress
+    from mvp_edge.trunk import Trunk
     from mvp_edge.zoo import Zoo
 
 DEFAULT = VoteConfig()
@@ -77,10 +78,11 @@ def neighbours(
     target = wordnet.resolve(typed)
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
-            from mvp_edge.metavote import Trunk, rank, similarity_used
             from mvp_edge.pipeline.known import keep_to_ask_for
             from mvp_edge.pipeline.run import far_warning
+            from mvp_edge.ranking import rank, similarity_used
             from mvp_edge.runtime import resolve_device, use_threads
+            from mvp_edge.trunk import Trunk
             from mvp_edge.zoo import open_zoo
 
         use_threads(threads)
@@ -140,7 +142,7 @@ def _voters(
     ranked: Sequence[Neighbour], trunk: Trunk, task: mvp_edge.tasks.Task, config: VoteConfig, data: str | None
 ) -> tuple[list[Neighbour], list[str]]:
     """Return who votes in `prune` with the same words at its default size, or a warning that says why nobody can."""
-    from mvp_edge.metavote import electorate, ready_made
+    from mvp_edge.electorate import electorate, ready_made
 
     if data is not None:
         return electorate(ranked, trunk, task, config), []

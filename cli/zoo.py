@@ -177,8 +177,8 @@ def build(
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
     from mvp_edge.building.members import build_broad, build_narrow, narrow_tasks, untaught
     from mvp_edge.data import open_source
-    from mvp_edge.metavote import Trunk
     from mvp_edge.runtime import resolve_device, use_threads
+    from mvp_edge.trunk import Trunk
 
     from .tables import warn
 

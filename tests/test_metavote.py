@@ -6,13 +6,16 @@ import torch
 
 from mvp_edge.config import VoteConfig
 from mvp_edge.data import ImageSet, open_source
+from mvp_edge.electorate import electorate, knowing, ready_made, vote_weights
 from mvp_edge.errors import ZooError
-from mvp_edge.metavote import Neighbour, Trunk, assemble, electorate, knowing, rank, ready_made, vote, vote_weights
+from mvp_edge.metavote import assemble, vote
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import target_counts
+from mvp_edge.ranking import Neighbour, rank
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Member, Zoo, open_zoo
 
 CPU = torch.device("cpu")

@@ -14,7 +14,6 @@ from mvp_edge.data import ImageSet
 from mvp_edge.errors import PlanError
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.measure import count_macs, count_params
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.attention import attentions
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
@@ -26,6 +25,7 @@ from mvp_edge.surgery.growing import silence
 from mvp_edge.surgery.slicing import faithfulness, masked, slice_model, sliced_copy
 from mvp_edge.tensors import pack, unpack
 from mvp_edge.training.loop import BatchSource, reestimate_norms
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Member, MemberInfo
 from tests.bases import small_base
 from tests.transformers import KINDS, SIZE, drawn_plan, small_vit

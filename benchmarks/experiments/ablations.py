@@ -16,10 +16,11 @@ from benchmarks.suite.method_rows import mvp_row
 from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.suite.similarity import all_ranked
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.metavote import Neighbour, vote
+from mvp_edge.metavote import vote
 from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
 from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.pruners import target_counts
+from mvp_edge.ranking import Neighbour
 from mvp_edge.runtime import on_device, rng, torch_rng
 from mvp_edge.surgery.averaging import Voter, average
 from mvp_edge.surgery.slicing import sliced_copy

@@ -21,9 +21,10 @@ from benchmarks.suite.running import Case, try_once, why_not
 from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
 from benchmarks.suite.store import Line, counted
 from mvp_edge.config import Similarity
-from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.plan import KeepPlan, iou, make_plan
+from mvp_edge.ranking import Neighbour
 from mvp_edge.runtime import rng
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import MemberInfo, Zoo
 
 NAME = "overlap"

@@ -20,12 +20,12 @@ from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.store import Line
 from benchmarks.suite.zoos import grow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.heads import ridge_head
 from mvp_edge.networks.models import load_base, new_model, save_base, set_head
 from mvp_edge.runtime import on_device, torch_rng
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 
 NAME = "ssl"

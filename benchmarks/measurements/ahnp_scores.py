@@ -28,7 +28,6 @@ from benchmarks import records
 from mvp_edge.building.members import Teacher, sample_tasks
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet, open_source
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.heads import random_head, shared_rows
 from mvp_edge.networks.models import head_of, load_base, set_head
 from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
@@ -36,6 +35,7 @@ from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import BatchSource, accuracy, predict
 from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.trunk import Trunk
 
 log = logging.getLogger("benchmarks.measurements.ahnp_scores")
 QUESTION = "ahnp-scores-held-out"

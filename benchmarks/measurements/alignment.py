@@ -25,13 +25,14 @@ from mvp_edge.config import Align, VoteConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
 from mvp_edge.measure import count_macs
-from mvp_edge.metavote import Trunk, assemble, vote
+from mvp_edge.metavote import assemble, vote
 from mvp_edge.pipeline.sizing import Ballots, choose_counts
 from mvp_edge.plan import make_plan
 from mvp_edge.runtime import SilentProgress, resolve_device
 from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.alignment")

@@ -22,12 +22,12 @@ from benchmarks import records
 from mvp_edge.export import export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.measure import count_macs, count_params
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.models import Base, head_of, load_base, set_head
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.timing.profiling import profile_model
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 
 CLASSES = 5

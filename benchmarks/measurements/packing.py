@@ -21,10 +21,13 @@ from benchmarks import records
 from benchmarks.setting import target_tasks
 from mvp_edge.config import VoteConfig
 from mvp_edge.data import DataSource, open_source
-from mvp_edge.metavote import Trunk, electorate, rank, vote
+from mvp_edge.electorate import electorate
+from mvp_edge.metavote import vote
 from mvp_edge.pruners import target_counts
+from mvp_edge.ranking import rank
 from mvp_edge.runtime import on_device
 from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.packing")

@@ -18,8 +18,8 @@ import torch
 from benchmarks import records
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
-from mvp_edge.metavote import Trunk
 from mvp_edge.pipeline.variants import try_precisions
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 
 SEED = 0

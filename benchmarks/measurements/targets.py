@@ -39,9 +39,9 @@ from benchmarks.setting import Setting, by_base, by_cascade, by_member, load, ta
 from mvp_edge.config import FitConfig
 from mvp_edge.data import open_source
 from mvp_edge.measure import count_macs
-from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import resolve_device
 from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.targets")

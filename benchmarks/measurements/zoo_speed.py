@@ -20,13 +20,13 @@ from benchmarks import records
 from mvp_edge.building.members import make_member, sample_tasks
 from mvp_edge.config import PruneSchedule
 from mvp_edge.data import open_source
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.runtime import on_device, resolve_device
 from mvp_edge.surgery.slicing import masked
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.recipes import recipe
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from benchmarks.setting import Setting
 from benchmarks.suite.store import Line, Store
 from mvp_edge.data import DataSource, open_source
-from mvp_edge.metavote import Trunk
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo
 
 Form = Literal["sliced", "masked", "whole", "tokens", "none"]

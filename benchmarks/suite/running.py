@@ -22,10 +22,10 @@ from benchmarks.suite.store import Line
 from mvp_edge.building.members import sample_tasks
 from mvp_edge.errors import ConfigError, DataError, MvpEdgeError
 from mvp_edge.measure import count_macs
-from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import environment
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo
 
 log = logging.getLogger("benchmarks")

@@ -11,8 +11,8 @@ from benchmarks.suite.experiment import Context
 from mvp_edge.building.members import Teacher, build_narrow
 from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource
-from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import SilentProgress
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import MemberInfo, Zoo, open_zoo
 
 CHUNK = 5  # members made between two looks at the clock

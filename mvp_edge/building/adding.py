@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from mvp_edge.errors import PlanError, ZooError
-from mvp_edge.metavote import Trunk
 from mvp_edge.pipeline.delivery import member_recipe
 from mvp_edge.plan import KeepPlan
 from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Added, MemberInfo, Zoo, member_id
 from mvp_edge.zoo.member import read_weights
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.attention import attentions
 from mvp_edge.networks.heads import random_head, shared_rows
 from mvp_edge.networks.models import Base, head_of, set_head
@@ -28,6 +27,7 @@ from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.training.loop import BatchSource, accuracy, predict
 from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Breadth, Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
 
 NORM_CLASSES = 16  # whose images batch norms are measured on

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.models import Base, load_base
 from mvp_edge.runtime import autocast, on_device
 from mvp_edge.tasks import canonical, numbered
 from mvp_edge.training.loop import Batch, Batches
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import bundled_zoos, open_zoo
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.data import ImageSet
-from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import Progress, Stage, on_device
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, canonical, numbered
 from mvp_edge.training.loop import predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import MemberInfo, Zoo
 
 # Probability of the likeliest of the task's classes; chosen on held-out images, see benchmarks/MEASUREMENTS.md.

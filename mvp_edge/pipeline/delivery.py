@@ -17,7 +17,6 @@ from mvp_edge.config import InputFormat, PruneConfig
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.interface import read_interface
 from mvp_edge.files.atomic import write_atomically
-from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.networks.models import head_of
 from mvp_edge.pipeline.command import prune_command
 from mvp_edge.pipeline.costs import measure, slowed, spent
@@ -26,8 +25,10 @@ from mvp_edge.pipeline.known import keep_to_ask_for
 from mvp_edge.pipeline.origin import method_in_words, origin_of
 from mvp_edge.pipeline.outcome import Outcome
 from mvp_edge.pipeline.variants import Made, judge_variant, make_variant, notes
+from mvp_edge.ranking import Neighbour
 from mvp_edge.report import Extras, render_html, write_json
 from mvp_edge.runtime import Progress, Stopwatch, environment, on_host
+from mvp_edge.trunk import Trunk
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 

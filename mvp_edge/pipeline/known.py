@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mvp_edge.metavote import ROUNDING, Neighbour, knowing
+from mvp_edge.electorate import ROUNDING, knowing
+from mvp_edge.ranking import Neighbour
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import Accuracy, score
 from mvp_edge.zoo import MemberInfo, Zoo

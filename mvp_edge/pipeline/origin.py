@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mvp_edge.config import Method
-from mvp_edge.metavote import Neighbour
 from mvp_edge.pipeline.tuning import Tuned
 from mvp_edge.plan import KeepPlan
+from mvp_edge.ranking import Neighbour
 from mvp_edge.surgery.growing import contains
 
 Origin = Literal["vote", "member", "ready-made", "base"]

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mvp_edge.config import Similarity
 from mvp_edge.data import ImageSet
-from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.pipeline.known import KnownScore, Size
 from mvp_edge.pipeline.tuning import Tuned
 from mvp_edge.plan import KeepPlan
+from mvp_edge.ranking import Neighbour
 from mvp_edge.tasks import Task
+from mvp_edge.trunk import Trunk
 
 
 @dataclass(frozen=True, eq=False)

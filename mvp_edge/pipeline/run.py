@@ -13,21 +13,9 @@ from torch import Tensor, nn
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
+from mvp_edge.electorate import electorate, knowing, ready_made, sole_voter, vote_weights
 from mvp_edge.files.output import result_directory
-from mvp_edge.metavote import (
-    Neighbour,
-    Trunk,
-    assemble,
-    electorate,
-    knowing,
-    rank,
-    ready_made,
-    similarity_used,
-    sole_voter,
-    stays_base,
-    vote,
-    vote_weights,
-)
+from mvp_edge.metavote import assemble, stays_base, vote
 from mvp_edge.pipeline.delivery import deliver, member_recipe, write_report
 from mvp_edge.pipeline.known import known_score, known_sizes
 from mvp_edge.pipeline.outcome import Outcome
@@ -35,11 +23,13 @@ from mvp_edge.pipeline.request import check_place, requested_task
 from mvp_edge.pipeline.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
 from mvp_edge.pipeline.tuning import Tuned, tune, tune_warily
 from mvp_edge.plan import KeepPlan
+from mvp_edge.ranking import Neighbour, rank, similarity_used
 from mvp_edge.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
 from mvp_edge.surgery.growing import grows_silently
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import predict
 from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Member, MemberInfo, Zoo, member_id, open_zoo
 
 FAR_WORDNET = 0.6

@@ -14,10 +14,10 @@ from mvp_edge.budget.probe import PROBES, Achieved, Prober, probe_counts
 from mvp_edge.budget.search import Rule
 from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
 from mvp_edge.errors import BudgetError
-from mvp_edge.metavote import Trunk
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import base_importance, target_counts
 from mvp_edge.runtime import Progress
+from mvp_edge.trunk import Trunk
 from mvp_edge.voting import count_votes
 
 BUDGET_ALIGN = 8  # lanes that a search climbs in under `--align auto`, before free ones are filled

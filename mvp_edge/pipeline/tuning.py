@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet
-from mvp_edge.metavote import Trunk
 from mvp_edge.pipeline.cascade import Asked, ask
 from mvp_edge.runtime import Progress
 from mvp_edge.tasks import Task
 from mvp_edge.training.loop import BatchSource, drawn, fit, make_optimizer
 from mvp_edge.training.mixing import Mix, fold_count, steps, tune_mixed
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo
 
 MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped

@@ -8,7 +8,7 @@ import pytest
 
 from mvp_edge.budget import Costs, costs_of
 from mvp_edge.budget.probe import PROBES, Prober, probe_counts
-from mvp_edge.metavote import Trunk
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 
 

@@ -12,8 +12,8 @@ import torch
 from mvp_edge.building.exemplars import all_knowing, build_exemplars, schedule, share_exemplars
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.errors import ConfigError, ZooError
-from mvp_edge.metavote import Trunk
 from mvp_edge.runtime import SilentProgress
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Exemplars, Zoo, create_zoo, open_zoo
 from tests.transformers import small_vit
 

@@ -23,7 +23,6 @@ from mvp_edge.building.members import (
 from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError, PlanError
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.models import head_of, load_base, new_model, save_base
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress, Stage
@@ -31,6 +30,7 @@ from mvp_edge.surgery.groups import GroupTable
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict, score
 from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Member, Zoo, create_zoo, member_id, open_zoo
 from tests.bases import small_base
 from tests.conftest import COLOURS

@@ -13,10 +13,10 @@ from mvp_edge.building.teaching import Taught, load_teacher
 from mvp_edge.config import FitConfig, FitOverrides, PretrainConfig
 from mvp_edge.data import ImageSet, normalise
 from mvp_edge.errors import ConfigError
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.models import Base, load_base
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.training.loop import BatchSource
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 from tests.building.test_pretrain import Stopped
 from tests.conftest import COLOURS

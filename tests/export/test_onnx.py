@@ -16,7 +16,7 @@ from torch import nn
 from mvp_edge.errors import ExportError
 from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
 from mvp_edge.export.graph import tidy
-from mvp_edge.metavote import Trunk
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 from tests.onnx_files import save_pool
 

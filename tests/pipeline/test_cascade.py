@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from mvp_edge.data import ImageSet, open_source
-from mvp_edge.metavote import Trunk
 from mvp_edge.pipeline import cascade
 from mvp_edge.pipeline.cascade import Asked, answers, ask, largest_knowing
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo, open_zoo
 
 CPU, SILENT = torch.device("cpu"), SilentProgress()

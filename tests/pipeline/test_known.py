@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from mvp_edge.config import VoteConfig
-from mvp_edge.metavote import Neighbour, ready_made
+from mvp_edge.electorate import ready_made
 from mvp_edge.pipeline.known import keep_to_ask_for, known_score, known_sizes
 from mvp_edge.plan import make_plan
+from mvp_edge.ranking import Neighbour
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.zoo import MemberInfo, bundled_zoos, open_zoo

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from mvp_edge.config import FitConfig
-from mvp_edge.metavote import Neighbour
 from mvp_edge.pipeline.origin import method_in_words, origin_of
 from mvp_edge.pipeline.tuning import Tuned
 from mvp_edge.plan import KeepPlan, full_plan, make_plan
+from mvp_edge.ranking import Neighbour
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.mixing import Mix
 from mvp_edge.zoo import MemberInfo

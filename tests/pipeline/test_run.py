@@ -14,14 +14,15 @@ from mvp_edge.config import Budget, FitConfig, Method, PruneConfig, VoteConfig, 
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.errors import BudgetError, ConfigError, ZooError
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.metavote import Neighbour, Trunk
 from mvp_edge.pipeline.family import compress_family
 from mvp_edge.pipeline.run import Inputs, Prepared, compress, far_warning, generated_images, size
 from mvp_edge.pipeline.sizing import Ballots, Sizing
+from mvp_edge.ranking import Neighbour
 from mvp_edge.runtime import SilentProgress, Stage, rng
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo, open_zoo
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, write_exemplars

@@ -13,11 +13,11 @@ from mvp_edge.budget import costs_of
 from mvp_edge.budget.probe import Prober
 from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.errors import BudgetError
-from mvp_edge.metavote import Trunk
 from mvp_edge.pipeline.sizing import Ballots, Sizing, choose_counts
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 
 LABELS = ("apple", "rose")

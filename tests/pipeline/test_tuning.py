@@ -10,13 +10,16 @@ from torch import nn
 
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
-from mvp_edge.metavote import Trunk, assemble, knowing, rank
+from mvp_edge.electorate import knowing
+from mvp_edge.metavote import assemble
 from mvp_edge.pipeline.cascade import Asked
 from mvp_edge.pipeline.tuning import MANY_IMAGES, Tuned, gentle, harmed, tune, tune_warily
+from mvp_edge.ranking import rank
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.similarity import wordnet
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.mixing import Mix
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo
 
 Run = Callable[..., Tuned]

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from mvp_edge.data import open_source
-from mvp_edge.metavote import Trunk, assemble
+from mvp_edge.metavote import assemble
 from mvp_edge.plan import KeepPlan, make_plan
 from mvp_edge.surgery.groups import find_groups
 from mvp_edge.surgery.growing import contains, grows_silently, silence, widen_head
 from mvp_edge.training.loop import predict
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Member, open_zoo
 from tests.transformers import SIZE, small_vit
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from mvp_edge.errors import ZooError
-from mvp_edge.metavote import Trunk
 from mvp_edge.networks.models import new_model
 from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import MemberInfo, Zoo, create_zoo, open_zoo
 from mvp_edge.zoo_file import read_broad_classes
 from tests.bases import small_base

@@ -1,0 +1,60 @@
+"""A base model, analysed once: which of its units belong together, and how sub-networks of it are cut and restored."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mvp_edge.networks.models import Base, head_name, set_head
+from mvp_edge.plan import KeepPlan
+from mvp_edge.surgery.groups import GroupTable, find_groups
+from mvp_edge.surgery.slicing import faithfulness, sliced_copy
+from mvp_edge.zoo import Member
+
+
+@dataclass(frozen=True, eq=False)
+class Trunk:
+    """A base model with what is derived from it once: groups, head, importance of its units."""
+
+    base: Base
+    model: nn.Module
+    table: GroupTable
+    head: str
+
+    @staticmethod
+    def of(base: Base, model: nn.Module) -> Trunk:
+        """Analyse a base model.
+
+        Raises:
+            PlanError: it cannot be sliced.
+        """
+        head = head_name(model)
+        return Trunk(base, model, find_groups(model, base.input_size, head, base.embedding), head)
+
+    def state_of(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return a sliced model's tensors as they are stored in a zoo."""
+        return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+    def headless(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors without those of the classifier, whose rows mean other classes in every member."""
+        return {k: v for k, v in state.items() if not k.startswith(f"{self.head}.")}
+
+    def restore(self, member: Member) -> nn.Module:
+        """Return a member as a network with its own head."""
+        model = sliced_copy(self.model, self.table, member.info.plan)
+        weight = member.state[f"{self.head}.weight"]
+        set_head(model, nn.Linear(weight.shape[1], weight.shape[0]))
+        model.load_state_dict(member.state, strict=False)
+        return model.eval()
+
+    def verify_slicing(self, plan: KeepPlan) -> float:
+        """Return how far the sliced model is from the masked one on random images; see `faithfulness`.
+
+        Raises:
+            PlanError: too far, or the sliced model does not run.
+        """
+        images = torch.randn(2, 3, *self.base.input_size, generator=torch.Generator().manual_seed(0))
+        return faithfulness(copy.deepcopy(self.model).to("cpu"), self.table, plan, images)
