@@ -1,11 +1,14 @@
 """How long does the main job take, from the typed command to the report, and how much memory?
 
 python -m benchmarks prune-time [--data DIR] [--runs 5]
+
+With images, Chromium takes a picture of the last report, where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import resource
 import statistics
@@ -13,12 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from benchmarks import records
+from benchmarks.runtimes.chromium import Page, find_chromium
 
+PICTURE = records.RESULTS / "report.png"
+WIDTH, MARGIN = 1100, 16  # pixels
+LAST = "use"  # the last section that the picture shows
 CLASSES = "apple\norange\npear\nmushroom\nsweet_pepper\n"
 
 
@@ -39,6 +48,8 @@ def main() -> None:
             printed = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True).stdout
             walls.append(time.perf_counter() - begin)
             reports.append(json.loads((Path(scratch) / "out" / "report.json").read_text()))
+        if args.data and (browser := find_chromium()):
+            take_picture(browser, Path(scratch))
         peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mvp_edge_cli", "--help"], capture_output=True, check=True)
@@ -59,6 +70,20 @@ def main() -> None:
     }
     config = {"classes": CLASSES.split(), "runs": args.runs, "images": bool(args.data)}
     records.append("prune-time", config, result, torch.device("cpu"))
+
+
+def take_picture(browser: str, directory: Path) -> None:
+    """Keep what is first seen of a report, in few colours."""
+    with closing(Page(browser, directory / "profile")) as page:
+        page.resize(WIDTH, WIDTH)
+        page.open((directory / "out" / "report.html").as_uri())
+        page.call("Emulation.setScrollbarsHidden", hidden=True)
+        bottom = page.run(f"document.getElementById('{LAST}').closest('section').getBoundingClientRect().bottom")
+        page.resize(WIDTH, round(bottom) + MARGIN)
+        page.screenshot(directory / "report.png")
+    data = io.BytesIO()
+    Image.open(directory / "report.png").convert("RGB").quantize(128).save(data, "PNG", optimize=True)
+    PICTURE.write_bytes(data.getvalue())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from mvp_edge.report.sections import sections
 from mvp_edge.templates import load_template, read_asset
 
 Pictures = Literal["test", "generated"]
+UNIT = re.compile(r"(?<=\d) (?=%|(?:[kMG]|KiB|MiB|ms|s)\b)")  # a line must not end between a number and it
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def render(template: str, path: Path, **values: Any) -> None:
         ExportError: the file cannot be written.
     """
     style = read_asset("report", "style.css")
-    _write(path, load_template("report", template).render(style=style, **values) + "\n")
+    text = load_template("report", template).render(style=style, **values)
+    _write(path, UNIT.sub("\N{NO-BREAK SPACE}", text) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
