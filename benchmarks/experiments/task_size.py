@@ -21,16 +21,20 @@ PAPER = {"10-way": {"ifp": "84.29", "mvp": "83.53"}, "3-way": {"ifp": "88.75", "
 
 
 def rows(context: Context) -> list[Row]:
-    """Return IFP's long and short run and MVP's short ones for each size."""
+    """Return IFP's long and short runs and MVP's short ones for each size."""
     found = []
     for name, (ways, keep, few, many) in SETTINGS.items():
         missing = why_not(context, "cifar100", ways)
-        for iterations in (many, few):
-            found.append(
-                ifp_row(context, iterations, keep=keep, name=f"{name}-ifp-{iterations}", missing=missing,
-                        title=f"{name}, keep {keep:g}: IFP, {iterations} iterations",
-                        paper=PAPER[name]["ifp"] if iterations == many else "")
-            )  # fmt: skip
+        title = f"{name}, keep {keep:g}: IFP"
+        found += [
+            ifp_row(context, many, keep=keep, name=f"{name}-ifp-{many}", title=f"{title}, {many} iterations",
+                    paper=PAPER[name]["ifp"], missing=missing),
+            ifp_row(context, many, keep=keep, name=f"{name}-ifp-rate-{many}", rate=suited(context, "ifp").lr,
+                    title=f"{title}, {many} iterations, a rate that suits it",
+                    missing=missing or unchosen(context, "ifp")),
+            ifp_row(context, few, keep=keep, name=f"{name}-ifp-{few}", title=f"{title}, {few} iterations",
+                    missing=missing),
+        ]  # fmt: skip
         voting: dict[str, Any] = {"vote": replace(NARROW, keep=keep), "missing": missing or zoos.missing(context, name)}
         rated: dict[str, Any] = voting | {"missing": voting["missing"] or unchosen(context, "mvp")}
         title = f"{name}, keep {keep:g}: MVP, {few} iterations"

@@ -51,7 +51,7 @@ SETS = (
 
 
 def rows(context: Context) -> list[Row]:
-    """Return three rows of the paper's and two of ours for each data set."""
+    """Return three rows of the paper's and three of ours for each data set."""
     return [row for data in SETS for row in _rows(context, data)]
 
 
@@ -72,16 +72,19 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
         return {"name": f"{data.name}-{method}-{iterations}", "title": title}
 
     fit = FitConfig(batch_size=data.batch)
-    rated: dict[str, Any] = common | {"missing": common["missing"] or unchosen(context, "mvp")}
+
+    def rated(method: str, iterations: int) -> dict[str, Any]:
+        title = f"{data.title}: {method.upper()}, {iterations} iterations, a rate that suits it"
+        missing = common["missing"] or unchosen(context, method)
+        return {"name": f"{data.name}-{method}-rate-{iterations}", "title": title, **common, "missing": missing}
+
     return [
         ifp_row(context, data.many, batch=data.batch, paper=long, **name("ifp", data.many), **common),
+        ifp_row(context, data.many, batch=data.batch, rate=suited(context, "ifp").lr, **rated("ifp", data.many)),
         ifp_row(context, data.few, batch=data.batch, paper=short, **name("ifp", data.few), **common),
         mvp_row(context, data.few, fit=fit, paper=ours, **name("mvp", data.few), **common),
         mvp_row(
-            context, data.few, fit=replace(suited(context, "mvp"), batch_size=data.batch),
-            name=f"{data.name}-mvp-rate-{data.few}",
-            title=f"{data.title}: MVP, {data.few} iterations, a rate that suits it",
-            **rated,
+            context, data.few, fit=replace(suited(context, "mvp"), batch_size=data.batch), **rated("mvp", data.few)
         ),
         mvp_row(
             context, data.few, fit=fit, vote=VoteConfig(voters="broad"), name=f"{data.name}-broad-{data.few}",
