@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.setting import Setting
-from mvp_edge.building.members import find_parent, make_member
+from mvp_edge.building.member import find_parent, make_member
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
 from mvp_edge.electorate import electorate
 from mvp_edge.metavote import assemble, vote

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from benchmarks.superclasses import SUPERCLASSES
-from mvp_edge.building.members import sample_tasks
+from mvp_edge.building.sampling import sample_tasks
 from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.pipeline.cascade import answers, ask, largest_knowing

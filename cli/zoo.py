@@ -175,7 +175,9 @@ def build(
     broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
     scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
-    from mvp_edge.building.members import build_broad, build_narrow, narrow_tasks, untaught
+    from mvp_edge.building.member import untaught
+    from mvp_edge.building.members import build_broad, build_narrow
+    from mvp_edge.building.sampling import narrow_tasks
     from mvp_edge.data import open_source
     from mvp_edge.runtime import resolve_device, use_threads
     from mvp_edge.trunk import Trunk
@@ -212,7 +214,7 @@ def _open_or_create(
     device: torch.device,
     progress: Progress,
 ) -> tuple[Zoo, list[str]]:
-    from mvp_edge.building.members import prepare_zoo
+    from mvp_edge.building.preparing import prepare_zoo
     from mvp_edge.networks.models import load_base
     from mvp_edge.zoo import open_zoo
 

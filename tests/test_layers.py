@@ -36,7 +36,11 @@ INNER_LAYERS = {
         {"run"},
         {"family"},
     ],
-    "building": [{"inversion"}, {"teaching"}, {"members", "adding", "exemplars", "pretrain"}],
+    "building": [
+        {"inversion", "preparing", "sampling"},
+        {"teaching", "member"},
+        {"members", "adding", "exemplars", "pretrain"},
+    ],
 }
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 BENCHMARK_LAYERS = [

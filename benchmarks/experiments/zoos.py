@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.suite.experiment import Context, Experiment, Row, made_from
 from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.zoos import fork, grow
-from mvp_edge.building.members import Teacher
+from mvp_edge.building.teaching import Teacher
 from mvp_edge.config import BuildConfig, FitConfig, Importance, PruneSchedule
 from mvp_edge.zoo import Zoo, open_zoo
 

@@ -25,7 +25,8 @@ import torch
 from torch import nn
 
 from benchmarks import records
-from mvp_edge.building.members import Teacher, sample_tasks
+from mvp_edge.building.sampling import sample_tasks
+from mvp_edge.building.teaching import Teacher
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.networks.heads import random_head, shared_rows

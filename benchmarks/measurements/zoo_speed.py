@@ -17,7 +17,8 @@ from dataclasses import asdict, replace
 from torch import nn
 
 from benchmarks import records
-from mvp_edge.building.members import make_member, sample_tasks
+from mvp_edge.building.member import make_member
+from mvp_edge.building.sampling import sample_tasks
 from mvp_edge.config import PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.networks.models import head_of, set_head

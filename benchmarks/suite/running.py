@@ -19,7 +19,7 @@ from benchmarks.setting import TASK_SEED, Setting, load
 from benchmarks.suite.cost import CostMeter, nominal_tflops
 from benchmarks.suite.experiment import Context, Row, zoo_id
 from benchmarks.suite.store import Line
-from mvp_edge.building.members import sample_tasks
+from mvp_edge.building.sampling import sample_tasks
 from mvp_edge.errors import ConfigError, DataError, MvpEdgeError
 from mvp_edge.measure import count_macs
 from mvp_edge.runtime import environment

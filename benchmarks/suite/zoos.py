@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.suite.experiment import Context
-from mvp_edge.building.members import Teacher, build_narrow
+from mvp_edge.building.members import build_narrow
+from mvp_edge.building.teaching import Teacher
 from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource
 from mvp_edge.runtime import SilentProgress

@@ -1,210 +1,26 @@
-"""Making members: sample tasks, prune each from the base model, add it to the zoo."""
+"""Filling a zoo: narrow members for random tasks, broad ones for all classes, by any number of processes."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
+from mvp_edge.building.member import find_parent, fit_for, make_member, make_recipe, scores_for, verify_base
+from mvp_edge.building.sampling import narrow_tasks
+from mvp_edge.building.teaching import Teacher
+from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource, ImageSet
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.attention import attentions
-from mvp_edge.networks.heads import random_head, shared_rows
-from mvp_edge.networks.models import Base, head_of, set_head
-from mvp_edge.networks.norms import IMAGES, is_folded, unfold
-from mvp_edge.plan import KeepPlan
-from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
-from mvp_edge.runtime import Progress, Stage, on_device, on_host, rng, torch_rng
+from mvp_edge.runtime import Progress, on_device
 from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import Task, TaskClass, canonical, numbered
-from mvp_edge.training.loop import BatchSource, accuracy, predict
-from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Breadth, Member, MemberInfo, Outputs, Zoo, create_zoo, member_id, open_zoo
-
-NORM_CLASSES = 16  # whose images batch norms are measured on
-
-
-def prepare_zoo(
-    directory: Path, base: Base, model: nn.Module, data: DataSource, *, device: torch.device, progress: Progress
-) -> tuple[Zoo, list[str]]:
-    """Open the zoo of a base model, or make an empty one; its base can be trained.
-
-    Batch norms that were folded into the convolutions are measured anew on images of the data. The recipe of the zoo's
-    base tells of it, and which weights it came from.
-
-    Returns:
-        The zoo, and what the user should know.
-
-    Raises:
-        DataError: images cannot be read.
-        ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
-    """
-    if not is_folded(model):
-        return create_zoo(directory, base, model), []
-    told = f"batch norms measured anew, folded in the weights {base.sha256[:12]}"
-    if (directory / "zoo.json").exists() and (zoo := open_zoo(str(directory))).base.recipe.endswith(told):
-        return zoo, []
-    with progress.stage("Measuring batch norms"):
-        images = _sample(data, base)
-        unfold(on_device(model, device), images, base, device)
-    on_host(model)
-    note = (
-        f"the batch norms of {base.name} were folded into its convolutions; they were measured anew on {len(images)} "
-        "images: the network computes the same, and can be trained"
-    )
-    return create_zoo(directory, replace(base, recipe=f"{base.recipe}; {told}".removeprefix("; ")), model), [note]
-
-
-def _sample(data: DataSource, base: Base) -> Tensor:
-    """Return uint8 images `(N, 3, H, W)` of classes spread over the data; only one class is in memory at a time."""
-    chosen = data.classes[:: max(1, len(data.classes) // NORM_CLASSES)][:NORM_CLASSES]
-    share, draw = max(1, IMAGES // len(chosen)), rng(0, "norms")
-    parts = (data.load([name], "train", base.input_size).at_most(share, draw) for name in chosen)
-    return torch.cat([part.images for part in parts])
-
-
-def narrow_tasks(trunk: Trunk, data: DataSource, config: BuildConfig) -> list[Task]:
-    """Return the tasks of the narrow members that settings ask for.
-
-    Raises:
-        ConfigError: there are not so many.
-    """
-    return sample_tasks(trunk.base.classes or data.classes, config.ways, config.members, config.seed)
-
-
-def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:
-    """Draw `count` different tasks of `ways` classes each; the first k are the same for every count (Section 3.1).
-
-    Raises:
-        ConfigError: there are not so many.
-    """
-    if count == 0:
-        return []
-    if not 2 <= ways <= len(classes):
-        raise ConfigError(f"ways is {ways}; the data have {len(classes)} classes, so it must be in 2..{len(classes)}")
-    if count > (most := math.comb(len(classes), ways)):
-        raise ConfigError(f"members is {count}; {len(classes)} classes make only {most} tasks of {ways} ways")
-    draw = rng(seed, "tasks")
-    tasks: dict[str, Task] = {}
-    while len(tasks) < count:
-        chosen = sorted(int(i) for i in draw.choice(len(classes), ways, replace=False))
-        task = Task(tuple(TaskClass(classes[i]) for i in chosen))
-        tasks.setdefault(task.id, task)
-    return [wordnet.resolve(t) for t in tasks.values()]
-
-
-def make_member(
-    trunk: Trunk, train: ImageSet, schedule: PruneSchedule, config: FitConfig, *, device: torch.device, seed: int,
-    parent: Member | None = None, teacher: Tensor | None = None, scores: ScoreSchedule | None = None,
-    stage: Stage | None = None,
-) -> tuple[nn.Module, KeepPlan]:  # fmt: skip
-    """Prune for a task with IFP or AHNP; return the sliced model on `device` and what it keeps of the base model.
-
-    Args:
-        trunk: The base model.
-        train: Images of the task.
-        schedule: How much is kept, and what IFP drops when.
-        config: How it is trained meanwhile.
-        device: Where.
-        seed: Of the head, the batches and random importance.
-        parent: A larger member to prune from, which also gives the head's rows; the whole base model with a random
-            head if not given.
-        teacher: Logits `(N, classes)` of the base model on the images, for distillation.
-        scores: How AHNP prunes; IFP does if not given.
-        stage: Progress.
-    """
-    model = copy.deepcopy(trunk.model) if parent is None else trunk.restore(parent)
-    head = None
-    if parent is not None or teacher is not None:
-        known = trunk.base.classes if parent is None else parent.info.task.names
-        head = shared_rows(train.classes, known, head_of(model))
-    if head is None:
-        features = head_of(model).in_features
-        head = random_head(features, len(train.classes), torch_rng(seed, "head"))
-    set_head(model, head)
-    model = on_device(model, device)
-    source = BatchSource(train, trunk.base, config, device, seed, teacher)
-    start = None if parent is None else parent.info.plan
-    if scores is None:
-        draw = rng(seed, "prune")
-        return model, iterative_prune(model, trunk.table, source, schedule, config, rng=draw, start=start, stage=stage)
-    counts = target_counts(trunk.table, schedule.keep, schedule.align)
-    return model, automatic_prune(model, trunk.table, source, counts, scores, config, start=start, stage=stage)
-
-
-def fit_for(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
-    """Return how members are trained: without distillation where the base model names no classes, so cannot teach."""
-    fit = _wanted_fit(breadth, config, trunk)
-    return fit if trunk.base.classes else replace(fit, distill=0.0)
-
-
-def _wanted_fit(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
-    return resolve_fit(config.fit if breadth == "narrow" else config.broad_fit, breadth, trunk.model)
-
-
-def untaught(breadths: Sequence[Breadth], config: BuildConfig, trunk: Trunk) -> list[str]:
-    """Return what the user should know if members were to be taught, and the base model names no classes."""
-    wanted = (_wanted_fit(breadth, config, trunk).distill for breadth in breadths)
-    if trunk.base.classes or not any(wanted):
-        return []
-    return [f"distillation is off: {trunk.base.name} does not name its classes, so that it cannot teach its members"]
-
-
-def scores_for(config: BuildConfig, trunk: Trunk) -> ScoreSchedule | None:
-    """Return how AHNP prunes members of a base, or None if IFP does."""
-    if config.method == "auto":
-        return config.scores if attentions(trunk.model) else None
-    return config.scores if config.method == "ahnp" else None
-
-
-@dataclass(eq=False)
-class Teacher:
-    """Logits of the base model on training images; the images of a class are shown once, however many tasks have it."""
-
-    trunk: Trunk
-    device: torch.device
-    _known: dict[bytes, Tensor] = field(default_factory=dict)
-
-    def logits(self, data: ImageSet, stage: Stage | None = None) -> Tensor | None:
-        """Return logits `(N, classes)` for the classes of `data`, or None if the base does not know them all."""
-        row = numbered(self.trunk.base.classes)
-        if not all(canonical(n) in row for n in data.classes):
-            return None
-        rows = [row[canonical(n)] for n in data.classes]
-        out = torch.empty(len(data), len(self.trunk.base.classes))
-        for label in range(len(data.classes)):
-            mine = data.labels == label
-            key = hashlib.sha256(data.images[mine].numpy().tobytes()).digest()
-            if key not in self._known:
-                self._known[key] = predict(
-                    on_device(self.trunk.model, self.device),
-                    data.images[mine], self.trunk.base, self.device, stage=stage, bf16=True,
-                )  # fmt: skip
-            out[mine] = self._known[key]
-        return out[:, rows]
-
-
-def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> MemberInfo | None:
-    """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it.
-
-    It may have as few attention heads: of a block's few, several ratios keep the same number.
-    """
-    wanted, size = target_counts(trunk.table, schedule.keep, schedule.align), trunk.table.unit_channels
-
-    def larger(counts: dict[str, int]) -> bool:
-        return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
-
-    able = [i for i in zoo.knowing(task) if larger(i.plan.counts)]
-    return min(able, key=lambda i: i.plan.achieved, default=None)
+from mvp_edge.zoo import Member, MemberInfo, Outputs, Zoo, member_id
 
 
 def build_narrow(
@@ -308,16 +124,6 @@ def _turn(zoo: Zoo, member: str, progress: Progress) -> Iterator[bool]:
         yield mine
 
 
-def verify_base(trunk: Trunk, schedule: PruneSchedule) -> None:
-    """Slice the base model as a schedule asks for, before anything is trained.
-
-    Raises:
-        PlanError: it is not what masking gives; no member of it would be.
-    """
-    counts = target_counts(trunk.table, schedule.keep, schedule.align)
-    trunk.verify_slicing(top_plan(trunk.table, base_importance(trunk.model, trunk.table), counts))
-
-
 def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:
     """Add a network with its accuracy as it will be read back; a broad one with its outputs."""
     state = trunk.state_of(model)
@@ -326,17 +132,6 @@ def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: Image
     logits = predict(restored, test.images, trunk.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
     return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None).info
-
-
-def make_recipe(
-    parent: Member | None, schedule: PruneSchedule, scores: ScoreSchedule | None, fit: FitConfig, seed: int, data: str
-) -> dict[str, object]:
-    """Return how a member is made, which with its task names it; every word of it must stay for those made with IFP."""
-    how = {"method": "ifp", **asdict(schedule)}
-    if scores is not None:
-        how = {"method": "ahnp", "keep": schedule.keep, "align": schedule.align, "scores": asdict(scores)}
-    parent_id = None if parent is None else parent.info.id
-    return {**how, "parent": parent_id, "fit": fit.to_recipe(), "seed": seed, "data": data}
 
 
 def _claimed(zoo: Zoo, tasks: Sequence[Task], recipe: dict[str, object]) -> Iterator[tuple[Task, str]]:

@@ -1,19 +1,21 @@
-"""A network that teaches another one from scratch: it is asked about every augmented batch."""
+"""Who teaches: a network that is asked about every augmented batch, or the base model, asked once about each image."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
 from mvp_edge.networks.models import Base, load_base
-from mvp_edge.runtime import autocast, on_device
+from mvp_edge.runtime import Stage, autocast, on_device
 from mvp_edge.tasks import canonical, numbered
-from mvp_edge.training.loop import Batch, Batches
+from mvp_edge.training.loop import Batch, Batches, predict
 from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import bundled_zoos, open_zoo
 
@@ -38,7 +40,34 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
     if theirs.input_size != base.input_size:
         raise ConfigError(f"teacher {name} takes images of {theirs.input_size}, {base.name} of {base.input_size}")
     rows = torch.tensor([row[canonical(n)] for n in classes])
-    return _Teacher(network, rows, theirs, base).eval().requires_grad_(False)
+    return _TeacherNetwork(network, rows, theirs, base).eval().requires_grad_(False)
+
+
+@dataclass(eq=False)
+class Teacher:
+    """Logits of the base model on training images; the images of a class are shown once, however many tasks have it."""
+
+    trunk: Trunk
+    device: torch.device
+    _known: dict[bytes, Tensor] = field(default_factory=dict)
+
+    def logits(self, data: ImageSet, stage: Stage | None = None) -> Tensor | None:
+        """Return logits `(N, classes)` for the classes of `data`, or None if the base does not know them all."""
+        row = numbered(self.trunk.base.classes)
+        if not all(canonical(n) in row for n in data.classes):
+            return None
+        rows = [row[canonical(n)] for n in data.classes]
+        out = torch.empty(len(data), len(self.trunk.base.classes))
+        for label in range(len(data.classes)):
+            mine = data.labels == label
+            key = hashlib.sha256(data.images[mine].numpy().tobytes()).digest()
+            if key not in self._known:
+                self._known[key] = predict(
+                    on_device(self.trunk.model, self.device),
+                    data.images[mine], self.trunk.base, self.device, stage=stage, bf16=True,
+                )  # fmt: skip
+            out[mine] = self._known[key]
+        return out[:, rows]
 
 
 class Taught:
@@ -64,7 +93,7 @@ class Taught:
         self._source.skip(n)
 
 
-class _Teacher(nn.Module):
+class _TeacherNetwork(nn.Module):
     """A network with its outputs in another order, for images normalised in another way."""
 
     def __init__(self, network: nn.Module, rows: Tensor, theirs: Base, ours: Base) -> None:

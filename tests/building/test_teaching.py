@@ -9,18 +9,19 @@ import pytest
 import torch
 
 from mvp_edge.building.pretrain import pretrain
-from mvp_edge.building.teaching import Taught, load_teacher
+from mvp_edge.building.teaching import Taught, Teacher, load_teacher
 from mvp_edge.config import FitConfig, FitOverrides, PretrainConfig
-from mvp_edge.data import ImageSet, normalise
+from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.errors import ConfigError
 from mvp_edge.networks.models import Base, load_base
 from mvp_edge.runtime import SilentProgress
-from mvp_edge.training.loop import BatchSource
+from mvp_edge.training.loop import BatchSource, predict
 from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
 from tests.building.test_pretrain import Stopped
 from tests.conftest import COLOURS
 
+CPU = torch.device("cpu")
 IMAGES = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -135,3 +136,14 @@ def test_patches_and_epochs_belong_together(config: PretrainConfig) -> None:
     for wrong in ({"token_epochs": 0}, {"token_drop": 0.0}, {"token_drop": 1.0}, {"token_epochs": 3}):
         with pytest.raises(ConfigError, match="token"):
             replace(config, **wrong)
+
+
+def test_the_teacher_is_the_base_restricted_to_the_classes(trunk: Trunk, images: Path) -> None:
+    data = open_source(str(images)).load(("tiger", "rose"), "train", trunk.base.input_size)
+    teacher = Teacher(trunk, CPU)
+    logits = teacher.logits(data)
+    columns = [trunk.base.classes.index(n) for n in data.classes]
+    whole = predict(trunk.model, data.images, trunk.base, CPU)[:, columns]
+    assert logits is not None and (logits - whole).abs().max() < 0.2  # bfloat16
+    assert torch.equal(teacher.logits(data), logits)  # pyright: ignore[reportArgumentType]
+    assert teacher.logits(replace(data, classes=("tiger", "spaceship"))) is None

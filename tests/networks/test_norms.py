@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from mvp_edge.building.members import build_broad, prepare_zoo
+from mvp_edge.building.members import build_broad
+from mvp_edge.building.preparing import prepare_zoo
 from mvp_edge.building.pretrain import pretrain
 from mvp_edge.config import BuildConfig, FitConfig, PretrainConfig, PruneSchedule
 from mvp_edge.data import ImageSet, open_source

@@ -92,13 +92,6 @@ def test_page_holds_the_numbers(tmp_path: Path) -> None:
         assert part in text
 
 
-def test_no_line_of_the_page_ends_between_a_number_and_its_unit(tmp_path: Path) -> None:
-    page = render(tmp_path, example_report())
-    assert re.findall(r"\d (?:%|ms\b|KiB)", page) == []
-    for part in ("91.6\N{NO-BREAK SPACE}%", "419\N{NO-BREAK SPACE}KiB", "7.25\N{NO-BREAK SPACE}M"):
-        assert part in page
-
-
 def test_terminal_and_page_write_alike() -> None:
     assert figures.percent(84) == "84.0 %" and figures.percent(73.6) == "73.6 %"
     assert figures.percent(None) == figures.UNKNOWN
