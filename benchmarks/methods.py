@@ -15,8 +15,8 @@ from mvp_edge.building.member import find_parent, make_member
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
 from mvp_edge.electorate import electorate
 from mvp_edge.metavote import assemble, vote
+from mvp_edge.networks.architectures import head_of, set_head
 from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
-from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.pipeline.tuning import MANY_IMAGES, tune_warily
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import random_plan, target_counts

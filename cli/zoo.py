@@ -215,7 +215,7 @@ def _open_or_create(
     progress: Progress,
 ) -> tuple[Zoo, list[str]]:
     from mvp_edge.building.preparing import prepare_zoo
-    from mvp_edge.networks.models import load_base
+    from mvp_edge.networks.bases import load_base
     from mvp_edge.zoo import open_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():

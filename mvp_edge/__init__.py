@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ZooError,
     )
     from mvp_edge.export import OnnxClassifier
-    from mvp_edge.networks.models import Base, load_base
+    from mvp_edge.networks.bases import Base, load_base
     from mvp_edge.pipeline.family import compress_family
     from mvp_edge.pipeline.run import compress
     from mvp_edge.plan import KeepPlan
@@ -74,7 +74,7 @@ _HOMES = {
         "ZooError",
     ),
     "export": ("OnnxClassifier",),
-    "networks.models": ("Base", "load_base"),
+    "networks.bases": ("Base", "load_base"),
     "pipeline.family": ("compress_family",),
     "pipeline.run": ("compress",),
     "plan": ("KeepPlan",),

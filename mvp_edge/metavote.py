@@ -10,8 +10,8 @@ from torch import nn
 from mvp_edge.config import VoteConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.electorate import vote_weights
+from mvp_edge.networks.architectures import head_of, set_head
 from mvp_edge.networks.heads import ridge_head, shared_rows
-from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import base_importance
 from mvp_edge.ranking import Neighbour

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.networks.models import Base, head_name, set_head
+from mvp_edge.networks.architectures import head_name, set_head
+from mvp_edge.networks.bases import Base
 from mvp_edge.plan import KeepPlan
 from mvp_edge.surgery.groups import GroupTable, find_groups
 from mvp_edge.surgery.slicing import faithfulness, sliced_copy

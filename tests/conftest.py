@@ -14,7 +14,8 @@ from torch import Tensor
 from mvp_edge.building.members import build_broad, build_narrow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
-from mvp_edge.networks.models import load_base, new_model, save_base
+from mvp_edge.networks.architectures import new_model
+from mvp_edge.networks.bases import load_base, save_base
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.trunk import Trunk

@@ -15,7 +15,7 @@ from benchmarks.methods import headed, tuned
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.errors import PlanError
-from mvp_edge.networks.models import head_of
+from mvp_edge.networks.architectures import head_of
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import on_host
 from mvp_edge.trunk import Trunk

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
+from mvp_edge.networks.architectures import set_head
 from mvp_edge.networks.heads import ridge_head
-from mvp_edge.networks.models import set_head
 from mvp_edge.runtime import on_device, rng
 from mvp_edge.training.loop import BatchSource, reestimate_norms
 

@@ -14,8 +14,9 @@ from benchmarks.methods import tuned
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.errors import ConfigError
+from mvp_edge.networks.architectures import set_head
+from mvp_edge.networks.bases import Base, find_base, read_tensors
 from mvp_edge.networks.heads import ridge_head
-from mvp_edge.networks.models import Base, find_base, read_tensors, set_head
 from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.runtime import on_device, rng
 

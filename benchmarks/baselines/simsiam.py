@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, batches, normalise, scaled_down
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 from mvp_edge.runtime import autocast, rng, torch_rng
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import learning_rate, make_optimizer

@@ -17,8 +17,8 @@ from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_no
 from benchmarks.suite.similarity import all_ranked
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.metavote import vote
+from mvp_edge.networks.architectures import head_of, set_head
 from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
-from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.pruners import target_counts
 from mvp_edge.ranking import Neighbour
 from mvp_edge.runtime import on_device, rng, torch_rng

@@ -20,8 +20,9 @@ from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.store import Line
 from benchmarks.suite.zoos import grow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.networks.architectures import new_model, set_head
+from mvp_edge.networks.bases import load_base, save_base
 from mvp_edge.networks.heads import ridge_head
-from mvp_edge.networks.models import load_base, new_model, save_base, set_head
 from mvp_edge.runtime import on_device, torch_rng
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import accuracy, predict

@@ -29,8 +29,9 @@ from mvp_edge.building.sampling import sample_tasks
 from mvp_edge.building.teaching import Teacher
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import DataSource, ImageSet, open_source
+from mvp_edge.networks.architectures import head_of, set_head
+from mvp_edge.networks.bases import load_base
 from mvp_edge.networks.heads import random_head, shared_rows
-from mvp_edge.networks.models import head_of, load_base, set_head
 from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
 from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.tasks import Task

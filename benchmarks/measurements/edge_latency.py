@@ -22,7 +22,8 @@ from benchmarks import records
 from mvp_edge.export import export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.measure import count_macs, count_params
-from mvp_edge.networks.models import Base, head_of, load_base, set_head
+from mvp_edge.networks.architectures import head_of, set_head
+from mvp_edge.networks.bases import Base, load_base
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns

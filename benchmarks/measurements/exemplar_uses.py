@@ -26,8 +26,8 @@ from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.electorate import electorate
 from mvp_edge.metavote import assemble, vote
+from mvp_edge.networks.architectures import set_head
 from mvp_edge.networks.heads import ridge_head
-from mvp_edge.networks.models import set_head
 from mvp_edge.pipeline.cascade import ask
 from mvp_edge.pruners import target_counts
 from mvp_edge.ranking import rank

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from benchmarks import records
 from mvp_edge.data import ImageSet, normalise, open_source
-from mvp_edge.networks.models import Base, read_tensors
+from mvp_edge.networks.bases import Base, read_tensors
 from mvp_edge.runtime import autocast, on_device, resolve_device, rng
 from mvp_edge.tasks import canonical
 from mvp_edge.training.loop import accuracy, predict

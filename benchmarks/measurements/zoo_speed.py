@@ -21,7 +21,7 @@ from mvp_edge.building.member import make_member
 from mvp_edge.building.sampling import sample_tasks
 from mvp_edge.config import PruneSchedule
 from mvp_edge.data import open_source
-from mvp_edge.networks.models import head_of, set_head
+from mvp_edge.networks.architectures import head_of, set_head
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.runtime import on_device, resolve_device
 from mvp_edge.surgery.slicing import masked

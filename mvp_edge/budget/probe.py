@@ -26,7 +26,8 @@ from mvp_edge.export import export_onnx
 from mvp_edge.files.atomic import write_atomically
 from mvp_edge.files.places import cache_dir
 from mvp_edge.measure import count_macs, count_params
-from mvp_edge.networks.models import Base, head_of, set_head
+from mvp_edge.networks.architectures import head_of, set_head
+from mvp_edge.networks.bases import Base
 from mvp_edge.plan import make_plan
 from mvp_edge.runtime import Stage, environment, rng
 from mvp_edge.surgery.groups import GroupTable

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from mvp_edge.building.inversion import Critic, invert
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.errors import ConfigError, ZooError
+from mvp_edge.networks.architectures import head_of, set_head
+from mvp_edge.networks.bases import Base
 from mvp_edge.networks.heads import shared_rows
-from mvp_edge.networks.models import Base, head_of, set_head
 from mvp_edge.runtime import Progress, on_device, rng, torch_rng
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.trunk import Trunk

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 from mvp_edge.runtime import SilentProgress, Stage, autocast
 
 # Luminance and two opponent colours: natural images vary least in the last ones. Rows are components, columns RGB.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule, ScoreSchedule
 from mvp_edge.data import ImageSet
+from mvp_edge.networks.architectures import head_of, set_head
 from mvp_edge.networks.attention import attentions
 from mvp_edge.networks.heads import random_head, shared_rows
-from mvp_edge.networks.models import head_of, set_head
 from mvp_edge.plan import KeepPlan
 from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
 from mvp_edge.runtime import Stage, on_device, rng, torch_rng

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.data import DataSource
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.runtime import Progress, on_device, on_host, rng
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo

@@ -17,18 +17,10 @@ from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
 from mvp_edge.data import open_source, scaled_down
 from mvp_edge.errors import ConfigError
 from mvp_edge.files.output import check_writable
+from mvp_edge.networks.architectures import head_of, new_model, set_head
+from mvp_edge.networks.bases import Base, file_sha256, find_base, load_base, save_base
 from mvp_edge.networks.heads import random_head, shared_rows
 from mvp_edge.networks.mimetic import initialise
-from mvp_edge.networks.models import (
-    Base,
-    file_sha256,
-    find_base,
-    head_of,
-    load_base,
-    new_model,
-    save_base,
-    set_head,
-)
 from mvp_edge.networks.norms import IMAGES, is_folded, unfold
 from mvp_edge.runtime import Progress, on_device, resolve_device, rng, torch_rng
 from mvp_edge.training.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import Base, load_base
+from mvp_edge.networks.bases import Base, load_base
 from mvp_edge.runtime import Stage, autocast, on_device
 from mvp_edge.tasks import canonical, numbered
 from mvp_edge.training.loop import Batch, Batches, predict

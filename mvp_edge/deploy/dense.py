@@ -9,7 +9,8 @@ from torch import nn
 from mvp_edge.deploy.result import Result
 from mvp_edge.errors import ConfigError, ExportError, ZooError
 from mvp_edge.export import export_onnx
-from mvp_edge.networks.models import BUNDLED, Base, file_sha256, head_of, load_base
+from mvp_edge.networks.architectures import head_of
+from mvp_edge.networks.bases import BUNDLED, Base, file_sha256, load_base
 from mvp_edge.zoo import open_zoo
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp_edge.errors import ExportError
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 
 MODELS = {"fp32": "model.onnx", "fp16": "model-fp16.onnx", "int8": "model-int8.onnx"}
 

@@ -1,12 +1,15 @@
-"""Networks for small images that timm has in its sizes for large ones only."""
+"""Networks by name, timm's and two for small images that timm has for large ones only, and the classifier of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import timm
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+
+from mvp_edge.errors import ConfigError
 
 
 def resnet18_cifar(num_classes: int) -> nn.Module:
@@ -29,3 +32,50 @@ def vit_cifar(num_classes: int) -> nn.Module:
 
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet18-cifar": resnet18_cifar, "vit-cifar": vit_cifar}
+
+
+def new_model(arch: str, num_classes: int) -> nn.Module:
+    """Return a freshly initialised network.
+
+    Raises:
+        ConfigError: neither we nor timm know the architecture.
+    """
+    if arch in ARCHITECTURES:
+        return ARCHITECTURES[arch](num_classes)
+    if arch not in _timm_models():
+        import difflib
+
+        near = difflib.get_close_matches(arch, _timm_models(), 3)
+        hint = f"did you mean {', '.join(near)}?" if near else "its models are those of: timm.list_models()"
+        raise ConfigError(f"timm has no model called {arch!r}; {hint}")
+    return timm.create_model(arch, num_classes=num_classes)
+
+
+@cache
+def _timm_models() -> frozenset[str]:
+    return frozenset(timm.list_models())
+
+
+def head_of(model: nn.Module) -> nn.Linear:
+    """Return the classifier layer.
+
+    Raises:
+        ConfigError: there is no single linear one.
+    """
+    head = model.get_classifier()  # pyright: ignore[reportCallIssue]
+    if not isinstance(head, nn.Linear):
+        raise ConfigError("this model has no single linear classifier; use another base model")
+    return head
+
+
+def head_name(model: nn.Module) -> str:
+    """Return the name of the classifier layer."""
+    head = head_of(model)
+    return next(name for name, module in model.named_modules() if module is head)
+
+
+def set_head(model: nn.Module, head: nn.Linear) -> None:
+    """Exchange the classifier; timm's record of the number of classes follows."""
+    path, _, leaf = head_name(model).rpartition(".")
+    setattr(model.get_submodule(path), leaf, head)
+    model.num_classes = head.out_features  # pyright: ignore[reportArgumentType]

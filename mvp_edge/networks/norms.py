@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mvp_edge.data import forward_batch, normalise
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 
 IMAGES = 512  # enough to measure statistics that training goes on to update
 _CLOSE = 1e-3  # of a scale to 1: half precision, and the norm's own epsilon, leave less

@@ -13,7 +13,7 @@ from mvp_edge.budget import costs_of
 from mvp_edge.config import PruneConfig
 from mvp_edge.export import take_inventory
 from mvp_edge.measure import count_macs, count_params, nominal_training_flops
-from mvp_edge.networks.models import head_of
+from mvp_edge.networks.architectures import head_of
 from mvp_edge.pipeline.outcome import Outcome
 from mvp_edge.timing.latency import Timing, time_within
 

@@ -17,7 +17,7 @@ from mvp_edge.config import InputFormat, PruneConfig
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.interface import read_interface
 from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.models import head_of
+from mvp_edge.networks.architectures import head_of
 from mvp_edge.pipeline.command import prune_command
 from mvp_edge.pipeline.costs import measure, slowed, spent
 from mvp_edge.pipeline.evaluation import evaluate, gallery

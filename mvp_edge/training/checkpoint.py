@@ -13,7 +13,7 @@ from torch import nn
 
 from mvp_edge.errors import ConfigError
 from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.models import read_tensors
+from mvp_edge.networks.bases import read_tensors
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 from mvp_edge.networks.norms import require_trainable
 from mvp_edge.runtime import SilentProgress, Stage, autocast, rng, torch_rng
 from mvp_edge.training.optimizers import make_optimizer as make_optimizer

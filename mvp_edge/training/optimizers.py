@@ -11,8 +11,8 @@ from torch import nn
 
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
 from mvp_edge.errors import ConfigError
+from mvp_edge.networks.architectures import head_of
 from mvp_edge.networks.attention import attentions
-from mvp_edge.networks.models import head_of
 from mvp_edge.training.recipes import Purpose, recipe
 
 SECOND_MOMENT = 0.999  # AdamW's beta 2; beta 1 is the settings' momentum

@@ -17,7 +17,7 @@ from torch import Tensor
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ZooError
 from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 from mvp_edge.tasks import canonical, numbered
 
 FILE = "exemplars.safetensors"

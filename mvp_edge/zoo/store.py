@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from mvp_edge.config import Packing
 from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.models import Base, file_sha256, load_base
+from mvp_edge.networks.bases import Base, file_sha256, load_base
 from mvp_edge.tasks import Task
 from mvp_edge.tensors import pack, squeeze, unpack
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS

@@ -16,7 +16,7 @@ from benchmarks.superclasses import SUPERCLASSES
 from mvp_edge.building.members import build_broad, build_narrow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
-from mvp_edge.networks.models import load_base
+from mvp_edge.networks.bases import load_base
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import Zoo, create_zoo, open_zoo

@@ -19,7 +19,7 @@ from benchmarks.suite.running import cases
 from mvp_edge.config import FitConfig
 from mvp_edge.data import normalise
 from mvp_edge.errors import ConfigError, PlanError
-from mvp_edge.networks.models import Base
+from mvp_edge.networks.bases import Base
 from mvp_edge.networks.norms import is_folded
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import predict

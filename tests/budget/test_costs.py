@@ -12,7 +12,7 @@ from torch import nn
 from mvp_edge.budget import costs_of
 from mvp_edge.export import export_onnx
 from mvp_edge.measure import count_macs, count_params, macs_by_module
-from mvp_edge.networks.models import head_name, set_head
+from mvp_edge.networks.architectures import head_name, set_head
 from mvp_edge.pruners import random_plan
 from mvp_edge.surgery.groups import find_groups
 from mvp_edge.surgery.slicing import sliced_copy

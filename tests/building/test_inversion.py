@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mvp_edge.building.inversion import Critic, NormLoss, _holes, _Moments, _shifted, invert
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import Base, load_base
+from mvp_edge.networks.bases import Base, load_base
 from mvp_edge.training.loop import predict
 from tests.bases import small_base
 

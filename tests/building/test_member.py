@@ -9,7 +9,7 @@ from mvp_edge.building.member import find_parent, fit_for, make_member, make_rec
 from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.data import open_source
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import head_of, new_model
+from mvp_edge.networks.architectures import head_of, new_model
 from mvp_edge.tasks import Task, TaskClass
 from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.trunk import Trunk

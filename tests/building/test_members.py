@@ -11,7 +11,8 @@ from mvp_edge.building.members import build_broad, build_narrow
 from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.errors import PlanError
-from mvp_edge.networks.models import load_base, new_model, save_base
+from mvp_edge.networks.architectures import new_model
+from mvp_edge.networks.bases import load_base, save_base
 from mvp_edge.pruners import target_counts
 from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.surgery.groups import GroupTable

@@ -15,7 +15,8 @@ from mvp_edge.building.pretrain import Progressive, pretrain
 from mvp_edge.config import FitConfig, PretrainConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import find_base, load_base, new_model, read_tensors, save_base
+from mvp_edge.networks.architectures import new_model
+from mvp_edge.networks.bases import find_base, load_base, read_tensors, save_base
 from mvp_edge.runtime import SilentProgress, Stage
 from mvp_edge.training.loop import BatchSource
 from tests.conftest import COLOURS

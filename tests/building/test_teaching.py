@@ -13,7 +13,7 @@ from mvp_edge.building.teaching import Taught, Teacher, load_teacher
 from mvp_edge.config import FitConfig, FitOverrides, PretrainConfig
 from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import Base, load_base
+from mvp_edge.networks.bases import Base, load_base
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.training.loop import BatchSource, predict
 from mvp_edge.trunk import Trunk

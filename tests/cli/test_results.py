@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import load_base
+from mvp_edge.networks.bases import load_base
 
 from .conftest import Done, Run
 

@@ -14,7 +14,8 @@ from mvp_edge.building.pretrain import pretrain
 from mvp_edge.config import BuildConfig, FitConfig, PretrainConfig, PruneSchedule
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.errors import ConfigError, ZooError
-from mvp_edge.networks.models import Base, load_base, new_model, save_base
+from mvp_edge.networks.architectures import new_model
+from mvp_edge.networks.bases import Base, load_base, save_base
 from mvp_edge.networks.norms import is_folded, unfold
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict

@@ -8,7 +8,7 @@ from torch import nn
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import head_name, new_model
+from mvp_edge.networks.architectures import head_name, new_model
 from mvp_edge.plan import full_plan, make_plan
 from mvp_edge.pruners import automatic_prune, target_counts
 from mvp_edge.pruners.ahnp import UnitScores

@@ -4,7 +4,7 @@ import torch
 
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.data import ImageSet
-from mvp_edge.networks.models import head_name, new_model
+from mvp_edge.networks.architectures import head_name, new_model
 from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, iterative_prune, random_plan, target_counts, top_plan
 from mvp_edge.pruners.ifp import ImportanceMeter

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mvp_edge.errors import PlanError
-from mvp_edge.networks.models import head_name, new_model
+from mvp_edge.networks.architectures import head_name, new_model
 from mvp_edge.plan import KeepPlan, full_plan, keep_count, make_plan
 from mvp_edge.surgery.averaging import Voter, average
 from mvp_edge.surgery.groups import GroupTable, find_groups

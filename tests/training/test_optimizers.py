@@ -11,7 +11,7 @@ from torch import nn
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
 from mvp_edge.data import ImageSet
 from mvp_edge.errors import ConfigError
-from mvp_edge.networks.models import new_model
+from mvp_edge.networks.architectures import new_model
 from mvp_edge.plan import make_plan
 from mvp_edge.surgery.groups import Group, GroupTable, Slot, Tap
 from mvp_edge.surgery.slicing import slice_model

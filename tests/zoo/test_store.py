@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mvp_edge.errors import ZooError
-from mvp_edge.networks.models import new_model
+from mvp_edge.networks.architectures import new_model
 from mvp_edge.plan import full_plan
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.surgery.slicing import sliced_copy

@@ -1,17 +1,10 @@
-"""Base models: a registry of typed metadata, and how their weights are found."""
+"""Base models: a registry of typed metadata, and how their weights are read and written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import ssl
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +15,10 @@ from torch import Tensor, nn
 from mvp_edge.config import Embedding, Packing
 from mvp_edge.errors import ConfigError
 from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.architectures import ARCHITECTURES
+from mvp_edge.networks.architectures import head_name, new_model
+from mvp_edge.networks.download import download_weights
 from mvp_edge.tensors import pack, unpack
 from mvp_edge.zoo_file import ASSETS, DEFAULT_ZOO
-
-PATIENCE_S = 5  # for a site to answer at all
 
 
 @dataclass(frozen=True)
@@ -87,53 +79,6 @@ BUNDLED: dict[str, Path] = {
 }
 
 
-def new_model(arch: str, num_classes: int) -> nn.Module:
-    """Return a freshly initialised network.
-
-    Raises:
-        ConfigError: neither we nor timm know the architecture.
-    """
-    if arch in ARCHITECTURES:
-        return ARCHITECTURES[arch](num_classes)
-    if arch not in _timm_models():
-        import difflib
-
-        near = difflib.get_close_matches(arch, _timm_models(), 3)
-        hint = f"did you mean {', '.join(near)}?" if near else "its models are those of: timm.list_models()"
-        raise ConfigError(f"timm has no model called {arch!r}; {hint}")
-    return timm.create_model(arch, num_classes=num_classes)
-
-
-@cache
-def _timm_models() -> frozenset[str]:
-    return frozenset(timm.list_models())
-
-
-def head_of(model: nn.Module) -> nn.Linear:
-    """Return the classifier layer.
-
-    Raises:
-        ConfigError: there is no single linear one.
-    """
-    head = model.get_classifier()  # pyright: ignore[reportCallIssue]
-    if not isinstance(head, nn.Linear):
-        raise ConfigError("this model has no single linear classifier; use another base model")
-    return head
-
-
-def head_name(model: nn.Module) -> str:
-    """Return the name of the classifier layer."""
-    head = head_of(model)
-    return next(name for name, module in model.named_modules() if module is head)
-
-
-def set_head(model: nn.Module, head: nn.Linear) -> None:
-    """Exchange the classifier; timm's record of the number of classes follows."""
-    path, _, leaf = head_name(model).rpartition(".")
-    setattr(model.get_submodule(path), leaf, head)
-    model.num_classes = head.out_features  # pyright: ignore[reportArgumentType]
-
-
 def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
     """Load a base model and its weights, on the CPU, in evaluation mode.
 
@@ -153,7 +98,13 @@ def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
             )
         return _from_file(Path(name), None)
     base = find_base(name)
-    return _from_file(weights or BUNDLED.get(name) or _download(base), base)
+    weights = weights or BUNDLED.get(name)
+    if weights is None and name in REGISTRY:
+        raise ConfigError(
+            f"no weights of {name} come with this package; train them with mvp-edge pretrain --base {name} "
+            "and give the file with --base, or your own with --weights FILE.safetensors"
+        )
+    return _from_file(weights or download_weights(base.arch), base)
 
 
 def find_base(name: str) -> Base:
@@ -258,61 +209,3 @@ def _timm_base(name: str) -> Base:
         raise ConfigError(f"{name} takes images of {channels} channels; use a model of RGB images")
     (r, g, b), (sr, sg, sb) = cfg.mean, cfg.std
     return Base(name, arch, (height, width), (r, g, b), (sr, sg, sb), licence=cfg.license or "")
-
-
-@contextmanager
-def _errors_only(logger: str) -> Iterator[None]:
-    log = logging.getLogger(logger)
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
-def _download(base: Base) -> Path:
-    """Return timm's own weights as safetensors, from the cache or the network; nothing is ever unpickled."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    if base.name in REGISTRY:
-        raise ConfigError(
-            f"no weights of {base.name} come with this package; train them with mvp-edge pretrain --base {base.name} "
-            "and give the file with --base, or your own with --weights FILE.safetensors"
-        )
-    cfg = timm.get_pretrained_cfg(base.arch)
-    if cfg is None:
-        raise ConfigError(f"timm has no weights for {base.arch}; give your own with --weights FILE.safetensors")
-    place = (cfg.hf_hub_id or f"timm/{base.arch}", "model.safetensors")
-    try:
-        with _errors_only("huggingface_hub"):  # its warnings tell of every retry what the exception says in the end
-            try:
-                return Path(hf_hub_download(*place, local_files_only=True))
-            except LocalEntryNotFoundError:
-                if not constants.HF_HUB_OFFLINE:
-                    _require_network(constants.ENDPOINT)
-                return Path(hf_hub_download(*place))
-    except (*HfHubHTTPError.__bases__, LocalEntryNotFoundError, OSError) as e:  # pyright: ignore[reportGeneralTypeIssues]
-        # Its base is the error of the library that the hub speaks HTTP with, which is another one in every major
-        # version; a connection that breaks off comes out as that.
-        raise ConfigError(
-            f"timm's weights for {base.arch} are not in the cache {constants.HF_HUB_CACHE} and cannot be downloaded "
-            f"({type(e).__name__}); connect once, or give a local file with --weights FILE.safetensors"
-        ) from e
-
-
-def _require_network(url: str) -> None:
-    """Raise `URLError` if a site cannot be reached; `hf_hub_download` takes 23 silent seconds of retries to find out.
-
-    Whatever the site answers is for the download to judge: so are certificates, which it may check otherwise.
-    """
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - https, unless the user's HF_ENDPOINT is not
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S):  # noqa: S310
-            pass
-    except urllib.error.HTTPError:
-        pass
-    except urllib.error.URLError as e:
-        if not isinstance(e.reason, ssl.SSLError):
-            raise
