@@ -26,7 +26,7 @@ from benchmarks import records
 from benchmarks.runtimes.chromium import Page, find_chromium
 
 PICTURE = records.RESULTS / "report.png"
-WIDTH, MARGIN = 1100, 16  # pixels
+WIDTH, MARGIN = 1100, 8  # pixels
 LAST = "use"  # the last section that the picture shows
 CLASSES = "apple\norange\npear\nmushroom\nsweet_pepper\n"
 
