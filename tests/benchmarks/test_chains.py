@@ -19,7 +19,7 @@ from benchmarks.suite.zoos import fork, grow
 from mvp_edge.building.members import build_broad, build_narrow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.data import open_source
-from mvp_edge.networks.bases import ARCHITECTURES
+from mvp_edge.networks.architectures import ARCHITECTURES
 from mvp_edge.runtime import SilentProgress
 from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import create_zoo

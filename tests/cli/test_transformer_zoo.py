@@ -14,8 +14,8 @@ import torch
 from mvp_edge.config import FitConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import take_inventory
-from mvp_edge.networks.architectures import new_model
-from mvp_edge.networks.bases import ARCHITECTURES, save_base
+from mvp_edge.networks.architectures import ARCHITECTURES, new_model
+from mvp_edge.networks.bases import save_base
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.trunk import Trunk
 from mvp_edge.zoo import open_zoo
