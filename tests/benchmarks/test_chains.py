@@ -178,7 +178,7 @@ def test_ahnp_has_a_second_row_where_another_rate_than_the_papers_suits_it(
 ) -> None:
     given = replace(context, store=Store(tmp_path))
     trial = dict.fromkeys(SAME, "same") | {"task": "a,b", "status": "ok", "dataset": "cifar100", "seed": 0}
-    for row in ("ahnp-lr5e-05", "ahnp-lr0.0002", "ahnp-lr0.0005"):
+    for row in (f"ahnp-lr{rate:g}" for rate in VARIANTS["ahnp"].rates):
         given.store.add("rates", {**trial, "row": row, "top1": 90.0 if row == best else 80.0})
     rows = {r.name: r for r in experiments()["table2"].rows(given)}
     assert ("ahnp-rate-1000" in rows) == shown
