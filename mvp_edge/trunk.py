@@ -18,7 +18,7 @@ from mvp_edge.zoo import Member
 
 @dataclass(frozen=True, eq=False)
 class Trunk:
-    """A base model with what is derived from it once: groups, head, importance of its units."""
+    """A base model with what is derived from it once: its groups of coupled units, and where its head is."""
 
     base: Base
     model: nn.Module
