@@ -11,20 +11,20 @@ import torch
 from torch import nn
 
 from benchmarks.setting import Setting
-from mvp_edge.building.member import find_parent, make_member
+from mvp_edge.build.member import find_parent, make_member
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
-from mvp_edge.electorate import electorate
-from mvp_edge.metavote import assemble, vote
-from mvp_edge.networks.architectures import head_of, set_head
-from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
-from mvp_edge.pipeline.tuning import MANY_IMAGES, tune_warily
-from mvp_edge.plan import KeepPlan
+from mvp_edge.core.runtime import SilentProgress, on_device, rng, torch_rng
+from mvp_edge.models.architectures import head_of, set_head
+from mvp_edge.models.heads import random_head, ridge_head, shared_rows
+from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.prune.tuning import MANY_IMAGES, tune_warily
 from mvp_edge.pruners import random_plan, target_counts
-from mvp_edge.ranking import Neighbour
-from mvp_edge.runtime import SilentProgress, on_device, rng, torch_rng
-from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, reestimate_norms
 from mvp_edge.training.recipes import recipe
+from mvp_edge.voting.assembly import assemble, vote
+from mvp_edge.voting.neighbours import Neighbour
+from mvp_edge.voting.voters import electorate
 
 log = logging.getLogger("benchmarks")
 

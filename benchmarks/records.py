@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mvp_edge.runtime import environment
+from mvp_edge.core.runtime import environment
 
 RESULTS = Path(__file__).parent / "results"
 MEASUREMENTS = RESULTS / "measurements"  # RESULTS itself holds rows of experiments, which have other fields

@@ -8,16 +8,16 @@ from functools import cached_property
 import torch
 
 from benchmarks.superclasses import SUPERCLASSES
-from mvp_edge.building.sampling import sample_tasks
+from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.config import Similarity, VoteConfig
+from mvp_edge.core.runtime import SilentProgress, rng
 from mvp_edge.data import DataSource, ImageSet
-from mvp_edge.pipeline.cascade import answers, ask, largest_knowing
-from mvp_edge.ranking import Neighbour, rank
-from mvp_edge.runtime import SilentProgress, rng
-from mvp_edge.similarity import wordnet
-from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Zoo
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.names import wordnet
+from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.prune.cascade import answers, ask, largest_knowing
+from mvp_edge.voting.neighbours import Neighbour, rank
+from mvp_edge.zoo.store import Zoo
 
 TASK_SEED = 1000  # never used to build a zoo
 
@@ -71,7 +71,7 @@ def by_member(s: Setting) -> torch.Tensor | None:
     """Ask the largest broad member about all images."""
     if (member := largest_knowing(s.zoo, s.task)) is None:
         return None
-    network = s.trunk.restore(s.zoo.load(member))
+    network = s.zoo.load(member).network(s.trunk)
     return answers(network, member.task.names, s.trunk, s.task, s.train.images, s.device)
 
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from mvp_edge import __version__
-from mvp_edge.errors import MvpEdgeError
+from mvp_edge.core.errors import MvpEdgeError
 
 from . import bases, bench, evaluate, exemplars, export, interrupt, neighbours, pretrain, prune, zoo
 

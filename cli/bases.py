@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def bases(json: Json = False) -> None:
     """List the registered base models."""
-    from mvp_edge.networks.bases import BUNDLED, REGISTRY, load_base
+    from mvp_edge.models.bases import BUNDLED, REGISTRY, load_base
 
     rows: list[dict[str, Any]] = []
     for name, registered in REGISTRY.items():

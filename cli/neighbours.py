@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mvp_edge.config import VoteConfig
-from mvp_edge.errors import ConfigError, ZooError
+from mvp_edge.core.errors import ConfigError, ZooError
 
 from .options import (
     VOTING,
@@ -29,12 +29,12 @@ from .options import (
 from .progress import STARTING, shown
 
 if TYPE_CHECKING:
-    import mvp_edge.tasks
+    import mvp_edge.names.tasks
+    from mvp_edge.core.runtime import Progress
     from mvp_edge.data import ImageSet
-    from mvp_edge.ranking import Neighbour
-    from mvp_edge.runtime import Progress
-    from mvp_edge.trunk import Trunk
-    from mvp_edge.zoo import Zoo
+    from mvp_edge.models.prunable import Trunk
+    from mvp_edge.voting.neighbours import Neighbour
+    from mvp_edge.zoo.store import Zoo
 
 DEFAULT = VoteConfig()
 
@@ -71,19 +71,19 @@ def neighbours(
     config = checked(lambda: replace(DEFAULT, similarity=similarity, voters=voters))
     if similarity == "leep" and data is None:
         raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
-    from mvp_edge.similarity import wordnet
-    from mvp_edge.tasks import read_task
+    from mvp_edge.names import wordnet
+    from mvp_edge.names.tasks import read_task
 
     typed = read_task(task)  # before torch is imported, which takes seconds
     target = wordnet.resolve(typed)
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
-            from mvp_edge.pipeline.known import keep_to_ask_for
-            from mvp_edge.pipeline.run import far_warning
-            from mvp_edge.ranking import rank, similarity_used
-            from mvp_edge.runtime import resolve_device, use_threads
-            from mvp_edge.trunk import Trunk
-            from mvp_edge.zoo import open_zoo
+            from mvp_edge.core.runtime import resolve_device, use_threads
+            from mvp_edge.models.prunable import Trunk
+            from mvp_edge.prune.known import keep_to_ask_for
+            from mvp_edge.prune.run import far_warning
+            from mvp_edge.voting.neighbours import rank, similarity_used
+            from mvp_edge.zoo.store import open_zoo
 
         use_threads(threads)
         place = resolve_device(device)
@@ -139,10 +139,10 @@ def guesses(ambiguous: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _voters(
-    ranked: Sequence[Neighbour], trunk: Trunk, task: mvp_edge.tasks.Task, config: VoteConfig, data: str | None
+    ranked: Sequence[Neighbour], trunk: Trunk, task: mvp_edge.names.tasks.Task, config: VoteConfig, data: str | None
 ) -> tuple[list[Neighbour], list[str]]:
     """Return who votes in `prune` with the same words at its default size, or a warning that says why nobody can."""
-    from mvp_edge.electorate import electorate, ready_made
+    from mvp_edge.voting.voters import electorate, ready_made
 
     if data is not None:
         return electorate(ranked, trunk, task, config), []
@@ -152,7 +152,7 @@ def _voters(
         return [], [f"nobody votes in `prune`: {e}"]
 
 
-def _images(data: str, task: mvp_edge.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:
+def _images(data: str, task: mvp_edge.names.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:
     from mvp_edge.data import open_source
 
     source = open_source(data)

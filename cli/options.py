@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from mvp_edge import config
-from mvp_edge.errors import ConfigError
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.training.recipes import Purpose, recipe
 
 INPUT, OUTPUT, SIZE, VOTING, TRAINING, MACHINE = "Input", "Output", "Size", "Voting", "Training", "Machine"

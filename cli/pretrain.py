@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mvp_edge.config import FitOverrides, PretrainConfig
-from mvp_edge.errors import ConfigError
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.training.recipes import recipe
 
 from .options import (
@@ -141,8 +141,8 @@ def pretrain(
         raise ConfigError(f"{out} exists; replace it with --force or choose another file with --out")
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
-    from mvp_edge.building.pretrain import pretrain as train
-    from mvp_edge.runtime import use_threads
+    from mvp_edge.build.pretrain import pretrain as train
+    from mvp_edge.core.runtime import use_threads
 
     use_threads(threads)
     try:

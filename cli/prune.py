@@ -251,14 +251,14 @@ def prune(
         precision=precision,
         schedule=schedule,
     )
-    from mvp_edge.pipeline.request import check_request
+    from mvp_edge.prune.request import check_request
 
     with shown(quiet=quiet) as progress:
         classes = check_request(config)
         with progress.stage(STARTING):
-            from mvp_edge.pipeline.family import compress_family
-            from mvp_edge.pipeline.run import compress
-            from mvp_edge.runtime import use_threads
+            from mvp_edge.core.runtime import use_threads
+            from mvp_edge.prune.family import compress_family
+            from mvp_edge.prune.run import compress
         use_threads(threads)
         if wanted:
             made = compress_family(config, wanted, progress, began(), classes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Parent, Pruner, VoteConfig
-from mvp_edge.errors import ZooError
+from mvp_edge.core.errors import ZooError
 from mvp_edge.training.recipes import recipe
 
 from .options import (
@@ -35,9 +35,9 @@ from .progress import shown
 if TYPE_CHECKING:
     import torch
 
+    from mvp_edge.core.runtime import Progress
     from mvp_edge.data import DataSource
-    from mvp_edge.runtime import Progress
-    from mvp_edge.zoo import Zoo
+    from mvp_edge.zoo.store import Zoo
 
 DEFAULT = BuildConfig()
 NARROW, BROAD = recipe("narrow", "sgd"), recipe("broad", "sgd")
@@ -175,12 +175,12 @@ def build(
     broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
     scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
-    from mvp_edge.building.member import untaught
-    from mvp_edge.building.members import build_broad, build_narrow
-    from mvp_edge.building.sampling import narrow_tasks
+    from mvp_edge.build.member import untaught
+    from mvp_edge.build.members import build_broad, build_narrow
+    from mvp_edge.build.sampling import narrow_tasks
+    from mvp_edge.core.runtime import resolve_device, use_threads
     from mvp_edge.data import open_source
-    from mvp_edge.runtime import resolve_device, use_threads
-    from mvp_edge.trunk import Trunk
+    from mvp_edge.models.prunable import Trunk
 
     from .tables import warn
 
@@ -214,9 +214,9 @@ def _open_or_create(
     device: torch.device,
     progress: Progress,
 ) -> tuple[Zoo, list[str]]:
-    from mvp_edge.building.preparing import prepare_zoo
-    from mvp_edge.networks.bases import load_base
-    from mvp_edge.zoo import open_zoo
+    from mvp_edge.build.preparing import prepare_zoo
+    from mvp_edge.models.bases import load_base
+    from mvp_edge.zoo.store import open_zoo
 
     if base is None and weights is None and (directory / "zoo.json").exists():
         opened = open_zoo(str(directory.resolve()))
@@ -239,9 +239,9 @@ def add(
     json: Json = False,
 ) -> None:
     """Add the model that `prune` made to a zoo."""
-    from mvp_edge.building.adding import add_result
-    from mvp_edge.runtime import use_threads
-    from mvp_edge.zoo import open_zoo
+    from mvp_edge.build.adding import add_result
+    from mvp_edge.core.runtime import use_threads
+    from mvp_edge.zoo.store import open_zoo
 
     use_threads(threads)
     opened = open_zoo(name)
@@ -260,7 +260,8 @@ def list_zoos(
     json: Json = False,
 ) -> None:
     """List the bundled zoos."""
-    from mvp_edge.zoo import bundled_zoos, open_zoo
+    from mvp_edge.zoo.location import bundled_zoos
+    from mvp_edge.zoo.store import open_zoo
 
     zoos = [open_zoo(name).summary() for name in [*bundled_zoos(), *(extra or [])]]
     if json:
@@ -279,7 +280,7 @@ def classes(
     json: Json = False,
 ) -> None:
     """List the classes that a zoo's base and broad members know, as a class list has them: a name a line."""
-    from mvp_edge.zoo_file import read_known_classes, read_zoo_file
+    from mvp_edge.zoo.location import read_known_classes, read_zoo_file
 
     base, known = read_known_classes(name)
     if json:
@@ -296,7 +297,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show the members of a zoo, or one member."""
-    from mvp_edge.zoo import open_zoo
+    from mvp_edge.zoo.store import open_zoo
 
     from .tables import show_member, show_members, show_zoos
 
@@ -326,7 +327,7 @@ def show(
 @zoo.command("verify", epilog=example("zoo verify animals/"))
 def verify(name: ZooArgument, json: Json = False) -> None:
     """Check every file of a zoo against its checksum."""
-    from mvp_edge.zoo import open_zoo
+    from mvp_edge.zoo.store import open_zoo
 
     opened = open_zoo(name)
     problems = opened.verify()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mvp_edge.config import Budget, FitConfig, FitOverrides, PruneConfig, VoteConfig
-    from mvp_edge.errors import (
+    from mvp_edge.core.errors import (
         BudgetError,
         ConfigError,
         DataError,
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
         ZooError,
     )
     from mvp_edge.export import OnnxClassifier
-    from mvp_edge.networks.bases import Base, load_base
-    from mvp_edge.pipeline.family import compress_family
-    from mvp_edge.pipeline.run import compress
-    from mvp_edge.plan import KeepPlan
-    from mvp_edge.tasks import Task, read_task
-    from mvp_edge.zoo import Zoo, open_zoo
+    from mvp_edge.models.bases import Base, load_base
+    from mvp_edge.models.plan import KeepPlan
+    from mvp_edge.names.tasks import Task, read_task
+    from mvp_edge.prune.family import compress_family
+    from mvp_edge.prune.run import compress
+    from mvp_edge.zoo.store import Zoo, open_zoo
 
 __version__ = "0.1.0"
 
@@ -63,7 +63,7 @@ __all__ = [
 # Imported on first use: `import mvp_edge` must not cost the seconds that torch takes.
 _HOMES = {
     "config": ("Budget", "FitConfig", "FitOverrides", "PruneConfig", "VoteConfig"),
-    "errors": (
+    "core.errors": (
         "BudgetError",
         "ConfigError",
         "DataError",
@@ -74,12 +74,12 @@ _HOMES = {
         "ZooError",
     ),
     "export": ("OnnxClassifier",),
-    "networks.bases": ("Base", "load_base"),
-    "pipeline.family": ("compress_family",),
-    "pipeline.run": ("compress",),
-    "plan": ("KeepPlan",),
-    "tasks": ("Task", "read_task"),
-    "zoo": ("Zoo", "open_zoo"),
+    "models.bases": ("Base", "load_base"),
+    "prune.family": ("compress_family",),
+    "prune.run": ("compress",),
+    "models.plan": ("KeepPlan",),
+    "names.tasks": ("Task", "read_task"),
+    "zoo.store": ("Zoo", "open_zoo"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mvp_edge.networks.bases import Base
+from mvp_edge.models.bases import Base
 
 
 def small_base(arch: str, size: tuple[int, int] = (32, 32), name: str = "tiny", **more: Any) -> Base:

@@ -11,15 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mvp_edge.building.members import build_broad, build_narrow
+from mvp_edge.build.members import build_broad, build_narrow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import open_source
-from mvp_edge.networks.architectures import new_model
-from mvp_edge.networks.bases import load_base, save_base
-from mvp_edge.runtime import SilentProgress
+from mvp_edge.models.architectures import new_model
+from mvp_edge.models.bases import load_base, save_base
+from mvp_edge.models.prunable import Trunk
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Zoo, create_zoo, open_zoo
+from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.store import Zoo, open_zoo
 from tests.bases import small_base
 
 COLOURS = {

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mvp_edge.config import Budget, FitConfig, PruneConfig, PruneSchedule, VoteConfig
-from mvp_edge.errors import ConfigError
+from mvp_edge.core.errors import ConfigError
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])

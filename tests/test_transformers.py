@@ -10,23 +10,23 @@ import timm
 import torch
 
 from mvp_edge.config import FitConfig, PruneSchedule
+from mvp_edge.core.errors import PlanError
+from mvp_edge.core.runtime import rng
 from mvp_edge.data import ImageSet
-from mvp_edge.errors import PlanError
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
-from mvp_edge.measure import count_macs, count_params
-from mvp_edge.networks.attention import attentions
-from mvp_edge.plan import full_plan, make_plan
+from mvp_edge.models.attention import attentions
+from mvp_edge.models.groups import find_groups
+from mvp_edge.models.macs import count_macs, count_params
+from mvp_edge.models.plan import full_plan, make_plan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
+from mvp_edge.models.tensors import pack, unpack
+from mvp_edge.models.widening import silence
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
 from mvp_edge.pruners.ifp import ImportanceMeter
-from mvp_edge.runtime import rng
-from mvp_edge.surgery.averaging import Voter, average
-from mvp_edge.surgery.groups import find_groups
-from mvp_edge.surgery.growing import silence
-from mvp_edge.surgery.slicing import faithfulness, masked, slice_model, sliced_copy
-from mvp_edge.tensors import pack, unpack
 from mvp_edge.training.loop import BatchSource, reestimate_norms
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Member, MemberInfo
+from mvp_edge.voting.averaging import Voter, average
+from mvp_edge.zoo.member import Member, MemberInfo
 from tests.bases import small_base
 from tests.transformers import KINDS, SIZE, drawn_plan, small_vit
 
@@ -169,7 +169,7 @@ def test_a_member_comes_back_from_its_file(embedding: Any, packing: Any) -> None
     model = sliced_copy(trunk.model, trunk.table, plan).eval()
     state, _ = unpack(pack(trunk.state_of(model), packing))
     member = Member(MemberInfo("m", None, "narrow", plan, "", {}, 0.0), state)  # pyright: ignore
-    restored = trunk.restore(member)
+    restored = member.network(trunk)
     for name, tensor in trunk.state_of(model).items():
         inner = tuple(range(2 if name in ("pos_embed", "cls_token") else 1, tensor.ndim))
         scale = tensor.abs().amax(inner, keepdim=True) if inner else tensor.abs()

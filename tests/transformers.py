@@ -9,8 +9,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from mvp_edge.plan import KeepPlan, keep_count, make_plan
-from mvp_edge.surgery.groups import GroupTable
+from mvp_edge.models.groups import GroupTable
+from mvp_edge.models.plan import KeepPlan, keep_count, make_plan
 
 SIZE = (32, 32)
 KINDS: dict[str, dict[str, Any]] = {

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.networks.architectures import set_head
-from mvp_edge.networks.heads import ridge_head
-from mvp_edge.runtime import on_device, rng
+from mvp_edge.core.runtime import on_device, rng
+from mvp_edge.models.architectures import set_head
+from mvp_edge.models.heads import ridge_head
 from mvp_edge.training.loop import BatchSource, reestimate_norms
 
 START_IMAGES = 512

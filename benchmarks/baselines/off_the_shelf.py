@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from benchmarks.methods import tuned
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.architectures import set_head
-from mvp_edge.networks.bases import Base, find_base, read_tensors
-from mvp_edge.networks.heads import ridge_head
-from mvp_edge.networks.norms import IMAGES, is_folded, unfold
-from mvp_edge.runtime import on_device, rng
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.runtime import on_device, rng
+from mvp_edge.models.architectures import set_head
+from mvp_edge.models.bases import Base, find_base, read_tensors
+from mvp_edge.models.heads import ridge_head
+from mvp_edge.models.norms import IMAGES, is_folded, unfold
 
 ARCH = "mobilenetv2_100"
 KERAS_INPUT = "x/127.5-1"  # how a file's metadata names pixels in [-1, 1]

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from benchmarks.baselines.masking import Masks, fit_head, magnitude_masks, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.networks.architectures import head_name, head_of, set_head
-from mvp_edge.networks.heads import random_head
-from mvp_edge.runtime import on_device, rng, torch_rng
+from mvp_edge.core.runtime import on_device, rng, torch_rng
+from mvp_edge.models.architectures import head_name, head_of, set_head
+from mvp_edge.models.heads import random_head
 from mvp_edge.training.loop import fit, make_optimizer
 
 State = dict[str, Tensor]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
+from mvp_edge.core.runtime import autocast, rng, torch_rng
 from mvp_edge.data import ImageSet, batches, normalise, scaled_down
-from mvp_edge.networks.bases import Base
-from mvp_edge.runtime import autocast, rng, torch_rng
+from mvp_edge.models.bases import Base
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import learning_rate, make_optimizer
 

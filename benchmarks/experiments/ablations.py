@@ -16,17 +16,17 @@ from benchmarks.suite.method_rows import mvp_row
 from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.suite.similarity import all_ranked
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.metavote import vote
-from mvp_edge.networks.architectures import head_of, set_head
-from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
+from mvp_edge.core.runtime import on_device, rng, torch_rng
+from mvp_edge.models.architectures import head_of, set_head
+from mvp_edge.models.heads import random_head, ridge_head, shared_rows
+from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.names.tasks import canonical
 from mvp_edge.pruners import target_counts
-from mvp_edge.ranking import Neighbour
-from mvp_edge.runtime import on_device, rng, torch_rng
-from mvp_edge.surgery.averaging import Voter, average
-from mvp_edge.surgery.slicing import sliced_copy
-from mvp_edge.tasks import canonical
 from mvp_edge.training.loop import reestimate_norms
-from mvp_edge.zoo import Member
+from mvp_edge.voting.assembly import vote
+from mvp_edge.voting.averaging import Voter, average
+from mvp_edge.voting.neighbours import Neighbour
+from mvp_edge.zoo.member import Member
 
 NAME = "ablations"
 TASKS = 10
@@ -165,7 +165,7 @@ def _head(start: Start, s: Setting, model: nn.Module, voters: Sequence[Member]) 
 def _rows_of(s: Setting, voter: Member, features: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return a voter's rows for the task's classes that it knows, if its features are as many as the network's."""
     shared = [n for n in s.task.names if canonical(n) in {canonical(m) for m in voter.info.task.names}]
-    classifier = head_of(s.trunk.restore(voter))
+    classifier = head_of(voter.network(s.trunk))
     assert isinstance(classifier, nn.Linear)
     found = shared_rows(shared, voter.info.task.names, classifier) if shared else None
     if found is None or found.in_features != features:

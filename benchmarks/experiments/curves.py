@@ -18,7 +18,7 @@ from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_no
 from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
 from benchmarks.suite.store import Line, Store, counted, in_common, top1_by_task
 from mvp_edge.config import FitConfig, Similarity
-from mvp_edge.ranking import Neighbour
+from mvp_edge.voting.neighbours import Neighbour
 
 ITERATIONS = (10, 30, 60, 100, 300, 1000)
 GROUP_ITERATIONS = (20, 50, 100)

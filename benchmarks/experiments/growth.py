@@ -17,13 +17,14 @@ from benchmarks.suite.running import Case, cases, try_once, try_rows, why_not
 from benchmarks.suite.store import Line
 from benchmarks.suite.zoos import fork
 from mvp_edge.config import FitConfig
-from mvp_edge.electorate import electorate
-from mvp_edge.metavote import assemble, vote
+from mvp_edge.models.prunable import Trunk
 from mvp_edge.pruners import target_counts
-from mvp_edge.ranking import rank
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import MemberInfo, Zoo, member_id, open_zoo
+from mvp_edge.voting.assembly import assemble, vote
+from mvp_edge.voting.neighbours import rank
+from mvp_edge.voting.voters import electorate
+from mvp_edge.zoo.member import MemberInfo, member_id
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 NAME = "growth"
 ADDED = 25  # tasks at most by which the zoo grows

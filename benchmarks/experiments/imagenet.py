@@ -18,7 +18,7 @@ from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import ahnp_row, ifp_row, mvp_row, random_row
 from benchmarks.suite.running import cases, try_rows, why_not
 from mvp_edge.config import FitConfig
-from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo.store import open_zoo
 
 NAME = "imagenet"
 TASKS = 100

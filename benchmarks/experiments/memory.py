@@ -21,13 +21,13 @@ from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_no
 from mvp_edge.budget.costs import costs_of
 from mvp_edge.budget.search import Groups, Limit, Worth, search
 from mvp_edge.config import FitConfig
-from mvp_edge.electorate import vote_weights
-from mvp_edge.metavote import assemble
-from mvp_edge.plan import KeepPlan
+from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.surgery.slicing import sliced_copy
-from mvp_edge.trunk import Trunk
-from mvp_edge.voting import count_votes
+from mvp_edge.voting.assembly import assemble
+from mvp_edge.voting.voters import vote_weights
+from mvp_edge.voting.votes import count_votes
 
 NAME = "memory"
 TASKS = 10

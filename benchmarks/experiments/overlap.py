@@ -21,11 +21,12 @@ from benchmarks.suite.running import Case, try_once, why_not
 from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
 from benchmarks.suite.store import Line, counted
 from mvp_edge.config import Similarity
-from mvp_edge.plan import KeepPlan, iou, make_plan
-from mvp_edge.ranking import Neighbour
-from mvp_edge.runtime import rng
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import MemberInfo, Zoo
+from mvp_edge.core.runtime import rng
+from mvp_edge.models.plan import KeepPlan, iou, make_plan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.voting.neighbours import Neighbour
+from mvp_edge.zoo.member import MemberInfo
+from mvp_edge.zoo.store import Zoo
 
 NAME = "overlap"
 VIT = "vit-"

@@ -26,9 +26,9 @@ from benchmarks.suite.method_rows import mvp_row
 from benchmarks.suite.running import cases, try_once, try_rows, why_not
 from benchmarks.suite.store import Line, in_common, mean_over, top1_by_task
 from mvp_edge.config import VoteConfig
-from mvp_edge.measure import count_macs
-from mvp_edge.networks.architectures import head_of, set_head
-from mvp_edge.networks.bases import Base
+from mvp_edge.models.architectures import head_of, set_head
+from mvp_edge.models.bases import Base
+from mvp_edge.models.macs import count_macs
 from mvp_edge.pruners import target_counts
 from mvp_edge.timing.latency import Contender, time_in_turns
 

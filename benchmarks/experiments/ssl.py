@@ -20,14 +20,15 @@ from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.store import Line
 from benchmarks.suite.zoos import grow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
-from mvp_edge.networks.architectures import new_model, set_head
-from mvp_edge.networks.bases import load_base, save_base
-from mvp_edge.networks.heads import ridge_head
-from mvp_edge.runtime import on_device, torch_rng
+from mvp_edge.core.runtime import on_device, torch_rng
+from mvp_edge.models.architectures import new_model, set_head
+from mvp_edge.models.bases import load_base, save_base
+from mvp_edge.models.heads import ridge_head
+from mvp_edge.models.prunable import Trunk
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Zoo, create_zoo, open_zoo
+from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 NAME = "ssl"
 SMALL_EPOCHS, EPOCHS = 2.0, 2.25  # epochs in all; the first are of small views, at a third of the price

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.running import why_not
-from mvp_edge.errors import ZooError
+from mvp_edge.core.errors import ZooError
 from mvp_edge.training.recipes import recipe
-from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 FOLDER = "vit-zoo"
 BUNDLED = "cifar100-vit"

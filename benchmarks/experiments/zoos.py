@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks.suite.experiment import Context, Experiment, Row, made_from
 from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.zoos import fork, grow
-from mvp_edge.building.teaching import Teacher
+from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import BuildConfig, FitConfig, Importance, PruneSchedule
-from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 NAME = "zoos"
 FIT = FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9)

@@ -25,19 +25,19 @@ import torch
 from torch import nn
 
 from benchmarks import records
-from mvp_edge.building.sampling import sample_tasks
-from mvp_edge.building.teaching import Teacher
+from mvp_edge.build.sampling import sample_tasks
+from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
+from mvp_edge.core.runtime import SilentProgress, resolve_device, rng, torch_rng
 from mvp_edge.data import DataSource, ImageSet, open_source
-from mvp_edge.networks.architectures import head_of, set_head
-from mvp_edge.networks.bases import load_base
-from mvp_edge.networks.heads import random_head, shared_rows
+from mvp_edge.models.architectures import head_of, set_head
+from mvp_edge.models.bases import load_base
+from mvp_edge.models.heads import random_head, shared_rows
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.names.tasks import Task
 from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
-from mvp_edge.runtime import SilentProgress, resolve_device, rng, torch_rng
-from mvp_edge.tasks import Task
 from mvp_edge.training.loop import BatchSource, accuracy, predict
 from mvp_edge.training.optimizers import resolve_fit
-from mvp_edge.trunk import Trunk
 
 log = logging.getLogger("benchmarks.measurements.ahnp_scores")
 QUESTION = "ahnp-scores-held-out"

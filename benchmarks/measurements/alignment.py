@@ -22,18 +22,18 @@ from benchmarks import records
 from benchmarks.methods import PAPER, tuned
 from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge.config import Align, VoteConfig
+from mvp_edge.core.runtime import SilentProgress, resolve_device
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
-from mvp_edge.measure import count_macs
-from mvp_edge.metavote import assemble, vote
-from mvp_edge.pipeline.sizing import Ballots, choose_counts
-from mvp_edge.plan import make_plan
-from mvp_edge.runtime import SilentProgress, resolve_device
-from mvp_edge.surgery.slicing import sliced_copy
+from mvp_edge.models.macs import count_macs
+from mvp_edge.models.plan import make_plan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.prune.sizing import Ballots, choose_counts
 from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.voting.assembly import assemble, vote
+from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.alignment")
 LANES: tuple[Align, ...] = (1, 4, 8, 16, "auto")

@@ -27,19 +27,19 @@ from benchmarks.methods import DISTILLED, tuned
 from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge.budget.probe import time_call
 from mvp_edge.config import Budget, VoteConfig
+from mvp_edge.core.errors import BudgetError
+from mvp_edge.core.runtime import SilentProgress, on_host, resolve_device
 from mvp_edge.data import open_source
-from mvp_edge.electorate import electorate, knowing, vote_weights
-from mvp_edge.errors import BudgetError
 from mvp_edge.export import export_onnx
-from mvp_edge.measure import count_macs, count_params
-from mvp_edge.metavote import assemble, vote
-from mvp_edge.pipeline import sizing
-from mvp_edge.pipeline.costs import OVER
-from mvp_edge.runtime import SilentProgress, on_host, resolve_device
+from mvp_edge.models.macs import count_macs, count_params
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.prune import sizing
+from mvp_edge.prune.costs import OVER
 from mvp_edge.timing.latency import time_within
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.voting.assembly import assemble, vote
+from mvp_edge.voting.voters import electorate, knowing, vote_weights
+from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.budgets")
 LATENCIES_MS = np.geomspace(0.19, 5, 14)

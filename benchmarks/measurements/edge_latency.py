@@ -21,15 +21,15 @@ from torch import nn
 from benchmarks import records
 from mvp_edge.export import export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
-from mvp_edge.measure import count_macs, count_params
-from mvp_edge.networks.architectures import head_of, set_head
-from mvp_edge.networks.bases import Base, load_base
+from mvp_edge.models.architectures import head_of, set_head
+from mvp_edge.models.bases import Base, load_base
+from mvp_edge.models.macs import count_macs, count_params
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.surgery.slicing import sliced_copy
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.timing.profiling import profile_model
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo.store import open_zoo
 
 CLASSES = 5
 KEEP = 0.1

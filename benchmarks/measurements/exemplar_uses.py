@@ -23,21 +23,22 @@ from benchmarks import records
 from benchmarks.methods import NARROW
 from benchmarks.setting import load, target_tasks
 from mvp_edge.config import FitConfig, VoteConfig
+from mvp_edge.core.runtime import SilentProgress, on_device, resolve_device, rng
 from mvp_edge.data import ImageSet, open_source
-from mvp_edge.electorate import electorate
-from mvp_edge.metavote import assemble, vote
-from mvp_edge.networks.architectures import set_head
-from mvp_edge.networks.heads import ridge_head
-from mvp_edge.pipeline.cascade import ask
+from mvp_edge.models.architectures import set_head
+from mvp_edge.models.heads import ridge_head
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.names.tasks import Task
+from mvp_edge.prune.cascade import ask
 from mvp_edge.pruners import target_counts
-from mvp_edge.ranking import rank
-from mvp_edge.runtime import SilentProgress, on_device, resolve_device, rng
-from mvp_edge.surgery.averaging import Voter, average
-from mvp_edge.surgery.slicing import sliced_copy
-from mvp_edge.tasks import Task
 from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Exemplars, Zoo, open_zoo
+from mvp_edge.voting.assembly import assemble, vote
+from mvp_edge.voting.averaging import Voter, average
+from mvp_edge.voting.neighbours import rank
+from mvp_edge.voting.voters import electorate
+from mvp_edge.zoo.exemplars import Exemplars
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.exemplar_uses")
 BROAD = VoteConfig(similarity="wordnet")  # `auto` takes the broad member of the size asked for

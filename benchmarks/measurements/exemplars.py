@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import records
+from mvp_edge.core.runtime import autocast, on_device, resolve_device, rng
 from mvp_edge.data import ImageSet, normalise, open_source
-from mvp_edge.networks.bases import Base, read_tensors
-from mvp_edge.runtime import autocast, on_device, resolve_device, rng
-from mvp_edge.tasks import canonical
+from mvp_edge.models.bases import Base, read_tensors
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.names.tasks import canonical
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Exemplars, Zoo, open_zoo
+from mvp_edge.zoo.exemplars import Exemplars
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.exemplars")
 QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95}
@@ -106,7 +107,7 @@ def judged(zoo: Zoo, trunk: Trunk, made: Exemplars, device: torch.device) -> dic
         if not {canonical(n) for n in info.task.names} <= known:
             continue
         own = made.load(info.task.names)
-        model = on_device(trunk.restore(zoo.load(info)), device)
+        model = on_device(zoo.load(info).network(trunk), device)
         top1 = accuracy(predict(model, own.images, base, device), own).top1
         if info.breadth == "broad":
             verdicts[info.id] = {"exemplars": round(top1, 2), "test": info.top1, "keep": round(info.plan.achieved, 3)}

@@ -20,12 +20,12 @@ from torch import nn
 
 from benchmarks import records
 from mvp_edge.config import FitConfig
+from mvp_edge.core.runtime import on_device, rng
 from mvp_edge.data import ImageSet, open_source
-from mvp_edge.networks.architectures import set_head
-from mvp_edge.networks.bases import Base, load_base
-from mvp_edge.networks.heads import ridge_head
-from mvp_edge.networks.norms import IMAGES, is_folded, unfold
-from mvp_edge.runtime import on_device, rng
+from mvp_edge.models.architectures import set_head
+from mvp_edge.models.bases import Base, load_base
+from mvp_edge.models.heads import ridge_head
+from mvp_edge.models.norms import IMAGES, is_folded, unfold
 from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict
 
 CPU = torch.device("cpu")

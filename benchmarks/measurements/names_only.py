@@ -21,10 +21,10 @@ from benchmarks.setting import target_tasks
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.pipeline.run import compress
-from mvp_edge.tasks import Task
+from mvp_edge.names.tasks import Task
+from mvp_edge.prune.run import compress
 from mvp_edge.training.loop import accuracy
-from mvp_edge.zoo import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.names_only")
 

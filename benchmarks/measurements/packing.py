@@ -20,15 +20,16 @@ import torch
 from benchmarks import records
 from benchmarks.setting import target_tasks
 from mvp_edge.config import VoteConfig
+from mvp_edge.core.runtime import on_device
 from mvp_edge.data import DataSource, open_source
-from mvp_edge.electorate import electorate
-from mvp_edge.metavote import vote
+from mvp_edge.models.prunable import Trunk
 from mvp_edge.pruners import target_counts
-from mvp_edge.ranking import rank
-from mvp_edge.runtime import on_device
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Zoo, create_zoo, open_zoo
+from mvp_edge.voting.assembly import vote
+from mvp_edge.voting.neighbours import rank
+from mvp_edge.voting.voters import electorate
+from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.packing")
 CPU = torch.device("cpu")
@@ -81,7 +82,7 @@ def members(zoo: Zoo, packed: Zoo, trunk: Trunk, source: DataSource) -> dict[str
     for info in zoo.infos():
         test = source.load(info.task.names, "test", trunk.base.input_size)
         top1 = [
-            accuracy(predict(trunk.restore(z.load(z.info(info.id))), test.images, trunk.base, CPU), test).top1
+            accuracy(predict(z.load(z.info(info.id)).network(trunk), test.images, trunk.base, CPU), test).top1
             for z in (zoo, packed)
         ]
         changes.append(top1[1] - top1[0])

@@ -18,9 +18,9 @@ import torch
 from benchmarks import records
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
-from mvp_edge.pipeline.variants import try_precisions
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.prune.variants import try_precisions
+from mvp_edge.zoo.store import open_zoo
 
 SEED = 0
 
@@ -38,7 +38,7 @@ def main() -> None:
     base = trunk.base
     infos = sorted((i for i in zoo.infos() if i.breadth == "narrow"), key=lambda i: i.id)[: args.members]
     for info in infos:
-        model = trunk.restore(zoo.load(info))
+        model = zoo.load(info).network(trunk)
         train, test = (source.load(info.task.names, split, base.input_size) for split in ("train", "test"))
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "model.onnx"

@@ -27,8 +27,8 @@ import torch
 
 from benchmarks import records
 from benchmarks.runtimes.others import RUNTIMES
-from mvp_edge.onnx_session import open_session
-from mvp_edge.zoo import open_zoo
+from mvp_edge.timing.session import open_session
+from mvp_edge.zoo.store import open_zoo
 
 AGREES = 1e-3  # largest difference of any logit
 BATCHES = (1, 7)
@@ -96,7 +96,7 @@ def delivered(zoo: str | None, scratch: Path) -> dict[str, Path]:
     from mvp_edge.config import PruneConfig
     from mvp_edge.deploy.dense import write_dense
     from mvp_edge.deploy.result import read_result
-    from mvp_edge.pipeline.run import compress
+    from mvp_edge.prune.run import compress
 
     (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))
     out, dense = scratch / "out", scratch / "dense.onnx"

@@ -37,12 +37,12 @@ from benchmarks.methods import (
 )
 from benchmarks.setting import Setting, by_base, by_cascade, by_member, load, target_tasks
 from mvp_edge.config import FitConfig
+from mvp_edge.core.runtime import resolve_device
 from mvp_edge.data import open_source
-from mvp_edge.measure import count_macs
-from mvp_edge.runtime import resolve_device
+from mvp_edge.models.macs import count_macs
+from mvp_edge.models.prunable import Trunk
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.targets")
 NARROW_VOTERS = ("mvp", "one-neighbour", "any")

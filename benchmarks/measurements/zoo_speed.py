@@ -17,18 +17,18 @@ from dataclasses import asdict, replace
 from torch import nn
 
 from benchmarks import records
-from mvp_edge.building.member import make_member
-from mvp_edge.building.sampling import sample_tasks
+from mvp_edge.build.member import make_member
+from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.config import PruneSchedule
+from mvp_edge.core.runtime import on_device, resolve_device
 from mvp_edge.data import open_source
-from mvp_edge.networks.architectures import head_of, set_head
+from mvp_edge.models.architectures import head_of, set_head
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import masked
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.runtime import on_device, resolve_device
-from mvp_edge.surgery.slicing import masked
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.recipes import recipe
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo.store import open_zoo
 
 
 def main() -> None:

@@ -47,8 +47,8 @@ def with_ort_web(path: Path) -> Iterator[Runner]:
 
 def web_version() -> str | None:
     """Return the version of onnxruntime-web, None where it is not in the cache or there is no browser."""
+    from mvp_edge.core.places import cache_dir
     from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM
-    from mvp_edge.files.places import cache_dir
 
     cached = cache_dir() / "onnxruntime-web" / VERSION
     return VERSION if find_chromium() and all((cached / name).is_file() for name in (SCRIPT, WASM)) else None

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from mvp_edge.config import PruneSchedule
-from mvp_edge.measure import nominal_training_flops
+from mvp_edge.models.macs import nominal_training_flops
 
 
 class CostMeter:

@@ -17,8 +17,8 @@ from torch import nn
 from benchmarks.setting import Setting
 from benchmarks.suite.store import Line, Store
 from mvp_edge.data import DataSource, open_source
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Zoo
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.zoo.store import Zoo
 
 Form = Literal["sliced", "masked", "whole", "tokens", "none"]
 """What makes a network cheap: smaller tensors, zeros in tensors of the old size, nothing, fewer tokens; no network."""

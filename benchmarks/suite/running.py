@@ -19,14 +19,14 @@ from benchmarks.setting import TASK_SEED, Setting, load
 from benchmarks.suite.cost import CostMeter, nominal_tflops
 from benchmarks.suite.experiment import Context, Row, zoo_id
 from benchmarks.suite.store import Line
-from mvp_edge.building.sampling import sample_tasks
-from mvp_edge.errors import ConfigError, DataError, MvpEdgeError
-from mvp_edge.measure import count_macs
-from mvp_edge.runtime import environment
-from mvp_edge.tasks import Task
+from mvp_edge.build.sampling import sample_tasks
+from mvp_edge.core.errors import ConfigError, DataError, MvpEdgeError
+from mvp_edge.core.runtime import environment
+from mvp_edge.models.macs import count_macs
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.names.tasks import Task
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Zoo
+from mvp_edge.zoo.store import Zoo
 
 log = logging.getLogger("benchmarks")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.setting import Setting
 from mvp_edge.config import Similarity, VoteConfig
-from mvp_edge.ranking import Neighbour, rank
+from mvp_edge.voting.neighbours import Neighbour, rank
 
 GROUPS = 5
 

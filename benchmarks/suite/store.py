@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from benchmarks.records import RESULTS, code
-from mvp_edge.files.atomic import write_atomically
+from mvp_edge.core.atomic import write_atomically
 
 Line = dict[str, Any]
 SAME = ("base_sha256", "zoo_id", "settings")

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.suite.experiment import Context
-from mvp_edge.building.members import build_narrow
-from mvp_edge.building.teaching import Teacher
+from mvp_edge.build.members import build_narrow
+from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import BuildConfig
+from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import DataSource
-from mvp_edge.runtime import SilentProgress
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import MemberInfo, Zoo, open_zoo
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.zoo.member import MemberInfo
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 CHUNK = 5  # members made between two looks at the clock
 

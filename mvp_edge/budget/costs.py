@@ -11,9 +11,9 @@ import numpy as np
 from torch import nn
 
 from mvp_edge.budget.products import Products
-from mvp_edge.measure import macs_by_module
-from mvp_edge.networks.attention import is_attention
-from mvp_edge.surgery.groups import GroupTable
+from mvp_edge.models.attention import is_attention
+from mvp_edge.models.groups import GroupTable
+from mvp_edge.models.macs import macs_by_module
 
 FLOAT_BYTES = 4
 _NORMS = (nn.modules.batchnorm._BatchNorm,)

@@ -22,16 +22,16 @@ from torch import nn
 
 from mvp_edge.budget.costs import Costs
 from mvp_edge.config import InputFormat
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.places import cache_dir
+from mvp_edge.core.runtime import Stage, environment, rng
 from mvp_edge.export import export_onnx
-from mvp_edge.files.atomic import write_atomically
-from mvp_edge.files.places import cache_dir
-from mvp_edge.measure import count_macs, count_params
-from mvp_edge.networks.architectures import head_of, set_head
-from mvp_edge.networks.bases import Base
-from mvp_edge.plan import make_plan
-from mvp_edge.runtime import Stage, environment, rng
-from mvp_edge.surgery.groups import GroupTable
-from mvp_edge.surgery.slicing import sliced_copy
+from mvp_edge.models.architectures import head_of, set_head
+from mvp_edge.models.bases import Base
+from mvp_edge.models.groups import GroupTable
+from mvp_edge.models.macs import count_macs, count_params
+from mvp_edge.models.plan import make_plan
+from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.timing.latency import Contender, time_in_turns
 
 PROBES = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mvp_edge.errors import ConfigError
+from mvp_edge.core.errors import ConfigError
 
 Similarity = Literal["auto", "leep", "wordnet"]
 Vote = Literal["top", "sample"]

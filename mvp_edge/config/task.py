@@ -21,7 +21,7 @@ from mvp_edge.config.choices import (
     size_problems,
 )
 from mvp_edge.config.training import FitConfig, FitOverrides
-from mvp_edge.tasks import Task
+from mvp_edge.names.tasks import Task
 
 _LABEL_UNITS = {"latency_ms": (1, "ms"), "macs": (1e6, "MMACs"), "params": (1e3, "kparams"), "size_kib": (1, "KiB")}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.data.images import IMAGE_SUFFIXES, OnImage, Pixels, Size, decode_all
-from mvp_edge.errors import DataError
-from mvp_edge.tasks import canonical
+from mvp_edge.names.tasks import canonical
 
 Split = Literal["train", "test"]
 LAYOUTS = "DIR/train/CLASS/* with DIR/test/CLASS/* (or val, valid), or DIR/CLASS/*"

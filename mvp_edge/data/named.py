@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mvp_edge.core.errors import DataError
+from mvp_edge.core.places import cache_dir
 from mvp_edge.data.folder import Listing
 from mvp_edge.data.formats import caltech101, cifar, files_of, pets, stl10, torchvision_set
-from mvp_edge.errors import DataError
-from mvp_edge.files.places import cache_dir
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 30.0

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.data.folder import LAYOUTS, Reader, Split, list_folder
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size
 from mvp_edge.data.named import NAMES, open_named
-from mvp_edge.errors import DataError
-from mvp_edge.tasks import canonical, numbered
+from mvp_edge.names.tasks import canonical, numbered
 
 MAX_UNREADABLE = 0.1
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
+from mvp_edge.core.errors import ConfigError, ExportError, ZooError
 from mvp_edge.deploy.result import Result
-from mvp_edge.errors import ConfigError, ExportError, ZooError
 from mvp_edge.export import export_onnx
-from mvp_edge.networks.architectures import head_of
-from mvp_edge.networks.bases import BUNDLED, Base, file_sha256, load_base
-from mvp_edge.zoo import open_zoo
+from mvp_edge.models.architectures import head_of
+from mvp_edge.models.bases import BUNDLED, Base, file_sha256, load_base
+from mvp_edge.zoo.store import open_zoo
 
 
 def write_dense(result: Result, zoo: str | None, path: Path) -> None:

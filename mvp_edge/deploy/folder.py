@@ -8,6 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mvp_edge.core.errors import ExportError
+from mvp_edge.core.output import check_output, result_directory
+from mvp_edge.core.runtime import Progress, own_version
+from mvp_edge.core.templates import load_template
 from mvp_edge.deploy.dense import write_dense
 from mvp_edge.deploy.ort_format import REPLAY, convert, fixed_batch, verify
 from mvp_edge.deploy.ort_web import VERSION, OrtWeb, find_ort_web
@@ -15,12 +19,8 @@ from mvp_edge.deploy.providers import Eligibility, eligibility
 from mvp_edge.deploy.result import Result, read_result
 from mvp_edge.deploy.targets import NEEDS, Needs, Target
 from mvp_edge.deploy.web_page import DENSE_FILE, Dense, Embedded, dense_script, render_page
-from mvp_edge.errors import ExportError
 from mvp_edge.export.interface import Interface
-from mvp_edge.files.output import check_output, result_directory
 from mvp_edge.report.figures import quantity, storage
-from mvp_edge.runtime import Progress, own_version
-from mvp_edge.templates import load_template
 
 MARKER = "preprocessing.json"
 TITLES = {"fp32": "Pruned", "fp16": "Pruned, fp16", "int8": "Pruned, INT8"}

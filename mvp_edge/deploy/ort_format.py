@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy.targets import Needs
-from mvp_edge.errors import ExportError
 from mvp_edge.export import TOLERANCE, OnnxClassifier
 from mvp_edge.export.interface import Interface, read_interface
-from mvp_edge.onnx_session import open_session
+from mvp_edge.timing.session import open_session
 
 IMAGES = 8
 RELATIVE = TOLERANCE / 10  # `TOLERANCE` was found to leave room with logits of up to 10; rounding grows as they do

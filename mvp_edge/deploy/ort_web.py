@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mvp_edge.errors import ExportError
-from mvp_edge.files.atomic import write_atomically
-from mvp_edge.files.places import cache_dir
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ExportError
+from mvp_edge.core.places import cache_dir
 
 VERSION = "1.30.0"
 # What npm publishes for that version (`npm view onnxruntime-web@1.30.0 dist.integrity`), and of it what is used here.

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 
 Provider = Literal["NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram", "XNNPACK", "QNN"]
 Verdict = Literal["yes", "maybe", "no"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvp_edge.errors import ExportError
-from mvp_edge.networks.bases import Base
+from mvp_edge.core.errors import ExportError
+from mvp_edge.models.bases import Base
 
 MODELS = {"fp32": "model.onnx", "fp16": "model-fp16.onnx", "int8": "model-int8.onnx"}
 

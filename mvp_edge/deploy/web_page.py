@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mvp_edge.core.templates import load_template, read_asset
 from mvp_edge.deploy.ort_web import OrtWeb
 from mvp_edge.export.interface import Interface
 from mvp_edge.report.figures import storage
-from mvp_edge.templates import load_template, read_asset
 
 FOLDER = "deploy/web"
 SCRIPTS = ("resize.js", "model.js", "app.js")

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvp_edge.networks.attention import attentions
+from mvp_edge.models.attention import attentions
 
 
 def for_phones(model: nn.Module) -> nn.Module:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mvp_edge.errors import ExportError
-from mvp_edge.onnx_session import open_session
+from mvp_edge.core.errors import ExportError
+from mvp_edge.timing.session import open_session
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ExportError
 from mvp_edge.export.graph import sort_nodes, tidy
-from mvp_edge.files.atomic import write_atomically
 
 
 def write_derived(model: onnx.ModelProto, source: Path, target: Path, precision: str) -> None:

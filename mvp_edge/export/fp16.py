@@ -10,9 +10,9 @@ from pathlib import Path
 
 import onnx
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.export.derived import write_derived
-from mvp_edge.onnx_session import open_session
+from mvp_edge.timing.session import open_session
 
 
 def convert_fp16(source: Path, target: Path) -> None:

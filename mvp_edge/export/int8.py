@@ -21,10 +21,10 @@ from typing import Any, cast
 import numpy as np
 import onnx
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.export.derived import write_derived
 from mvp_edge.export.naming import shorten_quantised
-from mvp_edge.onnx_session import ImageSession, open_session
+from mvp_edge.timing.session import ImageSession, open_session
 
 CALIBRATION_IMAGES = 128
 CALIBRATION_BATCH = 16

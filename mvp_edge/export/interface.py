@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mvp_edge.export.classifier import OnnxClassifier
-from mvp_edge.onnx_session import open_session
+from mvp_edge.timing.session import open_session
 
 Layout = Literal["NCHW", "NHWC"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 
 
 @dataclass(frozen=True)

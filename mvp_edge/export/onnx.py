@@ -27,14 +27,14 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import InputFormat
-from mvp_edge.errors import ExportError
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ExportError
+from mvp_edge.core.runtime import own_version
 from mvp_edge.export.attention import for_phones
 from mvp_edge.export.folding import fold_normalisation
 from mvp_edge.export.graph import tidy
 from mvp_edge.export.naming import name_by_module
-from mvp_edge.files.atomic import write_atomically
-from mvp_edge.onnx_session import open_session
-from mvp_edge.runtime import own_version
+from mvp_edge.timing.session import open_session
 
 # Absolute. Members and base of the bundled zoo and a whole MobileNetV2, with logits of up to 10, differ by 1.1e-5 at
 # most, so that float32's rounding alone has room. Where it needs more, as in deep networks with large logits, two

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, ScoreSchedule
-from mvp_edge.plan import KeepPlan, full_plan, make_plan
+from mvp_edge.core.runtime import Stage
+from mvp_edge.models.groups import Group, GroupTable
+from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
+from mvp_edge.models.slicing import exchange, slice_model
 from mvp_edge.pruners.ifp import places
-from mvp_edge.runtime import Stage
-from mvp_edge.surgery.groups import Group, GroupTable
-from mvp_edge.surgery.slicing import exchange, slice_model
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.optimizers import SECOND_MOMENT, Together
 

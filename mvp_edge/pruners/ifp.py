@@ -10,11 +10,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, Importance, PruneSchedule
-from mvp_edge.plan import KeepPlan, full_plan, make_plan
+from mvp_edge.core.runtime import Stage
+from mvp_edge.models.groups import GroupTable, Tap
+from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
+from mvp_edge.models.slicing import slice_model
 from mvp_edge.pruners.oneshot import target_counts
-from mvp_edge.runtime import Stage
-from mvp_edge.surgery.groups import GroupTable, Tap
-from mvp_edge.surgery.slicing import slice_model
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from torch import nn
 
 from mvp_edge.config import Align
-from mvp_edge.plan import KeepPlan, keep_count, make_plan
-from mvp_edge.surgery.groups import GroupTable
+from mvp_edge.models.groups import GroupTable
+from mvp_edge.models.plan import KeepPlan, keep_count, make_plan
 
 
 def target_counts(table: GroupTable, keep: float, align: Align) -> dict[str, int]:

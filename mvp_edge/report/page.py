@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mvp_edge.errors import ExportError
-from mvp_edge.files.atomic import write_atomically
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ExportError
+from mvp_edge.core.templates import load_template, read_asset
 from mvp_edge.report.sections import sections
-from mvp_edge.templates import load_template, read_asset
 
 Pictures = Literal["test", "generated"]
 UNIT = re.compile(r"(?<=\d) (?=%|(?:[kMG]|KiB|MiB|ms|s)\b)")  # a line must not end between a number and it

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mvp_edge.names.tasks import canonical
 from mvp_edge.report import figures, files
-from mvp_edge.tasks import canonical
 
 TITLE_NAMES = 8
 CHIPS = 12

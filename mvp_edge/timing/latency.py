@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from mvp_edge.onnx_session import ImageSession, open_session, random_feed, warm_up
 from mvp_edge.timing.pinning import choose_cpus, pinned
+from mvp_edge.timing.session import ImageSession, open_session, random_feed, warm_up
 
 # Unrecorded runs at the start of each block: the model before has just filled the caches with its own weights.
 BLOCK_WARMUP_RUNS = 2

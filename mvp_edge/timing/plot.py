@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 
 FORMATS = (".svg", ".png")
 INK, MUTED, RAIL = "#17211d", "#5b6962", "#e9eeea"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mvp_edge.onnx_session import open_session, random_feed, warm_up
 from mvp_edge.timing.pinning import choose_cpus, pinned
+from mvp_edge.timing.session import open_session, random_feed, warm_up
 
 KERNEL = "_kernel_time"
 # What the runtime appends to the name of a node that it has fused, or moved to another memory layout.

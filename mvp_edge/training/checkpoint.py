@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from mvp_edge.errors import ConfigError
-from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.bases import read_tensors
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.models.bases import read_tensors
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.runtime import SilentProgress, Stage, autocast, rng, torch_rng
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.bases import Base
-from mvp_edge.networks.norms import require_trainable
-from mvp_edge.runtime import SilentProgress, Stage, autocast, rng, torch_rng
+from mvp_edge.models.bases import Base
+from mvp_edge.models.norms import require_trainable
 from mvp_edge.training.optimizers import make_optimizer as make_optimizer
 
 CHECK_EVERY = 20

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
+from mvp_edge.core.runtime import Stage, rng
 from mvp_edge.data import ImageSet
-from mvp_edge.networks.bases import Base
-from mvp_edge.runtime import Stage, rng
+from mvp_edge.models.bases import Base
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 
 State = Mapping[str, Tensor]

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.architectures import head_of
-from mvp_edge.networks.attention import attentions
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.models.architectures import head_of
+from mvp_edge.models.attention import attentions
 from mvp_edge.training.recipes import Purpose, recipe
 
 SECOND_MOMENT = 0.999  # AdamW's beta 2; beta 1 is the settings' momentum

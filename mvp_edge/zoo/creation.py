@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import nn
 
 from mvp_edge.config import Packing
-from mvp_edge.errors import ZooError
-from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.bases import Base, pack_base
-from mvp_edge.tensors import squeeze
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ZooError
+from mvp_edge.models.bases import Base, pack_base
+from mvp_edge.models.tensors import squeeze
 from mvp_edge.zoo.member import FORMAT
 from mvp_edge.zoo.store import BASE, Zoo, open_zoo
 

@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ZooError
 from mvp_edge.data import ImageSet
-from mvp_edge.errors import ZooError
-from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.bases import Base
-from mvp_edge.tasks import canonical, numbered
+from mvp_edge.models.bases import Base
+from mvp_edge.names.tasks import canonical, numbered
 
 FILE = "exemplars.safetensors"
 FORMAT = 1

@@ -7,13 +7,16 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mvp_edge.errors import PlanError, ZooError
-from mvp_edge.plan import KeepPlan
-from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.tensors import unpack
-from mvp_edge.zoo_file import FORMAT
+from mvp_edge.core.errors import PlanError, ZooError
+from mvp_edge.models.architectures import set_head
+from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.models.tensors import unpack
+from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.zoo.location import FORMAT
 
 Breadth = Literal["narrow", "broad"]
 
@@ -106,6 +109,18 @@ class Member:
 
     info: MemberInfo
     state: dict[str, Tensor]
+
+    def network(self, trunk: Trunk) -> nn.Module:
+        """Return it as a network with its own head, in evaluation mode.
+
+        Args:
+            trunk: The base model that it was cut from.
+        """
+        model = sliced_copy(trunk.model, trunk.table, self.info.plan)
+        weight = self.state[f"{trunk.head}.weight"]
+        set_head(model, nn.Linear(weight.shape[1], weight.shape[0]))
+        model.load_state_dict(self.state, strict=False)
+        return model.eval()
 
 
 def member_id(task: Task, recipe: dict[str, Any]) -> str:

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from mvp_edge.errors import ZooError
-from mvp_edge.tasks import canonical, numbered
-from mvp_edge.tensors import squeeze, unpack
+from mvp_edge.core.errors import ZooError
+from mvp_edge.models.tensors import squeeze, unpack
+from mvp_edge.names.tasks import canonical, numbered
 
 _LEVELS = 255
 

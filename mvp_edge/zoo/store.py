@@ -27,16 +27,17 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from mvp_edge.config import Packing
-from mvp_edge.errors import ConfigError, MvpEdgeError, ZooError
-from mvp_edge.files.atomic import write_atomically
-from mvp_edge.networks.bases import Base, file_sha256, load_base
-from mvp_edge.tasks import Task
-from mvp_edge.tensors import pack, squeeze, unpack
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ConfigError, MvpEdgeError, ZooError
+from mvp_edge.core.places import ASSETS
+from mvp_edge.models.bases import Base, file_sha256, load_base
+from mvp_edge.models.tensors import pack, squeeze, unpack
+from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
+from mvp_edge.zoo.location import damaged, read_zoo_file, roots
 from mvp_edge.zoo.member import Member, MemberInfo, read_weights
 from mvp_edge.zoo.outputs import Outputs, pack_outputs, unpack_outputs
-from mvp_edge.zoo_file import ASSETS, damaged, read_zoo_file, roots
 
 STALE_SECONDS = 24 * 3600
 WEIGHTS = "weights.safetensors.gz"

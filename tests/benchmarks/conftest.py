@@ -13,13 +13,14 @@ from PIL import Image
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.store import Store
 from benchmarks.superclasses import SUPERCLASSES
-from mvp_edge.building.members import build_broad, build_narrow
+from mvp_edge.build.members import build_broad, build_narrow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import open_source
-from mvp_edge.networks.bases import load_base
-from mvp_edge.runtime import SilentProgress
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import Zoo, create_zoo, open_zoo
+from mvp_edge.models.bases import load_base
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.store import Zoo, open_zoo
 from tests.conftest import save_tiny_base
 
 CLASSES = [name for names in list(SUPERCLASSES.values())[:6] for name in names[:2]]

@@ -16,13 +16,13 @@ from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Clock, Context
 from benchmarks.suite.store import SAME, Line, Store
 from benchmarks.suite.zoos import fork, grow
-from mvp_edge.building.members import build_broad, build_narrow
+from mvp_edge.build.members import build_broad, build_narrow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
+from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import open_source
-from mvp_edge.networks.architectures import ARCHITECTURES
-from mvp_edge.runtime import SilentProgress
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import create_zoo
+from mvp_edge.models.architectures import ARCHITECTURES
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.zoo.creation import create_zoo
 from tests.bases import small_base
 from tests.transformers import SIZE, small_vit
 

@@ -9,7 +9,7 @@ from benchmarks.experiments.overlap import _within_parent, plot, table
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.plots import CURVES, MOST, SHADES, legend, panels
 from benchmarks.suite.store import SAME, Line
-from mvp_edge.plan import make_plan
+from mvp_edge.models.plan import make_plan
 
 VALUES = {
     "vit-leep": {"1/attn": 1.0, "1/mlp": 0.6, "2/attn": 1.0, "2/mlp": 0.4, "5/attn": 1.0, "5/mlp": 0.2},

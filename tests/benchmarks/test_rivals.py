@@ -17,10 +17,10 @@ from benchmarks.experiments import rates, rivals
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.running import cases
 from mvp_edge.config import FitConfig
+from mvp_edge.core.errors import ConfigError, PlanError
 from mvp_edge.data import normalise
-from mvp_edge.errors import ConfigError, PlanError
-from mvp_edge.networks.bases import Base
-from mvp_edge.networks.norms import is_folded
+from mvp_edge.models.bases import Base
+from mvp_edge.models.norms import is_folded
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import predict
 

@@ -21,8 +21,8 @@ from benchmarks.suite.store import SAME, Line, Store, counted
 from benchmarks.suite.summary import REQUIRED, STATUS, summarise
 from benchmarks.tables.experiments import table
 from mvp_edge.config import PruneSchedule
-from mvp_edge.errors import ConfigError
-from mvp_edge.measure import count_macs
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.models.macs import count_macs
 
 
 def broken(setting: Setting) -> nn.Module:

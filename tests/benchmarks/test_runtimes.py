@@ -14,8 +14,8 @@ from benchmarks.measurements import runtimes
 from benchmarks.runtimes import chromium, web
 from benchmarks.runtimes.chromium import BrowserError
 from benchmarks.runtimes.others import RUNTIMES
-from mvp_edge.files.places import cache_dir
-from mvp_edge.onnx_session import open_session
+from mvp_edge.core.places import cache_dir
+from mvp_edge.timing.session import open_session
 from tests.onnx_files import save_pool
 
 LOGITS = [np.array([[1.0, 3.0, 2.0]], np.float32), np.array([[5.0, 4.0, 0.0], [0.0, 1.0, 2.0]], np.float32)]

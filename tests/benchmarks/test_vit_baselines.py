@@ -28,8 +28,8 @@ from benchmarks.suite.cost import CostMeter
 from benchmarks.suite.method_rows import ahnp_row
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
-from mvp_edge.measure import count_macs
-from mvp_edge.tasks import Task, TaskClass
+from mvp_edge.models.macs import count_macs
+from mvp_edge.names.tasks import Task, TaskClass
 from tests.bases import small_base
 
 BASE = small_base("vit_tiny_patch16_224")

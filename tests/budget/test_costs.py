@@ -11,11 +11,11 @@ from torch import nn
 
 from mvp_edge.budget import costs_of
 from mvp_edge.export import export_onnx
-from mvp_edge.measure import count_macs, count_params, macs_by_module
-from mvp_edge.networks.architectures import head_name, set_head
+from mvp_edge.models.architectures import head_name, set_head
+from mvp_edge.models.groups import find_groups
+from mvp_edge.models.macs import count_macs, count_params, macs_by_module
+from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import random_plan
-from mvp_edge.surgery.groups import find_groups
-from mvp_edge.surgery.slicing import sliced_copy
 from tests.transformers import drawn_plan, small_vit
 
 SIZE = (32, 32)

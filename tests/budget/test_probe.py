@@ -8,8 +8,8 @@ import pytest
 
 from mvp_edge.budget import Costs, costs_of
 from mvp_edge.budget.probe import PROBES, Prober, probe_counts
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.zoo.store import open_zoo
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_output_directory_that_cannot_be_written(
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(self))
 
-    monkeypatch.setattr("mvp_edge.pipeline.run.read_inputs", pytest.fail)  # this must be found before any work
+    monkeypatch.setattr("mvp_edge.prune.run.read_inputs", pytest.fail)  # this must be found before any work
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert f"{tmp_path} cannot be written (Read-only file system)" in prune(out=tmp_path / "new")
 

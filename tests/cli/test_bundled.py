@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.zoo import bundled_zoos, open_zoo
-from mvp_edge.zoo_file import ASSETS
+from mvp_edge.core.places import ASSETS
+from mvp_edge.zoo.location import bundled_zoos
+from mvp_edge.zoo.store import open_zoo
 
 from .conftest import Run
 

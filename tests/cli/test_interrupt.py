@@ -20,7 +20,7 @@ def test_ctrl_c(run: Run, task: Path, images: Path, monkeypatch: pytest.MonkeyPa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvp_edge.pipeline.run.compress", interrupt)
+    monkeypatch.setattr("mvp_edge.prune.run.compress", interrupt)
     done = run("prune", "--task", task, "--data", images)
     assert (done.code, done.out, done.err) == (130, "", "interrupted; nothing was written\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.txt"]
@@ -102,7 +102,7 @@ from pathlib import Path
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have silenced it
 sys.modules["torch"] = None  # nothing here needs it
 from mvp_edge_cli import app, main
-from mvp_edge.files.output import result_directory
+from mvp_edge.core.output import result_directory
 
 def work(ctx):
     with result_directory(Path("out"), lambda: None) as directory:

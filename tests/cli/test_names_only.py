@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mvp_edge.data import open_source
-from mvp_edge.zoo import open_zoo
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
 from mvp_edge.zoo.exemplars import Exemplars, write_exemplars
+from mvp_edge.zoo.store import open_zoo
 
 from .conftest import Run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.bases import load_base
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.models.bases import load_base
 
 from .conftest import Done, Run
 
@@ -30,8 +30,8 @@ def test_prune_prints_its_report(pruned: tuple[Path, Done]) -> None:
 
 def test_json_is_ascii_whatever_the_classes_are_called(run: Run, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = {"task": {"classes": ["pêche", "桃"]}, "warnings": []}
-    monkeypatch.setattr("mvp_edge.pipeline.request.check_request", lambda config: None)
-    monkeypatch.setattr("mvp_edge.pipeline.run.compress", lambda *_: made)
+    monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
+    monkeypatch.setattr("mvp_edge.prune.run.compress", lambda *_: made)
     done = run("prune", "--task", task, "--json")
     assert done.out.isascii() and done.json == made
 
@@ -143,7 +143,7 @@ def test_threads_are_set_before_any_work(run: Run, task: Path, monkeypatch: pyte
     def told(count: int | None) -> None:
         raise ConfigError(f"{count} threads")
 
-    monkeypatch.setattr("mvp_edge.runtime.use_threads", told)
+    monkeypatch.setattr("mvp_edge.core.runtime.use_threads", told)
     assert run(*words.split(), "--threads", 3).error() == "3 threads\n"
     assert run(*words.split()).error() == "None threads\n"
 

@@ -14,11 +14,11 @@ import torch
 from mvp_edge.config import FitConfig
 from mvp_edge.data import open_source
 from mvp_edge.export import take_inventory
-from mvp_edge.networks.architectures import ARCHITECTURES, new_model
-from mvp_edge.networks.bases import save_base
+from mvp_edge.models.architectures import ARCHITECTURES, new_model
+from mvp_edge.models.bases import save_base
+from mvp_edge.models.prunable import Trunk
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.zoo.store import open_zoo
 from tests.bases import small_base
 from tests.transformers import SIZE, small_vit
 
@@ -104,5 +104,5 @@ def test_another_choice_for_the_embedding_is_refused(run: Run, vit_zoo: Path, im
     assert f"--embedding {zoo.base.embedding}" in message
     trunk = Trunk.of(zoo.base, zoo.load_base())
     for info in zoo.infos():
-        logits = trunk.restore(zoo.load(info))(torch.zeros(1, 3, *SIZE))
+        logits = zoo.load(info).network(trunk)(torch.zeros(1, 3, *SIZE))
         assert logits.shape == (1, len(info.task.classes)) and np.isfinite(logits.detach().numpy()).all()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.building.adding import add_result
-from mvp_edge.errors import ZooError
-from mvp_edge.zoo import open_zoo
+from mvp_edge.build.adding import add_result
+from mvp_edge.core.errors import ZooError
+from mvp_edge.zoo.store import open_zoo
 from tests.conftest import save_tiny_base
 
 from .conftest import Done, Run

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.data import DataSource, folder, open_source
 from mvp_edge.data.folder import FileReader, split_files
-from mvp_edge.errors import DataError
 
 from .conftest import SIZE, fill
 

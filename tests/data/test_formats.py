@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torchvision
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.data import folder, formats, named, open_source
-from mvp_edge.errors import DataError
 
 from .conftest import SIZE, fill, put, record
 

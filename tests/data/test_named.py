@@ -18,8 +18,8 @@ import pytest
 import torch
 import torchvision
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.data import named, open_source
-from mvp_edge.errors import DataError
 
 from .conftest import CIFAR100, put, record
 

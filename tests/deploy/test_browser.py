@@ -22,12 +22,12 @@ import pytest
 from PIL import Image
 
 from benchmarks.runtimes.chromium import Page, find_chromium
+from mvp_edge.core.places import cache_dir
+from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data.images import decode
 from mvp_edge.deploy.folder import ExportConfig, export_result
 from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.files.places import cache_dir
-from mvp_edge.runtime import SilentProgress
 
 CHROMIUM = find_chromium()
 # Read here, because other tests give the cache another place.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy.dense import write_dense
 from mvp_edge.deploy.ort_format import verify
 from mvp_edge.deploy.result import read_result
-from mvp_edge.errors import ExportError
 
 
 def test_the_base_is_made_again(result: Path, base_zoo: Path, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy.ort_format import convert, fixed_batch, verify
 from mvp_edge.deploy.targets import NEEDS
-from mvp_edge.errors import ExportError
 from mvp_edge.export.interface import read_interface
-from mvp_edge.onnx_session import open_session
+from mvp_edge.timing.session import open_session
 
 
 @pytest.fixture

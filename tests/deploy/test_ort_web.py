@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy import ort_web
 from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM, find_ort_web
-from mvp_edge.errors import ExportError
 
 FILES = {SCRIPT: b"export {};", WASM: b"\0asm"}
 

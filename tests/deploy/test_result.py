@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy.result import read_result
-from mvp_edge.errors import ExportError
 
 
 def test_a_result_is_read(result: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.export import export_onnx
 from mvp_edge.export.interface import Interface, read_interface
-from mvp_edge.networks.bases import load_base
+from mvp_edge.models.bases import load_base
 from tests.onnx_files import save_pool
 
 THREE = {"labels": '["a", "b", "c"]'}

@@ -13,11 +13,11 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
 from mvp_edge.export.graph import tidy
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import open_zoo
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.zoo.store import open_zoo
 from tests.onnx_files import save_pool
 
 INPUT: dict[str, Any] = {"input_size": (8, 6), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
@@ -179,7 +179,7 @@ def test_the_base_of_the_bundled_zoo_and_a_member_of_each_breadth(tmp_path: Path
     members = {i.breadth: i for i in zoo.infos()}
     networks = [
         (zoo.base.classes, trunk.model),
-        *((i.task.names, trunk.restore(zoo.load(i))) for i in members.values()),
+        *((i.task.names, zoo.load(i).network(trunk)) for i in members.values()),
     ]
     assert len(networks) > 1
     own: dict[str, Any] = {"input_size": zoo.base.input_size, "mean": zoo.base.mean, "std": zoo.base.std}

@@ -14,11 +14,11 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.export import OnnxClassifier, export_onnx, take_inventory
 from mvp_edge.export.fp16 import convert_fp16
 from mvp_edge.export.int8 import MIN_CHANNELS, kept_float, quantise_int8
-from mvp_edge.onnx_session import open_session
+from mvp_edge.timing.session import open_session
 from tests.onnx_files import save_pool
 
 INPUT: dict[str, Any] = {"input_size": (16, 16), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from mvp_edge.config import FitConfig, ScoreSchedule
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import ImageSet
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.architectures import head_name, new_model
-from mvp_edge.plan import full_plan, make_plan
+from mvp_edge.models.architectures import head_name, new_model
+from mvp_edge.models.groups import Group, GroupTable, Slot, Tap, find_groups
+from mvp_edge.models.plan import full_plan, make_plan
+from mvp_edge.models.slicing import slice_model
 from mvp_edge.pruners import automatic_prune, target_counts
 from mvp_edge.pruners.ahnp import UnitScores
-from mvp_edge.surgery.groups import Group, GroupTable, Slot, Tap, find_groups
-from mvp_edge.surgery.slicing import slice_model
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from tests.bases import small_base
 

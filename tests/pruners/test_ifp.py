@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from mvp_edge.config import FitConfig, PruneSchedule
+from mvp_edge.core.runtime import rng
 from mvp_edge.data import ImageSet
-from mvp_edge.networks.architectures import head_name, new_model
-from mvp_edge.plan import full_plan
+from mvp_edge.models.architectures import head_name, new_model
+from mvp_edge.models.groups import find_groups
+from mvp_edge.models.plan import full_plan
 from mvp_edge.pruners import base_importance, iterative_prune, random_plan, target_counts, top_plan
 from mvp_edge.pruners.ifp import ImportanceMeter
-from mvp_edge.runtime import rng
-from mvp_edge.surgery.groups import find_groups
 from mvp_edge.training.loop import BatchSource
 from tests.bases import small_base
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mvp_edge.pipeline.family import _warnings, _with_front
+from mvp_edge.prune.family import _warnings, _with_front
 from mvp_edge.report import render_family
 from mvp_edge.report.family import HEIGHT, WIDTH, plot
 from tests.report.test_report import text_of

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from mvp_edge.config import Similarity
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.report import Extras, Sample, figures, image_uri, render_html, write_json
 from tests.report.example import example_plan, example_report, example_samples
 

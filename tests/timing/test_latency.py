@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from mvp_edge.errors import ExportError
-from mvp_edge.onnx_session import open_session
+from mvp_edge.core.errors import ExportError
 from mvp_edge.timing.latency import ATTEMPTS, Contender, Latency, Timing, time_in_turns, time_within
+from mvp_edge.timing.session import open_session
 from tests.onnx_files import Dim, save_pool
 
 

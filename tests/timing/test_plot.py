@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.timing.plot import LatencyBar, plot_latencies
 
 BARS = [LatencyBar("dense.onnx", 1, 12.0, 0.2), LatencyBar("model.onnx", 2, 0.2, 0.01, "60x faster")]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mvp_edge.errors import ExportError
+from mvp_edge.core.errors import ExportError
 from mvp_edge.timing.profiling import profile_model, summarise
 from tests.onnx_files import save_pool
 

@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import ImageSet, forward_batch, normalise
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.architectures import head_of, new_model, set_head
-from mvp_edge.networks.heads import random_head, ridge_head, shared_rows
+from mvp_edge.models.architectures import head_of, new_model, set_head
+from mvp_edge.models.heads import random_head, ridge_head, shared_rows
 from mvp_edge.training.loop import (
     Batch,
     BatchSource,

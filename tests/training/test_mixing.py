@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet
-from mvp_edge.networks.architectures import new_model
+from mvp_edge.models.architectures import new_model
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.mixing import SHARES, calibrated_loss, choose, folds, mean, mixed, steps, tune_mixed
 from tests.bases import small_base

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import ImageSet
-from mvp_edge.errors import ConfigError
-from mvp_edge.networks.architectures import new_model
-from mvp_edge.plan import make_plan
-from mvp_edge.surgery.groups import Group, GroupTable, Slot, Tap
-from mvp_edge.surgery.slicing import slice_model
+from mvp_edge.models.architectures import new_model
+from mvp_edge.models.groups import Group, GroupTable, Slot, Tap
+from mvp_edge.models.plan import make_plan
+from mvp_edge.models.slicing import slice_model
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import BatchSource, fit, learning_rate
 from mvp_edge.training.optimizers import make_optimizer, resolve_fit

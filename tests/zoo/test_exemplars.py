@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mvp_edge.errors import ZooError
-from mvp_edge.zoo import Exemplars, Zoo, open_zoo
-from mvp_edge.zoo.exemplars import FILE, read_exemplars, write_exemplars
+from mvp_edge.core.errors import ZooError
+from mvp_edge.zoo.exemplars import FILE, Exemplars, read_exemplars, write_exemplars
+from mvp_edge.zoo.store import Zoo, open_zoo
 
 REPAIR = "type this"
 BASE = "a" * 64

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from mvp_edge.errors import ZooError
-from mvp_edge.networks.architectures import new_model
-from mvp_edge.plan import full_plan
+from mvp_edge.core.errors import ZooError
+from mvp_edge.models.architectures import new_model
+from mvp_edge.models.plan import full_plan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.surgery.slicing import sliced_copy
-from mvp_edge.tasks import Task, TaskClass
-from mvp_edge.trunk import Trunk
-from mvp_edge.zoo import MemberInfo, Zoo, create_zoo, open_zoo
-from mvp_edge.zoo_file import read_broad_classes
+from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.location import read_broad_classes
+from mvp_edge.zoo.member import MemberInfo
+from mvp_edge.zoo.store import Zoo, open_zoo
 from tests.bases import small_base
 
 

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, devices and random streams, atomic files, places."""

@@ -1,0 +1,1 @@
+"""Base models: architectures, groups of coupled units, plans, slicing, heads, MACs."""

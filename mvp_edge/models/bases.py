@@ -1,0 +1,211 @@
+"""Base models: a registry of typed metadata, and how their weights are read and written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+from mvp_edge.config import Embedding, Packing
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.places import ASSETS, DEFAULT_ZOO
+from mvp_edge.models.architectures import head_name, new_model
+from mvp_edge.models.download import download_weights
+from mvp_edge.models.tensors import pack, unpack
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pre-trained model that sub-networks are cut from.
+
+    Attributes:
+        name: How the command line calls it.
+        arch: Key of the architecture: `resnet18-cifar` or the name of a timm model.
+        input_size: (H, W) in pixels.
+        mean: Of the training images, per RGB channel, pixels in [0, 1].
+        std: Standard deviation, likewise.
+        classes: Class names in the order of the outputs.
+        licence: Of the weights.
+        sha256: Of the weights' file; empty until weights are loaded.
+        top1: Accuracy in percent on the test split of what it was trained on, if known.
+        recipe: How it was trained.
+        embedding: Whether sub-networks of a transformer keep its embedding whole, which every block reads and adds to,
+            or a part of it, as they do of heads and hidden nodes.
+    """
+
+    name: str
+    arch: str
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: tuple[str, ...] = ()
+    licence: str = ""
+    sha256: str = ""
+    top1: float | None = None
+    recipe: str = ""
+    embedding: Embedding = "whole"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value; `from_json` is its inverse."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Base:
+        """Read what `to_json` wrote."""
+        tuples = {k: tuple(value[k]) for k in ("input_size", "mean", "std", "classes")}
+        return Base(**{**value, **tuples})
+
+
+CIFAR100_RESNET18 = Base(
+    name="resnet18-cifar100",
+    arch="resnet18-cifar",
+    input_size=(32, 32),
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    licence="Apache-2.0",
+)
+CIFAR100_VIT = replace(CIFAR100_RESNET18, name="vit-cifar100", arch="vit-cifar")
+REGISTRY: dict[str, Base] = {base.name: base for base in (CIFAR100_RESNET18, CIFAR100_VIT)}
+BUNDLED: dict[str, Path] = {
+    name: ASSETS / "zoos" / zoo / "base.safetensors.gz"
+    for name, zoo in ((CIFAR100_RESNET18.name, DEFAULT_ZOO), (CIFAR100_VIT.name, "cifar100-vit"))
+}
+
+
+def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
+    """Load a base model and its weights, on the CPU, in evaluation mode.
+
+    Args:
+        name: A registered name, `timm:NAME`, or the path of a safetensors file written by `mvp-edge pretrain`.
+        weights: Local safetensors file to take the weights from.
+
+    Raises:
+        ConfigError: the name or file is unknown, damaged, or does not fit; weights are given for a file, which holds
+            its own; or timm's weights are neither in the cache nor to be downloaded.
+    """
+    if name.endswith((".safetensors", ".safetensors.gz")):
+        if weights is not None:
+            raise ConfigError(
+                f"{name} holds its own weights, and --weights names others ({weights}); leave --weights out, or name "
+                "the network that they are of with --base"
+            )
+        return _from_file(Path(name), None)
+    base = find_base(name)
+    weights = weights or BUNDLED.get(name)
+    if weights is None and name in REGISTRY:
+        raise ConfigError(
+            f"no weights of {name} come with this package; train them with mvp-edge pretrain --base {name} "
+            "and give the file with --base, or your own with --weights FILE.safetensors"
+        )
+    return _from_file(weights or download_weights(base.arch), base)
+
+
+def find_base(name: str) -> Base:
+    """Return what is known of a base model without its weights.
+
+    Raises:
+        ConfigError: neither the registry nor timm know the name.
+    """
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if name.startswith("timm:"):
+        return _timm_base(name)
+    raise ConfigError(
+        f"base {name!r} is unknown; use {', '.join(REGISTRY)}, timm:NAME (such as timm:mobilenetv2_100), "
+        "or the path of a .safetensors file made by: mvp-edge pretrain"
+    )
+
+
+def pack_base(model: nn.Module, base: Base, packing: Packing = "float16") -> bytes:
+    """Return weights and metadata as safetensors bytes; the same model gives the same bytes."""
+    # What is not stored stands for its default: files made before it was known keep their checksum.
+    meta = {k: v for k, v in base.to_json().items() if k != "sha256" and (k, v) != ("embedding", "whole")}
+    return pack(model.state_dict(), packing, {"mvp_edge": json.dumps(meta)})
+
+
+def save_base(model: nn.Module, base: Base, path: Path) -> None:
+    """Write what `pack_base` returns, all or nothing.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        write_atomically(path, pack_base(model, base))
+    except OSError as e:
+        raise ConfigError(f"cannot write {path} ({e.strerror or e}); choose another place or make room") from e
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file, packed or not: tensors in single precision, and metadata.
+
+    Raises:
+        ConfigError: there is no such file, or it is damaged.
+    """
+    try:
+        return unpack(path.read_bytes())
+    except FileNotFoundError as e:
+        raise ConfigError(f"{path} does not exist; give a .safetensors file with the weights") from e
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{path} is no readable safetensors file ({e}); it may be truncated, fetch it again") from e
+
+
+def file_sha256(path: Path) -> str:
+    """Return the checksum of a file as hexadecimal digits."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
+    tensors, meta = read_tensors(path)
+    if "mvp_edge" in meta:
+        told = _told(path, meta["mvp_edge"])
+        if known is not None and told.arch != known.arch:
+            raise ConfigError(f"{path} holds weights for {told.arch}, but {known.name} needs {known.arch}")
+        known = told
+    if known is None:
+        raise ConfigError(f"{path} does not say what model it is; name one with --base and give it with --weights")
+    model = new_model(known.arch, max(1, len(known.classes) or _outputs(known, tensors)))
+    expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
+    if wrong:
+        raise ConfigError(
+            f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first"
+        )
+    model.load_state_dict(tensors, strict=False)
+    return Base.from_json({**known.to_json(), "sha256": file_sha256(path)}), model.eval()
+
+
+def _told(path: Path, text: str) -> Base:
+    try:
+        return Base.from_json({**json.loads(text), "sha256": ""})
+    except (KeyError, TypeError, ValueError) as e:  # this tool keeps other things than networks in such files, too
+        raise ConfigError(
+            f"{path} describes no base model ({e!r}); give a file made by mvp-edge pretrain, or plain weights"
+        ) from e
+
+
+def _outputs(base: Base, tensors: dict[str, Tensor]) -> int:
+    """Return how many outputs weights have, by the bias of what is the classifier in a network of that kind."""
+    probe = new_model(base.arch, 1)
+    bias = tensors.get(f"{head_name(probe)}.bias")
+    return 0 if bias is None else len(bias)
+
+
+def _timm_base(name: str) -> Base:
+    arch = name.removeprefix("timm:")
+    new_model(arch, 1)
+    cfg = timm.get_pretrained_cfg(arch)
+    if cfg is None or cfg.input_size is None:
+        return Base(name, arch, (224, 224), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    channels, height, width = cfg.input_size
+    if channels != 3:
+        raise ConfigError(f"{name} takes images of {channels} channels; use a model of RGB images")
+    (r, g, b), (sr, sg, sb) = cfg.mean, cfg.std
+    return Base(name, arch, (height, width), (r, g, b), (sr, sg, sb), licence=cfg.license or "")

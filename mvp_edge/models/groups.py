@@ -1,0 +1,269 @@
+"""Coupled units: which positions of which tensors stand or fall together.
+
+torch-pruning's dependency graph finds the coupling once per architecture; here it becomes a plain table in the *base
+model's own coordinates*. Everything that slices (weights, optimiser momentum), averages voters or scores units reads
+this one table, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from mvp_edge.config import Embedding
+from mvp_edge.core.errors import PlanError
+from mvp_edge.models.attention import attentions
+from mvp_edge.models.plan import KeepPlan
+
+Index = tuple[tuple[int, ...], ...]  # unit -> the positions that belong to it
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
+_WEIGHTED = (nn.Conv2d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One dimension of one tensor through which a group runs; `index[unit]` lists the unit's positions there."""
+
+    tensor: str
+    dim: int
+    index: Index
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A layer that consumes a group's activations: its input, along the channel axis, shows what each unit is worth."""
+
+    module: str
+    index: Index
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that several layers share.
+
+    Attributes:
+        name: Of the first layer that makes them.
+        width: How many there are.
+        unit_channels: Channels that one unit stands for where it takes up fewest: 1 for a filter or a hidden node, the
+            width of a head, the width of a group of a grouped convolution.
+        slots: Where they are stored.
+        taps: Who consumes them.
+        norms: The norms that they run through.
+    """
+
+    name: str
+    width: int
+    unit_channels: int
+    slots: tuple[Slot, ...]
+    taps: tuple[Tap, ...]
+    norms: tuple[Tap, ...]
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """All prunable groups of a model, in the order of the forward pass."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Units by group name."""
+        return {g.name: g.width for g in self.groups}
+
+    @property
+    def unit_channels(self) -> dict[str, int]:
+        """Channels that one unit stands for, by group name."""
+        return {g.name: g.unit_channels for g in self.groups}
+
+
+Positions = dict[str, dict[int, Tensor]]  # tensor name -> dimension -> kept positions in the base's coordinates
+
+
+def kept_positions(table: GroupTable, plan: KeepPlan) -> Positions:
+    """Return what a plan keeps of every tensor that any group runs through.
+
+    Positions that no group covers (in a concatenation with unprunable inputs, say) are kept where a covered one
+    follows; those behind the last covered one are not, which the comparison with the masked network brings to light.
+
+    Raises:
+        PlanError: the plan is for another base model.
+    """
+    if plan.widths != table.widths:
+        raise PlanError("the plan was made for another base model: group names or widths differ")
+    keep: dict[tuple[str, int], Tensor] = {}
+    for group in table.groups:
+        gone = sorted(set(range(group.width)) - set(plan[group.name]))
+        for slot in group.slots:
+            index = torch.tensor(slot.index)
+            length = int(index.max()) + 1
+            flags = keep.get((slot.tensor, slot.dim), torch.ones(0, dtype=torch.bool))
+            flags = torch.cat([flags, torch.ones(max(0, length - len(flags)), dtype=torch.bool)])
+            flags[index[gone].flatten()] = False
+            keep[slot.tensor, slot.dim] = flags
+    positions: Positions = defaultdict(dict)
+    for (tensor, dim), flags in keep.items():
+        positions[tensor][dim] = flags.nonzero().flatten()
+    return dict(positions)
+
+
+@dataclass
+class _Raw:
+    """A group as the dependency graph gives it: entries are (name, dim or kind, root index -> positions)."""
+
+    root: str
+    width: int
+    slots: list[tuple[str, int, dict[int, list[int]]]]
+    taps: list[tuple[str, dict[int, list[int]]]]
+    norms: list[tuple[str, dict[int, list[int]]]]
+
+
+def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedding: Embedding = "whole") -> GroupTable:
+    """Find the coupled groups of a model.
+
+    Args:
+        model: A network whose parameters require gradients; it is left as it was.
+        input_size: (H, W) of an image that it can process.
+        head: Name of the classifier, whose outputs are classes and are never pruned.
+        embedding: Whether the embedding of a transformer, which all its blocks read and add to, is a group as well.
+
+    Raises:
+        PlanError: the graph contains a layer that cannot be sliced faithfully.
+    """
+    training = model.training
+    parameter = next(model.parameters())
+    example = torch.zeros(1, 3, *input_size, device=parameter.device, dtype=parameter.dtype)
+    try:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch-pruning reports free parameters (layer scale) that it handles well
+            graph = tp.DependencyGraph().build_dependency(model, example)
+        raw = [_read(graph, model, items) for items in _all_groups(graph, model, head)]
+    finally:
+        model.train(training)
+    if embedding == "whole":
+        readers = {f"{name}.qkv" for name in attentions(model)}
+        raw = [r for r in raw if readers.isdisjoint(tap for tap, _ in r.taps)]
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    groups = [_merge(members, model) for members in _coupled_by_grouped_convs(raw, model)]
+    _check_places(groups, model)
+    return GroupTable(tuple(sorted(groups, key=lambda g: order[g.name])))
+
+
+def _all_groups(graph: tp.DependencyGraph, model: nn.Module, head: str) -> list[tp.dependency.Group]:
+    ignored = [model.get_submodule(head)]
+    return list(graph.get_all_groups(ignored_layers=ignored, root_module_types=list(_WEIGHTED)))
+
+
+def _read(graph: tp.DependencyGraph, model: nn.Module, items: tp.dependency.Group) -> _Raw:
+    modules = {m: n for n, m in model.named_modules()}
+    parameters = {p: n for n, p in model.named_parameters()}
+    roots = [modules[i.dep.target.module] for i in items if isinstance(i.dep.target.module, _WEIGHTED)
+             and graph.is_out_channel_pruning_fn(i.dep.handler)]  # fmt: skip
+    first = min(roots, key=list(modules.values()).index)
+    raw = _Raw(first, len(items[0].idxs), [], [], [])
+    for item in items:
+        target = item.dep.target.module
+        where: dict[int, list[int]] = defaultdict(list)
+        for position, root in zip(item.idxs, item.root_idxs, strict=True):
+            where[root].append(position)
+        if isinstance(target, nn.Parameter):
+            sizes = [d for d, n in enumerate(target.shape) if n > 1]
+            raw.slots.append((parameters[target], sizes[-1] if sizes else 0, where))
+        elif target in modules:
+            _read_layer(raw, modules[target], target, where, graph.is_out_channel_pruning_fn(item.dep.handler))
+    return raw
+
+
+def _read_layer(raw: _Raw, name: str, layer: nn.Module, where: dict[int, list[int]], is_output: bool) -> None:
+    if isinstance(layer, _NORMS):
+        raw.norms.append((name, where))
+        tensors = [t for t in ("weight", "bias", "running_mean", "running_var") if getattr(layer, t, None) is not None]
+        raw.slots += [(f"{name}.{t}", 0, where) for t in tensors]
+    elif isinstance(layer, _WEIGHTED):
+        grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
+        if is_output:
+            raw.slots.append((f"{name}.weight", 0, where))
+            if layer.bias is not None:
+                raw.slots.append((f"{name}.bias", 0, where))
+        else:
+            raw.taps.append((name, where))
+            if not grouped:
+                raw.slots.append((f"{name}.weight", 1, where))
+    elif next(layer.parameters(recurse=False), None) is not None:
+        raise PlanError(
+            f"layer {name} ({type(layer).__name__}) cannot be sliced; supported are Conv2d, Linear, BatchNorm, "
+            "LayerNorm and free scale parameters. Use another base model."
+        )
+
+
+def _coupled_by_grouped_convs(raw: list[_Raw], model: nn.Module) -> list[list[tuple[_Raw, list[int]]]]:
+    """Join the groups on the two sides of each grouped convolution; give each root index the number of its unit.
+
+    Dropping single channels would leave conv groups of unequal width, so a unit there is a whole conv group. In a
+    depthwise convolution the dependency graph has coupled both sides already.
+    """
+    unit = [_heads(r, model) or list(range(r.width)) for r in raw]
+    joined = list(range(len(raw)))
+    for name, layer in model.named_modules():
+        if not (isinstance(layer, nn.Conv2d) and layer.groups > 1):
+            continue
+        sides = [(i, w, layer.in_channels) for i, r in enumerate(raw) for n, w in r.taps if n == name]
+        sides += [(i, w, layer.out_channels) for i, r in enumerate(raw) for n, d, w in r.slots if n == f"{name}.weight"]
+        if len({i for i, _, _ in sides}) < 2 or layer.groups == layer.in_channels == layer.out_channels:
+            continue
+        for i, where, channels in sides:
+            if max(len(p) for p in where.values()) > 1 or len(set(unit[i])) < raw[i].width:
+                raise PlanError(f"layer {name}: this grouped convolution cannot be sliced; use another base model")
+            per_group = channels // layer.groups
+            unit[i] = [where[root][0] // per_group for root in range(raw[i].width)]
+            joined[i] = min(joined[s] for s, _, _ in sides)
+    return [
+        [(raw[i], unit[i]) for i in range(len(raw)) if joined[i] == j] for j in range(len(raw)) if j in joined
+    ]  # fmt: skip
+
+
+def _heads(raw: _Raw, model: nn.Module) -> list[int] | None:
+    """Give each root index of a group that runs through an attention's `qkv` its head; None for other groups.
+
+    The graph does not know of heads: it holds single channels of queries, keys and values for independent, and lets
+    only those of the values, which come last, reach `proj`.
+    """
+    for name, layer in attentions(model).items():
+        for tensor, dim, where in raw.slots:
+            if (tensor, dim) == (f"{name}.qkv.weight", 0):
+                channels = layer.num_heads * layer.head_dim
+                return [where[root][0] % channels // layer.head_dim for root in range(raw.width)]
+    return None
+
+
+def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
+    width = max(members[0][1]) + 1
+
+    def by_unit(where: dict[int, list[int]], unit: list[int], what: str) -> Index:
+        positions: list[list[int]] = [[] for _ in range(width)]
+        for root, place in where.items():
+            positions[unit[root]].extend(place)
+        if len({len(p) for p in positions}) != 1 or not positions[0]:
+            raise PlanError(f"{what}: its units have unequal sizes and cannot be sliced; use another base model")
+        return tuple(tuple(sorted(p)) for p in positions)
+
+    names = list(dict(model.named_modules()))
+    slots = [Slot(n, d, by_unit(w, u, n)) for r, u in members for n, d, w in r.slots]
+    taps = [Tap(n, by_unit(w, u, n)) for r, u in members for n, w in r.taps]
+    norms = [Tap(n, by_unit(w, u, n)) for r, u in members for n, w in r.norms]
+    first = min((r.root for r, _ in members), key=names.index)
+    unit_channels = min(len(slot.index[0]) for slot in slots)
+    return Group(first, width, unit_channels, tuple(slots), tuple(taps), tuple(norms))
+
+
+def _check_places(groups: list[Group], model: nn.Module) -> None:
+    """Refuse positions that a tensor does not have: the graph has not understood how its layer is used."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for slot in (slot for group in groups for slot in group.slots):
+        if max(unit[-1] for unit in slot.index) >= tensors[slot.tensor].shape[slot.dim]:
+            raise PlanError(f"{slot.tensor}: its layer is used in a way that cannot be sliced; use another base model")

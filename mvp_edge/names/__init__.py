@@ -1,0 +1,1 @@
+"""Class names: class lists, WordNet senses, and how near two names are."""

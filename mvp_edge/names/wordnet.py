@@ -1,0 +1,240 @@
+"""Similarity of tasks from the meaning of their class names alone: Wu-Palmer similarity in the WordNet noun tree."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from textwrap import shorten
+from typing import TYPE_CHECKING
+
+from mvp_edge.core.errors import TaskError
+from mvp_edge.names.tasks import Task, TaskClass, canonical
+
+if TYPE_CHECKING:
+    from nltk.corpus.reader.wordnet import Synset
+
+    from mvp_edge.names.dictionary import NounReader
+
+_WNID = re.compile(r"n(\d{8})")
+_SENSE = re.compile(r"\S+\.n\.0*[1-9]\d*")
+_MAX_WORDS = 4
+_MAX_SHOWN = 5
+_LONG_PART = 5  # letters: `phone` in `telephone`; shorter ones are in too many words, as `ray` is in `crayon`
+_NEAR = 0.92  # Wu-Palmer: a lion and a tiger, a desk and a table; not a car and a motorcycle
+
+
+def resolve(task: Task) -> Task:
+    """Bind every class to a WordNet noun, where there is one.
+
+    In this order: the `= synset` of the class list, the hand-checked table of known data sets, a wnid, and the
+    first noun sense of the name (`ambiguous` lists the names for which that is a guess). Otherwise it stays `None`.
+
+    Raises:
+        TaskError: A synset given with `=` does not exist; the message shows the nearest that do, for all such classes.
+
+    Example:
+        >>> resolve(Task((TaskClass("sweet pepper"), TaskClass("n02012849"), TaskClass("zxqv")))).classes
+        ... # doctest: +NORMALIZE_WHITESPACE
+        (TaskClass(name='sweet pepper', synset='sweet_pepper.n.02'),
+         TaskClass(name='n02012849', synset='crane.n.05'),
+         TaskClass(name='zxqv', synset=None))
+    """
+    problems = [
+        f"class {c.name!r}: there is no noun synset {c.synset!r} in WordNet 3.0; {_nearest(c)}"
+        for c in task.classes
+        if c.synset is not None and _find(c.synset) is None
+    ]
+    if problems:
+        raise TaskError("; ".join(problems) + ". Correct it in the class list, or leave out `= synset`.")
+    return Task(tuple(replace(c, synset=_synset_name(c)) for c in task.classes))
+
+
+def resolve_names(names: Sequence[str]) -> Task:
+    """Return the resolved task of bare class names, such as those that a base model knows."""
+    return resolve(Task(tuple(map(TaskClass, names))))
+
+
+def describe(synset: str) -> str:
+    """Return the name of a synset with what it means, shortened: `crane.n.05 (large long-necked wading bird ...)`.
+
+    Raises:
+        TaskError: there is no such synset.
+    """
+    return _in_short(_existing(synset))
+
+
+def ambiguous(task: Task) -> dict[str, tuple[str, ...]]:
+    """Return the names whose sense `resolve` would only guess, with all their senses, the guess first.
+
+    Pass the task as it was read: a class that already has a synset is no longer ambiguous. The senses read
+    `crane.n.05: large long-necked wading bird ...`, so that a user can copy the one that is meant behind an `=`.
+    """
+    candidates = {c.name: _senses(c.name) for c in task.classes if c.synset is None and _known(c.name) is None}
+    return {name: tuple(map(_describe, senses)) for name, senses in candidates.items() if len(senses) > 1}
+
+
+def task_similarity(a: Task, b: Task) -> float:
+    """Return the symmetric mean of best matches of two resolved tasks, in [0, 1].
+
+    Each class is matched with the nearest class of the other task; the mean over `a`'s classes and the mean over `b`'s
+    are averaged. Two classes with synsets score their Wu-Palmer similarity. Otherwise they score 1 if their names are
+    equal under `canonical`, else 0.
+
+    Raises:
+        TaskError: A class has a synset that does not exist.
+        ValueError: A task has no classes.
+
+    References:
+        Wu and Palmer (1994), as NLTK's `wup_similarity` computes it. Meta-Vote Pruning uses it between classes and
+        does not say how sets of classes are compared: the aggregation is ours.
+    """
+    if not a.classes or not b.classes:
+        raise ValueError("a task without classes has no similarity")
+    table = [[_class_similarity(x, y) for y in b.classes] for x in a.classes]
+    forth = sum(map(max, table)) / len(a.classes)
+    back = sum(map(max, zip(*table, strict=True))) / len(b.classes)
+    return (forth + back) / 2
+
+
+def nearest_classes(wanted: TaskClass, known: Task, count: int) -> list[str]:
+    """Return the names of at most `count` classes of a resolved task that may be meant; none where nothing is near.
+
+    First those that share a word with the wanted class (`maple` and `maple_tree`) or a long part of one, else those
+    spelled alike; then synonyms, then those to which one of its senses comes near.
+    """
+    name, words = canonical(wanted.name), _singulars(wanted.name)
+    spelled = {canonical(c.name): c.name for c in known.classes}
+
+    def shared(other: str) -> float:
+        own = _singulars(other)
+        if both := len(words & own):
+            return both / len(words | own)
+        short, long = sorted((name, other), key=len)
+        return len(short) / len(long) / 2 if len(short) >= _LONG_PART and short in long else 0.0
+
+    found = [n for n in sorted(spelled, key=lambda n: -shared(n)) if shared(n) > 0]
+    near = [spelled[n] for n in found or difflib.get_close_matches(name, list(spelled), count, cutoff=0.8)]
+    meant = {c.name: _nearness(wanted, c) for c in known.classes}
+    near += [n for n in sorted(meant, key=lambda n: -meant[n]) if meant[n] >= _NEAR]
+    return list(dict.fromkeys(near))[:count]
+
+
+def rank(task: Task, others: Sequence[Task]) -> list[float]:
+    """Return the similarity of `task` to each of `others`, in their order."""
+    return [task_similarity(task, other) for other in others]
+
+
+def _singulars(name: str) -> set[str]:
+    return {_nouns().morphy(word, "n") or word for word in canonical(name).split("_")}
+
+
+def _nearness(wanted: TaskClass, known: TaskClass) -> float:
+    """Return how near any sense that the wanted class may have comes to a known class, in [0, 1].
+
+    Without `= synset` that is any sense of its name if it is the very same (a TV is first of all a broadcast), else
+    those of the kind of the first: a cat is also a man, but `man` is not what its writer looks for.
+    """
+    goal = known.synset
+    if wanted.synset is None or goal is None:
+        return 0.0
+    senses = _senses(wanted.name)
+    if wanted.synset not in [s.name() for s in senses[:1]]:
+        return _class_similarity(wanted, known)
+    if goal in [s.name() for s in senses]:
+        return 1.0
+    alike = [str(s.name()) for s in senses if s.lexname() == senses[0].lexname()]
+    return max(_wup(*sorted((name, goal))) for name in alike)
+
+
+def _class_similarity(x: TaskClass, y: TaskClass) -> float:
+    if x.synset is None or y.synset is None:
+        return float(canonical(x.name) == canonical(y.name))
+    return _wup(x.synset, y.synset) if x.synset <= y.synset else _wup(y.synset, x.synset)
+
+
+@cache
+def _wup(first: str, second: str) -> float:
+    # NLTK breaks ties between equally deep common ancestors by the order of its arguments: callers sort the names.
+    x, y = _existing(first), _existing(second)
+    # With several paths to the root, NLTK may find an ancestor of x "deeper" than x itself: wup(apple, apple) = 0.91.
+    return 1.0 if x == y else x.wup_similarity(y) or 0.0
+
+
+def _existing(name: str) -> Synset:
+    if (synset := _find(name)) is None:
+        raise TaskError(f"there is no noun synset {name!r} in WordNet 3.0; resolve the task's classes first.")
+    return synset
+
+
+def _nouns() -> NounReader:
+    from mvp_edge.names.dictionary import nouns  # NLTK takes 0.2 s to import
+
+    return nouns()
+
+
+@cache
+def _curated() -> dict[str, str]:
+    sections = json.loads((files("mvp_edge") / "assets" / "synsets.json").read_text(encoding="utf-8"))
+    return {canonical(name): synset for section in sections.values() for name, synset in section.items()}
+
+
+def _synset_name(c: TaskClass) -> str | None:
+    found = _find(c.synset) if c.synset is not None else _known(c.name) or next(iter(_senses(c.name)), None)
+    return None if found is None else found.name()
+
+
+def _known(name: str) -> Synset | None:
+    """Return the noun of a name that needs no guess: one of the curated table, or a wnid."""
+    return _find(_curated().get(canonical(name), canonical(name)))
+
+
+def _find(text: str) -> Synset | None:
+    """Return the synset that `crane.n.05` or `n02012849` names."""
+    if wnid := _WNID.fullmatch(text):
+        return _nouns().at_offset(int(wnid[1]))
+    return _nouns().named(text.lower()) if _SENSE.fullmatch(text) else None
+
+
+def _senses(name: str) -> list[Synset]:
+    """Return the noun senses of a name, the most frequent first; plurals are reduced to singulars."""
+    for spelling in _spellings(name):
+        if senses := [s for s in _nouns().synsets(spelling, pos="n") if s is not None]:
+            return senses
+    return []
+
+
+def _spellings(name: str) -> Iterator[str]:
+    yield "_".join(name.lower().split())
+    # WordNet writes black-eyed_susan, cellphone and ice_cream; a user may write any of these with blanks.
+    words = canonical(name).split("_")
+    for joints in itertools.product(("_", "-", ""), repeat=len(words) - 1 if len(words) <= _MAX_WORDS else 0):
+        joints = joints or ("_",) * (len(words) - 1)
+        yield "".join(word + joint for word, joint in zip(words, (*joints, ""), strict=True))
+
+
+def _describe(synset: Synset) -> str:
+    return f"{synset.name()}: {_gloss(synset)}"
+
+
+def _in_short(synset: Synset) -> str:
+    return f"{synset.name()} ({shorten(_gloss(synset), 60)})"
+
+
+def _gloss(synset: Synset) -> str:
+    return synset.definition() or ""
+
+
+def _nearest(c: TaskClass) -> str:
+    word = (c.synset or "").rsplit(".", 2)[0]
+    senses = _senses(word) or _senses(c.name)
+    if senses:
+        return "candidates: " + ", ".join(map(_in_short, senses[:_MAX_SHOWN]))
+    lemmas = [lemma for lemma in _nouns().all_lemma_names(pos="n") if lemma[0] == word[0]]
+    close = difflib.get_close_matches(word, lemmas, n=_MAX_SHOWN)
+    return f"nearest words: {', '.join(close)}" if close else "no word comes near it"

@@ -1,1 +1,0 @@
-"""What a network is before anything is pruned: architectures, base models, norms, classifiers."""

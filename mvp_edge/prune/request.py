@@ -1,0 +1,92 @@
+"""What `prune` is asked for, as far as it can be refused without torch, before any work."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from mvp_edge.config import PruneConfig
+from mvp_edge.core.errors import ConfigError, TaskError
+from mvp_edge.core.output import check_output
+from mvp_edge.names import wordnet
+from mvp_edge.names.tasks import ONE_A_LINE, Task, TaskClass, read_task, separated
+from mvp_edge.zoo.location import read_base_classes, read_known_classes
+
+
+def check_request(config: PruneConfig) -> Task:
+    """Refuse what cannot be done, as far as the settings, the class list and the zoo's description tell.
+
+    Returns:
+        What `requested_task` does: a class list that comes through a pipe can be read but once.
+
+    Raises:
+        MvpEdgeError: a result cannot be written there, or `requested_task` refuses the rest.
+    """
+    check_place(config)
+    return requested_task(config)
+
+
+def check_place(config: PruneConfig) -> None:
+    """Refuse a place for the result that cannot be written, or that holds what the result is made from.
+
+    Raises:
+        ConfigError: see `check_output`.
+    """
+    listed = None if isinstance(config.task, Task) else config.task
+    check_output(config.out, force=config.force, inputs=(listed, config.data, config.zoo))
+
+
+def requested_task(config: PruneConfig) -> Task:
+    """Return the classes with their synsets; without images, only if the base knows them and no setting needs images.
+
+    Raises:
+        TaskError: the class list cannot be used, or there are neither images nor a base that knows a class.
+        ConfigError: a setting needs images.
+        ZooError: there is no such zoo.
+    """
+    task = wordnet.resolve(config.task if isinstance(config.task, Task) else read_task(config.task))
+    _, classes = read_base_classes(config.zoo)
+    if config.data is None:
+        _check_settings_without_images(config)
+        if task.unknown_to(wordnet.resolve_names(classes)):  # members need not be read to find that none is
+            require_known(task, *read_known_classes(config.zoo), config.zoo)
+    return task
+
+
+def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None) -> None:
+    """Refuse a task without images with classes that are not among the known ones, or not in the sense that is meant.
+
+    Raises:
+        TaskError: a class is unknown; the message names those that may be meant, for all such classes, and what lists
+            the known ones of the zoo.
+    """
+    known = wordnet.resolve_names(classes)
+    if missing := task.unknown_to(known):
+        lines = [_unknown(c, base, known) for c in missing]
+        lines += [ONE_A_LINE] if separated(c.name for c in missing) else []
+        listing = shlex.join(["mvp-edge", "zoo", "classes", *([] if zoo is None else [zoo])])
+        raise TaskError(
+            f"{'; '.join(lines)}; take known classes (all of them: {listing}), or add images of them with --data DIR"
+        )
+
+
+def _check_settings_without_images(config: PruneConfig) -> None:
+    if config.vote.similarity == "leep":
+        raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
+    if config.vote.method == "smsp":
+        raise ConfigError("smsp chooses what is then trained on images; add --data DIR")
+    if config.vote.voters == "narrow":
+        raise ConfigError("narrow members vote on what is then trained on images; add --data DIR")
+    if config.add_to_zoo:
+        raise ConfigError("without images a member is delivered as it is, and is in the zoo already; add --data DIR")
+
+
+def _unknown(wanted: TaskClass, base: str, known: Task) -> str:
+    namesake = known.called(wanted.name)
+    if namesake is not None and wanted.synset is not None and namesake.synset is not None:
+        return (
+            f"class {wanted.name!r} is {wordnet.describe(wanted.synset)} in the class list, but {wanted.name!r} of "
+            f"{base} is {wordnet.describe(namesake.synset)}"
+        )
+    near = wordnet.nearest_classes(wanted, known, 3)
+    return f"class {wanted.name!r} is unknown to {base}" + (f" (nearest: {', '.join(near)})" if near else "")

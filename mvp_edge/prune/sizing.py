@@ -1,0 +1,248 @@
+"""How many units of each group a run keeps: as its ratio says, or as many as a budget has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mvp_edge.budget import Costs, Groups, Limit, Worth, costs_of, fit_latency, search
+from mvp_edge.budget.free_lanes import fill_free_lanes
+from mvp_edge.budget.meet import Bound, meet
+from mvp_edge.budget.probe import PROBES, Achieved, Prober, probe_counts
+from mvp_edge.budget.search import Rule
+from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
+from mvp_edge.core.errors import BudgetError
+from mvp_edge.core.runtime import Progress
+from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.pruners import base_importance, target_counts
+from mvp_edge.voting.votes import count_votes
+
+BUDGET_ALIGN = 8  # lanes that a search climbs in under `--align auto`, before free ones are filled
+HEADROOM_BYTES = 1024  # for the notes that a delivered file carries and a weighed one does not
+LATENCY_AIM = 0.98  # the delivered file is measured anew, on a machine that may be busier then
+TIE_BREAK = 1e-3  # of a whole vote: what the base's importance may weigh against votes
+# `balanced` gives more to what is cheap (the last stages). In a small trial on held-out images it was no better than
+# `uniform` at equal latency, and its networks are larger and slower to train.
+RULES: dict[Method, Rule] = {"mvp": "uniform", "smsp": "global"}
+UNITS = {"latency_ms": "ms", "macs": "MACs", "params": "parameters", "size_bytes": "KiB"}
+FLAGS = {
+    "latency_ms": "--max-latency-ms",
+    "macs": "--max-macs",
+    "params": "--max-params",
+    "size_bytes": "--max-size-kib",
+}
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Units to keep by group, before and after lanes that cost no time were filled."""
+
+    requested: dict[str, int]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """What the votes say about size: plans with their weights, and plans that a larger one may grow from."""
+
+    plans: Sequence[KeepPlan]
+    weights: Sequence[float]
+    seeds: Sequence[KeepPlan] = ()
+
+
+def ratio_decides(config: VoteConfig, budget: Budget | None) -> bool:
+    """Say whether the ratio alone tells how many units are kept, whoever votes."""
+    return budget is None and config.method == "mvp" and config.align != "auto"
+
+
+def choose_counts(
+    trunk: Trunk,
+    config: VoteConfig,
+    budget: Budget | None,
+    ballots: Ballots,
+    labels: Sequence[str],
+    progress: Progress,
+    kind: InputFormat = "float32-nchw",
+) -> Sizing:
+    """Decide how many units of each group are kept.
+
+    Args:
+        trunk: The base model, on the CPU.
+        config: `method`, `keep` and `align` matter here.
+        budget: What the model may cost; the ratio decides if there is none.
+        ballots: Under a budget the search climbs on from the largest seed that fits; `smsp` ranks units by the plans.
+        labels: Class names of the model.
+        progress: Who is told.
+        kind: What the delivered file takes.
+
+    Raises:
+        BudgetError: no sub-network meets the budget.
+    """
+    if ratio_decides(config, budget):
+        counts = target_counts(trunk.table, config.keep, config.align)
+        return Sizing(counts, counts)
+    sizer = _Sizer(trunk, config, ballots, labels, progress, kind)
+    return sizer.by_ratio() if budget is None else sizer.by_budget(budget)
+
+
+def largest_within(
+    trunk: Trunk,
+    budget: Budget,
+    plans: Sequence[KeepPlan],
+    labels: Sequence[str],
+    progress: Progress,
+    kind: InputFormat = "float32-nchw",
+) -> KeepPlan:
+    """Return the first of some plans, largest first, that meets a budget as it is.
+
+    Raises:
+        BudgetError: none does; the message says how near the smallest comes.
+    """
+    costs = costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, len(labels))
+    prober = Prober(trunk.base, trunk.model, trunk.table, costs, labels, kind)
+    bounds = [Bound(*_figure(name, most), lambda c: c) for name, most in budget.given.items()]
+    with progress.stage("Fitting the budget", len(plans)) as stage:
+        for plan in plans:
+            found = prober.achieved(costs.counts(plan.counts), _figures(bounds))
+            if all(bound.share(found) <= 1 for bound in bounds):
+                return plan
+            stage.advance()
+    raise BudgetError(
+        "no member of the zoo that works without images meets the budget: "
+        f"{'; '.join(_missed(bounds, found, budget))}. Allow a little more than that, or add images with "
+        "--data DIR for networks of other sizes"
+    )
+
+
+def _figure(name: str, most: float) -> tuple[str, float]:
+    """Return the figure that a limit is on, and its bound."""
+    return ("size_bytes", max(1.0, most * 1024 - HEADROOM_BYTES)) if name == "size_kib" else (name, most)
+
+
+def _figures(bounds: Sequence[Bound]) -> set[str]:
+    return {bound.figure for bound in bounds}
+
+
+def _missed(bounds: Sequence[Bound], least: Achieved, budget: Budget) -> list[str]:
+    """Say of each bound that a network breaks how far it is from it; headroom counts as part of the file."""
+    room = {"size_bytes": HEADROOM_BYTES}
+    family = {"size_bytes" if name == "size_kib" else name for name in budget.typed}
+    asked = {b.figure: "--budgets asks for" if b.figure in family else f"{FLAGS[b.figure]} is" for b in bounds}
+    return [
+        f"the smallest has {shown(b.figure, getattr(least, b.figure) + room.get(b.figure, 0))}, and {asked[b.figure]} "
+        f"{shown(b.figure, b.most + room.get(b.figure, 0))}"
+        for b in bounds
+        if b.share(least) > 1
+    ]
+
+
+class _Sizer:
+    def __init__(
+        self,
+        trunk: Trunk,
+        config: VoteConfig,
+        ballots: Ballots,
+        labels: Sequence[str],
+        progress: Progress,
+        kind: InputFormat,
+    ) -> None:
+        self.trunk, self.config, self.ballots, self.progress = trunk, config, ballots, progress
+        table = trunk.table
+        self.costs: Costs = costs_of(trunk.model, table, trunk.base.input_size, trunk.head, len(labels))
+        self.prober = Prober(trunk.base, trunk.model, table, self.costs, labels, kind)
+        self.unit_channels = np.array([g.unit_channels for g in table.groups])
+        self.rule: Rule = RULES[config.method]
+
+    def by_ratio(self) -> Sizing:
+        keep, align = self.config.keep, 1 if self.config.align == "auto" else self.config.align
+        if self.config.method == "mvp":
+            counts = self.costs.counts(target_counts(self.trunk.table, keep, align))
+        else:
+            groups = Groups.of(self.costs.widths, self.unit_channels, align)
+            found = search(
+                groups, self.worth(), [Limit(lambda c: c.sum(-1), keep * self.costs.widths.sum())], self.rule
+            )
+            counts = groups.least if found is None else found
+        return self.filled(counts, [])
+
+    def by_budget(self, budget: Budget) -> Sizing:
+        align = BUDGET_ALIGN if self.config.align == "auto" else self.config.align
+        groups = Groups.of(self.costs.widths, self.unit_channels, align)
+        bounds = self.bounds(budget, groups)
+        seeds = [self.costs.counts(plan.counts) for plan in self.ballots.seeds]
+        with self.progress.stage("Fitting the budget") as stage:
+
+            def measure(counts: np.ndarray) -> Achieved:
+                stage.advance()
+                return self.prober.achieved(counts, _figures(bounds))
+
+            met = meet(bounds, groups, self.worth(), measure, rule=self.rule, seeds=seeds)
+            if met is None:
+                raise self.out_of_reach(bounds, groups, align, budget)
+        return self.filled(met.counts, bounds)
+
+    def bounds(self, budget: Budget, groups: Groups) -> list[Bound]:
+        bounds = []
+        for name, most in budget.given.items():
+            if name == "latency_ms":
+                rows = probe_counts(self.costs, self.unit_channels)
+                with self.progress.stage("Timing this machine", PROBES) as stage:
+                    model = fit_latency(self.costs, rows, self.prober.times_ms(rows, stage))
+                bounds.append(Bound(name, most, model, LATENCY_AIM))
+            elif name == "size_kib":
+                least = self.prober.achieved(groups.least, {"size_bytes"}).size_bytes
+                around = least - float(self.costs.stored(groups.least))
+                bounds.append(Bound(*_figure(name, most), lambda c, a=around: self.costs.stored(c) + a))
+            else:
+                bounds.append(Bound(name, most, getattr(self.costs, name)))
+        return bounds
+
+    def worth(self) -> Worth:
+        """Return what units are worth: their share of the votes, and a little for the base's importance."""
+        importance = base_importance(self.trunk.model, self.trunk.table)
+        votes = count_votes(self.ballots.plans, self.ballots.weights)
+        total = sum(self.ballots.weights)
+        return Worth.of(
+            [votes[n] / total + TIE_BREAK * importance[n] / importance[n].max().clip(1e-12) for n in self.costs.names]
+        )
+
+    def filled(self, counts: np.ndarray, bounds: Sequence[Bound]) -> Sizing:
+        requested = self.costs.by_name(counts)
+        if self.config.align != "auto":
+            return Sizing(requested, requested)
+        with self.progress.stage("Filling free lanes") as stage:
+
+            def time_ms(some: np.ndarray) -> float:
+                stage.advance()
+                return float(self.prober.times_ms(some[None])[0])
+
+            def allowed(some: np.ndarray) -> bool:
+                achieved = self.prober.achieved(some, _figures(bounds)) if bounds else None
+                return achieved is None or all(b.share(achieved) <= 1 for b in bounds)
+
+            full = fill_free_lanes(counts, self.costs.widths, self.unit_channels, time_ms, allowed)
+        return Sizing(requested, self.costs.by_name(full))
+
+    def out_of_reach(self, bounds: Sequence[Bound], groups: Groups, align: int, budget: Budget) -> BudgetError:
+        """Say how near the smallest network comes."""
+        least = self.prober.achieved(groups.least, _figures(bounds))
+        finer = "" if align == 1 else ", or --align 1 for a smaller one"
+        advice = f"Allow a little more than that{finer}{self._timed(bounds, least)}"
+        return BudgetError(
+            f"no sub-network of {self.trunk.base.name} in lanes of {align} channels meets the budget: "
+            f"{'; '.join(_missed(bounds, least, budget))}. {advice}"
+        )
+
+    def _timed(self, bounds: Sequence[Bound], least: Achieved) -> str:
+        """Say how to have networks timed again, where it was their time that was too long."""
+        late = any(b.figure == "latency_ms" and b.share(least) > 1 for b in bounds)
+        return f". Was this computer busy when that was timed? Remove {self.prober.file} to time anew" if late else ""
+
+
+def shown(figure: str, value: float) -> str:
+    """Return a figure with its unit."""
+    value = value / 1024 if figure == "size_bytes" else value
+    return f"{value:,.0f} {UNITS[figure]}" if value >= 1000 else f"{value:.3g} {UNITS[figure]}"

@@ -1,1 +1,0 @@
-"""How near two tasks are to each other."""

@@ -1,1 +1,0 @@
-"""Cutting networks: groups of coupled units, slices, means of slices, growth."""

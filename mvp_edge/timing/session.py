@@ -1,0 +1,156 @@
+"""Opening an ONNX image model with ONNX Runtime, or saying in one line why that is not possible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mvp_edge.core.errors import ExportError
+
+Layout = Literal["nchw", "nhwc"]
+DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+COLOURS = (1, 3, 4)
+WARMUP_RUNS = 5
+
+
+@dataclass(frozen=True)
+class ImageSession:
+    """A loaded model with one image input.
+
+    Attributes:
+        runner: The `onnxruntime.InferenceSession`.
+        path: The file that it came from.
+        input_name: Name of the image input.
+        dtype: `float32` (pixels in [0, 1]) or `uint8`.
+        layout: Whether colours come before the rows (`nchw`) or last (`nhwc`).
+        batch: Batch size that the file fixes, or None where it takes any.
+        channels: Number of colour channels.
+        input_size: Height and width in pixels.
+        metadata: The file's own key-value properties.
+    """
+
+    runner: Any
+    path: Path
+    input_name: str
+    dtype: type[np.float32] | type[np.uint8]
+    layout: Layout
+    batch: int | None
+    channels: int
+    input_size: tuple[int, int]
+    metadata: dict[str, str]
+
+    def feed(self, pixels: np.ndarray) -> np.ndarray:
+        """Return uint8 `pixels` `(N, C, H, W)` in the dtype and layout that the model takes."""
+        images = pixels if self.layout == "nchw" else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+        return images if self.dtype is np.uint8 else images.astype(np.float32) / np.float32(255)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the model's first output for what `feed` made."""
+        return self.runner.run(None, {self.input_name: images})[0]
+
+
+def open_session(
+    path: Path, threads: int = 1, cpus: Sequence[int] = (), profile_prefix: str | None = None
+) -> ImageSession:
+    """Load `path` for sequential execution on `threads` CPU threads.
+
+    Args:
+        path: An ONNX file.
+        threads: Threads within an operator, the calling one included.
+        cpus: One CPU for each thread, from `choose_cpus`; all but the first, which is the caller's, are pinned here.
+        profile_prefix: Begin of the name of a file that the runtime writes a profile to.
+
+    Raises:
+        ExportError: the file is missing, is no ONNX model, or has no usable `(N, C, H, W)` or `(N, H, W, C)` image
+            input.
+    """
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    if not path.is_file():
+        raise ExportError(
+            f"{path} is no file; give an .onnx file, such as the one that `mvp-edge prune` leaves in out/"
+        )
+    # Imported here: the command line must start without it.
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    if len(cpus) == threads > 1:
+        # The runtime counts CPUs from 1.
+        affinities = ";".join(str(cpu + 1) for cpu in cpus[1:])
+        options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    options.log_severity_level = 4  # what goes wrong comes back as an exception; the log would say it twice
+    try:
+        runner = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # ONNX Runtime's errors share no base class but this one
+        reason = str(e).removeprefix("[ONNXRuntimeError] : ").splitlines()[0]
+        raise ExportError(f"{path} cannot be loaded as an ONNX model ({reason}); make one with: mvp-edge prune") from e
+    metadata = dict(runner.get_modelmeta().custom_metadata_map)
+    inputs = runner.get_inputs()
+    found = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in inputs) or "none"
+    if len(inputs) != 1 or inputs[0].type not in DTYPES or len(inputs[0].shape) != 4:
+        raise ExportError(
+            f"{path} has the inputs [{found}]; one float32 or uint8 image (N, C, H, W) or (N, H, W, C) is required"
+        )
+    batch, *sides = (d if isinstance(d, int) and d > 0 else None for d in inputs[0].shape)
+    layout = _layout(sides)
+    channels, *size = sides if layout == "nchw" else (sides[2], *sides[:2])
+    stored = _stored_size(metadata)
+    height, width = (known or (stored[i] if stored else None) for i, known in enumerate(size))
+    if channels is None or height is None or width is None:
+        raise ExportError(
+            f"{path} leaves the size of its image open ({found}) and has no metadata `input_size` = [H, W]; "
+            "export it with fixed channels, height and width"
+        )
+    dtype = DTYPES[inputs[0].type]
+    return ImageSession(runner, path, inputs[0].name, dtype, layout, batch, channels, (height, width), metadata)
+
+
+def random_feed(model: ImageSession, batch: int) -> np.ndarray:
+    """Return random images as `model` takes them.
+
+    Raises:
+        ExportError: the file fixes another batch size.
+    """
+    if model.batch not in (None, batch):
+        raise ExportError(f"{model.path} takes batches of {model.batch}, not {batch}; measure it with that batch size")
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, model.channels, *model.input_size), dtype=np.uint8)
+    return model.feed(pixels)
+
+
+def warm_up(model: ImageSession, images: np.ndarray) -> None:
+    """Call the model a few times.
+
+    Raises:
+        ExportError: it fails.
+    """
+    try:
+        for _ in range(WARMUP_RUNS):
+            model.run(images)
+    except Exception as e:  # ONNX Runtime's errors share no base class but this one
+        raise ExportError(f"{model.path} loads but fails on an image {images.shape}: {e}") from e
+
+
+def _layout(sides: Sequence[int | None]) -> Layout:
+    """Tell from the three sides of an image, of which None is open, where its colours are."""
+    return "nhwc" if sides[2] in COLOURS and sides[0] not in COLOURS else "nchw"
+
+
+def _stored_size(metadata: dict[str, str]) -> tuple[int, int] | None:
+    try:
+        height, width = json.loads(metadata.get("input_size", ""))
+    except (ValueError, TypeError):
+        return None
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        return None
+    return height, width

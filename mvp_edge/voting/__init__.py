@@ -1,0 +1,1 @@
+"""Meta-Vote Pruning: neighbours, who votes, votes, averaging, assembly (Algorithm 1)."""

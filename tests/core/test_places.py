@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.places import cache_dir, user_directory
+
+PLACES = [
+    (cache_dir, "MVP_EDGE_CACHE", ".cache/mvp-edge"),
+    (user_directory, "MVP_EDGE_HOME", ".local/share/mvp-edge"),
+]
+
+
+@pytest.mark.parametrize(("place", "variable", "default"), PLACES)
+def test_a_place_is_named_or_in_the_home_directory(
+    place: Callable[[], Path], variable: str, default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, "/somewhere")
+    assert place() == Path("/somewhere")
+    monkeypatch.setenv(variable, "~/there")
+    assert place() == tmp_path / "there"
+    monkeypatch.setenv(variable, "")
+    assert place() == tmp_path / default
+
+
+@pytest.mark.parametrize(("place", "variable", "default"), PLACES)
+def test_nobody_has_no_home(
+    place: Callable[[], Path], variable: str, default: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", f"no/{default}")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does where nobody knows the user
+    with pytest.raises(ConfigError, match=f"HOME, or {variable}"):
+        place()

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvp_edge.core.written import Written, survey
+
+RESULT = {
+    "task": {},
+    "base": "b",
+    "keep": {},
+    "settings": {},
+    "environment": {},
+    "files": ["model.onnx", "report.json"],
+}
+FAMILY = {"task": {}, "base": "b", "models": [], "environment": {}, "files": ["index.json", "index.html", "1ms/"]}
+EXPORT = {"format": 1, "input": {}, "normalisation": {}, "output": {}, "classes": []}
+
+
+def fill(directory: Path, record: str, value: Any, *names: str) -> Path:
+    directory.mkdir(parents=True)
+    (directory / record).write_text(json.dumps(value))
+    for name in names:
+        (directory / name).write_text("")
+    return directory
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    return fill(tmp_path / "out", "report.json", RESULT, "model.onnx", ".DS_Store")
+
+
+def test_a_result_with_exports(result: Path) -> None:
+    assert survey(result, "result", "family") == Written("result", (), ())
+    fill(result / "phones", "preprocessing.json", EXPORT, "model.ort", "model-int8.with_runtime_opt.ort", "README.md")
+    assert survey(result, "result") == Written("result", ("phones",), ())
+    (result / "phones" / "App.kt").write_text("")
+    assert survey(result, "result") == Written("result", ("phones",), ("phones/App.kt",))
+    assert survey(result / "phones", "export") == Written("export", (), ("App.kt",))
+    assert survey(result, "export") is None
+
+
+@pytest.mark.parametrize("name", ["model-v2.onnx", "model_mine.ort", "required_operators_mine.config"])
+def test_a_model_of_somebody_s_own_in_an_export(tmp_path: Path, name: str) -> None:
+    folder = fill(tmp_path / "phones", "preprocessing.json", EXPORT, "model-fp16.ort", name)
+    assert survey(folder, "export") == Written("export", (), (name,))
+
+
+def test_strangers(result: Path, tmp_path: Path) -> None:
+    (result / "src").mkdir()
+    (result / "notes.txt").write_text("")
+    (tmp_path / "elsewhere").mkdir()
+    (result / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    fill(result / "other", "report.json", RESULT)  # another result, which was not made with this one
+    assert survey(result, "result") == Written("result", (), ("link", "notes.txt", "other", "src"))
+
+
+def test_a_family(tmp_path: Path) -> None:
+    family = fill(tmp_path / "out", "index.json", FAMILY, "index.html")
+    fill(family / "1ms", "report.json", RESULT, "model.onnx")
+    fill(family / "1ms" / "web", "preprocessing.json", EXPORT, "index.html", "dense.js")
+    assert survey(family, "result", "family") == Written("family", ("1ms/web",), ())
+    fill(family / "2ms", "report.json", RESULT)
+    (family / "1ms" / "notes.txt").write_text("")
+    assert survey(family, "result", "family") == Written("family", ("1ms/web",), ("1ms/notes.txt", "2ms"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"files": ["notes.txt"]}', "[" * 10**5])
+def test_a_record_that_is_not_ours(tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    (tmp_path / "index.json").write_bytes(b"\xff")
+    assert survey(tmp_path, "result", "family", "export") is None
+
+
+def test_names_in_a_record_are_no_patterns(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "report.json", {**RESULT, "files": ["*"]}, "notes.txt")
+    found = survey(tmp_path / "out", "result")
+    assert found is not None and "notes.txt" in found.strangers
+    (tmp_path / "out" / "report.json").write_text(json.dumps({**RESULT, "files": None}))
+    assert survey(tmp_path / "out", "result") == Written("result", (), ("notes.txt", "report.json"))

@@ -1,0 +1,79 @@
+"""What is known of base models, and files of their weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.models.architectures import new_model
+from mvp_edge.models.bases import find_base, load_base
+from tests.conftest import COLOURS
+
+
+def test_no_network_is_made_to_count_outputs_that_have_names(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(
+        "mvp_edge.models.bases.new_model", lambda arch, classes: made.append(classes) or new_model(arch, classes)
+    )
+    load_base(str(tiny_base))
+    assert made == [len(COLOURS)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet-of-mine", "is unknown; use resnet18-cifar100, vit-cifar100, timm:NAME"),
+        ("timm:resnet17", "timm has no model called 'resnet17'; did you mean resnet1"),
+        ("none.safetensors", "does not exist"),
+    ],
+)
+def test_names_that_are_none(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_base(name)
+
+
+def test_a_timm_model_of_other_than_rgb_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = timm.get_pretrained_cfg("test_resnet")
+    assert told is not None
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: replace(told, input_size=(12, 64, 64)))
+    with pytest.raises(ConfigError, match="takes images of 12 channels; use a model of RGB images"):
+        find_base("timm:test_resnet")
+
+
+def test_weights_of_another_architecture(tiny_base: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds weights for test_resnet, but timm:test_convnext needs test_convnext"):
+        load_base("timm:test_convnext", tiny_base)
+
+
+def test_a_file_has_its_own_weights(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds its own weights, and --weights names others .*other.safetensors"):
+        load_base(str(tiny_base), tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("meta", ['{"format": 1, "classes": []}', "[]", "{"])
+def test_a_file_of_ours_that_is_no_base(tmp_path: Path, meta: str) -> None:
+    file = tmp_path / "exemplars.safetensors"
+    save_file({"labels": torch.zeros(1)}, file, metadata={"mvp_edge": meta})
+    with pytest.raises(ConfigError, match=r"exemplars.safetensors describes no base model .*mvp-edge pretrain"):
+        load_base(str(file))
+
+
+@pytest.mark.parametrize(("name", "least"), [("resnet18-cifar100", 70), ("vit-cifar100", 55)])
+def test_bundled_bases(name: str, least: float) -> None:
+    base, model = load_base(name)
+    assert len(base.classes) == 100
+    assert base.top1 is not None and base.top1 >= least
+    assert base.recipe and base.licence
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_registered_base_without_weights_says_how_to_train_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvp_edge.models.bases.BUNDLED", {})
+    with pytest.raises(ConfigError, match=r"train them with mvp-edge pretrain --base vit-cifar100"):
+        load_base("vit-cifar100")

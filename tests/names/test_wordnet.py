@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvp_edge.core.errors import TaskError
+from mvp_edge.names.dictionary import PackagedFile, nouns
+from mvp_edge.names.tasks import Task, TaskClass, canonical
+from mvp_edge.names.wordnet import ambiguous, nearest_classes, rank, resolve, resolve_names, task_similarity
+from mvp_edge.zoo.location import read_base_classes
+
+ASSETS = files("mvp_edge") / "assets"
+SECTIONS: dict[str, dict[str, str]] = json.loads((ASSETS / "synsets.json").read_text(encoding="utf-8"))
+CURATED = [(name, synset) for table in SECTIONS.values() for name, synset in table.items()]
+FEW = settings(max_examples=25, deadline=None)
+
+
+def task(*names: str) -> Task:
+    return Task(tuple(map(TaskClass, names)))
+
+
+def resolved(*names: str) -> Task:
+    return resolve(task(*names))
+
+
+def synset(name: str, given: str | None = None) -> str | None:
+    return resolve(Task((TaskClass(name, given),))).classes[0].synset
+
+
+def similarity(a: str, b: str) -> float:
+    return task_similarity(resolved(a), resolved(b))
+
+
+# The shipped dictionary.
+
+
+@pytest.mark.parametrize("file", ["data.noun", "index.noun", "noun.exc"])
+def test_dictionary_is_the_distribution_s_byte_for_byte(file):
+    with PackagedFile(file).open() as stream:
+        digest = hashlib.sha256(stream.read()).hexdigest()
+    assert f"{digest}  {file}" in (ASSETS / "wordnet" / "README").read_text()
+
+
+def test_licence_travels_with_the_dictionary():
+    licence = (ASSETS / "wordnet" / "LICENSE").read_text()
+    assert "WordNet 3.0 Copyright 2006 by Princeton University" in licence
+    assert "Permission to use, copy, modify and distribute" in licence
+
+
+def test_packaged_files_serve_nltk():
+    pointer = PackagedFile().join("lexnames")
+    with pointer.open(encoding="ascii") as stream:
+        lines = stream.read().splitlines()
+    assert len(lines) == 45
+    assert lines[5] == "05\tnoun.animal\t1"
+    assert pointer.file_size() == sum(len(line) + 1 for line in lines)
+    assert PackagedFile("index.verb").open().read() == b""
+
+
+def test_every_noun_is_there_and_offsets_are_wnids():
+    assert sum(1 for _ in nouns().all_lemma_names(pos="n")) == 117_798
+    for wnid, name in (("n01440764", "tench.n.01"), ("n03792782", "mountain_bike.n.01"), ("n07739125", "apple.n.01")):
+        assert synset(wnid) == name
+    assert nouns().at_offset(2012850) is None
+    assert nouns().at_offset(99_999_999) is None
+
+
+def test_import_is_lazy():
+    code = "import sys, mvp_edge.names.wordnet; sys.exit('nltk' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# The curated table.
+
+
+def test_tables_are_complete():
+    assert {name: len(table) for name, table in SECTIONS.items()} == {
+        "cifar10": 10,
+        "cifar100": 100,
+        "caltech101": 101,
+        "flowers102": 103,
+    }
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_curated_senses_exist_and_win(section):
+    names = tuple(SECTIONS[section])
+    assert [c.synset for c in resolved(*names).classes] == list(SECTIONS[section].values())
+    assert ambiguous(task(*names)) == {}
+
+
+def test_data_sets_do_not_contradict_each_other():
+    senses: dict[str, set[str]] = {}
+    for name, expected in CURATED:
+        senses.setdefault(canonical(name), set()).add(expected)
+    assert [name for name, found in senses.items() if len(found) > 1] == []
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_curated_senses_are_things_one_can_photograph(section):
+    kinds = {"animal", "artifact", "body", "communication", "food", "object", "person", "plant", "possession"}
+    for expected in SECTIONS[section].values():
+        noun = nouns().named(expected)
+        assert noun is not None
+        assert noun.lexname() in {f"noun.{kind}" for kind in kinds}
+        # A sense such as Magnolia, the genus, hangs below `group`, far from every plant.
+        assert not any("genus" in repr(ancestor) for path in noun.hypernym_paths() for ancestor in path)
+
+
+@pytest.mark.parametrize(
+    ("name", "gloss"),
+    [
+        ("bass", "spiny-finned fishes"),
+        ("bowl", "serving foods"),
+        ("crab", "decapod"),
+        ("cup", "used for drinking"),
+        ("keyboard", "data input device for computers"),
+        ("lamp", "piece of furniture"),
+        ("leopards", "large feline"),
+        ("mouse", "small rodents"),
+        ("orange", "fruit of any of several citrus"),
+        ("pear", "juicy"),
+        ("plate", "dish on which food is served"),
+        ("ray", "cartilaginous fishes"),
+        ("rose", "shrubs"),
+        ("seal", "marine mammals"),
+        ("shrew", "mouselike mammal"),
+        ("skunk", "musteline mammal"),
+        ("tank", "military vehicle"),
+        ("television", "receives television signals"),
+        ("trout", "game and food fishes of cool fresh waters"),
+        ("turtle", "bony shell"),
+        ("whale", "cetacean"),
+    ],
+)
+def test_hand_checked_glosses(name, gloss):
+    noun = nouns().named(synset(name) or "")
+    assert noun is not None
+    assert gloss in (noun.definition() or "")
+
+
+# Resolving.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sweet pepper", "sweet_pepper.n.02"),
+        ("Sweet-Pepper", "sweet_pepper.n.02"),
+        ("n02012849", "crane.n.05"),
+        ("zebras", "zebra.n.01"),
+        ("ice cream", "ice_cream.n.01"),
+        ("rain coat", "raincoat.n.01"),
+        ("black-eyed pea", "cowpea.n.01"),
+        ("black eyed pea", "cowpea.n.01"),
+        ("jack in the pulpit", "jack-in-the-pulpit.n.01"),
+        ("cup and saucer vine", None),
+        ("n99999999", None),
+        ("part no 4711", None),
+    ],
+)
+def test_resolve_by_name(name, expected):
+    assert synset(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("crane.n.04", "crane.n.04"),
+        ("crane.n.5", "crane.n.05"),
+        ("n02012849", "crane.n.05"),
+        ("couch.n.01", "sofa.n.01"),
+    ],
+)
+def test_an_explicit_synset_beats_table_and_first_sense(given, expected):
+    assert synset("seal", given) == expected
+
+
+def test_resolve_keeps_names_and_order_and_is_idempotent():
+    once = resolved("zxqv", "Pear", "apple")
+    assert once.names == ("zxqv", "Pear", "apple")
+    assert resolve(once) == once
+
+
+@pytest.mark.parametrize("wrong", ["crane.n.09", "crane.n.00", "n00000001", "n99999999", "crane"])
+def test_a_synset_that_does_not_exist_shows_its_neighbours(wrong):
+    with pytest.raises(TaskError, match=f"class 'crane': .*{wrong}.*crane.n.05 \\(large long-necked wading bird"):
+        synset("crane", wrong)
+
+
+def test_all_wrong_synsets_are_named_at_once():
+    wrong = Task((TaskClass("qqq", "giraffffe.n.01"), TaskClass("apple"), TaskClass("qqzz", "~~.n.01")))
+    with pytest.raises(TaskError) as error:
+        resolve(wrong)
+    assert "nearest words: giraffe" in str(error.value)
+    assert "class 'qqzz': there is no noun synset '~~.n.01' in WordNet 3.0; no word comes near it" in str(error.value)
+    assert "apple" not in str(error.value)
+
+
+def test_ambiguous_shows_only_guesses():
+    found = ambiguous(
+        Task((TaskClass("crane"), TaskClass("bank", "bank.n.01"), *task("apple", "zebra", "n02012849", "zxqv").classes))
+    )
+    assert list(found) == ["crane"]
+    assert found["crane"][0] == "crane.n.01: United States writer (1871-1900)"
+    assert any(sense.startswith("crane.n.05: large long-necked wading bird") for sense in found["crane"])
+    assert found["crane"][0].startswith(f"{synset('crane')}: ")
+
+
+CIFAR = resolve_names(read_base_classes(None)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("maple", ["maple_tree"]),
+        ("peppers", ["sweet_pepper"]),
+        ("phone", ["telephone"]),
+        ("aple", ["apple"]),
+        ("tv", ["television"]),
+        ("sofa", ["couch"]),
+        ("goldfish", ["aquarium_fish"]),
+        ("bike", ["bicycle", "motorcycle"]),
+        ("lorry", ["pickup_truck"]),
+        ("desk", ["table"]),
+        ("cat", ["leopard", "lion", "tiger"]),  # as a big cat; not `man`, for a guy
+        ("car", []),
+        ("spaceship", []),
+        ("crayon", []),
+        ("zxqv", []),
+    ],
+)
+def test_names_that_may_be_meant(name, near):
+    (wanted,) = resolved(name).classes
+    assert sorted(nearest_classes(wanted, CIFAR, 3)) == near
+
+
+def test_a_sense_that_is_given_is_the_only_one_that_may_be_meant():
+    assert nearest_classes(TaskClass("bike", "bicycle.n.01"), CIFAR, 3) == ["bicycle"]
+    assert nearest_classes(TaskClass("maple", "maple.n.01"), CIFAR, 3) == ["maple_tree"]  # as it is spelled
+    assert nearest_classes(TaskClass("tv", "television.n.01"), CIFAR, 3) == ["television"]  # the first sense: a guess
+    assert len(nearest_classes(TaskClass("tree"), CIFAR, 3)) == 3
+
+
+# Similarity.
+
+
+def test_wup_by_hand():
+    # lion and tiger meet in big_cat at depth 13; each is one step below: 2 * 14 / (15 + 15).
+    assert similarity("lion", "tiger") == pytest.approx(28 / 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "near", "far"),
+    [
+        ("apple", "pear", "bus"),
+        ("tiger", "lion", "tractor"),
+        ("maple_tree", "oak_tree", "skyscraper"),
+        ("boy", "girl", "lamp"),
+        ("bowl", "plate", "whale"),
+        ("tulip", "daffodil", "ketch"),
+    ],
+)
+def test_nearer_things_score_higher(name, near, far):
+    assert similarity(name, near) > similarity(name, far)
+
+
+def test_mean_of_best_matches_by_hand():
+    a, b = resolved("apple", "bus"), resolved("pear", "pear tree", "bus")
+    tree = max(similarity("pear tree", "apple"), similarity("pear tree", "bus"))
+    forth = (similarity("apple", "pear") + 1) / 2
+    back = (similarity("apple", "pear") + tree + 1) / 3
+    assert task_similarity(a, b) == pytest.approx((forth + back) / 2)
+
+
+def test_classes_without_synset_match_by_name_only():
+    assert similarity("zxqv one", "ZXQV_one") == 1
+    assert similarity("zxqv one", "zxqv two") == 0
+    assert similarity("zxqv one", "apple") == 0
+    assert task_similarity(Task((TaskClass("apple", "apple.n.01"),)), task("Apple")) == 1
+
+
+def test_names_for_one_synset_are_identical():
+    assert task_similarity(Task((TaskClass("a", "couch.n.01"),)), Task((TaskClass("b", "sofa.n.01"),))) == 1
+
+
+def test_unknown_synset_and_empty_task_are_refused():
+    with pytest.raises(TaskError, match=r"no noun synset 'crane\.n\.99'"):
+        task_similarity(Task((TaskClass("crane", "crane.n.99"),)), resolved("apple"))
+    with pytest.raises(ValueError, match="without classes"):
+        task_similarity(Task(()), resolved("apple"))
+
+
+TASKS = st.lists(
+    st.sampled_from([name for name, _ in CURATED] + ["zxqv", "crane"]), min_size=1, max_size=6, unique_by=canonical
+).map(lambda names: resolved(*names))
+
+
+@FEW
+@given(TASKS, TASKS)
+def test_symmetric_and_in_range(a, b):
+    assert 0 <= task_similarity(a, b) <= 1
+    assert task_similarity(a, b) == task_similarity(b, a)
+
+
+@FEW
+@given(TASKS, st.randoms())
+def test_identity_whatever_the_order(a, random):
+    shuffled = Task(tuple(random.sample(a.classes, len(a.classes))))
+    assert task_similarity(a, shuffled) == pytest.approx(1)
+
+
+@FEW
+@given(TASKS, st.lists(TASKS, max_size=3))
+def test_rank_is_similarity_to_each(a, others):
+    assert rank(a, others) == [task_similarity(a, other) for other in others]

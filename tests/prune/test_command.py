@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from mvp_edge_cli import prune as command  # pyright: ignore[reportMissingImports]
+from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
+from typer.testing import CliRunner
+
+from mvp_edge.config import Budget, FitOverrides, PruneConfig, VoteConfig
+from mvp_edge.prune.command import prune_command
+
+TASK = Path("my classes.txt")
+
+
+def test_what_is_usual_is_left_out() -> None:
+    assert prune_command(PruneConfig(TASK, None)) == "mvp-edge prune --task 'my classes.txt' --seed 0"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PruneConfig(TASK, None),
+        PruneConfig(TASK, "photos/", zoo="animals", seed=3, precision="int8", input="uint8-nhwc", schedule="fixed"),
+        PruneConfig(TASK, "x", vote=VoteConfig("smsp", 0.123456789, "auto", 3, "wordnet", "narrow", "sample", 0.7)),
+        PruneConfig(TASK, "x", fit=FitOverrides(5, 32, 0.02, None, 0.0, "adamw")),
+        PruneConfig(TASK, "x", budget=Budget(0.5, 7_654_321, 99_999, 300.25)),
+    ],
+)
+def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read: list[PruneConfig] = []
+
+    def note(config: PruneConfig, *_: object) -> dict[str, object]:
+        read.append(config)
+        return {"warnings": []}
+
+    monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
+    monkeypatch.setattr("mvp_edge.prune.run.compress", note)
+    monkeypatch.setattr("mvp_edge_cli.tables.show_report", lambda report: None)
+    done = CliRunner().invoke(app, shlex.split(prune_command(config))[1:])
+    assert done.exit_code == 0, done.output
+    (found,) = read
+    fit = config.fit.over(command.RECIPE) if isinstance(config.fit, FitOverrides) else config.fit
+    assert isinstance(found.fit, FitOverrides) and found.fit.over(command.RECIPE) == fit
+    for name in ("task", "data", "zoo", "vote", "budget", "seed", "input", "precision", "schedule"):
+        assert getattr(found, name) == getattr(config, name)

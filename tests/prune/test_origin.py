@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import pytest
+
+from mvp_edge.config import FitConfig
+from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
+from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.prune.origin import method_in_words, origin_of
+from mvp_edge.prune.tuning import Tuned
+from mvp_edge.training.mixing import Mix
+from mvp_edge.voting.neighbours import Neighbour
+from mvp_edge.zoo.member import MemberInfo
+
+WIDTHS = {"a": 8, "b": 8}
+TRAINED, UNTRAINED = Tuned(FitConfig(iterations=5)), Tuned(FitConfig(iterations=0))
+NO_GAIN = replace(TRAINED, mix=Mix(0.0, 24, 3, {0.0: 0.3, 1.0: 0.5}, {0.0: 90.0, 1.0: 80.0}))
+
+
+def plan(units: int) -> KeepPlan:
+    return make_plan(WIDTHS, {name: range(units) for name in WIDTHS})
+
+
+def neighbour(breadth: str) -> Neighbour:
+    task = Task((TaskClass("apple"), TaskClass("pear")))
+    return Neighbour(MemberInfo("id", task, breadth, plan(4), ""), 0.9)  # pyright: ignore[reportArgumentType]
+
+
+BROAD, NARROW = neighbour("broad"), neighbour("narrow")
+
+
+@pytest.mark.parametrize(
+    ("kept", "voters", "tuned", "expected"),
+    [
+        (4, [BROAD], UNTRAINED, "ready-made"),
+        (4, [BROAD], NO_GAIN, "ready-made"),
+        (6, [BROAD], UNTRAINED, "ready-made"),  # what was added is not read yet
+        (2, [BROAD], UNTRAINED, "member"),  # something was cut off
+        (4, [BROAD], TRAINED, "member"),
+        (4, [NARROW], UNTRAINED, "vote"),
+        (4, [BROAD, NARROW], TRAINED, "vote"),
+    ],
+)
+def test_where_a_model_comes_from(kept: int, voters: list[Neighbour], tuned: Tuned, expected: str) -> None:
+    assert origin_of(plan(kept), voters, tuned) == expected
+
+
+def test_keeping_everything_is_no_pruning() -> None:
+    assert origin_of(full_plan(WIDTHS), [BROAD], TRAINED) == "base"
+
+
+def test_only_a_vote_is_called_one() -> None:
+    assert method_in_words("vote", "smsp").startswith("SMSP")
+    assert method_in_words("vote", "mvp") == "meta-vote pruning"
+    assert all("vot" not in method_in_words(o, "mvp") for o in ("member", "ready-made", "base"))

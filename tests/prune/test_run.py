@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mvp_edge.config import Budget, FitConfig, Method, PruneConfig, VoteConfig, Voters
+from mvp_edge.core.errors import BudgetError, ConfigError, ZooError
+from mvp_edge.core.runtime import SilentProgress, Stage, rng
+from mvp_edge.data import ImageSet, open_source
+from mvp_edge.export import OnnxClassifier
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.names import wordnet
+from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.prune.family import compress_family
+from mvp_edge.prune.run import Inputs, Prepared, compress, far_warning, generated_images, size
+from mvp_edge.prune.sizing import Ballots, Sizing
+from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.voting.neighbours import Neighbour
+from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
+from mvp_edge.zoo.exemplars import Exemplars, write_exemplars
+from mvp_edge.zoo.store import Zoo, open_zoo
+
+
+class Told(SilentProgress):
+    """Remembers the stages and how many steps each has."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, int | None] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        self.steps[name] = total
+        yield self
+
+
+def test_keeping_everything_is_told(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
+    found = compress(replace(config, vote=VoteConfig(keep=1), fit=FitConfig(iterations=0)))
+    assert found["keep"]["achieved"] == 1
+    assert "every unit is kept: this is the base model itself, and no vote changed it" in found["warnings"]
+
+
+@pytest.mark.parametrize(("iterations", "asked"), [(0, None), (1, 4), (2, 8), (9, 24)])
+def test_the_base_model_is_asked_about_the_images_that_training_sees(
+    images: Path, tiny_zoo: Path, tmp_path: Path, iterations: int, asked: int | None
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
+    fit = FitConfig(iterations=iterations, batch_size=4, lr=0.01, distill=0.5)
+    told = Told()
+    seconds = compress(replace(config, vote=VoteConfig(keep=0.5, align=4), fit=fit), told)["seconds"]
+    assert ("ask_teacher" in seconds) == (asked is not None)
+    assert min(seconds.values()) >= 0
+    assert told.steps["Reading train images"] == 24
+    assert told.steps.get("Asking the base model") == asked
+
+
+def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=4, batch_size=4, lr=0.01))
+    told = Told()
+    report = compress(config, told)
+    assert told.steps["Fine-tuning"] == 6  # half as many, on each of three folds
+    mix = report["mix"]
+    assert (mix["images"], mix["folds"]) == (24, 3)
+    assert [row["share"] for row in mix["held_out"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert any("--schedule fixed" in w for w in report["warnings"]) == (mix["share"] == 0)
+    assert "delivered ONNX file" in report["accuracy"]["source"]
+    report = compress(replace(config, schedule="fixed", force=True))
+    assert report["settings"]["fit"]["iterations"] == 4
+    assert report["mix"] is None
+
+
+@pytest.mark.parametrize(("lr", "harm"), [(0.5, True), (1e-9, False)])
+def test_what_fine_tuning_did_is_told_by_the_test_images(
+    images: Path, broad_zoo: Path, tmp_path: Path, lr: float, harm: bool
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\nchair\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), schedule="fixed", precision="fp32", force=True)
+    plain = compress(replace(config, fit=FitConfig(iterations=0)))
+    assert plain["accuracy"]["top1_before"] is None  # nothing was trained
+    tuned = compress(replace(config, fit=FitConfig(iterations=3, batch_size=4, lr=lr)))
+    assert tuned["accuracy"]["top1_before"] == plain["accuracy"]["top1"]
+    assert any("fine-tuning made the model worse" in w for w in tuned["warnings"]) == harm
+    assert (tuned["accuracy"]["top1"] < plain["accuracy"]["top1"]) == harm
+    assert compress(replace(config, data=None))["accuracy"]["top1_before"] is None
+
+
+def test_a_size_between_members_begins_as_the_member_inside_it(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True)
+    member = compress(replace(config, vote=VoteConfig(keep=0.5)))
+    grown = compress(replace(config, vote=VoteConfig(keep=0.6, align=4), data=str(images)))
+    assert grown["neighbours"][0]["id"] == member["neighbours"][0]["id"] and len(grown["neighbours"]) == 1
+    assert member["keep"]["achieved"] < grown["keep"]["achieved"]
+    assert (grown["origin"], grown["accuracy"]["confusion"]) == ("ready-made", member["accuracy"]["confusion"])
+
+
+def test_the_base_is_scored_beside_the_model(
+    images: Path, broad_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True, input="uint8-nhwc")
+    zoo = open_zoo(str(broad_zoo))
+    test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", zoo.base.input_size)
+    columns = [zoo.base.classes.index(n) for n in test.classes]
+    logits = predict(zoo.load_base(), test.images, zoo.base, torch.device("cpu"))[:, columns]
+    half = replace(config, vote=VoteConfig(keep=0.5, align=4))
+    found = compress(half)
+    expected = {"top1": round(accuracy(logits, test).top1, 2), "n": 12, "model_top1": found["accuracy"]["top1"]}
+    assert found["base_accuracy"] == expected
+    monkeypatch.setattr("mvp_edge.prune.evaluation.BASE_IMAGES", 5)
+    found = compress(half)
+    few = test.subset(rng(half.seed, "base").permutation(12)[:5])
+    said = OnnxClassifier(half.out / "model.onnx").predict(few.images.numpy())
+    wanted = {"n": 5, "model_top1": round(accuracy(torch.as_tensor(said), few).top1, 2)}
+    assert found["base_accuracy"].items() >= wanted.items()
+    assert compress(replace(half, data=None))["base_accuracy"] is None
+
+
+def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for split in ("train", "test"):
+        for name, source in (("tiger", "tiger"), ("spaceship", "plain")):
+            shutil.copytree(images / split / source, own / split / name)
+    (tmp_path / "classes.txt").write_text("tiger\nspaceship\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(own), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
+    assert compress(fast)["base_accuracy"] is None
+
+
+def test_a_base_that_knows_a_class_in_another_sense_has_no_score(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger = tiger.n.01\nrose\n")  # a fierce person, not the cat
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
+    assert compress(fast)["base_accuracy"] is None
+
+
+def test_only_a_member_that_does_not_know_the_list_can_be_far(zoo: Zoo) -> None:
+    known, unknown = (wordnet.resolve(Task((TaskClass("tiger"), TaskClass(n)))) for n in ("rose", "spaceship"))
+    broad = next(i for i in zoo.infos() if i.breadth == "broad")
+    for similarity, value in (("wordnet", 0.1), ("leep", -9.0)):
+        assert far_warning([Neighbour(broad, value)], known, similarity) is None
+        assert "is far from this one" in (far_warning([Neighbour(broad, value)], unknown, similarity) or "")
+
+
+@pytest.mark.parametrize(
+    ("voters", "method", "seeds"), [("auto", "mvp", 2), ("broad", "mvp", 2), ("any", "mvp", 0), ("broad", "smsp", 0)]
+)
+def test_a_budget_is_searched_from_the_broad_members_that_may_vote_alone(
+    zoo: Zoo, trunk: Trunk, voters: Voters, method: Method, seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def choose(trunk: Trunk, vote: VoteConfig, budget: Budget, ballots: Ballots, *_: object) -> Sizing:
+        asked.append(len(ballots.seeds))
+        return Sizing({}, {})
+
+    monkeypatch.setattr("mvp_edge.prune.run.choose_counts", choose)
+    task = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("rose"))))
+    train = ImageSet(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), task.names)
+    inputs = Inputs(task, zoo, torch.device("cpu"), [], train)
+    config = PruneConfig(Path("classes.txt"), "x", vote=VoteConfig(method, voters=voters), budget=Budget(params=1e5))
+    size(Prepared(inputs, trunk, [Neighbour(i, 0.0) for i in zoo.infos()]), config, SilentProgress())
+    assert asked == [seeds]
+
+
+def test_members_whose_nearness_cannot_matter_are_not_ranked(
+    images: Path, broad_zoo: Path, probe_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=2, batch_size=4, distill=0))
+    asked: set[str] = set()
+    load = Zoo.load
+    monkeypatch.setattr(Zoo, "load", lambda zoo, info: asked.add(info.id) or load(zoo, info))
+
+    def run(config: PruneConfig) -> dict[str, Any]:
+        asked.clear()
+        return compress(replace(config, force=True))
+
+    alone = run(config)
+    assert asked == {alone["neighbours"][0]["id"]}
+    budget = run(replace(config, budget=Budget(params=60_000)))
+    assert len(asked) == len(open_zoo(str(broad_zoo)).ids()) and budget["budget"]["params"]["achieved"] <= 60_000
+    assert len(run(replace(config, vote=replace(config.vote, voters="narrow")))["neighbours"]) == len(asked) == 2
+    monkeypatch.setattr("mvp_edge.prune.run._decisive", lambda *_: frozenset())
+    everyone = run(config)
+    assert len(asked) == 4
+    assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
+
+
+def test_generated_images_are_shown_where_they_show_the_task(broad_zoo: Path, tmp_path: Path) -> None:
+    zoo = open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "own")))
+    task = Task((TaskClass("tiger"), TaskClass("rose")))
+    assert generated_images(zoo, task) is None
+    for classes, shown in ((("tiger", "apple"), None), (("rose", "tiger"), ("tiger", "rose"))):
+        pixels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+        made = Exemplars(pixels, torch.arange(4) % 2, classes, zoo.base.sha256)
+        write_exemplars(zoo.path / EXEMPLARS, made)
+        found = generated_images(zoo, task)
+        assert (found and found.classes) == shown
+
+
+def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
+    """Though all settings and the folder's name are the same."""
+    zoo, photos = Path(shutil.copytree(tiny_zoo, tmp_path / "own")), Path(shutil.copytree(images, tmp_path / "photos"))
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(photos), tmp_path / "out", zoo=str(zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=1, batch_size=4, distill=0))
+    config = replace(config, add_to_zoo=True, force=True)
+    first, again = compress(config), compress(config)
+    assert "added_member" not in again
+    assert any(f"member {first['added_member']}, made of the same images" in w for w in again["warnings"])
+    shutil.copytree(photos / "train" / "rose", photos / "train" / "tiger", dirs_exist_ok=True)
+    assert compress(config)["added_member"] != first["added_member"]
+    assert len(open_zoo(str(zoo)).ids()) == len(open_zoo(str(tiny_zoo)).ids()) + 2
+
+
+@pytest.mark.parametrize("when", ["require_writable", "add"])
+def test_a_report_tells_of_no_member_that_could_not_be_added(
+    images: Path, tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZooError("no room")
+
+    monkeypatch.setattr(Zoo, when, fail)
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0), add_to_zoo=True)
+    told = Told()
+    with pytest.raises(ZooError, match="no room"):
+        compress(config, told)
+    assert not config.out.exists()
+    assert ("Slicing" in told.steps) == (when == "add")
+
+
+def test_a_family_is_not_added_to_a_zoo(tmp_path: Path) -> None:
+    config = PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out", add_to_zoo=True)
+    with pytest.raises(ConfigError, match=r"not added to a zoo; add one .*: mvp-edge zoo add .*out/60kparams"):
+        compress_family(config, [Budget(params=60_000)])
+
+
+def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a budget, everybody's nearness matters."""
+    asked: list[Budget | None] = []
+
+    def prepare(config: PruneConfig, *_: object) -> None:
+        asked.append(config.budget)
+        raise BudgetError("enough")
+
+    monkeypatch.setattr("mvp_edge.prune.family.prepare", prepare)
+    budgets = [Budget(params=60_000), Budget(params=90_000)]
+    with pytest.raises(BudgetError, match="enough"):
+        compress_family(PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out"), budgets)
+    assert asked == budgets[:1]

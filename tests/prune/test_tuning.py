@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mvp_edge.config import FitConfig, VoteConfig
+from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.data import ImageSet, open_source
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.names import wordnet
+from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.prune.cascade import Asked
+from mvp_edge.prune.tuning import MANY_IMAGES, Tuned, gentle, harmed, tune, tune_warily
+from mvp_edge.training.mixing import Mix
+from mvp_edge.voting.assembly import assemble
+from mvp_edge.voting.neighbours import rank
+from mvp_edge.voting.voters import knowing
+from mvp_edge.zoo.store import Zoo
+
+Run = Callable[..., Tuned]
+CPU = torch.device("cpu")
+FIT = FitConfig(iterations=4, batch_size=4, lr=0.01, distill=0.9)
+TASK = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"))))
+
+
+@pytest.fixture
+def model(zoo: Zoo, trunk: Trunk) -> nn.Module:
+    ranked = rank(zoo, None, TASK, None, VoteConfig(), device=CPU, seed=0)
+    member = zoo.load(knowing(ranked, TASK)[-1].info)
+    return assemble(trunk, member.info.plan, [member], TASK, None, device=CPU)
+
+
+@pytest.fixture
+def train(images: Path) -> ImageSet:
+    return open_source(str(images)).load(TASK.names, "train", (32, 32))
+
+
+@pytest.fixture
+def run(model: nn.Module, zoo: Zoo, trunk: Trunk) -> Run:
+    return lambda how, data, config=FIT: how(
+        model, zoo, trunk, TASK, data, config, device=CPU, seed=0, progress=SilentProgress()
+    )
+
+
+def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
+    tuned = run(tune_warily, train)
+    assert tuned.asked == Asked(len(train), len(train))  # so few that the base model is asked about all
+    assert tuned.fit == gentle(FIT)
+    assert (tuned.fit.iterations, tuned.fit.batch_size) == (2, 4)
+    assert tuned.fit.lr == pytest.approx(0.01 / 3)
+    assert tuned.mix is not None and tuned.iterations == 6
+
+
+def test_many_images_are_trained_on_as_the_settings_say(
+    run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvp_edge.prune.tuning.MANY_IMAGES", len(train))
+    tuned = run(tune_warily, train)
+    assert tuned.asked is not None and tuned.asked.images == len(train) and tuned.asked.member is not None
+    assert replace(tuned, asked=None) == Tuned(FIT)
+    assert MANY_IMAGES == 2000
+
+
+def test_no_iterations_are_no_training(run: Run, model: nn.Module, train: ImageSet) -> None:
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    none = replace(FIT, iterations=0)
+    for how in (tune, tune_warily):
+        assert run(how, train, none) == Tuned(none)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_single_image_of_a_class_leaves_the_member_as_it_is(run: Run, model: nn.Module, train: ImageSet) -> None:
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    tuned = run(tune_warily, train.subset([0, 1, 2, len(train) - 1]))
+    assert tuned.iterations == 0
+    assert "a class has a single image" in tuned.warnings[0]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    top1 = {0.0: 90.0, 1.0: 80.0}
+    monkeypatch.setattr("mvp_edge.prune.tuning.tune_mixed", lambda *_, **__: Mix(0.0, 16, 3, dict(top1), top1))
+    (warning,) = run(tune_warily, train).warnings
+    assert "top-1 90.0 % without, 80.0 % with it" in warning
+    assert "--schedule fixed" in warning
+    monkeypatch.setattr("mvp_edge.prune.tuning.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
+    assert run(tune_warily, train).warnings == ()
+
+
+@pytest.mark.parametrize("how", [tune, tune_warily])
+def test_without_a_teacher_the_settings_tell_of_no_distillation(
+    how: Callable[..., Tuned], model: nn.Module, zoo: Zoo, trunk: Trunk, train: ImageSet
+) -> None:
+    nameless = replace(trunk, base=replace(trunk.base, classes=()))  # as timm's bases are
+    tuned = how(model, zoo, nameless, TASK, train, FIT, device=CPU, seed=0, progress=SilentProgress())
+    assert (tuned.fit.distill, tuned.asked) == (0, None)
+    assert tuned.warnings[0] == "distillation is off: the base model does not know all classes of this task"
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "said"), [(0, 0, False), (4, 0, False), (5, 0, True), (0, 9, False), (10, 4, False), (16, 4, True)]
+)
+def test_harm_is_more_than_two_standard_errors(lost: int, won: int, said: bool) -> None:
+    right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    before = torch.stack([right] * lost + [wrong] * won + [right] * 50 + [wrong] * 50)
+    after = torch.stack([wrong] * lost + [right] * won + [right] * 50 + [wrong] * 50)
+    assert harmed(before, after, torch.zeros(len(before), dtype=torch.long)) == said

@@ -1,0 +1,190 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvp_edge.config import VoteConfig
+from mvp_edge.core.errors import ZooError
+from mvp_edge.data import ImageSet, open_source
+from mvp_edge.models.plan import full_plan, make_plan
+from mvp_edge.models.prunable import Trunk
+from mvp_edge.names import wordnet
+from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.pruners import target_counts
+from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.voting.assembly import assemble, vote
+from mvp_edge.voting.neighbours import Neighbour, rank
+from mvp_edge.voting.voters import electorate, knowing, ready_made, vote_weights
+from mvp_edge.zoo.member import Member
+from mvp_edge.zoo.store import Zoo, open_zoo
+
+CPU = torch.device("cpu")
+CONFIG = VoteConfig(keep=0.5, align=4, neighbours=2)
+
+
+@pytest.fixture
+def zoo(tiny_zoo: Path) -> Zoo:
+    return open_zoo(str(tiny_zoo))
+
+
+@pytest.fixture
+def trunk(zoo: Zoo) -> Trunk:
+    return Trunk.of(zoo.base, zoo.load_base())
+
+
+@pytest.fixture
+def task() -> Task:
+    return wordnet.resolve(Task((TaskClass("tiger"), TaskClass("chair"), TaskClass("crab"))))
+
+
+@pytest.fixture
+def data(images: Path, task: Task, zoo: Zoo) -> ImageSet:
+    return open_source(str(images)).load(task.names, "train", zoo.base.input_size)
+
+
+def test_ranking_is_sorted_and_leaves_out_what_is_excluded(zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet) -> None:
+    found = rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0)
+    assert len(found) == len(zoo.ids())
+    assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
+    assert all(n.similarity <= 0 for n in found)
+    own = frozenset([found[0].info.task.id])
+    assert found[0] not in rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0, exclude=own)
+    words = rank(zoo, None, task, None, replace(CONFIG, similarity="wordnet"), device=CPU, seed=0)
+    assert all(0 <= n.similarity <= 1 for n in words)
+    with pytest.raises(ZooError, match="no broad members"):
+        rank(zoo, trunk, task, data, replace(CONFIG, voters="broad"), device=CPU, seed=0)
+
+
+def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    counts = target_counts(trunk.table, CONFIG.keep, CONFIG.align)
+    plan = make_plan(trunk.table.widths, {n: range(c) for n, c in counts.items()})
+    narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    broad = Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
+    assert electorate([*narrow, broad], trunk, task, CONFIG) == [broad]
+    assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters="broad")) == [broad]
+    for other in ("any", "narrow"):
+        assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters=other)) == narrow[:2]  # pyright: ignore
+    for keep in (0.6, 0.25):  # grows from it, is cut from it
+        assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=keep)) == [broad]
+    unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
+    assert electorate([*narrow, broad], trunk, unknown, CONFIG) == narrow[:2]
+
+
+def test_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    widths = trunk.table.widths
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
+
+    def broad(units: int) -> Neighbour:
+        plan = make_plan(widths, {n: range(min(units, w)) for n, w in widths.items()})
+        return Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
+
+    members = [broad(4), broad(8), broad(12), broad(16)]
+    ranked = [*narrow, *members]
+
+    def chosen(units: int, config: VoteConfig = CONFIG) -> list[Neighbour]:
+        return electorate(ranked, trunk, task, config, {n: min(units, w) for n, w in widths.items()})
+
+    assert chosen(8) == [members[1]]
+    assert chosen(11) == [members[1]]  # grows from the largest inside
+    assert chosen(2) == [members[0]]  # is cut from the smallest around
+    assert chosen(8, replace(CONFIG, method="smsp")) == narrow[:2]
+    mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
+    assert electorate(ranked, trunk, task, CONFIG, mixed) == narrow[:2]
+    assert knowing(ranked, task) == members[::-1]
+    worse = replace(members[0], info=replace(members[0].info, id="a", top1=0.0))
+    for each in ([worse, *members], [*members, worse]):  # of one size the most accurate
+        assert electorate(each, trunk, task, CONFIG, {n: min(2, w) for n, w in widths.items()}) == [members[0]]
+
+
+@pytest.mark.parametrize(
+    ("keep", "made_at"), [(0.05, 0.05), (0.08, 0.05), (0.1, 0.1), (0.2, 0.2), (0.29, 0.3), (1, 0.3)]
+)
+def test_the_bundled_member_that_was_made_at_a_ratio_fits_it(task: Task, keep: float, made_at: float) -> None:
+    """In whole lanes the smallest has 5.8 % of the units, and it is what a twentieth means."""
+    ranked = [Neighbour(i, 0.5) for i in open_zoo(None).infos()]
+    assert ready_made(ranked, task, keep).info.recipe["keep"] == made_at
+    with pytest.raises(ZooError, match=r"keep 0\.04 is less than the smallest member .*\(0\.058\)"):
+        ready_made(ranked, task, 0.04)
+
+
+def test_a_broad_member_alone_is_followed_where_votes_are_sampled(zoo: Zoo, trunk: Trunk) -> None:
+    narrow = Neighbour(zoo.infos()[0], 0.0)
+    broad = replace(narrow, info=replace(narrow.info, breadth="broad"))
+    sampled, counts = replace(CONFIG, vote="sample", temperature=2.0), dict(narrow.info.plan.counts)
+    assert vote(zoo, trunk, [broad], sampled, counts, 0)[0] == narrow.info.plan
+    assert vote(zoo, trunk, [narrow], sampled, counts, 0)[0] != narrow.info.plan
+
+
+def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
+    info = zoo.infos()[0]
+    leep = [Neighbour(info, 0.0), Neighbour(info, -0.7)]
+    words = [Neighbour(info, 1.0, "wordnet"), Neighbour(info, 0.25, "wordnet")]
+    assert vote_weights(leep, CONFIG) == vote_weights(words, CONFIG) == [1.0, 1.0]
+    smsp = replace(CONFIG, method="smsp")
+    assert vote_weights(leep, smsp) == pytest.approx([1.0, 0.4966], abs=1e-4)
+    assert vote_weights(words, smsp) == [1.0, 0.25]
+    assert vote_weights(leep[:1] * 2, smsp) == [1.0, 1.0]
+    for far in (Neighbour(info, 0.0, "wordnet"), Neighbour(info, -1e4)):  # whose weights would sum to nothing
+        assert vote_weights([far, far], smsp) == [1.0, 1.0]
+
+
+def test_what_is_assembled_fits_the_task_before_any_training(
+    zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
+) -> None:
+    found = rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0)
+    counts = target_counts(trunk.table, CONFIG.keep, CONFIG.align)
+    plan, voters = vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)
+    assert plan.counts == target_counts(trunk.table, 0.5, 4)
+    model = assemble(trunk, plan, voters, task, data, device=CPU)
+    score = accuracy(predict(model, data.images, zoo.base, CPU), data)
+    assert score.top1 > 60  # three colours, one closed-form head on re-estimated norms
+    assert vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)[0] == plan
+
+
+def test_where_everything_is_kept_the_base_model_stays_as_it_is(
+    zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
+) -> None:
+    voters = [zoo.load(i) for i in zoo.infos()]
+    whole = predict(trunk.model, data.images, zoo.base, CPU)
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, task, None, device=CPU)
+    rows = [zoo.base.classes.index(name) for name in task.names]
+    assert torch.allclose(predict(model, data.images, zoo.base, CPU), whole[:, rows], atol=1e-5)
+    unknown = Task((*task.classes[:2], TaskClass("spaceship")))
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, unknown, data, device=CPU)
+    assert torch.equal(model.get_buffer("bn1.running_mean"), trunk.model.get_buffer("bn1.running_mean"))
+    assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
+
+
+def test_a_name_in_another_sense_gets_no_row_of_the_head(zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet) -> None:
+    crab = TaskClass("crab", "crab.n.02")  # its flesh
+    meant = Task((*task.classes[:2], crab))
+    voters = [zoo.load(replace(zoo.infos()[0], task=task))]
+    assert voters[0].info.knows(task) and not voters[0].info.knows(meant)
+    with pytest.raises(ValueError, match="fitted to images"):
+        assemble(trunk, full_plan(trunk.table.widths), voters, meant, None, device=CPU)
+    with pytest.raises(ValueError, match="fitted to images"):
+        assemble(trunk, voters[0].info.plan, voters, meant, None, device=CPU)
+    model = assemble(trunk, full_plan(trunk.table.widths), voters, meant, data, device=CPU)
+    assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
+
+
+def test_a_member_that_keeps_everything_is_delivered_as_it_is(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+    """Even where the base model names no classes."""
+    state = {k: v * 1.1 for k, v in trunk.state_of(trunk.model).items()}
+    everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
+    info = replace(zoo.infos()[0], breadth="broad", task=everything, plan=full_plan(trunk.table.widths))
+    member, nameless = Member(info, state), replace(trunk, base=replace(trunk.base, classes=()))
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = predict(member.network(trunk), images, zoo.base, CPU)[:, [zoo.base.classes.index(n) for n in task.names]]
+    model = assemble(nameless, info.plan, [member], task, None, device=CPU)
+    assert torch.allclose(predict(model, images, zoo.base, CPU), expected, atol=1e-5)
+
+
+def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+    for info in zoo.infos():
+        model = zoo.load(info).network(trunk)
+        test = open_source(str(images)).load(info.task.names, "test", zoo.base.input_size)
+        assert accuracy(predict(model, test.images, zoo.base, CPU), test).top1 == pytest.approx(info.top1, abs=13)
