@@ -31,12 +31,12 @@ log = logging.getLogger("benchmarks")
 PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
 DISTILLED = recipe("prune", "sgd")
-NARROW = VoteConfig(voters="narrow")
-BROAD = VoteConfig(voters="broad")
+SPECIALISTS = VoteConfig(voters="specialist")
+GENERALIST = VoteConfig(voters="generalist")
 ANY = VoteConfig(voters="any")
-EQUATION_1 = replace(NARROW, vote="sample")
+EQUATION_1 = replace(SPECIALISTS, vote="sample")
 IFP_LR = 0.005  # the paper's, Section 3.1
-AHNP = replace(recipe("narrow", "adamw"), iterations=1000)
+AHNP = replace(recipe("specialist", "adamw"), iterations=1000)
 """The paper's rate and iterations of automatic head and node pruning."""
 Method = Callable[[Setting], nn.Module]
 
@@ -46,14 +46,14 @@ def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
     if config.iterations == 0:
         return model
     teacher = setting.teacher if config.distill > 0 else None
-    source = BatchSource(setting.train, setting.trunk.base, config, setting.device, setting.seed, teacher)
+    source = BatchSource(setting.train, setting.prunable.base, config, setting.device, setting.seed, teacher)
     fit(model, source, config, optimizer=make_optimizer(model, config))
     return model
 
 
 def headed(setting: Setting, model: nn.Module) -> nn.Module:
     """Give a cut network, in place, what it needs before training: norms measured, and a head fitted, on the images."""
-    base, device = setting.trunk.base, setting.device
+    base, device = setting.prunable.base, setting.device
     model = on_device(model, device)
     reestimate_norms(model, setting.train.images, base, device)
     set_head(model, ridge_head(model, setting.train, base, device).to(device))
@@ -64,10 +64,10 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
     """Meta-Vote Pruning with the given vote."""
 
     def run(s: Setting) -> nn.Module:
-        found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.breadth)]
-        counts = target_counts(s.trunk.table, config.keep, config.align)
-        plan, voters = vote(s.zoo, s.trunk, electorate(found, s.trunk, s.task, config), config, counts, s.seed)
-        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fitting)
+        found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.kind)]
+        counts = target_counts(s.prunable.table, config.keep, config.align)
+        plan, voters = vote(s.zoo, s.prunable, electorate(found, s.prunable, s.task, config), config, counts, s.seed)
+        return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fitting)
 
     return run
 
@@ -79,38 +79,38 @@ def by(neighbours: Callable[[Setting], Sequence[Neighbour]], config: VoteConfig,
         chosen = list(neighbours(s))
         if not chosen:
             raise LookupError("nobody votes: the zoo has no such member")
-        counts = target_counts(s.trunk.table, config.keep, config.align)
-        plan, voters = vote(s.zoo, s.trunk, chosen, config, counts, s.seed)
-        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fit)
+        counts = target_counts(s.prunable.table, config.keep, config.align)
+        plan, voters = vote(s.zoo, s.prunable, chosen, config, counts, s.seed)
+        return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fit)
 
     return run
 
 
-def narrow(setting: Setting) -> list[Neighbour]:
-    """Return the narrow members by LEEP, nearest first."""
-    return [n for n in setting.ranked if n.info.breadth == "narrow"]
+def specialist(setting: Setting) -> list[Neighbour]:
+    """Return the specialists by LEEP, nearest first."""
+    return [n for n in setting.ranked if n.info.kind == "specialist"]
 
 
 def taught(teacher: Callable[[Setting], torch.Tensor | None], fitting: FitConfig) -> Method:
-    """A broad member that a teacher of one's choice teaches; asking it is part of the method's time."""
+    """A generalist that a teacher of one's choice teaches; asking it is part of the method's time."""
 
     def run(s: Setting) -> nn.Module:
         fresh = replace(s)
         fresh.__dict__.update(ranked=s.ranked, teacher=teacher(s))
-        return voted(BROAD, fitting)(fresh)
+        return voted(GENERALIST, fitting)(fresh)
 
     return run
 
 
 def delivered(fitting: FitConfig) -> Method:
-    """What the command does with these images: a broad member that works already, fine-tuned as they allow."""
+    """What the command does with these images: a generalist that works already, fine-tuned as they allow."""
 
     def run(s: Setting) -> nn.Module:
         if len(s.train) >= MANY_IMAGES:
             return voted(VoteConfig(), fitting)(s)
         model = voted(VoteConfig(), NONE)(s)
         tuned = tune_warily(
-            model, s.zoo, s.trunk, s.task, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress()
+            model, s.zoo, s.prunable, s.task, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress()
         )
         log.info("%d images: %s", len(s.train), tuned.mix)
         return model
@@ -122,9 +122,9 @@ def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:
     """Random pruning: the base's own weights for units drawn uniformly, with a random head."""
 
     def run(s: Setting) -> nn.Module:
-        counts = target_counts(s.trunk.table, keep, 8)
-        plan: KeepPlan = random_plan(s.trunk.table, counts, rng(s.seed, f"random/{s.task.id}"))
-        model = sliced_copy(s.trunk.model, s.trunk.table, plan)
+        counts = target_counts(s.prunable.table, keep, 8)
+        plan: KeepPlan = random_plan(s.prunable.table, counts, rng(s.seed, f"random/{s.task.id}"))
+        model = sliced_copy(s.prunable.model, s.prunable.table, plan)
         features = head_of(model).in_features
         set_head(model, random_head(features, len(s.task.classes), torch_rng(s.seed, "head")))
         return tuned(s, on_device(model, s.device), fitting)
@@ -139,7 +139,7 @@ def iterative(
 
     def run(s: Setting) -> nn.Module:
         fitting = FitConfig(iterations=iterations, lr=lr, batch_size=batch_size)
-        return make_member(s.trunk, s.train, schedule or PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
+        return make_member(s.prunable, s.train, schedule or PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
 
     return run
 
@@ -147,18 +147,18 @@ def iterative(
 def scored(fit: FitConfig, keep: float = 0.1) -> Callable[[Setting], nn.Module]:
     """Return automatic head and node pruning from the base model, for one task alone (Algorithm 3)."""
     schedule, scores = PruneSchedule(keep=keep), ScoreSchedule()
-    return lambda s: make_member(s.trunk, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
+    return lambda s: make_member(s.prunable, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
 
 
 def from_parent(fitting: FitConfig, every: int) -> Method:
-    """A narrow member of the bundled zoo's recipe, made for the task itself."""
+    """A specialist of the bundled zoo's recipe, made for the task itself."""
 
     def run(s: Setting) -> nn.Module:
         schedule = PruneSchedule(every=every)
-        found = find_parent(s.zoo, s.trunk, s.task, schedule)
+        found = find_parent(s.zoo, s.prunable, s.task, schedule)
         parent = None if found is None else s.zoo.load(found)
         return make_member(
-            s.trunk, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.base_teacher
+            s.prunable, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.base_teacher
         )[0]
 
     return run
@@ -172,7 +172,7 @@ def few(per_class: int, method: Method) -> Method:
 
     def run(s: Setting) -> nn.Module:
         fewer = replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}")))
-        fewer.__dict__["ranked"] = s.ranked  # by all images: the broad member that votes alone is the same
+        fewer.__dict__["ranked"] = s.ranked  # by all images: the generalist that votes alone is the same
         return method(fewer)
 
     return run
@@ -185,7 +185,7 @@ def whole_base_tuned(fitting: FitConfig) -> Method:
 
 def whole_base(s: Setting) -> nn.Module:
     """The base model with the task's rows of its head: the ceiling, 100 times as large."""
-    model = copy.deepcopy(s.trunk.model)
-    rows = shared_rows(s.task.names, s.trunk.base.classes, head_of(model))
-    set_head(model, rows or ridge_head(model, s.train, s.trunk.base, s.device))
+    model = copy.deepcopy(s.prunable.model)
+    rows = shared_rows(s.task.names, s.prunable.base.classes, head_of(model))
+    set_head(model, rows or ridge_head(model, s.train, s.prunable.base, s.device))
     return on_device(model, s.device)

@@ -12,7 +12,7 @@ from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.core.runtime import SilentProgress, rng
 from mvp_edge.data import DataSource, ImageSet
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.cascade import answers, ask, largest_knowing
@@ -27,7 +27,7 @@ class Setting:
     """One target task and what every method is given; what several methods need is computed once."""
 
     zoo: Zoo
-    trunk: Trunk
+    prunable: PrunableModel
     task: Task
     train: ImageSet
     test: ImageSet
@@ -40,7 +40,7 @@ class Setting:
         """All members, nearest first; the task's own member, if there is one, is left out."""
         own = frozenset([self.task.id])
         return rank(
-            self.zoo, self.trunk, self.task, self.train, VoteConfig(voters="any", similarity=self.similarity),
+            self.zoo, self.prunable, self.task, self.train, VoteConfig(voters="any", similarity=self.similarity),
             device=self.device, seed=self.seed, exclude=own,
         )  # fmt: skip
 
@@ -56,23 +56,23 @@ class Setting:
 
 
 def by_cascade(s: Setting) -> torch.Tensor | None:
-    """Ask the base model only where the largest broad member is unsure."""
-    told = ask(s.trunk, s.task, s.train, s.device, SilentProgress(), s.zoo)
+    """Ask the base model only where the largest generalist is unsure."""
+    told = ask(s.prunable, s.task, s.train, s.device, SilentProgress(), s.zoo)
     return None if told is None else told[0]
 
 
 def by_base(s: Setting) -> torch.Tensor | None:
     """Ask the base model about all images."""
-    told = ask(s.trunk, s.task, s.train, s.device, SilentProgress())
+    told = ask(s.prunable, s.task, s.train, s.device, SilentProgress())
     return None if told is None else told[0]
 
 
 def by_member(s: Setting) -> torch.Tensor | None:
-    """Ask the largest broad member about all images."""
+    """Ask the largest generalist about all images."""
     if (member := largest_knowing(s.zoo, s.task)) is None:
         return None
-    network = s.zoo.load(member).network(s.trunk)
-    return answers(network, member.task.names, s.trunk, s.task, s.train.images, s.device)
+    network = s.zoo.load(member).network(s.prunable)
+    return answers(network, member.task.names, s.prunable, s.task, s.train.images, s.device)
 
 
 def load(source: DataSource, task: Task, size: tuple[int, int], split: str) -> tuple[ImageSet, ImageSet]:

@@ -61,7 +61,7 @@ def exemplars(
     config = checked(lambda: replace(DEFAULT, per_class=per_class, steps=steps, batch_size=batch_size))
     from mvp_edge.build.exemplars import build_exemplars, share_exemplars
     from mvp_edge.core.runtime import resolve_device, use_threads
-    from mvp_edge.models.prunable import Trunk
+    from mvp_edge.models.prunable import PrunableModel
     from mvp_edge.zoo.store import open_zoo
 
     use_threads(threads)
@@ -72,8 +72,8 @@ def exemplars(
             if of is not None:
                 made = share_exemplars(opened, open_zoo(of))
             else:
-                trunk = Trunk.of(opened.base, opened.load_base())
-                made = build_exemplars(opened, trunk, config, device=place, seed=seed, progress=progress)
+                prunable = PrunableModel.of(opened.base, opened.load_base())
+                made = build_exemplars(opened, prunable, config, device=place, seed=seed, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished batches are kept, and the same command goes on with the others") from e
     if json:

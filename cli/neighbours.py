@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import mvp_edge.names.tasks
     from mvp_edge.core.runtime import Progress
     from mvp_edge.data import ImageSet
-    from mvp_edge.models.prunable import Trunk
+    from mvp_edge.models.prunable import PrunableModel
     from mvp_edge.voting.neighbours import Neighbour
     from mvp_edge.zoo.store import Zoo
 
@@ -79,7 +79,7 @@ def neighbours(
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.core.runtime import resolve_device, use_threads
-            from mvp_edge.models.prunable import Trunk
+            from mvp_edge.models.prunable import PrunableModel
             from mvp_edge.prune.known import keep_to_ask_for
             from mvp_edge.prune.run import far_warning
             from mvp_edge.voting.neighbours import rank, similarity_used
@@ -89,14 +89,14 @@ def neighbours(
         place = resolve_device(device)
         opened = open_zoo(zoo)
         images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
-        trunk = Trunk.of(opened.base, opened.load_base())
+        prunable = PrunableModel.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:
-            found = rank(opened, trunk, target, images, config, device=place, seed=seed, stage=stage)
+            found = rank(opened, prunable, target, images, config, device=place, seed=seed, stage=stage)
     used = similarity_used(config, images)
     warnings = guesses(wordnet.ambiguous(typed)) if used == "wordnet" else []
     if warning := far_warning(found, target, used):
         warnings.append(warning)
-    voting, nobody = _voters(found, trunk, target, config, data)
+    voting, nobody = _voters(found, prunable, target, config, data)
     alone = voting if len(voting) == 1 and voting[0] not in found[:top] else []  # decides, however far it is
     result: dict[str, Any] = {
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
@@ -107,7 +107,7 @@ def neighbours(
                 "id": n.info.id,
                 "classes": list(n.info.task.names),
                 "similarity": round(n.similarity, 4),
-                "breadth": n.info.breadth,
+                "kind": n.info.kind,
                 "keep": keep_to_ask_for(n.info),
                 "top1": n.info.top1,
                 "votes": n in voting,
@@ -139,13 +139,17 @@ def guesses(ambiguous: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _voters(
-    ranked: Sequence[Neighbour], trunk: Trunk, task: mvp_edge.names.tasks.Task, config: VoteConfig, data: str | None
+    ranked: Sequence[Neighbour],
+    prunable: PrunableModel,
+    task: mvp_edge.names.tasks.Task,
+    config: VoteConfig,
+    data: str | None,
 ) -> tuple[list[Neighbour], list[str]]:
     """Return who votes in `prune` with the same words at its default size, or a warning that says why nobody can."""
     from mvp_edge.voting.voters import electorate, ready_made
 
     if data is not None:
-        return electorate(ranked, trunk, task, config), []
+        return electorate(ranked, prunable, task, config), []
     try:
         return [ready_made(ranked, task, config.keep)], []
     except ZooError as e:

@@ -94,7 +94,7 @@ Similarity = Annotated[
     config.Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)
 ]
 Voters = Annotated[
-    config.Voters, typer.Option("--voters", help="Members that may vote, by breadth.", rich_help_panel=VOTING)
+    config.Voters, typer.Option("--voters", help="Members that may vote, by kind.", rich_help_panel=VOTING)
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images a step.", rich_help_panel=TRAINING)]
 Optimizer = Annotated[

@@ -84,7 +84,7 @@ def pretrain(
         typer.Option(
             "--teacher",
             metavar="BASE|ZOO",
-            help="Learn from a base model, or from a zoo's best broad member.",
+            help="Learn from a base model, or from a zoo's best generalist.",
             rich_help_panel=TRAINING,
         ),
     ] = None,

@@ -48,9 +48,9 @@ def names(classes: Sequence[str]) -> str:
 
 
 def member_in_words(member: dict[str, Any]) -> str:
-    """Return what a member of a zoo knows; of a broad one, that it is everything, and how large it is."""
-    if member["breadth"] == "broad":
-        return f"broad, keep {member['keep']:g}, all {len(member['classes'])} classes"
+    """Return what a member of a zoo knows; of a generalist, that it is everything, and how large it is."""
+    if member["kind"] == "generalist":
+        return f"generalist, keep {member['keep']:g}, all {len(member['classes'])} classes"
     return names(member["classes"])
 
 
@@ -133,14 +133,14 @@ def show_neighbours(result: dict[str, Any]) -> None:
     wide = out.width >= WIDE
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("member", no_wrap=True)  # an id that is cut off cannot be copied
-    for header in (*(["breadth"] if wide else []), "classes", similarity, *([""] if wide else []), OWN_TOP1):
+    for header in (*(["kind"] if wide else []), "classes", similarity, *([""] if wide else []), OWN_TOP1):
         table.add_column(header, overflow="fold")
     for row in result["neighbours"]:
         value = row["similarity"]
         # LEEP is a mean log probability: its exponential is a share, 1 for a member that tells the classes apart.
         filled = [bar(math.exp(value) if similarity == "leep" else value)] if wide else []
-        breadth = f"[green]{row['breadth']}, votes[/]" if row["votes"] else row["breadth"]
-        member = [row["id"], breadth] if wide else [f"{row['id']}\n{breadth}"]
+        kind = f"[green]{row['kind']}, votes[/]" if row["votes"] else row["kind"]
+        member = [row["id"], kind] if wide else [f"{row['id']}\n{kind}"]
         table.add_row(*member, member_in_words(row), f"{value:.3f}", *filled, percent(row["top1"]))
     out.print(table)
     out.print(f"[dim]{SCALES[similarity]}[/]")
@@ -238,22 +238,30 @@ def show_accuracy(result: dict[str, Any]) -> None:
 
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
-    table = Table("zoo", "base", "members", "broad", "mean top-1", "exemplars", "size", box=None, header_style="bold")
+    table = Table(
+        "zoo", "base", "members", "generalist", "mean top-1", "exemplars", "size", box=None, header_style="bold"
+    )
     table.add_column("directory", overflow="fold")  # a path that is cut off is none
     for zoo in zoos:
         table.add_row(
-            escape(zoo["name"]), escape(zoo["base"]), str(zoo["members"]), str(zoo["broad"]), percent(zoo["mean_top1"]),
-            str(zoo["exemplars"]), storage(zoo["bytes"]), escape(zoo["path"]),
-        )  # fmt: skip
+            escape(zoo["name"]),
+            escape(zoo["base"]),
+            str(zoo["members"]),
+            str(zoo["generalist"]),
+            percent(zoo["mean_top1"]),
+            str(zoo["exemplars"]),
+            storage(zoo["bytes"]),
+            escape(zoo["path"]),
+        )
     console().print(table)
 
 
 def show_members(members: Sequence[dict[str, Any]]) -> None:
     """Show a line for each member of a zoo."""
-    table = Table("member", "classes", "breadth", "kept", "top-1", "made by", box=None, header_style="bold")
+    table = Table("member", "classes", "kind", "kept", "top-1", "made by", box=None, header_style="bold")
     for m in members:
         table.add_row(
-            m["id"], names(m["classes"]), m["breadth"], percent(100 * m["achieved_keep"]), percent(m["top1"]),
+            m["id"], names(m["classes"]), m["kind"], percent(100 * m["achieved_keep"]), percent(m["top1"]),
             escape(str(m["method"])),
         )  # fmt: skip
     console().print(table)
@@ -263,7 +271,7 @@ def show_member(info: dict[str, Any]) -> None:
     """Show all of one member but its unit indices."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
-    for key in ("id", "breadth"):
+    for key in ("id", "kind"):
         grid.add_row(key, escape(info[key]))
     grid.add_row("top-1", percent(info["top1"]))
     grid.add_row("classes", escape(", ".join(c["name"] for c in info["classes"])))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mvp_edge.zoo.store import Zoo
 
 DEFAULT = BuildConfig()
-NARROW, BROAD = recipe("narrow", "sgd"), recipe("broad", "sgd")
+SPECIALISTS, GENERALIST = recipe("specialist", "sgd"), recipe("generalist", "sgd")
 MEMBERS = "Members"
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -59,7 +59,7 @@ BUILD_EPILOG = """
 
 mvp-edge zoo build animals/ --data photos/ --members 100
 
-mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --align 1 --broad 0.1
+mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --align 1 --generalist 0.1
 
 Repeat the same command after an interruption, or run it several times at once: finished members are kept.
 """
@@ -102,7 +102,7 @@ def build(
         ),
     ] = None,
     members: Annotated[
-        int, typer.Option("--members", help="Narrow members in all.", rich_help_panel=MEMBERS)
+        int, typer.Option("--members", help="Specialists in all.", rich_help_panel=MEMBERS)
     ] = DEFAULT.members,
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
@@ -128,10 +128,10 @@ def build(
     threshold: Annotated[
         float, typer.Option("--threshold", help="ahnp: score below which a unit goes.", rich_help_panel=MEMBERS)
     ] = DEFAULT.scores.threshold,
-    broad: Annotated[
+    generalist: Annotated[
         list[float] | None,
         typer.Option(
-            "--broad",
+            "--generalist",
             metavar="KEEP",
             help="First add a member for all classes at this keep; repeat for more.",
             rich_help_panel=MEMBERS,
@@ -141,25 +141,23 @@ def build(
         Parent,
         typer.Option(
             "--parent",
-            help="Prune from the next larger broad member, or always from the base.",
+            help="Prune from the next larger generalist, or always from the base.",
             rich_help_panel=MEMBERS,
         ),
     ] = DEFAULT.parent,
     iterations: Annotated[
-        int, typer.Option("--iterations", help="Steps of a narrow member.", rich_help_panel=TRAINING)
-    ] = NARROW.iterations,
+        int, typer.Option("--iterations", help="Steps of a specialist.", rich_help_panel=TRAINING)
+    ] = SPECIALISTS.iterations,
     optimizer: Optimizer = None,
-    batch_size: BatchSize = NARROW.batch_size,
-    lr: Annotated[float | None, rate("narrow", " of narrow members")] = None,
+    batch_size: BatchSize = SPECIALISTS.batch_size,
+    lr: Annotated[float | None, rate("specialist", " of specialists")] = None,
     distill: Annotated[
         float,
-        typer.Option(
-            "--distill", help="Weight of distillation of narrow members, in [0, 1].", rich_help_panel=TRAINING
-        ),
-    ] = NARROW.distill,
-    broad_iterations: Annotated[
-        int, typer.Option("--broad-iterations", help="Steps of a broad member.", rich_help_panel=TRAINING)
-    ] = BROAD.iterations,
+        typer.Option("--distill", help="Weight of distillation of specialists, in [0, 1].", rich_help_panel=TRAINING),
+    ] = SPECIALISTS.distill,
+    generalist_iterations: Annotated[
+        int, typer.Option("--generalist-iterations", help="Steps of a generalist.", rich_help_panel=TRAINING)
+    ] = GENERALIST.iterations,
     device: Device = "auto",
     threads: Threads = None,
     seed: Seed = 0,
@@ -167,20 +165,22 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Prune the base model for random tasks until the zoo has the members asked for."""
-    checked(lambda: [VoteConfig(keep=each, align=align) for each in broad or []])
+    checked(lambda: [VoteConfig(keep=each, align=align) for each in generalist or []])
     schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance, every=every))
     fit = checked(
         lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer)
     )
-    broad_fit = checked(lambda: FitOverrides(iterations=broad_iterations, batch_size=batch_size, optimizer=optimizer))
+    generalist_fit = checked(
+        lambda: FitOverrides(iterations=generalist_iterations, batch_size=batch_size, optimizer=optimizer)
+    )
     scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
-    config = checked(lambda: BuildConfig(members, ways, schedule, fit, broad_fit, parent, seed, method, scores))
+    config = checked(lambda: BuildConfig(members, ways, schedule, fit, generalist_fit, parent, seed, method, scores))
     from mvp_edge.build.member import untaught
-    from mvp_edge.build.members import build_broad, build_narrow
-    from mvp_edge.build.sampling import narrow_tasks
+    from mvp_edge.build.members import build_generalists, build_specialists
+    from mvp_edge.build.sampling import specialist_tasks
     from mvp_edge.core.runtime import resolve_device, use_threads
     from mvp_edge.data import open_source
-    from mvp_edge.models.prunable import Trunk
+    from mvp_edge.models.prunable import PrunableModel
 
     from .tables import warn
 
@@ -190,11 +190,15 @@ def build(
     try:
         with shown(quiet=quiet) as progress:
             opened, notes = _open_or_create(directory, base, weights, embedding, source, place, progress)
-            trunk = Trunk.of(opened.base, opened.load_base())
-            narrow_tasks(trunk, source, config)  # what is impossible is said before hours go into broad members
-            notes = [*notes, *untaught(["narrow", *(["broad"] if broad else [])], config, trunk)]
-            made = build_broad(opened, trunk, source, broad, config, device=place, progress=progress) if broad else []
-            made += build_narrow(opened, trunk, source, config, device=place, progress=progress)
+            prunable = PrunableModel.of(opened.base, opened.load_base())
+            specialist_tasks(prunable, source, config)  # what is impossible is said before hours go into generalists
+            notes = [*notes, *untaught(["specialist", *(["generalist"] if generalist else [])], config, prunable)]
+            made = (
+                build_generalists(opened, prunable, source, generalist, config, device=place, progress=progress)
+                if generalist
+                else []
+            )
+            made += build_specialists(opened, prunable, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
     warn(notes)
@@ -279,7 +283,7 @@ def classes(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the classes that a zoo's base and broad members know, as a class list has them: a name a line."""
+    """List the classes that a zoo's base and generalists know, as a class list has them: a name a line."""
     from mvp_edge.zoo.location import read_known_classes, read_zoo_file
 
     base, known = read_known_classes(name)
@@ -309,7 +313,7 @@ def show(
         {
             "id": i.id,
             "classes": list(i.task.names),
-            "breadth": i.breadth,
+            "kind": i.kind,
             "top1": i.top1,
             "achieved_keep": round(i.plan.achieved, 4),
             "method": i.recipe.get("method"),

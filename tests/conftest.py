@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mvp_edge.build.members import build_broad, build_narrow
+from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import load_base, save_base
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
@@ -75,13 +75,13 @@ def tiny_base(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a zoo with three narrow members. Copy it before you change it."""
+    """Directory of a zoo with three specialists. Copy it before you change it."""
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "tiny", *load_base(str(tiny_base)))
     training = FitConfig(iterations=20, batch_size=8, lr=0.01)
     config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.5, align=4), fit=training)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     cpu = torch.device("cpu")
-    build_narrow(zoo, trunk, open_source(str(images)), config, device=cpu, progress=SilentProgress())
+    build_specialists(zoo, prunable, open_source(str(images)), config, device=cpu, progress=SilentProgress())
     return zoo.path
 
 
@@ -92,40 +92,40 @@ def probe_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def broad_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a zoo with broad members at keep 0.75 and 0.5 and two narrow ones cut from the larger."""
-    zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "broad", *load_base(str(tiny_base)))
+def generalist_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a zoo with generalists at keep 0.75 and 0.5 and two specialists cut from the larger."""
+    zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "generalist", *load_base(str(tiny_base)))
     training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
     schedule = PruneSchedule(keep=0.5, align=4)
-    config = BuildConfig(members=2, ways=2, schedule=schedule, fit=training, broad_fit=training)
-    trunk, data = Trunk.of(zoo.base, zoo.load_base()), open_source(str(images))
+    config = BuildConfig(members=2, ways=2, schedule=schedule, fit=training, generalist_fit=training)
+    prunable, data = PrunableModel.of(zoo.base, zoo.load_base()), open_source(str(images))
     cpu, silent = torch.device("cpu"), SilentProgress()
-    build_broad(zoo, trunk, data, [0.5, 0.75], config, device=cpu, progress=silent)
-    build_narrow(zoo, trunk, data, config, device=cpu, progress=silent)
+    build_generalists(zoo, prunable, data, [0.5, 0.75], config, device=cpu, progress=silent)
+    build_specialists(zoo, prunable, data, config, device=cpu, progress=silent)
     return zoo.path
 
 
 @pytest.fixture(scope="module")
-def zoo(broad_zoo: Path) -> Zoo:
-    """The zoo with broad members, opened; where other tests need another zoo, they have a fixture of this name."""
-    return open_zoo(str(broad_zoo))
+def zoo(generalist_zoo: Path) -> Zoo:
+    """The zoo with generalists, opened; where other tests need another zoo, they have a fixture of this name."""
+    return open_zoo(str(generalist_zoo))
 
 
 @pytest.fixture(scope="module")
-def trunk(zoo: Zoo) -> Trunk:
+def prunable(zoo: Zoo) -> PrunableModel:
     """The base model of that zoo with its groups."""
-    return Trunk.of(zoo.base, zoo.load_base())
+    return PrunableModel.of(zoo.base, zoo.load_base())
 
 
 @pytest.fixture(scope="session")
 def nameless_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a zoo whose base names no classes, as timm's do not, with a broad member at keep 0.5."""
+    """Directory of a zoo whose base names no classes, as timm's do not, with a generalist at keep 0.5."""
     base, model = load_base(str(tiny_base))
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "nameless", replace(base, classes=()), model)
     training = FitConfig(iterations=20, batch_size=16, lr=0.02)
-    config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
-    trunk, data = Trunk.of(zoo.base, zoo.load_base()), open_source(str(images))
-    build_broad(zoo, trunk, data, [0.5], config, device=torch.device("cpu"), progress=SilentProgress())
+    config = BuildConfig(schedule=PruneSchedule(align=4), generalist_fit=training)
+    prunable, data = PrunableModel.of(zoo.base, zoo.load_base()), open_source(str(images))
+    build_generalists(zoo, prunable, data, [0.5], config, device=torch.device("cpu"), progress=SilentProgress())
     return zoo.path
 
 

@@ -18,7 +18,7 @@ from mvp_edge.models.attention import attentions
 from mvp_edge.models.groups import find_groups
 from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.models.plan import full_plan, make_plan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
 from mvp_edge.models.tensors import pack, unpack
 from mvp_edge.models.widening import silence
@@ -164,16 +164,16 @@ def test_a_member_comes_back_from_its_file(embedding: Any, packing: Any) -> None
         whole.get_parameter("pos_embed").mul_(
             torch.logspace(-2, 0, 17)[:, None]
         )  # one scale for all tokens would not do
-    trunk = Trunk.of(base, whole)
-    plan = drawn_plan(trunk.table, 0.5)
-    model = sliced_copy(trunk.model, trunk.table, plan).eval()
-    state, _ = unpack(pack(trunk.state_of(model), packing))
-    member = Member(MemberInfo("m", None, "narrow", plan, "", {}, 0.0), state)  # pyright: ignore
-    restored = member.network(trunk)
-    for name, tensor in trunk.state_of(model).items():
+    prunable = PrunableModel.of(base, whole)
+    plan = drawn_plan(prunable.table, 0.5)
+    model = sliced_copy(prunable.model, prunable.table, plan).eval()
+    state, _ = unpack(pack(prunable.state_of(model), packing))
+    member = Member(MemberInfo("m", None, "specialist", plan, "", {}, 0.0), state)  # pyright: ignore
+    restored = member.network(prunable)
+    for name, tensor in prunable.state_of(model).items():
         inner = tuple(range(2 if name in ("pos_embed", "cls_token") else 1, tensor.ndim))
         scale = tensor.abs().amax(inner, keepdim=True) if inner else tensor.abs()
-        assert ((trunk.state_of(restored)[name] - tensor).abs() <= scale / 31 + 1e-6).all(), name
+        assert ((prunable.state_of(restored)[name] - tensor).abs() <= scale / 31 + 1e-6).all(), name
     images = torch.randn(2, 3, *SIZE)
     assert torch.allclose(restored(images), model(images), atol=0.3)
 

@@ -40,7 +40,7 @@ class Dlth:
         """Train a sparse copy of the base model on the setting's task."""
         model = dense_copy(setting)
         masks = random_masks(
-            model, setting.trunk.head, self.keep, torch_rng(setting.seed, f"dlth/{setting.task.id}")
+            model, setting.prunable.head, self.keep, torch_rng(setting.seed, f"dlth/{setting.task.id}")
         )  # fmt: skip
         fit_head(setting, model)
         first = max(1, round(self.share * config.iterations))

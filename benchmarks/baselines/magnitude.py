@@ -17,7 +17,7 @@ from mvp_edge.config import FitConfig
 from mvp_edge.core.errors import PlanError
 from mvp_edge.core.runtime import on_host
 from mvp_edge.models.architectures import head_of
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import target_counts
 
 
@@ -35,24 +35,24 @@ class Magnitude:
 
     def __call__(self, setting: Setting, config: FitConfig) -> nn.Module:
         """Prune a copy of the base model and train it on the setting's task."""
-        model = cut_by_magnitude(setting.trunk, target_counts(setting.trunk.table, self.keep, self.align))
+        model = cut_by_magnitude(setting.prunable, target_counts(setting.prunable.table, self.keep, self.align))
         return tuned(setting, headed(setting, model), config)
 
 
-def cut_by_magnitude(trunk: Trunk, counts: Mapping[str, int]) -> nn.Module:
+def cut_by_magnitude(prunable: PrunableModel, counts: Mapping[str, int]) -> nn.Module:
     """Return a copy of the base model that torch-pruning has cut to so many units of each group.
 
     Raises:
         PlanError: the library has kept other numbers than it was told.
     """
-    model = on_host(copy.deepcopy(trunk.model))
+    model = on_host(copy.deepcopy(prunable.model))
     # Half a unit more than wanted: the library cuts off what is left of the fraction.
     ratios: dict[Any, float] = {
-        model.get_submodule(n): 1 - (counts[n] + 0.5) / width for n, width in trunk.table.widths.items()
+        model.get_submodule(n): 1 - (counts[n] + 0.5) / width for n, width in prunable.table.widths.items()
     }
     with torch.enable_grad():
         pruner = tp.pruner.BasePruner(
-            model, torch.zeros(1, 3, *trunk.base.input_size), importance=tp.importance.GroupMagnitudeImportance(p=2),
+            model, torch.zeros(1, 3, *prunable.base.input_size), importance=tp.importance.GroupMagnitudeImportance(p=2),
             pruning_ratio=0.0, pruning_ratio_dict=ratios, ignored_layers=[head_of(model)],
             # The library's defaults are dictionaries that all pruners of a process share.
             in_channel_groups={}, out_channel_groups={}, num_heads={},

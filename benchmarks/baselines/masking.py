@@ -81,17 +81,17 @@ def largest(scores: Tensor, share: float) -> Tensor:
 
 def dense_copy(setting: Setting) -> nn.Module:
     """Return a copy of the base model on the setting's device."""
-    return on_device(copy.deepcopy(setting.trunk.model), setting.device)
+    return on_device(copy.deepcopy(setting.prunable.model), setting.device)
 
 
 def fit_head(setting: Setting, model: nn.Module) -> None:
     """Give a network the closed-form head that MVP starts from, after its norms were re-estimated."""
     order = rng(setting.seed, "start").permutation(len(setting.train))[:START_IMAGES]
     sample = setting.train.subset(order)
-    reestimate_norms(model, sample.images, setting.trunk.base, setting.device)
-    set_head(model, ridge_head(model, sample, setting.trunk.base, setting.device).to(setting.device))
+    reestimate_norms(model, sample.images, setting.prunable.base, setting.device)
+    set_head(model, ridge_head(model, sample, setting.prunable.base, setting.device).to(setting.device))
 
 
 def source_of(setting: Setting, config: FitConfig, teacher: Tensor | None = None) -> BatchSource:
     """Return the batches that every method sees, with a teacher's logits `(N, C)` where the method is distilled."""
-    return BatchSource(setting.train, setting.trunk.base, config, setting.device, setting.seed, teacher)
+    return BatchSource(setting.train, setting.prunable.base, config, setting.device, setting.seed, teacher)

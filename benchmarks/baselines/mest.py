@@ -48,7 +48,7 @@ class Mest:
 
     def __call__(self, setting: Setting, config: FitConfig) -> nn.Module:
         """Train a sparse copy of the base model on the setting's task."""
-        model, head = dense_copy(setting), setting.trunk.head
+        model, head = dense_copy(setting), setting.prunable.head
         generator = torch_rng(setting.seed, f"mest/{setting.task.id}")
         masks = (
             magnitude_masks(model, head, self.keep)

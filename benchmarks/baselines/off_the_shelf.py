@@ -39,7 +39,7 @@ class OffTheShelf:
     def __call__(self, setting: Setting, config: FitConfig) -> nn.Module:
         """Return the network, trained on the setting's task; it takes images as the setting's base does."""
         theirs, network = load(self.weights, self.pixels)
-        ours, device = setting.trunk.base, setting.device
+        ours, device = setting.prunable.base, setting.device
         model = on_device(Resized(network, theirs, ours), device)
         if is_folded(model):
             some = rng(setting.seed, "norms").permutation(len(setting.train))[:IMAGES]

@@ -128,7 +128,7 @@ class Reptile:
 
     def __call__(self, setting: Setting, config: FitConfig) -> nn.Module:
         """Train the sparse meta-network on the setting's task."""
-        model = copy.deepcopy(setting.trunk.model)
+        model = copy.deepcopy(setting.prunable.model)
         tensors = load_file(self.weights(setting))
         model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("mask/")}, strict=False)
         model = on_device(model, setting.device)
@@ -171,7 +171,7 @@ def _adapt(setting: Setting, model: nn.Module, masks: Masks | None, config: FitC
 
 
 def _seeded(setting: Setting, seed: int) -> Setting:
-    return Setting(setting.zoo, setting.trunk, setting.task, setting.train, setting.test, setting.device, seed)
+    return Setting(setting.zoo, setting.prunable, setting.task, setting.train, setting.test, setting.device, seed)
 
 
 def _trunk_state(model: nn.Module, head: str) -> State:

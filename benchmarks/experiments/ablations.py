@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from benchmarks.methods import DISTILLED, EQUATION_1, NARROW, by, narrow, taught, tuned, voted
+from benchmarks.methods import DISTILLED, EQUATION_1, SPECIALISTS, by, specialist, taught, tuned, voted
 from benchmarks.setting import Setting, by_base, by_member
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import mvp_row
@@ -53,7 +53,7 @@ def rows(context: Context) -> list[Row]:
     missing = why_not(context, "cifar100")
     fit = FitConfig(iterations=context.steps(100))
     distilled = replace(DISTILLED, iterations=context.steps(100))
-    broad = VoteConfig(voters="broad")
+    generalist = VoteConfig(voters="generalist")
 
     def mvp(name: str, title: str, run: Callable[[Setting], nn.Module], **hyper: Any) -> Row:
         return mvp_row(context, 100, name=name, title=title, run=run, missing=missing, hyper=hyper)
@@ -61,29 +61,31 @@ def rows(context: Context) -> list[Row]:
     def started(name: str, title: str, start: Start) -> Row:
         return mvp(name, title, _from(start, fit), start=vars(start))
 
-    count = sum(i.breadth == "narrow" for i in context.zoo.infos())
+    count = sum(i.kind == "specialist" for i in context.zoo.infos())
     sizes = [n for n in ZOO_SIZES if n < count] + [count]
     return [
-        mvp_row(context, 100, name="narrow", title="narrow members vote: top votes, their mean weights, ridge head",
+        mvp_row(context, 100, name="specialist", title="specialists vote: top votes, their mean weights, ridge head",
                 missing=missing),
-        mvp_row(context, 0, name="broad-0", title="a broad member, as it is", vote=broad, missing=missing,
-                fit=replace(fit, iterations=0), run=voted(broad, replace(fit, iterations=0)), seconds=1.0),
-        mvp_row(context, 100, name="broad", title="a broad member, fine-tuned", vote=broad, missing=missing),
-        mvp_row(context, 100, name="broad-rate", title="a broad member, fine-tuned at the tool's rate", vote=broad,
+        mvp_row(context, 0, name="generalist-0", title="a generalist, as it is", vote=generalist, missing=missing,
+                fit=replace(fit, iterations=0), run=voted(generalist, replace(fit, iterations=0)), seconds=1.0),
+        mvp_row(context, 100, name="generalist", title="a generalist, fine-tuned", vote=generalist, missing=missing),
+        mvp_row(context, 100, name="generalist-rate", vote=generalist,
+                title="a generalist, fine-tuned at the tool's rate",
                 fit=replace(DISTILLED, distill=0.0), missing=missing),
-        mvp_row(context, 100, name="broad-distilled", vote=broad, fit=DISTILLED, missing=missing,
-                title="a broad member, fine-tuned at the tool's rate with distillation"),
+        mvp_row(context, 100, name="generalist-distilled", vote=generalist, fit=DISTILLED, missing=missing,
+                title="a generalist, fine-tuned at the tool's rate with distillation"),
         *(
-            mvp_row(context, 100, name=f"broad-taught-by-{who}", title=f"a broad member, taught by {title}", vote=broad,
+            mvp_row(context, 100, name=f"generalist-taught-by-{who}", vote=generalist,
+                    title=f"a generalist, taught by {title}",
                     fit=DISTILLED, run=taught(teacher, distilled), missing=missing, hyper={"teacher": who})
             for who, title, teacher in (
                 ("base", "the base model alone", by_base),
-                ("broad", "the largest broad member alone", by_member),
+                ("generalist", "the largest generalist alone", by_member),
             )
         ),
-        mvp_row(context, 100, name="narrow-distilled", title="narrow members, fine-tuned with distillation",
+        mvp_row(context, 100, name="specialist-distilled", title="specialists, fine-tuned with distillation",
                 fit=replace(fit, distill=distilled.distill), missing=missing),
-        mvp_row(context, 100, name="any", title="narrow and broad members vote", vote=VoteConfig(voters="any"),
+        mvp_row(context, 100, name="any", title="specialist and generalists vote", vote=VoteConfig(voters="any"),
                 missing=missing),
         *(
             mvp_row(context, 100, name=f"tau-{tau:g}", title=f"votes sampled, tau {tau:g}", missing=missing,
@@ -95,15 +97,15 @@ def rows(context: Context) -> list[Row]:
         started("head-random", "random head", Start(head="random")),
         started("head-rows", "the voters' rows as head", Start(head="rows")),
         *(
-            mvp(f"zoo-{n}", f"a zoo of {n} narrow members", by(_some(n), NARROW, fit), size=n)
+            mvp(f"zoo-{n}", f"a zoo of {n} specialists", by(_some(n), SPECIALISTS, fit), size=n)
             for n in sizes
         ),
         *(
             mvp_row(context, 100, name=f"align-{lane}", title=f"counts in lanes of {lane}", missing=missing,
-                    vote=replace(NARROW, align=lane), hyper={"align": lane})
+                    vote=replace(SPECIALISTS, align=lane), hyper={"align": lane})
             for lane in (1, 4, 16)
         ),
-        mvp("wordnet", "neighbours by the class names alone", by(_by_names, NARROW, fit), similarity="wordnet"),
+        mvp("wordnet", "neighbours by the class names alone", by(_by_names, SPECIALISTS, fit), similarity="wordnet"),
     ]  # fmt: skip
 
 
@@ -117,28 +119,28 @@ def _some(count: int) -> Callable[[Setting], list[Neighbour]]:
     """Return the nearest of `count` members drawn from the zoo, the same for every task and nested."""
 
     def members(s: Setting) -> list[Neighbour]:
-        order = rng(0, "zoo size").permutation(sorted(i.id for i in s.zoo.infos() if i.breadth == "narrow"))
+        order = rng(0, "zoo size").permutation(sorted(i.id for i in s.zoo.infos() if i.kind == "specialist"))
         allowed = set(order[:count])
-        return [n for n in narrow(s) if n.info.id in allowed][: NARROW.neighbours]
+        return [n for n in specialist(s) if n.info.id in allowed][: SPECIALISTS.neighbours]
 
     return members
 
 
 def _by_names(s: Setting) -> list[Neighbour]:
-    return all_ranked(s, "wordnet")[: NARROW.neighbours]
+    return all_ranked(s, "wordnet")[: SPECIALISTS.neighbours]
 
 
 def _from(start: Start, fit: FitConfig) -> Callable[[Setting], nn.Module]:
     def run(s: Setting) -> nn.Module:
-        counts = target_counts(s.trunk.table, NARROW.keep, NARROW.align)
-        plan, voters = vote(s.zoo, s.trunk, narrow(s)[: NARROW.neighbours], NARROW, counts, s.seed)
-        model = sliced_copy(s.trunk.model, s.trunk.table, plan)
+        counts = target_counts(s.prunable.table, SPECIALISTS.keep, SPECIALISTS.align)
+        plan, voters = vote(s.zoo, s.prunable, specialist(s)[: SPECIALISTS.neighbours], SPECIALISTS, counts, s.seed)
+        model = sliced_copy(s.prunable.model, s.prunable.table, plan)
         if start.weights == "mean":
-            ballots = [Voter(v.info.plan, s.trunk.headless(v.state)) for v in voters]
-            model.load_state_dict(average(s.trunk.table, plan, model.state_dict(), ballots))
+            ballots = [Voter(v.info.plan, s.prunable.headless(v.state)) for v in voters]
+            model.load_state_dict(average(s.prunable.table, plan, model.state_dict(), ballots))
         model = on_device(model, s.device).eval()
         if start.norms:
-            reestimate_norms(model, s.train.images, s.trunk.base, s.device)
+            reestimate_norms(model, s.train.images, s.prunable.base, s.device)
         set_head(model, _head(start, s, model, voters).to(s.device))
         return tuned(s, model, fit)
 
@@ -147,7 +149,7 @@ def _from(start: Start, fit: FitConfig) -> Callable[[Setting], nn.Module]:
 
 def _head(start: Start, s: Setting, model: nn.Module, voters: Sequence[Member]) -> nn.Linear:
     if start.head == "ridge":
-        return ridge_head(model, s.train, s.trunk.base, s.device)
+        return ridge_head(model, s.train, s.prunable.base, s.device)
     features = head_of(model).in_features
     head = random_head(features, len(s.task.classes), torch_rng(s.seed, "head"))
     if start.head == "rows":
@@ -165,7 +167,7 @@ def _head(start: Start, s: Setting, model: nn.Module, voters: Sequence[Member]) 
 def _rows_of(s: Setting, voter: Member, features: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return a voter's rows for the task's classes that it knows, if its features are as many as the network's."""
     shared = [n for n in s.task.names if canonical(n) in {canonical(m) for m in voter.info.task.names}]
-    classifier = head_of(voter.network(s.trunk))
+    classifier = head_of(voter.network(s.prunable))
     assert isinstance(classifier, nn.Linear)
     found = shared_rows(shared, voter.info.task.names, classifier) if shared else None
     if found is None or found.in_features != features:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments import vit, zoos
-from benchmarks.methods import NARROW, by, narrow
+from benchmarks.methods import SPECIALISTS, by, specialist
 from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import ahnp_row, ifp_row, mvp_row
@@ -52,7 +52,7 @@ def group_rows(context: Context) -> list[Row]:
         mvp_row(
             context, steps, name=f"{similarity}-group{group}-{steps}", missing=missing,
             title=f"{TITLES[similarity]} group {group}, {steps} iterations",
-            run=by(_of_group(similarity, group), NARROW, FitConfig(iterations=context.steps(steps))),
+            run=by(_of_group(similarity, group), SPECIALISTS, FitConfig(iterations=context.steps(steps))),
             hyper={"group": group, "similarity": similarity, "neighbours": f"at most {VOTERS}"},
             notes=_voters(_of_group(similarity, group)),
         )
@@ -67,7 +67,7 @@ def neighbour_rows(context: Context) -> list[Row]:
     return [
         mvp_row(
             context, 100, name=f"{name}-{n}", title=f"{n} neighbour{'s' * (n > 1)}, {name} zoo", missing=lacks,
-            vote=replace(NARROW, neighbours=n), hyper={"zoo": name},
+            vote=replace(SPECIALISTS, neighbours=n), hyper={"zoo": name},
         )
         for name, lacks in (("activation", missing), ("taylor", taylor)) for n in range(1, MOST_NEIGHBOURS + 1)
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def _of_group(similarity: Similarity, group: int) -> Callable[[Setting], list[Ne
     def members(s: Setting) -> list[Neighbour]:
         key = f"grouped/{similarity}"
         if key not in s.__dict__:  # every group and number of iterations asks for the same
-            s.__dict__[key] = grouped(narrow(s) if _is_whole(s, similarity) else all_ranked(s, similarity))
+            s.__dict__[key] = grouped(specialist(s) if _is_whole(s, similarity) else all_ranked(s, similarity))
         if not (found := s.__dict__[key][group][:VOTERS]):
             raise NotApplicableError("no member is in this interval of the score")
         return found
@@ -90,8 +90,8 @@ def _voters(members: Callable[[Setting], list[Neighbour]]) -> Callable[[Setting]
 
 
 def _is_whole(s: Setting, similarity: Similarity) -> bool:
-    """Say whether the setting's own ranking, which is by LEEP, has all narrow members."""
-    return similarity == "leep" and len(narrow(s)) == sum(i.breadth == "narrow" for i in s.zoo.infos())
+    """Say whether the setting's own ranking, which is by LEEP, has all specialists."""
+    return similarity == "leep" and len(specialist(s)) == sum(i.kind == "specialist" for i in s.zoo.infos())
 
 
 def run_groups(context: Context, rows: Sequence[Row]) -> None:

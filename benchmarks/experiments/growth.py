@@ -1,6 +1,6 @@
 """Section 7.4: does a zoo that grows with MVP's own results serve as well as one that grows with members pruned anew?
 
-Half of the zoo's narrow members are the start. Tasks of the other half are then added, once as the members that they
+Half of the zoo's specialists are the start. Tasks of the other half are then added, once as the members that they
 are, and once as networks that MVP makes in 100 iterations from the first half. All three zoos vote on the same targets.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.methods import NARROW, tuned
+from benchmarks.methods import SPECIALISTS, tuned
 from benchmarks.setting import Setting, load
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import mvp_row
@@ -17,7 +17,7 @@ from benchmarks.suite.running import Case, cases, try_once, try_rows, why_not
 from benchmarks.suite.store import Line
 from benchmarks.suite.zoos import fork
 from mvp_edge.config import FitConfig
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.assembly import assemble, vote
@@ -39,9 +39,7 @@ ZOOS = {
 def rows(context: Context) -> list[Row]:
     """Return the building of the zoos and MVP by each of them."""
     missing = why_not(context, "cifar100") or (
-        ""
-        if len(halves(context)[1])
-        else "the zoo has fewer than two narrow members; add some with: mvp-edge zoo build"
+        "" if len(halves(context)[1]) else "the zoo has fewer than two specialists; add some with: mvp-edge zoo build"
     )
     added = Row("members", "mvp", "members that MVP makes from the first half", None, hyper={"added": ADDED}, zoo=True,
                 iterations=context.steps(100), missing=missing, seconds=30.0 * ADDED * context.scale)  # fmt: skip
@@ -67,15 +65,15 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     tasks = [c.task for c in cases(context, TASKS)]
     for row in votes:
         zoo = open_zoo(str(context.work / f"growth-{row.name}"))
-        trunk = Trunk.of(zoo.base, zoo.load_base())
-        try_rows(NAME, [row], [Case(context, zoo, trunk, task, "cifar100") for task in tasks])
+        prunable = PrunableModel.of(zoo.base, zoo.load_base())
+        try_rows(NAME, [row], [Case(context, zoo, prunable, task, "cifar100") for task in tasks])
 
 
 def halves(context: Context) -> tuple[list[MemberInfo], list[MemberInfo]]:
-    """Return the narrow members that are the start, and those whose tasks are added."""
-    narrow = [i for i in context.zoo.infos() if i.breadth == "narrow"]
-    half = len(narrow) // 2
-    return narrow[:half], narrow[half:][: context.steps(ADDED)]
+    """Return the specialists that are the start, and those whose tasks are added."""
+    specialist = [i for i in context.zoo.infos() if i.kind == "specialist"]
+    half = len(specialist) // 2
+    return specialist[:half], specialist[half:][: context.steps(ADDED)]
 
 
 def _fork(context: Context, name: str, ids: set[str]) -> Zoo:
@@ -84,9 +82,14 @@ def _fork(context: Context, name: str, ids: set[str]) -> Zoo:
 
 def _grow(context: Context, start: Zoo, grown: Zoo, tasks: Sequence[MemberInfo]) -> Line:
     """Add what MVP makes from the members of `start` for every task, and return its accuracy on them."""
-    trunk = Trunk.of(start.base, start.load_base())
+    prunable = PrunableModel.of(start.base, start.load_base())
     config = FitConfig(iterations=context.steps(100))
-    recipe = {"method": "mvp", "vote": NARROW.vote, "neighbours": NARROW.neighbours, "iterations": config.iterations}
+    recipe = {
+        "method": "mvp",
+        "vote": SPECIALISTS.vote,
+        "neighbours": SPECIALISTS.neighbours,
+        "iterations": config.iterations,
+    }
     source, scores = context.source("cifar100"), []
     for info in tasks:
         member = member_id(info.task, recipe)
@@ -94,15 +97,17 @@ def _grow(context: Context, start: Zoo, grown: Zoo, tasks: Sequence[MemberInfo])
             scores.append(grown.info(member).top1 or 0.0)
             continue
         train, test = load(source, info.task, start.base.input_size, "test")
-        s = Setting(start, trunk, info.task, train, test, context.device, context.seed)
-        found = rank(start, trunk, s.task, train, NARROW, device=s.device, seed=s.seed)
-        counts = target_counts(trunk.table, NARROW.keep, NARROW.align)
-        plan, voters = vote(start, trunk, electorate(found, trunk, s.task, NARROW), NARROW, counts, s.seed)
-        model = assemble(trunk, plan, voters, s.task, train, device=s.device)
+        s = Setting(start, prunable, info.task, train, test, context.device, context.seed)
+        found = rank(start, prunable, s.task, train, SPECIALISTS, device=s.device, seed=s.seed)
+        counts = target_counts(prunable.table, SPECIALISTS.keep, SPECIALISTS.align)
+        plan, voters = vote(
+            start, prunable, electorate(found, prunable, s.task, SPECIALISTS), SPECIALISTS, counts, s.seed
+        )
+        model = assemble(prunable, plan, voters, s.task, train, device=s.device)
         tuned(s, model, config)
-        top1 = round(accuracy(predict(model, test.images, trunk.base, s.device), test).top1, 2)
+        top1 = round(accuracy(predict(model, test.images, prunable.base, s.device), test).top1, 2)
         made = replace(info, id=member, plan=plan, recipe=recipe, top1=top1, outputs_sha256="")
-        grown.add(made, {k: v.cpu() for k, v in trunk.state_of(model).items()})
+        grown.add(made, {k: v.cpu() for k, v in prunable.state_of(model).items()})
         scores.append(top1)
     return {"top1": round(sum(scores) / len(scores), 2), "notes": {"added": len(scores)}}
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from benchmarks.methods import NARROW, headed, narrow, tuned
+from benchmarks.methods import SPECIALISTS, headed, specialist, tuned
 from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import mvp_row, random_row
@@ -22,7 +22,7 @@ from mvp_edge.budget.costs import costs_of
 from mvp_edge.budget.search import Groups, Limit, Worth, search
 from mvp_edge.config import FitConfig
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.voting.assembly import assemble
@@ -33,7 +33,7 @@ NAME = "memory"
 TASKS = 10
 LANE = 8
 KEEPS = (0.05, 0.1, 0.2)
-SMSP = replace(NARROW, method="smsp")
+SMSP = replace(SPECIALISTS, method="smsp")
 
 
 def rows(context: Context) -> list[Row]:
@@ -42,14 +42,14 @@ def rows(context: Context) -> list[Row]:
     steps = context.steps(100)
     found = []
     for keep in KEEPS:
-        size = _budget(context.trunk, keep)
+        size = _budget(context.prunable, keep)
         common: dict[str, Any] = {"missing": missing}
         label = f"{size / 1000:.0f} k parameters"
         fit = FitConfig(iterations=steps)
         found += [
             mvp_row(context, 100, name=f"smsp-{keep:g}", method="smsp", title=f"{label}: SMSP-style (ours)",
                     vote=replace(SMSP, keep=keep), run=_smsp(keep, size, fit), hyper={"params": size}, **common),
-            mvp_row(context, 100, name=f"mvp-{keep:g}", title=f"{label}: MVP", vote=replace(NARROW, keep=keep),
+            mvp_row(context, 100, name=f"mvp-{keep:g}", title=f"{label}: MVP", vote=replace(SPECIALISTS, keep=keep),
                     hyper={"params": size}, **common),
             Row(f"magnitude-{keep:g}", "magnitude", f"{label}: largest norm scales of the base",
                 _magnitude(keep, fit), iterations=steps, keep=keep, dense_iterations=steps * keep**2,
@@ -69,12 +69,12 @@ def _smsp(keep: float, size: int, fit: FitConfig) -> Callable[[Setting], nn.Modu
     """Return one round over all groups together: the highest scores, in whole lanes, as many as the budget holds."""
 
     def run(s: Setting) -> nn.Module:
-        found = narrow(s)[: SMSP.neighbours]
-        table, weights = s.trunk.table, vote_weights(found, replace(SMSP, keep=keep))
+        found = specialist(s)[: SMSP.neighbours]
+        table, weights = s.prunable.table, vote_weights(found, replace(SMSP, keep=keep))
         votes = count_votes([n.info.plan for n in found], weights)
-        tie = base_importance(s.trunk.model, table)
+        tie = base_importance(s.prunable.model, table)
         scores = {n: v / sum(weights) + 1e-6 * tie[n] / tie[n].max() for n, v in votes.items()}
-        costs = costs_of(s.trunk.model, table, s.trunk.base.input_size, s.trunk.head, len(s.task.classes))
+        costs = costs_of(s.prunable.model, table, s.prunable.base.input_size, s.prunable.head, len(s.task.classes))
         channels = np.array([table.unit_channels[n] for n in costs.names])
         worth = Worth.of([scores[n] for n in costs.names])
         counts = search(Groups.of(costs.widths, channels, LANE), worth, [Limit(costs.params, size)], "global")
@@ -82,30 +82,32 @@ def _smsp(keep: float, size: int, fit: FitConfig) -> Callable[[Setting], nn.Modu
             raise NotApplicableError("one lane of every group is more than the budget")
         plan = top_plan(table, scores, costs.by_name(counts))
         voters = [s.zoo.load(n.info) for n in found]
-        return tuned(s, assemble(s.trunk, plan, voters, s.task, s.train, device=s.device), fit)
+        return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fit)
 
     return run
 
 
 def _magnitude(keep: float, fit: FitConfig) -> Callable[[Setting], nn.Module]:
     def run(s: Setting) -> nn.Module:
-        return tuned(s, headed(s, _cut(s.trunk, _plan(s.trunk, keep))), fit)
+        return tuned(s, headed(s, _cut(s.prunable, _plan(s.prunable, keep))), fit)
 
     return run
 
 
-def _budget(trunk: Trunk, keep: float) -> int:
+def _budget(prunable: PrunableModel, keep: float) -> int:
     """Return the parameters of a five-class network with the counts that MVP keeps."""
-    costs = costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, 5)
-    return int(costs.params(costs.counts(target_counts(trunk.table, keep, LANE))))
+    costs = costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, 5)
+    return int(costs.params(costs.counts(target_counts(prunable.table, keep, LANE))))
 
 
-def _plan(trunk: Trunk, keep: float) -> KeepPlan:
-    return top_plan(trunk.table, base_importance(trunk.model, trunk.table), target_counts(trunk.table, keep, LANE))
+def _plan(prunable: PrunableModel, keep: float) -> KeepPlan:
+    return top_plan(
+        prunable.table, base_importance(prunable.model, prunable.table), target_counts(prunable.table, keep, LANE)
+    )
 
 
-def _cut(trunk: Trunk, plan: KeepPlan) -> nn.Module:
-    return sliced_copy(trunk.model, trunk.table, plan)
+def _cut(prunable: PrunableModel, plan: KeepPlan) -> nn.Module:
+    return sliced_copy(prunable.model, prunable.table, plan)
 
 
 EXPERIMENT = Experiment(NAME, "one-shot pruning by scores, at memory budgets", "2nd paper", 35, rows, run)

@@ -59,9 +59,9 @@ def _config(context: Context) -> MetaConfig:
 def _train(context: Context) -> Line:
     config = _config(context)
     source, settings = context.source("cifar100"), []
-    for info in [i for i in context.zoo.infos() if i.breadth == "narrow"][: context.steps(TRAINING_TASKS)]:
+    for info in [i for i in context.zoo.infos() if i.kind == "specialist"][: context.steps(TRAINING_TASKS)]:
         train = source.load(info.task.names, "train", context.zoo.base.input_size)
-        settings.append(Setting(context.zoo, context.trunk, info.task, train, train, context.device, context.seed))
+        settings.append(Setting(context.zoo, context.prunable, info.task, train, train, context.device, context.seed))
     model = dense_copy(settings[0])
     masks = meta_train(model, drawing(settings, config, context.seed), config, context.device, context.seed)
     save_meta(file_of(context), model, masks, config)

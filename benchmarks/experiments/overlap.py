@@ -1,7 +1,7 @@
 """Figures 1, 2, 5a, 6 and 7: do similar tasks keep the same units, and more so in deep layers?
 
 Nothing is trained: the plans of a zoo's members are compared. Members of the bundled zoos were all pruned from one
-broad member, inside whose units they lie; so random choices are compared twice, among all units and among that
+generalist, inside whose units they lie; so random choices are compared twice, among all units and among that
 parent's. Members of the base without labels were pruned from that base itself. Layers of which the parent keeps no more
 units than its children are left out of tables and figures: there is nothing to choose.
 """
@@ -23,7 +23,7 @@ from benchmarks.suite.store import Line, counted
 from mvp_edge.config import Similarity
 from mvp_edge.core.runtime import rng
 from mvp_edge.models.plan import KeepPlan, iou, make_plan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo
@@ -76,9 +76,9 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         if by_name[f"{prefix}leep"].missing:
             continue
         zoo = open_it()
-        trunk = context.trunk if zoo is context.zoo else Trunk.of(zoo.base, zoo.load_base())
-        for target in _narrow(zoo)[: context.tasks]:
-            case = Case(context, zoo, trunk, target.task, "cifar100")
+        prunable = context.prunable if zoo is context.zoo else PrunableModel.of(zoo.base, zoo.load_base())
+        for target in _specialist(zoo)[: context.tasks]:
+            case = Case(context, zoo, prunable, target.task, "cifar100")
             for similarity in SIMILARITIES:
                 if (row := by_name.get(prefix + similarity)) is None:
                     continue
@@ -89,7 +89,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
         if by_name[f"{prefix}random"].missing:
             continue
         zoo = opened[prefix]()
-        for target in _narrow(zoo)[: context.tasks]:
+        for target in _specialist(zoo)[: context.tasks]:
             for name, draw in (("random", _at_random), (IN_PARENT, _within_parent)):
                 try_once(
                     NAME, by_name[prefix + name], context, zoo,
@@ -150,8 +150,8 @@ def _drawn(context: Context, target: MemberInfo, units: dict[str, np.ndarray]) -
     return draw(), [draw() for _ in range(20)]
 
 
-def _narrow(zoo: Zoo) -> list[MemberInfo]:
-    return [i for i in zoo.infos() if i.breadth == "narrow"]
+def _specialist(zoo: Zoo) -> list[MemberInfo]:
+    return [i for i in zoo.infos() if i.kind == "specialist"]
 
 
 def table(lines: Sequence[Line], trials: Sequence[Line]) -> list[str]:

@@ -17,7 +17,7 @@ from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf
 from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
 from benchmarks.experiments import meta, vit
-from benchmarks.methods import AHNP, DISTILLED, IFP_LR, NARROW, at_random, iterative, scored, voted
+from benchmarks.methods import AHNP, DISTILLED, IFP_LR, SPECIALISTS, at_random, iterative, scored, voted
 from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context, Experiment, Form, Row
 from benchmarks.suite.running import cases, try_rows, why_not
@@ -89,9 +89,9 @@ def _transformer(rates: tuple[float, ...] = (2e-4, 5e-4, 1e-3), **fields: Any) -
     return {"transformer": True, "missing": vit.missing, "rates": rates, "seconds": 2.5, **fields}
 
 
-VOTE = {"voters": NARROW.voters, "vote": NARROW.vote, "neighbours": NARROW.neighbours}
+VOTE = {"voters": SPECIALISTS.voters, "vote": SPECIALISTS.vote, "neighbours": SPECIALISTS.neighbours}
 VARIANTS = {
-    "mvp": Variant("mvp", lambda _: lambda s, fit: voted(NARROW, fit)(s), zoo=True, hyper=VOTE,
+    "mvp": Variant("mvp", lambda _: lambda s, fit: voted(SPECIALISTS, fit)(s), zoo=True, hyper=VOTE,
                    rates=(0.003, 0.01, 0.03, 0.1, 0.3), **SLICED),
     "random": Variant("random", lambda _: lambda s, fit: at_random(fit)(s), **SLICED),
     "ifp": Variant("ifp", lambda _: lambda s, fit: iterative(fit.iterations, fit.lr)(s), whose="the paper's",
@@ -105,7 +105,7 @@ VARIANTS = {
     "magnitude-distill": Variant("magnitude-distill", lambda _: Magnitude(), DISTILLED, **TOOLS),
     "mobilenetv2": Variant("mobilenetv2", lambda context: OffTheShelf(weights(context) or Path()), UNTAUGHT,
                            missing=weights_missing, **TOOLS),
-    "mvp-vit": Variant("mvp-vit", lambda _: lambda s, fit: voted(NARROW, fit)(s), vit.FIT, zoo=True,
+    "mvp-vit": Variant("mvp-vit", lambda _: lambda s, fit: voted(SPECIALISTS, fit)(s), vit.FIT, zoo=True,
                        hyper={"optimizer": vit.FIT.optimizer, **VOTE}, **_transformer(**SLICED)),
     "random-vit": Variant("random-vit", lambda _: lambda s, fit: at_random(fit)(s), vit.FIT,
                           hyper={"optimizer": vit.FIT.optimizer}, **_transformer((2e-4, 5e-4, 1e-3, 2e-3), **SLICED)),

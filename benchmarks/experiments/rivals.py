@@ -140,20 +140,20 @@ def _tool(context: Context, keep: float, missing: str) -> Entry:
         context, 100, name=f"tool-{keep:g}", method="tool", title=title, vote=VoteConfig(keep=keep), fit=DISTILLED,
         missing=missing,
     )  # fmt: skip
-    trunk = context.trunk
-    return Entry(row, lambda: (trunk.base, cut(trunk, target_counts(trunk.table, keep, 8))))
+    prunable = context.prunable
+    return Entry(row, lambda: (prunable.base, cut(prunable, target_counts(prunable.table, keep, 8))))
 
 
 def _magnitude(context: Context, method: str, keep: float, missing: str) -> Entry:
     taught = ", taught by the base as the tool's is" if VARIANTS[method].fit.distill else ""
-    rival, trunk = Magnitude(keep), context.trunk
+    rival, prunable = Magnitude(keep), context.prunable
     row = _row(
         context, method, f"{method}-{keep:g}", f"base, magnitude-pruned to keep {keep:g}{taught}", rival, missing,
         keep=keep, dense_iterations=context.steps(100) * keep**2,
     )  # fmt: skip
 
     def shape() -> Delivered:
-        return trunk.base, _headed(cut_by_magnitude(trunk, target_counts(trunk.table, keep, rival.align)))
+        return prunable.base, _headed(cut_by_magnitude(prunable, target_counts(prunable.table, keep, rival.align)))
 
     return Entry(row, shape)
 

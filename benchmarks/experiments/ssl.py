@@ -24,7 +24,7 @@ from mvp_edge.core.runtime import on_device, torch_rng
 from mvp_edge.models.architectures import new_model, set_head
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.heads import ridge_head
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo.creation import create_zoo
@@ -89,10 +89,10 @@ def missing(context: Context) -> str:
     return "" if have >= wanted else f"the zoo has {have} of {wanted} members; run: python -m benchmarks {NAME}"
 
 
-def opened(context: Context) -> tuple[Zoo, Trunk]:
+def opened(context: Context) -> tuple[Zoo, PrunableModel]:
     """Return the zoo of the self-supervised base, and that base."""
     zoo = open_zoo(str(_zoo_path(context)))
-    return zoo, Trunk.of(zoo.base, zoo.load_base())
+    return zoo, PrunableModel.of(zoo.base, zoo.load_base())
 
 
 def _pretrain(context: Context) -> bool:

@@ -73,8 +73,8 @@ def run(context: Context, rows: Sequence[Row]) -> None:
     tasks = cases(context, 20)
     try_rows(NAME, [r for r in rows if "-ssl-" not in r.name], tasks)
     if not ssl.missing(context):
-        zoo, trunk = ssl.opened(context)
-        unlabelled = [Case(context, zoo, trunk, c.task, c.dataset) for c in tasks]
+        zoo, prunable = ssl.opened(context)
+        unlabelled = [Case(context, zoo, prunable, c.task, c.dataset) for c in tasks]
         try_rows(NAME, [r for r in rows if "-ssl-" in r.name], unlabelled)
 
 

@@ -17,7 +17,7 @@ from mvp_edge.config import FitConfig, VoteConfig
 
 NAME = "table2"
 TASKS = 5
-BROAD = VoteConfig(voters="broad")
+GENERALIST = VoteConfig(voters="generalist")
 
 
 def rows(context: Context) -> list[Row]:
@@ -35,10 +35,10 @@ def rows(context: Context) -> list[Row]:
         *_suited(context, "mvp-vit", partial(_mvp_at, context), common),
         mvp_row(context, 100, fit=vit.FIT, vote=EQUATION_1, name="mvp-sample-100", paper="89.23",
                 title="MVP, votes sampled as in Equation 1, 100 iterations", **common),
-        mvp_row(context, 0, fit=replace(vit.OURS, iterations=0), vote=BROAD, name="broad-0",
-                title="ours: a broad member, as it is", seconds=1.0, **common),
-        mvp_row(context, 100, fit=vit.OURS, vote=BROAD, name="broad-distilled",
-                title="ours, the default: a broad member, 100 iterations with distillation", **common),
+        mvp_row(context, 0, fit=replace(vit.OURS, iterations=0), vote=GENERALIST, name="generalist-0",
+                title="ours: a generalist, as it is", seconds=1.0, **common),
+        mvp_row(context, 100, fit=vit.OURS, vote=GENERALIST, name="generalist-distilled",
+                title="ours, the default: a generalist, 100 iterations with distillation", **common),
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.experiments import zoos
 from benchmarks.experiments.rates import suited, unchosen
-from benchmarks.methods import NARROW
+from benchmarks.methods import SPECIALISTS
 from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import ifp_row, mvp_row
 from benchmarks.suite.running import cases, try_rows, why_not
@@ -35,7 +35,10 @@ def rows(context: Context) -> list[Row]:
             ifp_row(context, few, keep=keep, name=f"{name}-ifp-{few}", title=f"{title}, {few} iterations",
                     missing=missing),
         ]  # fmt: skip
-        voting: dict[str, Any] = {"vote": replace(NARROW, keep=keep), "missing": missing or zoos.missing(context, name)}
+        voting: dict[str, Any] = {
+            "vote": replace(SPECIALISTS, keep=keep),
+            "missing": missing or zoos.missing(context, name),
+        }
         rated: dict[str, Any] = voting | {"missing": voting["missing"] or unchosen(context, "mvp")}
         title = f"{name}, keep {keep:g}: MVP, {few} iterations"
         found += [

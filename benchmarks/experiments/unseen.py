@@ -87,8 +87,8 @@ def _rows(context: Context, data: DataSet) -> list[Row]:
             context, data.few, fit=replace(suited(context, "mvp"), batch_size=data.batch), **rated("mvp", data.few)
         ),
         mvp_row(
-            context, data.few, fit=fit, vote=VoteConfig(voters="broad"), name=f"{data.name}-broad-{data.few}",
-            title=f"{data.title}: the nearest broad members vote, {data.few} iterations", **common,
+            context, data.few, fit=fit, vote=VoteConfig(voters="generalist"), name=f"{data.name}-generalist-{data.few}",
+            title=f"{data.title}: the nearest generalists vote, {data.few} iterations", **common,
         ),
     ]  # fmt: skip
 

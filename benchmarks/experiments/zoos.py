@@ -1,6 +1,6 @@
 """Zoos that other experiments need: Taylor-pruned members, and members of three and of ten classes.
 
-They are made as the bundled zoo's narrow members are, from the smallest larger broad member, in 200 iterations.
+They are made as the bundled zoo's specialists are, from the smallest larger generalist, in 200 iterations.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIT = FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9)
 
 @dataclass(frozen=True)
 class ZooRecipe:
-    """What a zoo's narrow members are made like."""
+    """What a zoo's specialists are made like."""
 
     members: int
     ways: int = 5
@@ -46,19 +46,19 @@ def rows(context: Context) -> list[Row]:
 
 def run(context: Context, rows: Sequence[Row]) -> None:
     """Build what is missing."""
-    teacher = Teacher(context.trunk, context.device)
+    teacher = Teacher(context.prunable, context.device)
     for row in rows:
         if row.missing or not context.wants(row):
             continue
         recipe = RECIPES[row.name]
-        zoo = fork(context.zoo, path_of(context, row.name), lambda info: info.breadth == "broad")
+        zoo = fork(context.zoo, path_of(context, row.name), lambda info: info.kind == "generalist")
         config = BuildConfig(
             members=context.steps(recipe.members), ways=recipe.ways, fit=replace(FIT, iterations=row.iterations),
             schedule=PruneSchedule(keep=recipe.keep, every=5, importance=recipe.importance),
         )  # fmt: skip
         have = grow(context, zoo, context.source("cifar100"), config, seconds_each=25 * context.scale, teacher=teacher)
         if have >= config.members:
-            scores = [i.top1 for i in zoo.infos() if i.breadth == "narrow" and i.top1 is not None]
+            scores = [i.top1 for i in zoo.infos() if i.kind == "specialist" and i.top1 is not None]
             found = {"top1": round(sum(scores) / len(scores), 2), "notes": {"members": have}, **IN_PARTS}
             try_once(NAME, row, context, zoo, lambda found=found: found)
 
@@ -66,7 +66,7 @@ def run(context: Context, rows: Sequence[Row]) -> None:
 def missing(context: Context, name: str) -> str:
     """Say what a zoo lacks; empty if nothing."""
     path, wanted = path_of(context, name), context.steps(RECIPES[name].members)
-    have = sum(i.breadth == "narrow" for i in open_zoo(str(path)).infos()) if (path / "zoo.json").exists() else 0
+    have = sum(i.kind == "specialist" for i in open_zoo(str(path)).infos()) if (path / "zoo.json").exists() else 0
     return "" if have >= wanted else f"its zoo has {have} of {wanted} members; run: python -m benchmarks {NAME}"
 
 
@@ -76,14 +76,14 @@ def opened(context: Context, name: str) -> Zoo:
 
 
 def path_of(context: Context, name: str) -> Path:
-    """Return where a zoo is kept; one of other settings, or of other broad members, lies elsewhere."""
-    broad = [i.id for i in context.zoo.infos() if i.breadth == "broad"]
-    return context.work / f"{name}-{made_from(context.zoo, **_hyper(context, name), broad=broad)}"
+    """Return where a zoo is kept; one of other settings, or of other generalists, lies elsewhere."""
+    generalist = [i.id for i in context.zoo.infos() if i.kind == "generalist"]
+    return context.work / f"{name}-{made_from(context.zoo, **_hyper(context, name), generalist=generalist)}"
 
 
 def _hyper(context: Context, name: str) -> dict[str, Any]:
     recipe = {**asdict(RECIPES[name]), "members": context.steps(RECIPES[name].members)}
-    return {**recipe, **asdict(FIT), "every": 5, "parent": "broad"}
+    return {**recipe, **asdict(FIT), "every": 5, "parent": "generalist"}
 
 
 def _row(context: Context, name: str) -> Row:

@@ -33,7 +33,7 @@ from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import load_base
 from mvp_edge.models.heads import random_head, shared_rows
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task
 from mvp_edge.pruners import automatic_prune, iterative_prune, target_counts
 from mvp_edge.training.loop import BatchSource, accuracy, predict
@@ -76,31 +76,37 @@ def choices(
 
 
 def measure(
-    trunk: Trunk, train: ImageSet, held_out: ImageSet, keep: float, how: ScoreSchedule | PruneSchedule, fit: FitConfig,
-    device: torch.device, seed: int,
-) -> dict[str, object]:  # fmt: skip
+    prunable: PrunableModel,
+    train: ImageSet,
+    held_out: ImageSet,
+    keep: float,
+    how: ScoreSchedule | PruneSchedule,
+    fit: FitConfig,
+    device: torch.device,
+    seed: int,
+) -> dict[str, object]:
     """Make one member and return what its record says."""
-    model = copy.deepcopy(trunk.model)
+    model = copy.deepcopy(prunable.model)
     outer = head_of(model)
-    rows = shared_rows(train.classes, trunk.base.classes, outer) if fit.distill > 0 else None
+    rows = shared_rows(train.classes, prunable.base.classes, outer) if fit.distill > 0 else None
     set_head(model, rows or random_head(outer.in_features, len(train.classes), torch_rng(seed, "head")))
     model = model.to(device)
-    teacher = Teacher(trunk, device).logits(train) if fit.distill > 0 else None
-    source, widths = BatchSource(train, trunk.base, fit, device, seed, teacher), Widths(model)
+    teacher = Teacher(prunable, device).logits(train) if fit.distill > 0 else None
+    source, widths = BatchSource(train, prunable.base, fit, device, seed, teacher), Widths(model)
     whole = sum(p.numel() for p in model.parameters() if p.ndim > 1)
     begin = time.perf_counter()
     if isinstance(how, ScoreSchedule):
-        counts = target_counts(trunk.table, keep, 8)
-        plan = automatic_prune(model, trunk.table, source, counts, how, fit, stage=widths)
+        counts = target_counts(prunable.table, keep, 8)
+        plan = automatic_prune(model, prunable.table, source, counts, how, fit, stage=widths)
         allotted = math.ceil(how.share * fit.iterations)
     else:
         schedule = replace(how, keep=keep, align=8)
-        plan = iterative_prune(model, trunk.table, source, schedule, fit, rng=rng(seed, "prune"), stage=widths)
+        plan = iterative_prune(model, prunable.table, source, schedule, fit, rng=rng(seed, "prune"), stage=widths)
         allotted = fit.iterations
     final = widths.seen[-1]
     last = widths.seen[min(allotted, len(widths.seen)) - 1]
     return {
-        "top1": round(accuracy(predict(model, held_out.images, trunk.base, device), held_out).top1, 2),
+        "top1": round(accuracy(predict(model, held_out.images, prunable.base, device), held_out).top1, 2),
         "seconds": round(time.perf_counter() - begin, 1),
         "reached": next(i for i, n in enumerate(widths.seen) if n == final),
         "forced": round((last - final) / (whole - final), 3),
@@ -151,30 +157,45 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     wish = FitOverrides(iterations=args.iterations, batch_size=args.batch_size, lr=args.lr, distill=args.distill)
     base, model = load_base(args.base)
-    trunk, device = Trunk.of(base, model), resolve_device(args.device)
+    prunable, device = PrunableModel.of(base, model), resolve_device(args.device)
     sparsities, thresholds = ([float(v) for v in each.split(",")] for each in (args.sparsity, args.threshold))
     sweep(
-        trunk, open_source(args.data), resolve_fit(wish, "narrow", model), sparsities, thresholds, keep=args.keep,
-        tasks=args.tasks, device=device, seed=args.seed,
-    )  # fmt: skip
+        prunable,
+        open_source(args.data),
+        resolve_fit(wish, "specialist", model),
+        sparsities,
+        thresholds,
+        keep=args.keep,
+        tasks=args.tasks,
+        device=device,
+        seed=args.seed,
+    )
 
 
 def sweep(
-    trunk: Trunk, source: DataSource, fit: FitConfig, sparsities: list[float], thresholds: list[float], *, keep: float,
-    tasks: int, device: torch.device, seed: int,
-) -> None:  # fmt: skip
+    prunable: PrunableModel,
+    source: DataSource,
+    fit: FitConfig,
+    sparsities: list[float],
+    thresholds: list[float],
+    *,
+    keep: float,
+    tasks: int,
+    device: torch.device,
+    seed: int,
+) -> None:
     """Make the members that have no record yet, task by task."""
     done = [r["config"] for r in records.read(QUESTION)]
-    for task in sample_tasks(trunk.base.classes, 5, tasks, TASK_SEED):
-        train, held_out = halves(source, task, trunk.base.input_size)
+    for task in sample_tasks(prunable.base.classes, 5, tasks, TASK_SEED):
+        train, held_out = halves(source, task, prunable.base.input_size)
         for name, how in choices(sparsities, thresholds, fit):
             config = {
                 "task": task.id, "classes": list(task.names), "method": name, "schedule": asdict(how), "keep": keep,
-                "fit": asdict(fit), "base_sha256": trunk.base.sha256, "seed": seed,
+                "fit": asdict(fit), "base_sha256": prunable.base.sha256, "seed": seed,
             }  # fmt: skip
             if config in done:
                 continue
-            result = measure(trunk, train, held_out, keep, how, fit, device, seed)
+            result = measure(prunable, train, held_out, keep, how, fit, device, seed)
             records.append(QUESTION, config, result, device)
             log.info("%s  %s  %s", "/".join(task.names), name, result)
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks alignment --data DIR [--keeps 0.05,0.1,0.2] [--tasks 3]
 
-Times of one keep are taken in turns in one process; accuracy is that of narrow members' votes after 100 iterations (the
+Times of one keep are taken in turns in one process; accuracy is that of specialists' votes after 100 iterations (the
 bundled members are aligned to 8 themselves). Both go to `results/measurements/alignment.jsonl`, one record for a keep's
 times and one for each task, keep and lane.
 """
@@ -27,7 +27,7 @@ from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
 from mvp_edge.models.macs import count_macs
 from mvp_edge.models.plan import make_plan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.prune.sizing import Ballots, choose_counts
 from mvp_edge.timing.latency import Contender, time_in_turns
@@ -40,21 +40,23 @@ LANES: tuple[Align, ...] = (1, 4, 8, 16, "auto")
 BLOCKS, RUNS = 30, 8
 
 
-def counts_of(trunk: Trunk, keep: float, align: Align) -> dict[str, int]:
+def counts_of(prunable: PrunableModel, keep: float, align: Align) -> dict[str, int]:
     """Return the counts of one setting."""
     plans = Ballots([], [])
-    return choose_counts(trunk, VoteConfig(keep=keep, align=align), None, plans, list("abcde"), SilentProgress()).counts
+    return choose_counts(
+        prunable, VoteConfig(keep=keep, align=align), None, plans, list("abcde"), SilentProgress()
+    ).counts
 
 
-def time_lanes(trunk: Trunk, keep: float) -> dict[str, object]:
+def time_lanes(prunable: PrunableModel, keep: float) -> dict[str, object]:
     """Time all lanes at one keep."""
-    base, rows, files = trunk.base, [], []
+    base, rows, files = prunable.base, [], []
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         for lane in LANES:
-            counts = counts_of(trunk, keep, lane)
-            plan = make_plan(trunk.table.widths, {n: range(c) for n, c in counts.items()})
-            model = sliced_copy(trunk.model, trunk.table, plan).eval()
+            counts = counts_of(prunable, keep, lane)
+            plan = make_plan(prunable.table.widths, {n: range(c) for n, c in counts.items()})
+            model = sliced_copy(prunable.model, prunable.table, plan).eval()
             file = scratch / f"{lane}.onnx"
             export_onnx(
                 model, file, input_size=base.input_size, mean=base.mean, std=base.std, labels=base.classes, metadata={}
@@ -80,17 +82,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     keeps = [float(k) for k in args.keeps.split(",")]
     for keep in keeps:
-        result = time_lanes(trunk, keep)
+        result = time_lanes(prunable, keep)
         records.append("alignment", {"kind": "time", "keep": keep, "base": zoo.base.name}, result, torch.device("cpu"))
         log.info("keep %s: %s", keep, result)
     done = [r["config"] for r in records.read("alignment")]
     keep, fitting = 0.1, replace(PAPER, lr=0.03)
     for task in target_tasks(zoo, source.classes, 5, args.tasks):
         train, test = load(source, task, zoo.base.input_size, args.split)
-        setting = Setting(zoo, trunk, task, train, test, device, args.seed)
+        setting = Setting(zoo, prunable, task, train, test, device, args.seed)
         for lane in LANES:
             about = {
                 "kind": "accuracy", "task": task.id, "keep": keep, "align": lane, "split": args.split,
@@ -98,11 +100,11 @@ def main() -> None:
             }  # fmt: skip
             if about in done:
                 continue
-            config = VoteConfig(voters="narrow", keep=keep, align=lane)
-            counts = counts_of(trunk, keep, lane)
-            near = [n for n in setting.ranked if n.info.breadth == "narrow"][: config.neighbours]
-            plan, voters = vote(zoo, trunk, near, config, counts, args.seed)
-            model = tuned(setting, assemble(trunk, plan, voters, task, train, device=device), fitting)
+            config = VoteConfig(voters="specialist", keep=keep, align=lane)
+            counts = counts_of(prunable, keep, lane)
+            near = [n for n in setting.ranked if n.info.kind == "specialist"][: config.neighbours]
+            plan, voters = vote(zoo, prunable, near, config, counts, args.seed)
+            model = tuned(setting, assemble(prunable, plan, voters, task, train, device=device), fitting)
             top1 = accuracy(predict(model, test.images, zoo.base, device), test).top1
             records.append("alignment", about, {"top1": round(top1, 2), "counts": list(counts.values())}, device)
             log.info("%s align %s: %.1f", ",".join(task.names), lane, top1)

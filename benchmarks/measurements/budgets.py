@@ -32,7 +32,7 @@ from mvp_edge.core.runtime import SilentProgress, on_host, resolve_device
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
 from mvp_edge.models.macs import count_macs, count_params
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune import sizing
 from mvp_edge.prune.costs import OVER
 from mvp_edge.timing.latency import time_within
@@ -55,20 +55,20 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
         [n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in seeds]
     )  # fmt: skip
     try:
-        sized = sizing.choose_counts(s.trunk, config, budget, ballots, s.task.names, SilentProgress())
+        sized = sizing.choose_counts(s.prunable, config, budget, ballots, s.task.names, SilentProgress())
     except BudgetError as e:
         return {"status": "out of reach", "reason": str(e)}
     size_s = time.perf_counter() - begin
     plan, chosen = vote(
-        s.zoo, s.trunk, electorate(s.ranked, s.trunk, s.task, config, sized.counts), config, sized.counts, s.seed
+        s.zoo, s.prunable, electorate(s.ranked, s.prunable, s.task, config, sized.counts), config, sized.counts, s.seed
     )  # fmt: skip
-    model = assemble(s.trunk, plan, chosen, s.task, s.train, device=s.device)
-    start = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1
+    model = assemble(s.prunable, plan, chosen, s.task, s.train, device=s.device)
+    start = accuracy(predict(model, s.test.images, s.prunable.base, s.device), s.test).top1
     model = tuned(s, model, replace(DISTILLED, iterations=iterations))
-    top1 = accuracy(predict(model, s.test.images, s.trunk.base, s.device), s.test).top1
+    top1 = accuracy(predict(model, s.test.images, s.prunable.base, s.device), s.test).top1
     model = on_host(model).eval()
-    on_host(s.trunk.model)
-    base = s.trunk.base
+    on_host(s.prunable.model)
+    base = s.prunable.base
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"
         export_onnx(
@@ -91,7 +91,7 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
         "share": {k: round(figures[k] / v, 4) for k, v in budget.given.items()},
         "counts": list(plan.counts.values()),
         "requested": list(sized.requested.values()),
-        "voters": [v.info.breadth for v in chosen],
+        "voters": [v.info.kind for v in chosen],
         "top1_start": round(start, 2),
         "top1": round(top1, 2),
         "size_s": round(size_s, 2),
@@ -120,7 +120,7 @@ def main() -> None:
     sizing.RULES["mvp"] = args.rule
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     config = VoteConfig(method=args.method, align="auto" if args.align == "auto" else int(args.align))
     done = [r["config"] for r in records.read("budgets")]
     for task in target_tasks(zoo, source.classes, 5, args.first + args.tasks)[args.first :]:
@@ -135,7 +135,7 @@ def main() -> None:
                 continue
             if setting is None:
                 train, test = load(source, task, zoo.base.input_size, args.split)
-                setting = Setting(zoo, trunk, task, train, test, device, args.seed)
+                setting = Setting(zoo, prunable, task, train, test, device, args.seed)
             result = run(setting, config, budget, args.iterations)
             records.append("budgets", about, result, device)
             log.info("%s %s", budget.label, result)

@@ -24,7 +24,7 @@ from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base, load_base
 from mvp_edge.models.macs import count_macs, count_params
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns
@@ -52,20 +52,20 @@ def main() -> None:
     parser.add_argument("--embedding", choices=("whole", "pruned"), default="whole", help="of --base, a transformer")
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
-    trunk = opened(args)
-    widths = {g.name: g.width for g in trunk.table.groups}
+    prunable = opened(args)
+    widths = {g.name: g.width for g in prunable.table.groups}
     counts = {
-        "aligned": target_counts(trunk.table, KEEP, 8),
-        "unaligned": target_counts(trunk.table, KEEP, 1),
+        "aligned": target_counts(prunable.table, KEEP, 8),
+        "unaligned": target_counts(prunable.table, KEEP, 1),
         "floor": dict.fromkeys(widths, 1),
     }
-    networks = {"dense": trunk.model.eval()} | {name: cut(trunk, c) for name, c in counts.items()}
+    networks = {"dense": prunable.model.eval()} | {name: cut(prunable, c) for name, c in counts.items()}
     with tempfile.TemporaryDirectory() as scratch:
-        files = {name: export(trunk.base, model, Path(scratch) / f"{name}.onnx") for name, model in networks.items()}
-        files["bytes_in"] = export(trunk.base, networks["aligned"], Path(scratch) / "bytes.onnx", "uint8-nhwc")
+        files = {name: export(prunable.base, model, Path(scratch) / f"{name}.onnx") for name, model in networks.items()}
+        files["bytes_in"] = export(prunable.base, networks["aligned"], Path(scratch) / "bytes.onnx", "uint8-nhwc")
         files["int8"] = Path(scratch) / "int8.onnx"
         pixels = np.random.default_rng(0).integers(
-            0, 256, (CALIBRATION_IMAGES, 3, *trunk.base.input_size), dtype=np.uint8
+            0, 256, (CALIBRATION_IMAGES, 3, *prunable.base.input_size), dtype=np.uint8
         )
         quantise_int8(files["aligned"], files["int8"], pixels)
         timings = dict(
@@ -76,13 +76,13 @@ def main() -> None:
             )
         )
         result = {
-            "models": {name: figures(timings[name], networks.get(name), trunk) for name in files},
+            "models": {name: figures(timings[name], networks.get(name), prunable) for name in files},
             "profile": [asdict(node) for node in profile_model(files["aligned"]).nodes],
             "ratios": {f"{slow}/{fast}": ratio(timings[slow], timings[fast]) for slow, fast in PAIRS},
         }
     config = {
-        "base": trunk.base.name,
-        "embedding": trunk.base.embedding,
+        "base": prunable.base.name,
+        "embedding": prunable.base.embedding,
         "keep": KEEP,
         "rounds": args.rounds,
         "widths": {name: sorted(set(c.values())) for name, c in counts.items()},
@@ -90,19 +90,19 @@ def main() -> None:
     records.append("edge-latency", config, result, torch.device("cpu"))
 
 
-def opened(args: argparse.Namespace) -> Trunk:
+def opened(args: argparse.Namespace) -> PrunableModel:
     """Return the base that is asked for."""
     if args.base is None:
         zoo = open_zoo(args.zoo)
-        return Trunk.of(zoo.base, zoo.load_base())
+        return PrunableModel.of(zoo.base, zoo.load_base())
     base, model = load_base(args.base)
-    return Trunk.of(replace(base, embedding=args.embedding), model)
+    return PrunableModel.of(replace(base, embedding=args.embedding), model)
 
 
-def cut(trunk: Trunk, counts: dict[str, int]) -> nn.Module:
+def cut(prunable: PrunableModel, counts: dict[str, int]) -> nn.Module:
     """Return the base model sliced to its most important units, with a head for a few classes."""
-    plan = top_plan(trunk.table, base_importance(trunk.model, trunk.table), counts)
-    model = sliced_copy(trunk.model, trunk.table, plan)
+    plan = top_plan(prunable.table, base_importance(prunable.model, prunable.table), counts)
+    model = sliced_copy(prunable.model, prunable.table, plan)
     set_head(model, nn.Linear(head_of(model).in_features, CLASSES))
     return model.eval()
 
@@ -119,7 +119,7 @@ def export(base: Base, model: nn.Module, path: Path, kind: str = "float32-nchw")
     return path
 
 
-def figures(timing: Timing, model: nn.Module | None, trunk: Trunk) -> dict[str, object]:
+def figures(timing: Timing, model: nn.Module | None, prunable: PrunableModel) -> dict[str, object]:
     """Return what is recorded of one file."""
     latency, stored = timing.latency(), take_inventory(timing.contender.path)
     return {
@@ -130,7 +130,7 @@ def figures(timing: Timing, model: nn.Module | None, trunk: Trunk) -> dict[str, 
         "file_bytes": stored.file_bytes,
         "parameter_bytes": stored.parameter_bytes,
         "params": None if model is None else count_params(model),
-        "macs": None if model is None else count_macs(model, trunk.base.input_size),
+        "macs": None if model is None else count_macs(model, prunable.base.input_size),
         "operators": stored.operators,
     }
 

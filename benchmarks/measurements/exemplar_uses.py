@@ -2,9 +2,9 @@
 
     python -m benchmarks exemplar-uses --data DIR [--zoo DIR] [--tasks 5]
 
-Two uses on lists that are not in the zoo. Norm statistics: the mean of five narrow voters, its norms re-estimated on
+Two uses on lists that are not in the zoo. Norm statistics: the mean of five specialists, its norms re-estimated on
 exemplars or on real images; its head is fitted to real images, so that only the norms differ, or to exemplars, so that
-no real image is used but for ranking. Fine-tuning: the broad member as it is, and trained on exemplars alone, distilled
+no real image is used but for ranking. Fine-tuning: the generalist as it is, and trained on exemplars alone, distilled
 from the restricted base model. Scores are on the test split and on a fifth of the training split; the latter is what
 choices are made by, though the zoo has seen it.
 """
@@ -20,14 +20,14 @@ import torch
 from torch import nn
 
 from benchmarks import records
-from benchmarks.methods import NARROW
+from benchmarks.methods import SPECIALISTS
 from benchmarks.setting import load, target_tasks
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.core.runtime import SilentProgress, on_device, resolve_device, rng
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.heads import ridge_head
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.cascade import ask
@@ -41,7 +41,7 @@ from mvp_edge.zoo.exemplars import Exemplars
 from mvp_edge.zoo.store import Zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.exemplar_uses")
-BROAD = VoteConfig(similarity="wordnet")  # `auto` takes the broad member of the size asked for
+GENERALIST = VoteConfig(similarity="wordnet")  # `auto` takes the generalist of the size asked for
 TUNING = FitConfig(batch_size=64, warmup=0.1, distill=0.9)
 RATES = (0.001, 0.003, 0.01)
 
@@ -51,25 +51,27 @@ Scores = dict[str, dict[str, float]]
 class Judge:
     """Scores networks of one task on real images."""
 
-    def __init__(self, trunk: Trunk, sets: dict[str, ImageSet], device: torch.device) -> None:
-        self._trunk, self._sets, self._device = trunk, sets, device
+    def __init__(self, prunable: PrunableModel, sets: dict[str, ImageSet], device: torch.device) -> None:
+        self._prunable, self._sets, self._device = prunable, sets, device
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         return {
-            name: round(accuracy(predict(model, data.images, self._trunk.base, self._device), data).top1, 2)
+            name: round(accuracy(predict(model, data.images, self._prunable.base, self._device), data).top1, 2)
             for name, data in self._sets.items()
         }
 
 
 def norm_scores(
-    zoo: Zoo, trunk: Trunk, task: Task, real: ImageSet, made: Exemplars, judge: Judge, device: torch.device
+    zoo: Zoo, prunable: PrunableModel, task: Task, real: ImageSet, made: Exemplars, judge: Judge, device: torch.device
 ) -> Scores:
-    """Score the mean of the narrow voters by what its norms are re-estimated on and its head is fitted to."""
-    ranked = rank(zoo, trunk, task, real, NARROW, device=device, seed=0, exclude=frozenset([task.id]))
-    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, NARROW), NARROW, _counts(trunk, NARROW), 0)
-    mean = sliced_copy(trunk.model, trunk.table, plan)
-    ballots = [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
-    mean.load_state_dict(average(trunk.table, plan, mean.state_dict(), ballots))
+    """Score the mean of the specialist voters by what its norms are re-estimated on and its head is fitted to."""
+    ranked = rank(zoo, prunable, task, real, SPECIALISTS, device=device, seed=0, exclude=frozenset([task.id]))
+    plan, voters = vote(
+        zoo, prunable, electorate(ranked, prunable, task, SPECIALISTS), SPECIALISTS, _counts(prunable, SPECIALISTS), 0
+    )
+    mean = sliced_copy(prunable.model, prunable.table, plan)
+    ballots = [Voter(v.info.plan, prunable.headless(v.state)) for v in voters]
+    mean.load_state_dict(average(prunable.table, plan, mean.state_dict(), ballots))
     mean = on_device(mean, device).eval()
     own = made.load(task.names)
     few = real.at_most(len(own) // len(task.names), rng(0, "few"))
@@ -84,34 +86,36 @@ def norm_scores(
     for name, images in statistics.items():
         model = copy.deepcopy(mean)
         if images is not None:
-            reestimate_norms(model, images, trunk.base, device)
+            reestimate_norms(model, images, prunable.base, device)
         for source, data in {"real": real, "exemplars": own}.items():
-            set_head(model, ridge_head(model, data, trunk.base, device).to(device))
+            set_head(model, ridge_head(model, data, prunable.base, device).to(device))
             scores[f"norms: {name}, head: {source}"] = judge(model)
     return scores
 
 
 def tuning_scores(
-    zoo: Zoo, trunk: Trunk, task: Task, real: ImageSet, made: Exemplars, judge: Judge, device: torch.device
+    zoo: Zoo, prunable: PrunableModel, task: Task, real: ImageSet, made: Exemplars, judge: Judge, device: torch.device
 ) -> Scores:
-    """Score the broad member as it is and fine-tuned on exemplars of the task alone."""
-    ranked = rank(zoo, None, task, None, BROAD, device=device, seed=0)
-    plan, voters = vote(zoo, trunk, electorate(ranked, trunk, task, BROAD), BROAD, _counts(trunk, BROAD), 0)
+    """Score the generalist as it is and fine-tuned on exemplars of the task alone."""
+    ranked = rank(zoo, None, task, None, GENERALIST, device=device, seed=0)
+    plan, voters = vote(
+        zoo, prunable, electorate(ranked, prunable, task, GENERALIST), GENERALIST, _counts(prunable, GENERALIST), 0
+    )
     own = made.load(task.names)
-    start = assemble(trunk, plan, voters, task, None, device=device)
-    scores: Scores = {"broad member as it is": judge(start)}
-    told = ask(trunk, task, own, device, SilentProgress())
+    start = assemble(prunable, plan, voters, task, None, device=device)
+    scores: Scores = {"generalist as it is": judge(start)}
+    told = ask(prunable, task, own, device, SilentProgress())
     teacher = None if told is None else told[0]
     for rate in RATES:
         model, config = copy.deepcopy(start), replace(TUNING, lr=rate)
-        source = BatchSource(own, trunk.base, config, device, 0, teacher)
+        source = BatchSource(own, prunable.base, config, device, 0, teacher)
         fit(model, source, config, optimizer=make_optimizer(model, config))
         scores[f"fine-tuned on exemplars, rate {rate}"] = judge(model)
     return scores
 
 
-def _counts(trunk: Trunk, config: VoteConfig) -> dict[str, int]:
-    return target_counts(trunk.table, config.keep, config.align)
+def _counts(prunable: PrunableModel, config: VoteConfig) -> dict[str, int]:
+    return target_counts(prunable.table, config.keep, config.align)
 
 
 def main() -> None:
@@ -129,15 +133,15 @@ def main() -> None:
     made = open_zoo(args.exemplars_of or args.zoo).exemplars()
     if made is None:
         raise SystemExit(f"zoo {zoo.name} has no exemplars; make them with: mvp-edge zoo exemplars {zoo.name}")
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     done = {(r["config"]["task"], str(r["config"]["recipe"])) for r in records.read("exemplar-uses")}
     for task in target_tasks(zoo, source.classes, 5, args.tasks):
         if (task.id, str(made.recipe)) in done:
             continue
         real, held_out = load(source, task, zoo.base.input_size, "held-out")
         test = source.load(task.names, "test", zoo.base.input_size)
-        judge = Judge(trunk, {"test": test, "held-out": held_out}, device)
-        given = (zoo, trunk, task, real, made, judge, device)
+        judge = Judge(prunable, {"test": test, "held-out": held_out}, device)
+        given = (zoo, prunable, task, real, made, judge, device)
         result = norm_scores(*given) | tuning_scores(*given)
         config = {
             "task": task.id, "classes": task.names, "base_sha256": zoo.base.sha256,

@@ -4,7 +4,7 @@
 
 For each exemplar, the distance to the nearest training image or its mirror image, in pixels and in the features of the
 base model, beside the same for as many test images, which are no copies. And what networks say of the exemplars: the
-base and the broad members helped to make them; the narrow members did not.
+base and the generalists helped to make them; the specialists did not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks import records
 from mvp_edge.core.runtime import autocast, on_device, resolve_device, rng
 from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.models.bases import Base, read_tensors
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import canonical
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo.exemplars import Exemplars
@@ -74,13 +74,13 @@ def known_features(model: nn.Module, train: ImageSet, base: Base, device: torch.
 
 
 def distances(
-    trunk: Trunk, made: Exemplars, train: ImageSet, test: ImageSet, device: torch.device, cache: Path | None
+    prunable: PrunableModel, made: Exemplars, train: ImageSet, test: ImageSet, device: torch.device, cache: Path | None
 ) -> dict[str, object]:
     """Compare exemplars and test images by how near a training image comes to them."""
-    model = on_device(trunk.model, device)
+    model = on_device(prunable.model, device)
     queries = {"exemplars": made.images, "test_images": test.images}
-    seen = {k: features(model, v, trunk.base, device) for k, v in queries.items()}
-    known = known_features(model, train, trunk.base, device, cache)
+    seen = {k: features(model, v, prunable.base, device) for k, v in queries.items()}
+    known = known_features(model, train, prunable.base, device, cache)
     found: dict[str, dict[str, Tensor]] = {"pixel_l2": {}, "feature_l2": {}, "feature_cosine": {}}
     for name, images in queries.items():
         both = [nearest(flat(images), flat(keys)) for keys in (train.images, train.images.flip(3))]
@@ -95,37 +95,37 @@ def distances(
     return result
 
 
-def judged(zoo: Zoo, trunk: Trunk, made: Exemplars, device: torch.device) -> dict[str, object]:
+def judged(zoo: Zoo, prunable: PrunableModel, made: Exemplars, device: torch.device) -> dict[str, object]:
     """Return how many exemplars networks take for their classes, in percent, beside the same for real test images."""
-    base = trunk.base
+    base = prunable.base
     whole = made.load(base.classes)
-    top1 = accuracy(predict(trunk.model, whole.images, base, device, bf16=True), whole).top1
+    top1 = accuracy(predict(prunable.model, whole.images, base, device, bf16=True), whole).top1
     verdicts: dict[str, object] = {"base": {"exemplars": round(top1, 2), "test": base.top1}}
     known = {canonical(c) for c in base.classes}
-    narrow = []
+    specialist = []
     for info in zoo.infos():
         if not {canonical(n) for n in info.task.names} <= known:
             continue
         own = made.load(info.task.names)
-        model = on_device(zoo.load(info).network(trunk), device)
+        model = on_device(zoo.load(info).network(prunable), device)
         top1 = accuracy(predict(model, own.images, base, device), own).top1
-        if info.breadth == "broad":
+        if info.kind == "generalist":
             verdicts[info.id] = {"exemplars": round(top1, 2), "test": info.top1, "keep": round(info.plan.achieved, 3)}
         elif info.top1 is not None:
-            narrow.append((top1, info.top1))
-    if narrow:
-        means = torch.tensor(narrow).mean(0).tolist()
-        verdicts["narrow_mean"] = {
-            "exemplars": round(means[0], 2), "test": round(means[1], 2), "members": len(narrow)
+            specialist.append((top1, info.top1))
+    if specialist:
+        means = torch.tensor(specialist).mean(0).tolist()
+        verdicts["specialist_mean"] = {
+            "exemplars": round(means[0], 2), "test": round(means[1], 2), "members": len(specialist)
         }  # fmt: skip
     return verdicts
 
 
-def variety(trunk: Trunk, made: ImageSet, test: ImageSet, device: torch.device) -> dict[str, float]:
+def variety(prunable: PrunableModel, made: ImageSet, test: ImageSet, device: torch.device) -> dict[str, float]:
     """Return the mean cosine between features of two images of one class: high means that they are alike."""
     found = {}
     for name, images in (("exemplars", made), ("test_images", test)):
-        unit = F.normalize(features(trunk.model, images.images, trunk.base, device))
+        unit = F.normalize(features(prunable.model, images.images, prunable.base, device))
         alike = [unit[images.labels == k] @ unit[images.labels == k].T for k in range(len(images.classes))]
         pairs = torch.cat([c[~torch.eye(len(c), dtype=torch.bool)] for c in alike])
         found[name] = round(float(pairs.mean()), 4)
@@ -165,15 +165,15 @@ def main() -> None:
     if args.sheet:
         contact_sheet(made, made.classes).save(args.sheet, optimize=True)
         return
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     source = open_source(args.data)
     per_class = int(made.labels.bincount().max())
     test = source.load(zoo.base.classes, "test", zoo.base.input_size).at_most(per_class, rng(0, "yardstick"))
     train = source.load(zoo.base.classes, "train", zoo.base.input_size)
     result = {
-        "networks": judged(zoo, trunk, made, device),
-        "cosine_within_class": variety(trunk, made.load(zoo.base.classes), test, device),
-        "nearest_training_image": distances(trunk, made, train, test, device, args.cache),
+        "networks": judged(zoo, prunable, made, device),
+        "cosine_within_class": variety(prunable, made.load(zoo.base.classes), test, device),
+        "nearest_training_image": distances(prunable, made, train, test, device, args.cache),
     }
     config = {
         "base_sha256": zoo.base.sha256, "images": len(made), "test_images": len(test), "train_images": len(train),

@@ -22,7 +22,7 @@ from benchmarks.setting import target_tasks
 from mvp_edge.config import VoteConfig
 from mvp_edge.core.runtime import on_device
 from mvp_edge.data import DataSource, open_source
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.assembly import vote
@@ -49,7 +49,7 @@ def main() -> None:
     source, zoo = open_source(args.data), open_zoo(args.zoo)
     with tempfile.TemporaryDirectory() as scratch:
         packed = open_zoo(args.packed) if args.packed else packed_copy(zoo, Path(scratch) / zoo.name)
-        before, after = Trunk.of(zoo.base, zoo.load_base()), Trunk.of(packed.base, packed.load_base())
+        before, after = PrunableModel.of(zoo.base, zoo.load_base()), PrunableModel.of(packed.base, packed.load_base())
         result = members(zoo, packed, after, source)
         if zoo.base.sha256 != packed.base.sha256:
             result["base"] = [base_accuracy(t, source) for t in (before, after)]
@@ -69,38 +69,40 @@ def packed_copy(zoo: Zoo, path: Path) -> Zoo:
     return packed
 
 
-def base_accuracy(trunk: Trunk, source: DataSource) -> float:
+def base_accuracy(prunable: PrunableModel, source: DataSource) -> float:
     """Return the base model's top-1 in percent over all its classes."""
-    test = source.load(trunk.base.classes, "test", trunk.base.input_size)
-    model = on_device(trunk.model, torch.device("cpu"))
-    return round(accuracy(predict(model, test.images, trunk.base, CPU), test).top1, 2)
+    test = source.load(prunable.base.classes, "test", prunable.base.input_size)
+    model = on_device(prunable.model, torch.device("cpu"))
+    return round(accuracy(predict(model, test.images, prunable.base, CPU), test).top1, 2)
 
 
-def members(zoo: Zoo, packed: Zoo, trunk: Trunk, source: DataSource) -> dict[str, object]:
+def members(zoo: Zoo, packed: Zoo, prunable: PrunableModel, source: DataSource) -> dict[str, object]:
     """Compare members on the test images of their own tasks, in points."""
     changes = []
     for info in zoo.infos():
-        test = source.load(info.task.names, "test", trunk.base.input_size)
+        test = source.load(info.task.names, "test", prunable.base.input_size)
         top1 = [
-            accuracy(predict(z.load(z.info(info.id)).network(trunk), test.images, trunk.base, CPU), test).top1
+            accuracy(predict(z.load(z.info(info.id)).network(prunable), test.images, prunable.base, CPU), test).top1
             for z in (zoo, packed)
         ]
         changes.append(top1[1] - top1[0])
     return {"mean_change": round(statistics.mean(changes), 4), "worst_change": round(min(changes), 2)}
 
 
-def votes(zoo: Zoo, packed: Zoo, before: Trunk, after: Trunk, source: DataSource, count: int) -> tuple[int, int]:
+def votes(
+    zoo: Zoo, packed: Zoo, before: PrunableModel, after: PrunableModel, source: DataSource, count: int
+) -> tuple[int, int]:
     """Return for how many target tasks the voters, and what they keep, stay the same."""
-    config = VoteConfig(voters="narrow")
+    config = VoteConfig(voters="specialist")
     counts = target_counts(before.table, config.keep, config.align)
     same_voters = same_plan = 0
     for task in target_tasks(zoo, source.classes, 5, count):
         train = source.load(task.names, "train", before.base.input_size)
         chosen, plans = [], []
-        for z, trunk in ((zoo, before), (packed, after)):
-            near = electorate(rank(z, trunk, task, train, config, device=CPU, seed=0), trunk, task, config)
+        for z, prunable in ((zoo, before), (packed, after)):
+            near = electorate(rank(z, prunable, task, train, config, device=CPU, seed=0), prunable, task, config)
             chosen.append({n.info.id for n in near})
-            plans.append(vote(z, trunk, near, config, counts, seed=0)[0])
+            plans.append(vote(z, prunable, near, config, counts, seed=0)[0])
         same_voters += chosen[0] == chosen[1]
         same_plan += plans[0] == plans[1]
     return same_voters, same_plan

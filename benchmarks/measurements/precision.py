@@ -1,4 +1,4 @@
-"""What do INT8 and half precision cost and win? Narrow members of a zoo, each on its own task's test images.
+"""What do INT8 and half precision cost and win? Specialists of a zoo, each on its own task's test images.
 
     python -m benchmarks precision --data DIR [--zoo DIR] [--members 20]
 
@@ -18,7 +18,7 @@ import torch
 from benchmarks import records
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune.variants import try_precisions
 from mvp_edge.zoo.store import open_zoo
 
@@ -34,11 +34,11 @@ def main() -> None:
     parser.add_argument("--precisions", default="int8,fp16")
     args = parser.parse_args()
     zoo, source = open_zoo(args.zoo), open_source(args.data)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
-    base = trunk.base
-    infos = sorted((i for i in zoo.infos() if i.breadth == "narrow"), key=lambda i: i.id)[: args.members]
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    base = prunable.base
+    infos = sorted((i for i in zoo.infos() if i.kind == "specialist"), key=lambda i: i.id)[: args.members]
     for info in infos:
-        model = zoo.load(info).network(trunk)
+        model = zoo.load(info).network(prunable)
         train, test = (source.load(info.task.names, split, base.input_size) for split in ("train", "test"))
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "model.onnx"

@@ -19,11 +19,11 @@ from typing import Any
 from benchmarks import records
 from benchmarks.methods import (
     ANY,
-    BROAD,
     DISTILLED,
-    NARROW,
+    GENERALIST,
     NONE,
     PAPER,
+    SPECIALISTS,
     Method,
     at_random,
     delivered,
@@ -40,7 +40,7 @@ from mvp_edge.config import FitConfig
 from mvp_edge.core.runtime import resolve_device
 from mvp_edge.data import open_source
 from mvp_edge.models.macs import count_macs
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo.store import open_zoo
 
@@ -52,20 +52,22 @@ METHODS: dict[str, Method] = {
     "few-5": few(5, delivered(DISTILLED)),
     "few-20": few(20, delivered(DISTILLED)),
     "few-100": few(100, delivered(DISTILLED)),
-    "mvp-100": voted(NARROW, PAPER),
-    "mvp-rate-100": voted(NARROW, replace(PAPER, lr=0.1)),  # as the experiment `rates` has chosen on held-out images
-    "mvp-sample-100": voted(replace(NARROW, vote="sample"), PAPER),
-    "mvp-distill-100": voted(NARROW, DISTILLED),
-    "mvp-0": voted(NARROW, NONE),
-    "one-neighbour-100": voted(replace(NARROW, neighbours=1), PAPER),
+    "mvp-100": voted(SPECIALISTS, PAPER),
+    "mvp-rate-100": voted(
+        SPECIALISTS, replace(PAPER, lr=0.1)
+    ),  # as the experiment `rates` has chosen on held-out images
+    "mvp-sample-100": voted(replace(SPECIALISTS, vote="sample"), PAPER),
+    "mvp-distill-100": voted(SPECIALISTS, DISTILLED),
+    "mvp-0": voted(SPECIALISTS, NONE),
+    "one-neighbour-100": voted(replace(SPECIALISTS, neighbours=1), PAPER),
     "random-100": at_random(PAPER),
     "ifp-100": iterative(100),
     "ifp-300": iterative(300, 0.02),
     "ifp-1000": iterative(1000),
     "member-200": from_parent(FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9), every=5),
-    "broad-0": voted(BROAD, NONE),
-    "broad-100": voted(BROAD, PAPER),
-    "untaught": voted(BROAD, UNTAUGHT),
+    "generalist-0": voted(GENERALIST, NONE),
+    "generalist-100": voted(GENERALIST, PAPER),
+    "untaught": voted(GENERALIST, UNTAUGHT),
     "few-20-untaught": few(20, delivered(UNTAUGHT)),
     "few-100-untaught": few(100, delivered(UNTAUGHT)),
     "taught-by-cascade": taught(by_cascade, DISTILLED),
@@ -80,7 +82,7 @@ TAUGHT = ("default", "mvp-distill-100", "any-distill-100")  # on all images
 
 
 def identity(config: dict[str, Any]) -> tuple[object, ...]:
-    """Return what a record is about; only where narrow members vote does it matter how many there are.
+    """Return what a record is about; only where specialists vote does it matter how many there are.
 
     Records of taught methods that name no teacher were made when the base model alone was one.
     """
@@ -105,14 +107,14 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     question = "targets" if args.lists == "random" else args.lists
     question += "" if args.split == "test" else f"-{args.split}"
     done = {identity(r["config"]) for r in records.read(question)}
     tasks = target_tasks(zoo, source.classes, 5, args.first + args.tasks, args.lists)[args.first :]
     for task in tasks:
         train, test = load(source, task, zoo.base.input_size, args.split)
-        setting = Setting(zoo, trunk, task, train, test, device, args.seed, args.similarity)
+        setting = Setting(zoo, prunable, task, train, test, device, args.seed, args.similarity)
         for name in args.methods.split(","):
             config = {
                 "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,

@@ -23,7 +23,7 @@ from mvp_edge.config import PruneSchedule
 from mvp_edge.core.runtime import on_device, resolve_device
 from mvp_edge.data import open_source
 from mvp_edge.models.architectures import head_of, set_head
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import masked
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
@@ -36,29 +36,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--zoo")
-    parser.add_argument("--iterations", type=int, default=recipe("narrow", "sgd").iterations)
+    parser.add_argument("--iterations", type=int, default=recipe("specialist", "sgd").iterations)
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--masked-steps", type=int, default=12)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
-    config = replace(recipe("narrow", "sgd"), iterations=args.iterations)
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    config = replace(recipe("specialist", "sgd"), iterations=args.iterations)
     sliced_s, masked_s = [], []
     for task in sample_tasks(source.classes, 5, args.members, seed=2000):
         train = source.load(task.names, "train", zoo.base.input_size)
         begin = time.perf_counter()
-        make_member(trunk, train, PruneSchedule(), config, device=device, seed=0)
+        make_member(prunable, train, PruneSchedule(), config, device=device, seed=0)
         sliced_s.append(time.perf_counter() - begin)
 
-        model = copy.deepcopy(trunk.model)
+        model = copy.deepcopy(prunable.model)
         set_head(model, nn.Linear(head_of(model).in_features, len(task.classes)))
         model = on_device(model, device)
-        plan = top_plan(trunk.table, base_importance(trunk.model, trunk.table), target_counts(trunk.table, 0.1, 8))
+        plan = top_plan(
+            prunable.table, base_importance(prunable.model, prunable.table), target_counts(prunable.table, 0.1, 8)
+        )
         short = replace(config, iterations=args.masked_steps)
-        with masked(model, trunk.table, plan):
-            batches = BatchSource(train, trunk.base, short, device, 0)
+        with masked(model, prunable.table, plan):
+            batches = BatchSource(train, prunable.base, short, device, 0)
             begin = time.perf_counter()
             fit(model, batches, short, optimizer=make_optimizer(model, short), bf16=True)
         masked_s.append((time.perf_counter() - begin) / args.masked_steps * args.iterations)

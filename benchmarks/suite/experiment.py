@@ -17,7 +17,7 @@ from torch import nn
 from benchmarks.setting import Setting
 from benchmarks.suite.store import Line, Store
 from mvp_edge.data import DataSource, open_source
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.store import Zoo
 
 Form = Literal["sliced", "masked", "whole", "tokens", "none"]
@@ -119,9 +119,9 @@ class Context:
     folders: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
-    def trunk(self) -> Trunk:
+    def prunable(self) -> PrunableModel:
         """The zoo's base model."""
-        return Trunk.of(self.zoo.base, self.zoo.load_base())
+        return PrunableModel.of(self.zoo.base, self.zoo.load_base())
 
     def steps(self, count: int, least: int = 2) -> int:
         """Return so many iterations (or members, or epochs), scaled."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.methods import AHNP, IFP_LR, NARROW, at_random, iterative, scored, voted
+from benchmarks.methods import AHNP, IFP_LR, SPECIALISTS, at_random, iterative, scored, voted
 from benchmarks.setting import Setting
 from benchmarks.suite.cost import ifp_dense_iterations
 from benchmarks.suite.experiment import Context, Row
@@ -16,10 +16,10 @@ from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
 
 
 def mvp_row(
-    context: Context, iterations: int, *, name: str = "", title: str = "", vote: VoteConfig = NARROW,
+    context: Context, iterations: int, *, name: str = "", title: str = "", vote: VoteConfig = SPECIALISTS,
     fit: FitConfig = FitConfig(), run: Callable[[Setting], nn.Module] | None = None, **fields: Any,
 ) -> Row:  # fmt: skip
-    """Return Meta-Vote Pruning as a row: five nearest narrow members by LEEP unless `vote` says otherwise."""
+    """Return Meta-Vote Pruning as a row: five nearest specialists by LEEP unless `vote` says otherwise."""
     steps = context.steps(iterations) if iterations else 0
     fit = replace(fit, iterations=steps)
     hyper = {

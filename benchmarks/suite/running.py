@@ -23,7 +23,7 @@ from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.core.errors import ConfigError, DataError, MvpEdgeError
 from mvp_edge.core.runtime import environment
 from mvp_edge.models.macs import count_macs
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo.store import Zoo
@@ -48,7 +48,7 @@ class Case:
 
     context: Context
     zoo: Zoo
-    trunk: Trunk
+    prunable: PrunableModel
     task: Task
     dataset: str
     split: str = "test"
@@ -58,12 +58,12 @@ class Case:
         """What every method is given."""
         source = self.context.source(self.dataset)
         train, test = load(source, self.task, self.zoo.base.input_size, self.split)
-        return Setting(self.zoo, self.trunk, self.task, train, test, self.context.device, self.context.seed)
+        return Setting(self.zoo, self.prunable, self.task, train, test, self.context.device, self.context.seed)
 
     @cached_property
     def dense_macs(self) -> int:
         """Multiply-adds of the whole base for one image."""
-        return count_macs(self.trunk.model, self.zoo.base.input_size)
+        return count_macs(self.prunable.model, self.zoo.base.input_size)
 
 
 def cases(
@@ -79,11 +79,11 @@ def cases(
         ConfigError: they have too few classes.
     """
     zoo = zoo or context.zoo
-    trunk = context.trunk if zoo is context.zoo else Trunk.of(zoo.base, zoo.load_base())
+    prunable = context.prunable if zoo is context.zoo else PrunableModel.of(zoo.base, zoo.load_base())
     taken = {i.task.id for i in zoo.infos()} | {i.task.id for i in context.zoo.infos()}
     drawn = sample_tasks(context.source(dataset).classes, ways, min(count, context.tasks) + len(taken), seed)
     tasks = [t for t in drawn if t.id not in taken][: min(count, context.tasks)]
-    return [Case(context, zoo, trunk, task, dataset, split) for task in tasks]
+    return [Case(context, zoo, prunable, task, dataset, split) for task in tasks]
 
 
 def try_rows(experiment: str, rows: Sequence[Row], tasks: Sequence[Case]) -> None:

@@ -28,11 +28,11 @@ def similarity_groups(scores: Sequence[float], groups: int = GROUPS) -> list[int
 
 
 def all_ranked(setting: Setting, similarity: Similarity) -> list[Neighbour]:
-    """Return all narrow members, nearest first, without WordNet's limit on those that LEEP looks at."""
-    config = VoteConfig(voters="narrow", similarity=similarity)
+    """Return all specialists, nearest first, without WordNet's limit on those that LEEP looks at."""
+    config = VoteConfig(voters="specialist", similarity=similarity)
     own = frozenset([setting.task.id])
     return rank(
-        setting.zoo, setting.trunk, setting.task, setting.train, config, device=setting.device, seed=setting.seed,
+        setting.zoo, setting.prunable, setting.task, setting.train, config, device=setting.device, seed=setting.seed,
         exclude=own, prefilter=len(setting.zoo.ids()),
     )  # fmt: skip
 

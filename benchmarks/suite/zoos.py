@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.suite.experiment import Context
-from mvp_edge.build.members import build_narrow
+from mvp_edge.build.members import build_specialists
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import BuildConfig
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import DataSource
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -41,7 +41,7 @@ def grow(
     seconds_each: float,
     teacher: Teacher | None = None,
 ) -> int:
-    """Build narrow members up to `config.members` while the clock allows; return how many there are.
+    """Build specialists up to `config.members` while the clock allows; return how many there are.
 
     Args:
         context: Clock and device.
@@ -51,15 +51,15 @@ def grow(
         seconds_each: About how long a member takes.
         teacher: The base, if it teaches; several zoos of it may share what it says of each class.
     """
-    trunk = Trunk.of(zoo.base, zoo.load_base())
-    have = sum(i.breadth == "narrow" for i in zoo.infos())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    have = sum(i.kind == "specialist" for i in zoo.infos())
     while have < config.members and context.clock.allows(CHUNK * seconds_each):
         target = min(config.members, have + CHUNK)
-        build_narrow(
-            zoo, trunk, source, replace(config, members=target), device=context.device, progress=SilentProgress(),
+        build_specialists(
+            zoo, prunable, source, replace(config, members=target), device=context.device, progress=SilentProgress(),
             teacher=teacher,
         )  # fmt: skip
-        now = sum(i.breadth == "narrow" for i in zoo.infos())
+        now = sum(i.kind == "specialist" for i in zoo.infos())
         if now == have:
             break  # other processes make the rest
         have = now

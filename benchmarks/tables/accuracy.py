@@ -10,32 +10,32 @@ from benchmarks import records
 from benchmarks.measurements.targets import NARROW_VOTERS
 
 ROWS = {
-    "default": "**`mvp-edge prune`, the default**: broad member, 100 iterations, distillation",
-    "broad-0": "broad member, as it is",
-    "broad-100": "broad member, 100 iterations at the paper's rate",
-    "mvp-100": "MVP: 5 narrow neighbours, LEEP, top votes, 100 iterations",
+    "default": "**`mvp-edge prune`, the default**: generalist, 100 iterations, distillation",
+    "generalist-0": "generalist, as it is",
+    "generalist-100": "generalist, 100 iterations at the paper's rate",
+    "mvp-100": "MVP: 5 specialist neighbours, LEEP, top votes, 100 iterations",
     "mvp-sample-100": "MVP with votes sampled as in Eq. 1",
     "mvp-rate-100": "MVP, top votes, at the rate that held-out images choose: 0.1 instead of the paper's 0.01",
     "mvp-distill-100": "MVP with distillation",
     "mvp-0": "MVP before fine-tuning",
-    "one-neighbour-100": "one narrow neighbour, 100 iterations",
-    "any-100": "narrow and broad neighbours vote, 100 iterations",
-    "any-distill-100": "narrow and broad neighbours vote, distillation",
+    "one-neighbour-100": "one specialist neighbour, 100 iterations",
+    "any-100": "specialist and generalist neighbours vote, 100 iterations",
+    "any-distill-100": "specialist and generalist neighbours vote, distillation",
     "random-100": "random units, 100 iterations",
     "ifp-100": "IFP, 100 iterations",
     "ifp-300": "IFP, 300 iterations at four times the rate",
     "ifp-1000": "IFP, 1000 iterations",
-    "member-200": "what narrow members are: pruned from the broad one at keep 0.2 in 200 iterations of 64 images",
+    "member-200": "what specialists are: pruned from the generalist at keep 0.2 in 200 iterations of 64 images",
     "base": "ceiling: the whole base model, restricted to the classes",
 }
 IMAGES = {
-    "names-only": "**no images**: the broad member as it is, delivered ONNX file",
+    "names-only": "**no images**: the generalist as it is, delivered ONNX file",
     "few-5": "5 images a class",
     "few-20": "20 images a class",
     "few-100": "100 images a class",
     "default": "**all 500 images a class**",
-    "broad-100": "rival: the broad member, fine-tuned at the paper's rate without distillation, all images",
-    "mvp-100": "rival: MVP from narrow members only, at the paper's rate, all images",
+    "generalist-100": "rival: the generalist, fine-tuned at the paper's rate without distillation, all images",
+    "mvp-100": "rival: MVP from specialists only, at the paper's rate, all images",
     "base": "ceiling: the whole base model, restricted to the classes",
 }
 WITHOUT_ZOO = ("random-100", "ifp-100", "ifp-300", "ifp-1000")
@@ -63,7 +63,7 @@ def targets() -> str:
 
 
 def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of the newest base file and teacher and, where narrow members vote, of the largest zoo.
+    """Return the records of the newest base file and teacher and, where specialists vote, of the largest zoo.
 
     IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
     """
@@ -122,7 +122,7 @@ def _whole_base() -> list[str]:
     ]
 
 
-UNSEEN = {"broad-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
+UNSEEN = {"generalist-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
 
 
 def unseen() -> str:
@@ -145,14 +145,14 @@ def unseen() -> str:
 
 TEACHERS = {
     "taught-by-base": "the base model, of all images",
-    "taught-by-member": "the largest broad member, of all images",
+    "taught-by-member": "the largest generalist, of all images",
     "taught-by-cascade": "**the base model where that member is unsure**",
     "untaught": "nobody",
 }
 
 
 def teachers() -> str:
-    """What each teacher, or none, makes of a broad member, on held-out images, on lists on which all were tried."""
+    """What each teacher, or none, makes of a generalist, on held-out images, on lists on which all were tried."""
     lines = ["| who teaches | lists | held-out top-1 | sd | seconds, asking included |", "|---|---|---|---|---|"]
     methods = list(TEACHERS)
     lines += _taught("targets-held-out", "random lists", methods[:3])

@@ -13,7 +13,7 @@ from mvp_edge.prune.delivery import member_recipe
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import MemberInfo, member_id
 from mvp_edge.zoo.store import Added, Zoo
 from mvp_edge.zoo.member import read_weights
@@ -55,20 +55,20 @@ def add_result(zoo: Zoo, result: Path) -> Added:
             f"({zoo.base.sha256[:12]}); give the zoo of its own base with --zoo"
         )
     _check_fit(zoo, plan, state, len(task.classes), result)
-    info = MemberInfo(member_id(task, recipe), task, "narrow", plan, base_sha256, recipe, top1)
+    info = MemberInfo(member_id(task, recipe), task, "specialist", plan, base_sha256, recipe, top1)
     return zoo.add(info, state)
 
 
 def _check_fit(zoo: Zoo, plan: KeepPlan, state: dict[str, Tensor], classes: int, result: Path) -> None:
     """Refuse tensors that are not those of a network sliced to `plan` with one output a class."""
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     try:
-        network = trunk.state_of(sliced_copy(trunk.model, trunk.table, plan))
+        network = prunable.state_of(sliced_copy(prunable.model, prunable.table, plan))
     except PlanError as e:
         raise ZooError(
             f"{result / 'plan.json'} does not fit {zoo.base.name}: {e}; make it again with: mvp-edge prune"
         ) from e
-    head = f"{trunk.head}."
+    head = f"{prunable.head}."
     expected = {k: (classes, *v.shape[1:]) if k.startswith(head) else tuple(v.shape) for k, v in network.items()}
     found = {k: tuple(v.shape) for k, v in state.items()}
     wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))

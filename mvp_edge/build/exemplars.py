@@ -20,7 +20,7 @@ from mvp_edge.models.bases import Base
 from mvp_edge.models.heads import shared_rows
 from mvp_edge.core.runtime import Progress, on_device, rng, torch_rng
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo
 from mvp_edge.zoo.exemplars import FILE, Exemplars, read_exemplars, write_exemplars
@@ -30,7 +30,7 @@ METHOD = "inversion"
 
 
 def build_exemplars(
-    zoo: Zoo, trunk: Trunk, config: ExemplarConfig, *, device: torch.device, seed: int, progress: Progress
+    zoo: Zoo, prunable: PrunableModel, config: ExemplarConfig, *, device: torch.device, seed: int, progress: Progress
 ) -> Exemplars:
     """Generate images of all classes of a zoo's base model and store them in the zoo.
 
@@ -41,7 +41,7 @@ def build_exemplars(
         ConfigError: the base model has no class names or no batch norms.
         ZooError: another process is making them, or the zoo cannot be written.
     """
-    _require_classes(trunk.base)
+    _require_classes(prunable.base)
     members = all_knowing(zoo) if config.critics > 0 else []
     recipe = {"method": METHOD, **asdict(config), "seed": seed, "critic_members": [m.id for m in members]}
     place = zoo.directory / FILE
@@ -51,9 +51,9 @@ def build_exemplars(
         there = _readable(zoo)
         if there is not None and there.recipe == recipe:
             return there
-        critics = [Critic(_placed(trunk.model, device), cutout=config.cutout)]
-        critics += [_as_critic(zoo, trunk, m, config.critics / len(members), device) for m in members]
-        parts = schedule(len(trunk.base.classes), config, seed)
+        critics = [Critic(_placed(prunable.model, device), cutout=config.cutout)]
+        critics += [_as_critic(zoo, prunable, m, config.critics / len(members), device) for m in members]
+        parts = schedule(len(prunable.base.classes), config, seed)
         drafts = _Drafts(zoo, recipe)
         images = []
         with progress.stage("Exemplars", config.steps * len(parts)) as stage:
@@ -61,14 +61,14 @@ def build_exemplars(
                 made = drafts.read(number)
                 if made is None:
                     draw = torch_rng(seed, f"exemplars/{number}")
-                    made = invert(critics, trunk.base, labels, config, generator=draw, device=device, stage=stage)
-                    drafts.write(number, made, labels, trunk.base.classes)
+                    made = invert(critics, prunable.base, labels, config, generator=draw, device=device, stage=stage)
+                    drafts.write(number, made, labels, prunable.base.classes)
                 else:
                     stage.advance(config.steps)
                 images.append(made)
         labels = torch.cat(parts)
         order = labels.argsort(stable=True)
-        done = Exemplars(torch.cat(images)[order], labels[order], trunk.base.classes, zoo.base.sha256, recipe)
+        done = Exemplars(torch.cat(images)[order], labels[order], prunable.base.classes, zoo.base.sha256, recipe)
         write_exemplars(place, done)
         drafts.remove()
     return done
@@ -102,7 +102,7 @@ def _require_classes(base: Base) -> None:
 
 
 def all_knowing(zoo: Zoo) -> list[MemberInfo]:
-    """Return the broad members that know all classes of the base model, sorted by id."""
+    """Return the generalists that know all classes of the base model, sorted by id."""
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
     return sorted(zoo.knowing(everything), key=lambda i: i.id)
 
@@ -121,9 +121,9 @@ def schedule(classes: int, config: ExemplarConfig, seed: int) -> list[Tensor]:
     return list(order.tensor_split(-(-len(order) // config.batch_size)))
 
 
-def _as_critic(zoo: Zoo, trunk: Trunk, info: MemberInfo, weight: float, device: torch.device) -> Critic:
-    model = zoo.load(info).network(trunk)
-    head = shared_rows(trunk.base.classes, info.task.names, head_of(model))
+def _as_critic(zoo: Zoo, prunable: PrunableModel, info: MemberInfo, weight: float, device: torch.device) -> Critic:
+    model = zoo.load(info).network(prunable)
+    head = shared_rows(prunable.base.classes, info.task.names, head_of(model))
     assert head is not None
     set_head(model, head)
     cutout = int(info.recipe.get("fit", {}).get("cutout", 0))

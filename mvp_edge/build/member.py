@@ -20,20 +20,20 @@ from mvp_edge.core.runtime import Stage, on_device, rng, torch_rng
 from mvp_edge.names.tasks import Task
 from mvp_edge.training.loop import BatchSource
 from mvp_edge.training.optimizers import resolve_fit
-from mvp_edge.models.prunable import Trunk
-from mvp_edge.zoo.member import Breadth, Member, MemberInfo
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.zoo.member import MemberKind, Member, MemberInfo
 from mvp_edge.zoo.store import Zoo
 
 
 def make_member(
-    trunk: Trunk, train: ImageSet, schedule: PruneSchedule, config: FitConfig, *, device: torch.device, seed: int,
+    prunable: PrunableModel, train: ImageSet, schedule: PruneSchedule, config: FitConfig, *, device: torch.device, seed: int,
     parent: Member | None = None, teacher: Tensor | None = None, scores: ScoreSchedule | None = None,
     stage: Stage | None = None,
 ) -> tuple[nn.Module, KeepPlan]:  # fmt: skip
     """Prune for a task with IFP or AHNP; return the sliced model on `device` and what it keeps of the base model.
 
     Args:
-        trunk: The base model.
+        prunable: The base model.
         train: Images of the task.
         schedule: How much is kept, and what IFP drops when.
         config: How it is trained meanwhile.
@@ -45,56 +45,56 @@ def make_member(
         scores: How AHNP prunes; IFP does if not given.
         stage: Progress.
     """
-    model = copy.deepcopy(trunk.model) if parent is None else parent.network(trunk)
+    model = copy.deepcopy(prunable.model) if parent is None else parent.network(prunable)
     head = None
     if parent is not None or teacher is not None:
-        known = trunk.base.classes if parent is None else parent.info.task.names
+        known = prunable.base.classes if parent is None else parent.info.task.names
         head = shared_rows(train.classes, known, head_of(model))
     if head is None:
         features = head_of(model).in_features
         head = random_head(features, len(train.classes), torch_rng(seed, "head"))
     set_head(model, head)
     model = on_device(model, device)
-    source = BatchSource(train, trunk.base, config, device, seed, teacher)
+    source = BatchSource(train, prunable.base, config, device, seed, teacher)
     start = None if parent is None else parent.info.plan
     if scores is None:
         draw = rng(seed, "prune")
-        return model, iterative_prune(model, trunk.table, source, schedule, config, rng=draw, start=start, stage=stage)
-    counts = target_counts(trunk.table, schedule.keep, schedule.align)
-    return model, automatic_prune(model, trunk.table, source, counts, scores, config, start=start, stage=stage)
+        return model, iterative_prune(model, prunable.table, source, schedule, config, rng=draw, start=start, stage=stage)
+    counts = target_counts(prunable.table, schedule.keep, schedule.align)
+    return model, automatic_prune(model, prunable.table, source, counts, scores, config, start=start, stage=stage)
 
 
-def fit_for(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
+def fit_for(kind: MemberKind, config: BuildConfig, prunable: PrunableModel) -> FitConfig:
     """Return how members are trained: without distillation where the base model names no classes, so cannot teach."""
-    fit = _wanted_fit(breadth, config, trunk)
-    return fit if trunk.base.classes else replace(fit, distill=0.0)
+    fit = _wanted_fit(kind, config, prunable)
+    return fit if prunable.base.classes else replace(fit, distill=0.0)
 
 
-def _wanted_fit(breadth: Breadth, config: BuildConfig, trunk: Trunk) -> FitConfig:
-    return resolve_fit(config.fit if breadth == "narrow" else config.broad_fit, breadth, trunk.model)
+def _wanted_fit(kind: MemberKind, config: BuildConfig, prunable: PrunableModel) -> FitConfig:
+    return resolve_fit(config.fit if kind == "specialist" else config.generalist_fit, kind, prunable.model)
 
 
-def untaught(breadths: Sequence[Breadth], config: BuildConfig, trunk: Trunk) -> list[str]:
+def untaught(kinds: Sequence[MemberKind], config: BuildConfig, prunable: PrunableModel) -> list[str]:
     """Return what the user should know if members were to be taught, and the base model names no classes."""
-    wanted = (_wanted_fit(breadth, config, trunk).distill for breadth in breadths)
-    if trunk.base.classes or not any(wanted):
+    wanted = (_wanted_fit(kind, config, prunable).distill for kind in kinds)
+    if prunable.base.classes or not any(wanted):
         return []
-    return [f"distillation is off: {trunk.base.name} does not name its classes, so that it cannot teach its members"]
+    return [f"distillation is off: {prunable.base.name} does not name its classes, so that it cannot teach its members"]
 
 
-def scores_for(config: BuildConfig, trunk: Trunk) -> ScoreSchedule | None:
+def scores_for(config: BuildConfig, prunable: PrunableModel) -> ScoreSchedule | None:
     """Return how AHNP prunes members of a base, or None if IFP does."""
     if config.method == "auto":
-        return config.scores if attentions(trunk.model) else None
+        return config.scores if attentions(prunable.model) else None
     return config.scores if config.method == "ahnp" else None
 
 
-def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> MemberInfo | None:
-    """Return the smallest broad member that knows a task's classes and is larger than what is to be made of it.
+def find_parent(zoo: Zoo, prunable: PrunableModel, task: Task, schedule: PruneSchedule) -> MemberInfo | None:
+    """Return the smallest generalist that knows a task's classes and is larger than what is to be made of it.
 
     It may have as few attention heads: of a block's few, several ratios keep the same number.
     """
-    wanted, size = target_counts(trunk.table, schedule.keep, schedule.align), trunk.table.unit_channels
+    wanted, size = target_counts(prunable.table, schedule.keep, schedule.align), prunable.table.unit_channels
 
     def larger(counts: dict[str, int]) -> bool:
         return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
@@ -103,14 +103,14 @@ def find_parent(zoo: Zoo, trunk: Trunk, task: Task, schedule: PruneSchedule) -> 
     return min(able, key=lambda i: i.plan.achieved, default=None)
 
 
-def verify_base(trunk: Trunk, schedule: PruneSchedule) -> None:
+def verify_base(prunable: PrunableModel, schedule: PruneSchedule) -> None:
     """Slice the base model as a schedule asks for, before anything is trained.
 
     Raises:
         PlanError: it is not what masking gives; no member of it would be.
     """
-    counts = target_counts(trunk.table, schedule.keep, schedule.align)
-    trunk.verify_slicing(top_plan(trunk.table, base_importance(trunk.model, trunk.table), counts))
+    counts = target_counts(prunable.table, schedule.keep, schedule.align)
+    prunable.verify_slicing(top_plan(prunable.table, base_importance(prunable.model, prunable.table), counts))
 
 
 def make_recipe(

@@ -1,4 +1,4 @@
-"""Filling a zoo: narrow members for random tasks, broad ones for all classes, by any number of processes."""
+"""Filling a zoo: specialists for random tasks, generalists for all classes, by any number of processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mvp_edge.build.member import find_parent, fit_for, make_member, make_recipe, scores_for, verify_base
-from mvp_edge.build.sampling import narrow_tasks
+from mvp_edge.build.sampling import specialist_tasks
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource, ImageSet
@@ -19,17 +19,17 @@ from mvp_edge.core.runtime import Progress, on_device
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import Member, MemberInfo, member_id
 from mvp_edge.zoo.outputs import Outputs
 from mvp_edge.zoo.store import Zoo
 
 
-def build_narrow(
-    zoo: Zoo, trunk: Trunk, data: DataSource, config: BuildConfig, *, device: torch.device, progress: Progress,
+def build_specialists(
+    zoo: Zoo, prunable: PrunableModel, data: DataSource, config: BuildConfig, *, device: torch.device, progress: Progress,
     teacher: Teacher | None = None,
 ) -> list[MemberInfo]:  # fmt: skip
-    """Fill a zoo up to `config.members` narrow members with these settings; return those made by this call.
+    """Fill a zoo up to `config.members` specialists with these settings; return those made by this call.
 
     A member that exists or that another process is making is passed over, so that any number of processes may build
     the same zoo and a killed one loses at most the member in progress. A `teacher` that is given remembers what the
@@ -43,36 +43,36 @@ def build_narrow(
     """
     zoo.remove_leftovers()
     made = []
-    tasks = narrow_tasks(trunk, data, config)
+    tasks = specialist_tasks(prunable, data, config)
     parent = None
-    if config.parent == "broad":
+    if config.parent == "generalist":
         everything = Task(tuple({c.name: c for t in tasks for c in t.classes}.values()))
-        found = find_parent(zoo, trunk, everything, config.schedule)
+        found = find_parent(zoo, prunable, everything, config.schedule)
         parent = None if found is None else zoo.load(found)
-    fit, scores = fit_for("narrow", config, trunk), scores_for(config, trunk)
+    fit, scores = fit_for("specialist", config, prunable), scores_for(config, prunable)
     recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
     pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
-    teacher = teacher or Teacher(trunk, device)
+    teacher = teacher or Teacher(prunable, device)
     if pending:
-        verify_base(trunk, config.schedule)
+        verify_base(prunable, config.schedule)
     with progress.stage("Members", len(tasks)) as stage:
         stage.advance(len(tasks) - len(pending))
         for task, member in _claimed(zoo, pending, recipe):
-            train = data.load(task.names, "train", trunk.base.input_size)
-            test = data.load(task.names, "test", trunk.base.input_size)
+            train = data.load(task.names, "train", prunable.base.input_size)
+            test = data.load(task.names, "test", prunable.base.input_size)
             model, plan = make_member(
-                trunk, train, config.schedule, fit, device=device, seed=config.seed, parent=parent,
+                prunable, train, config.schedule, fit, device=device, seed=config.seed, parent=parent,
                 teacher=teacher.logits(train) if fit.distill > 0 else None, scores=scores,
             )  # fmt: skip
-            info = MemberInfo(member, task, "narrow", plan, zoo.base.sha256, recipe)
-            made.append(_add(zoo, trunk, model, info, test))
+            info = MemberInfo(member, task, "specialist", plan, zoo.base.sha256, recipe)
+            made.append(_add(zoo, prunable, model, info, test))
             stage.note(f"{', '.join(task.names)}: {made[-1].top1:.1f} %")
             stage.advance()
     return made
 
 
-def build_broad(
-    zoo: Zoo, trunk: Trunk, data: DataSource, keeps: Sequence[float], config: BuildConfig, *, device: torch.device,
+def build_generalists(
+    zoo: Zoo, prunable: PrunableModel, data: DataSource, keeps: Sequence[float], config: BuildConfig, *, device: torch.device,
     progress: Progress,
 ) -> list[MemberInfo]:  # fmt: skip
     """Add members for all classes of the base model, the largest first and each pruned from the one before.
@@ -85,33 +85,33 @@ def build_broad(
         DataError: images of a class are missing.
         ZooError: the zoo cannot be written.
     """
-    classes = trunk.base.classes or data.classes
+    classes = prunable.base.classes or data.classes
     task = wordnet.resolve(Task(tuple(TaskClass(c) for c in classes)))
-    fit, scores = fit_for("broad", config, trunk), scores_for(config, trunk)
+    fit, scores = fit_for("generalist", config, prunable), scores_for(config, prunable)
     made: list[MemberInfo] = []
     with progress.stage("Reading images", None):
-        train = data.load(classes, "train", trunk.base.input_size)
-        test = data.load(classes, "test", trunk.base.input_size)
-    teacher, logits = Teacher(trunk, device), None
+        train = data.load(classes, "train", prunable.base.input_size)
+        test = data.load(classes, "test", prunable.base.input_size)
+    teacher, logits = Teacher(prunable, device), None
     for keep in sorted(keeps, reverse=True):
         schedule = replace(config.schedule, keep=keep)
-        found = find_parent(zoo, trunk, task, schedule) if config.parent == "broad" else None
+        found = find_parent(zoo, prunable, task, schedule) if config.parent == "generalist" else None
         parent = None if found is None else zoo.load(found)
         recipe = make_recipe(parent, schedule, scores, fit, config.seed, data.name)
         member = member_id(task, recipe)
         with _turn(zoo, member, progress) as mine:
             if not mine:
                 continue
-            verify_base(trunk, schedule)
+            verify_base(prunable, schedule)
             if fit.distill > 0 and logits is None:
                 with progress.stage("Asking the base model", len(train)) as stage:
                     logits = teacher.logits(train, stage)
-            with progress.stage(f"Broad member, keep {keep:g}", fit.iterations) as stage:
+            with progress.stage(f"Generalist, keep {keep:g}", fit.iterations) as stage:
                 model, plan = make_member(
-                    trunk, train, schedule, fit, device=device, seed=config.seed, parent=parent,
+                    prunable, train, schedule, fit, device=device, seed=config.seed, parent=parent,
                     teacher=logits, scores=scores, stage=stage,
                 )  # fmt: skip
-            made.append(_add(zoo, trunk, model, MemberInfo(member, task, "broad", plan, zoo.base.sha256, recipe), test))
+            made.append(_add(zoo, prunable, model, MemberInfo(member, task, "generalist", plan, zoo.base.sha256, recipe), test))
     return made
 
 
@@ -126,14 +126,14 @@ def _turn(zoo: Zoo, member: str, progress: Progress) -> Iterator[bool]:
         yield mine
 
 
-def _add(zoo: Zoo, trunk: Trunk, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:
-    """Add a network with its accuracy as it will be read back; a broad one with its outputs."""
-    state = trunk.state_of(model)
+def _add(zoo: Zoo, prunable: PrunableModel, model: nn.Module, info: MemberInfo, test: ImageSet) -> MemberInfo:
+    """Add a network with its accuracy as it will be read back; a generalist with its outputs."""
+    state = prunable.state_of(model)
     device = next(model.parameters()).device
-    restored = on_device(Member(info, zoo.as_stored(state)).network(trunk), device)
-    logits = predict(restored, test.images, trunk.base, device)
+    restored = on_device(Member(info, zoo.as_stored(state)).network(prunable), device)
+    logits = predict(restored, test.images, prunable.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
-    return zoo.add(info, state, Outputs(logits, test.labels) if info.breadth == "broad" else None).info
+    return zoo.add(info, state, Outputs(logits, test.labels) if info.kind == "generalist" else None).info
 
 
 def _claimed(zoo: Zoo, tasks: Sequence[Task], recipe: dict[str, object]) -> Iterator[tuple[Task, str]]:

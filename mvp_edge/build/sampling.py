@@ -1,4 +1,4 @@
-"""Random tasks for the narrow members of a zoo."""
+"""Random tasks for the specialists of a zoo."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.runtime import rng
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 
 
-def narrow_tasks(trunk: Trunk, data: DataSource, config: BuildConfig) -> list[Task]:
-    """Return the tasks of the narrow members that settings ask for.
+def specialist_tasks(prunable: PrunableModel, data: DataSource, config: BuildConfig) -> list[Task]:
+    """Return the tasks of the specialists that settings ask for.
 
     Raises:
         ConfigError: there are not so many.
     """
-    return sample_tasks(trunk.base.classes or data.classes, config.ways, config.members, config.seed)
+    return sample_tasks(prunable.base.classes or data.classes, config.ways, config.members, config.seed)
 
 
 def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> list[Task]:

@@ -16,7 +16,7 @@ from mvp_edge.models.bases import Base, load_base
 from mvp_edge.core.runtime import Stage, autocast, on_device
 from mvp_edge.names.tasks import canonical, numbered
 from mvp_edge.training.loop import Batch, Batches, predict
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.location import bundled_zoos
 from mvp_edge.zoo.store import open_zoo
 
@@ -25,7 +25,7 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
     """Return a frozen network that gives logits `(N, classes)` for images that are normalised for `base`.
 
     Args:
-        name: A base model (name or file), or a zoo (name or directory), which lends its best broad member: nearly as
+        name: A base model (name or file), or a zoo (name or directory), which lends its best generalist: nearly as
             good as its base, at a fraction of the price.
         base: What is to be trained.
         classes: Order of the outputs.
@@ -48,24 +48,24 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
 class Teacher:
     """Logits of the base model on training images; the images of a class are shown once, however many tasks have it."""
 
-    trunk: Trunk
+    prunable: PrunableModel
     device: torch.device
     _known: dict[bytes, Tensor] = field(default_factory=dict)
 
     def logits(self, data: ImageSet, stage: Stage | None = None) -> Tensor | None:
         """Return logits `(N, classes)` for the classes of `data`, or None if the base does not know them all."""
-        row = numbered(self.trunk.base.classes)
+        row = numbered(self.prunable.base.classes)
         if not all(canonical(n) in row for n in data.classes):
             return None
         rows = [row[canonical(n)] for n in data.classes]
-        out = torch.empty(len(data), len(self.trunk.base.classes))
+        out = torch.empty(len(data), len(self.prunable.base.classes))
         for label in range(len(data.classes)):
             mine = data.labels == label
             key = hashlib.sha256(data.images[mine].numpy().tobytes()).digest()
             if key not in self._known:
                 self._known[key] = predict(
-                    on_device(self.trunk.model, self.device),
-                    data.images[mine], self.trunk.base, self.device, stage=stage, bf16=True,
+                    on_device(self.prunable.model, self.device),
+                    data.images[mine], self.prunable.base, self.device, stage=stage, bf16=True,
                 )  # fmt: skip
             out[mine] = self._known[key]
         return out[:, rows]
@@ -114,9 +114,9 @@ def _is_zoo(name: str) -> bool:
 
 def _from_zoo(name: str) -> tuple[Base, nn.Module]:
     zoo = open_zoo(name)
-    broad = [i for i in zoo.infos() if i.breadth == "broad" and i.top1 is not None]
+    generalist = [i for i in zoo.infos() if i.kind == "generalist" and i.top1 is not None]
     model = zoo.load_base()
-    if not broad:
+    if not generalist:
         return zoo.base, model
-    best = max(broad, key=lambda i: (len(i.task.names), i.top1))
-    return replace(zoo.base, classes=best.task.names), zoo.load(best).network(Trunk.of(zoo.base, model))
+    best = max(generalist, key=lambda i: (len(i.task.names), i.top1))
+    return replace(zoo.base, classes=best.task.names), zoo.load(best).network(PrunableModel.of(zoo.base, model))

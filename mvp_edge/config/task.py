@@ -39,8 +39,8 @@ class VoteConfig:
         neighbours: How many of the nearest members vote.
         similarity: What is near: LEEP on the task's images, or WordNet on the class names; `auto` is LEEP where there
             are images.
-        voters: Members that may vote: `narrow` ones as in the paper, `broad` ones, or `any`. `auto` leaves it to
-            one broad member that knows all classes, the largest that fits inside the size asked for, which won on
+        voters: Members that may vote: `specialist` as in the paper, `generalist`, or `any`. `auto` leaves it to
+            one generalist that knows all classes, the largest that fits inside the size asked for, which won on
             the held-out tasks that we tried; `any` where the zoo has none.
         vote: The units with most votes, or a sample as in Equation 1.
         temperature: Tau of Equation 1.

@@ -16,12 +16,12 @@ class BuildConfig:
     """A run of `zoo build`.
 
     Attributes:
-        members: Narrow members wanted with these settings, those included that are there already.
-        ways: Classes of a narrow member's task.
+        members: Specialists wanted with these settings, those included that are there already.
+        ways: Classes of a specialist's task.
         schedule: How much is kept, and how IFP prunes.
         fit: How they are trained meanwhile; overrides leave the rest to the recipe for the kind of network.
-        broad_fit: How members for all classes are trained, likewise.
-        parent: What a member is pruned from: the smallest `broad` member that is larger, where there is one, or
+        generalist_fit: How members for all classes are trained, likewise.
+        parent: What a member is pruned from: the smallest `generalist` member that is larger, where there is one, or
             always the whole `base` model, as in the paper.
         seed: Of the tasks and of each training run.
         method: How members are pruned: IFP, AHNP, or what suits the base (`auto`): AHNP if it has attention.
@@ -32,8 +32,8 @@ class BuildConfig:
     ways: int = 5
     schedule: PruneSchedule = PruneSchedule()
     fit: FitConfig | FitOverrides = FitOverrides()
-    broad_fit: FitConfig | FitOverrides = FitOverrides()
-    parent: Parent = "broad"
+    generalist_fit: FitConfig | FitOverrides = FitOverrides()
+    parent: Parent = "generalist"
     seed: int = 0
     method: Pruner = "auto"
     scores: ScoreSchedule = ScoreSchedule()
@@ -59,7 +59,7 @@ class ExemplarConfig:
         batch_size: Images optimised together; their joint norm statistics are matched, so they should be many.
         lr: Peak rate of Adam.
         norm: Weight of the norm statistics' loss against the cross-entropy.
-        critics: Weight of all broad members together against the base model; 0 leaves them out.
+        critics: Weight of all generalists together against the base model; 0 leaves them out.
         crop: Largest shift in pixels of the random crops that the networks were trained with.
         cutout: Side in pixels of the Cutout squares that the base model was trained with; 0 turns them off.
     """

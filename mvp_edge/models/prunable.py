@@ -16,7 +16,7 @@ from mvp_edge.models.slicing import faithfulness
 
 
 @dataclass(frozen=True, eq=False)
-class Trunk:
+class PrunableModel:
     """A base model with what is derived from it once: its groups of coupled units, and where its head is."""
 
     base: Base
@@ -25,14 +25,14 @@ class Trunk:
     head: str
 
     @staticmethod
-    def of(base: Base, model: nn.Module) -> Trunk:
+    def of(base: Base, model: nn.Module) -> PrunableModel:
         """Analyse a base model.
 
         Raises:
             PlanError: it cannot be sliced.
         """
         head = head_name(model)
-        return Trunk(base, model, find_groups(model, base.input_size, head, base.embedding), head)
+        return PrunableModel(base, model, find_groups(model, base.input_size, head, base.embedding), head)
 
     def state_of(self, model: nn.Module) -> dict[str, Tensor]:
         """Return a sliced model's tensors as they are stored in a zoo."""

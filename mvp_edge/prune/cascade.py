@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mvp_edge.core.runtime import Progress, Stage, on_device
 from mvp_edge.data import ImageSet
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, canonical, numbered
 from mvp_edge.training.loop import predict
@@ -30,7 +30,7 @@ class Asked:
     Attributes:
         images: All images.
         base: Those that the base model was asked about.
-        member: Id of the broad member that was sure of the others, if there is one.
+        member: Id of the generalist that was sure of the others, if there is one.
         seconds: How long that took.
     """
 
@@ -45,17 +45,22 @@ class Asked:
 
 
 def ask(
-    trunk: Trunk, task: Task, data: ImageSet, device: torch.device, progress: Progress, zoo: Zoo | None = None
+    prunable: PrunableModel,
+    task: Task,
+    data: ImageSet,
+    device: torch.device,
+    progress: Progress,
+    zoo: Zoo | None = None,
 ) -> tuple[Tensor, Asked] | None:
     """Return logits `(N, classes)` for the task's classes, or None if the base model does not know them all.
 
     Args:
-        trunk: The base model.
+        prunable: The base model.
         task: The classes.
         data: Images.
         device: Where.
         progress: Who is told how far it is.
-        zoo: Its largest broad member that knows the classes answers first, and the base model only where that is less
+        zoo: Its largest generalist that knows the classes answers first, and the base model only where that is less
             than `SURE`. Without a zoo the base model answers all.
 
     Raises:
@@ -64,34 +69,34 @@ def ask(
     References:
         Wang et al., "Wisdom of Committees: An Overlooked Approach To Faster and More Accurate Models", 2022.
     """
-    if task.unknown_to(wordnet.resolve_names(trunk.base.classes)):
+    if task.unknown_to(wordnet.resolve_names(prunable.base.classes)):
         return None
     began = time.perf_counter()
     first = None if zoo is None else largest_knowing(zoo, task)
     logits, unsure = torch.empty(len(data), len(task.names)), torch.ones(len(data), dtype=torch.bool)
     if zoo is not None and first is not None:
         with progress.stage("Asking the largest member", len(data)) as stage:
-            member = zoo.load(first).network(trunk)
-            logits = answers(member, first.task.names, trunk, task, data.images, device, stage)
+            member = zoo.load(first).network(prunable)
+            logits = answers(member, first.task.names, prunable, task, data.images, device, stage)
         unsure = logits.softmax(1).amax(1) < SURE
     if remaining := int(unsure.sum()):
         with progress.stage("Asking the base model", remaining) as stage:
             images = data.images[unsure]
-            logits[unsure] = answers(trunk.model, trunk.base.classes, trunk, task, images, device, stage)
+            logits[unsure] = answers(prunable.model, prunable.base.classes, prunable, task, images, device, stage)
     return logits, Asked(len(data), remaining, None if first is None else first.id, time.perf_counter() - began)
 
 
 def largest_knowing(zoo: Zoo, task: Task) -> MemberInfo | None:
-    """Return the largest broad member that knows all classes of a task, if there is one."""
+    """Return the largest generalist that knows all classes of a task, if there is one."""
     return next(iter(zoo.knowing(task)), None)
 
 
 def answers(
-    network: nn.Module, known: Sequence[str], trunk: Trunk, task: Task, images: Tensor, device: torch.device,
+    network: nn.Module, known: Sequence[str], prunable: PrunableModel, task: Task, images: Tensor, device: torch.device,
     stage: Stage | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the logits `(N, classes)` for a task's classes of a network that has an output for each `known` class."""
     column = numbered(known)
     network = on_device(network, device)
-    logits = predict(network, images, trunk.base, device, stage=stage, bf16=True)
+    logits = predict(network, images, prunable.base, device, stage=stage, bf16=True)
     return logits[:, [column[canonical(n)] for n in task.names]]

@@ -35,13 +35,13 @@ def measure(
     Returns:
         What the report tells of the costs, and the timings of the delivered file and of the others.
     """
-    trunk, base_model, input_size = outcome.trunk, outcome.trunk.model, outcome.trunk.base.input_size
+    prunable, base_model, input_size = outcome.prunable, outcome.prunable.model, outcome.prunable.base.input_size
     limit = config.budget.latency_ms if config.budget else None
     base_timing, *other_timings, timing = time_within(OVER * (limit or math.inf), [whole, *others, file])
     slow, fast = base_timing.latency(), timing.latency()
     stored = take_inventory(file)
     base_macs = count_macs(base_model, input_size)
-    reach = costs_of(base_model, trunk.table, input_size, trunk.head, head_of(base_model).out_features)
+    reach = costs_of(base_model, prunable.table, input_size, prunable.head, head_of(base_model).out_features)
     floor, _ = reach.share(np.ones_like(reach.widths))
     keep = outcome.plan.achieved if config.budget else config.vote.keep
     nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)

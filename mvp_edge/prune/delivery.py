@@ -19,7 +19,7 @@ from mvp_edge.core.runtime import Progress, Stopwatch, environment, on_host
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.interface import read_interface
 from mvp_edge.models.architectures import head_of
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune.command import prune_command
 from mvp_edge.prune.costs import measure, slowed, spent
 from mvp_edge.prune.evaluation import evaluate, gallery
@@ -52,7 +52,7 @@ def _deliver(
     file = directory / FILES[0]
     with clock.time("export"), progress.stage("Exporting"):
         parity = _write(directory, file, outcome, config)
-        _export_base(whole, outcome.trunk, config.input)
+        _export_base(whole, outcome.prunable, config.input)
     with clock.time("evaluate"), progress.stage("Evaluating"):
         found = evaluate(file, whole, outcome, config.seed)
     with clock.time("quantise"), progress.stage("Trying other precisions"):
@@ -108,15 +108,15 @@ def member_recipe(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write(directory: Path, file: Path, outcome: Outcome, config: PruneConfig) -> float:
     """Write the model, its labels, its plan and its weights; return how far the file's logits are off the network's."""
-    base, names = outcome.trunk.base, outcome.task.names
+    base, names = outcome.prunable.base, outcome.task.names
     asked = config.budget.label if config.budget else str(config.vote.keep)
     provenance = {"base": base.name, "zoo": outcome.zoo, "keep": asked, "seed": str(config.seed)}
-    _export(outcome.model, outcome.trunk, file, names, provenance, config.input)
+    _export(outcome.model, outcome.prunable, file, names, provenance, config.input)
     parity = verify_onnx(file, outcome.model, base.input_size, base.mean, base.std)
     plan = {"base": base.to_json(), "requested": dict(outcome.requested), **outcome.plan.to_json()}
     write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
     write_atomically(directory / "plan.json", json.dumps(plan).encode())
-    write_atomically(directory / "weights.safetensors", save(outcome.trunk.state_of(outcome.model)))
+    write_atomically(directory / "weights.safetensors", save(outcome.prunable.state_of(outcome.model)))
     return parity
 
 
@@ -136,7 +136,7 @@ def _decisions(outcome: Outcome, config: PruneConfig) -> dict[str, Any]:
     origin = origin_of(plan, outcome.neighbours, tuned)
     return {
         "task": {"classes": list(task.names), "synsets": [c.synset for c in task.classes], "id": task.id},
-        "base": outcome.trunk.base.name,
+        "base": outcome.prunable.base.name,
         "method": method_in_words(origin, config.vote.method),
         "origin": origin,
         "neighbours": [_describe(n) for n in outcome.neighbours],
@@ -163,20 +163,25 @@ def _decisions(outcome: Outcome, config: PruneConfig) -> dict[str, Any]:
 
 
 def _export(
-    model: nn.Module, trunk: Trunk, path: Path, labels: Sequence[str], metadata: dict[str, str], kind: InputFormat
+    model: nn.Module,
+    prunable: PrunableModel,
+    path: Path,
+    labels: Sequence[str],
+    metadata: dict[str, str],
+    kind: InputFormat,
 ) -> None:
-    base = trunk.base
+    base = prunable.base
     export_onnx(
         model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata=metadata,
         input_format=kind,
     )  # fmt: skip
 
 
-def _export_base(path: Path, trunk: Trunk, kind: InputFormat) -> None:
+def _export_base(path: Path, prunable: PrunableModel, kind: InputFormat) -> None:
     """Write the whole base model, on the CPU from then on."""
-    whole = on_host(trunk.model)
+    whole = on_host(prunable.model)
     outputs = head_of(whole).out_features
-    _export(whole, trunk, path, trunk.base.classes or [str(i) for i in range(outputs)], {}, kind)
+    _export(whole, prunable, path, prunable.base.classes or [str(i) for i in range(outputs)], {}, kind)
 
 
 def _interface(file: Path) -> dict[str, Any]:
@@ -190,6 +195,6 @@ def _describe(neighbour: Neighbour) -> dict[str, Any]:
         "id": info.id,
         "classes": list(info.task.names),
         "similarity": round(neighbour.similarity, 4),
-        "breadth": info.breadth,
+        "kind": info.kind,
         "keep": keep_to_ask_for(info),
     }

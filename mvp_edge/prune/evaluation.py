@@ -108,7 +108,7 @@ def _base_score(
     With it comes what the delivered file scores on these images, by its `logits` for all. None where the base does not
     know all classes in the sense that is meant.
     """
-    classes = outcome.trunk.base.classes
+    classes = outcome.prunable.base.classes
     if outcome.task.unknown_to(wordnet.resolve_names(classes)):
         return None
     column = numbered(classes)

@@ -14,8 +14,8 @@ from mvp_edge.voting.neighbours import Neighbour
 Origin = Literal["vote", "member", "ready-made", "base"]
 VOTES: dict[Method, str] = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
 OTHERS: dict[Origin, str] = {
-    "member": "a broad member's units and weights, trained on for these classes",
-    "ready-made": "a ready-made broad member, as it is",
+    "member": "a generalist's units and weights, trained on for these classes",
+    "ready-made": "a ready-made generalist, as it is",
     "base": "nothing cut off: the whole base model",
 }
 
@@ -31,7 +31,7 @@ def origin_of(plan: KeepPlan, neighbours: Sequence[Neighbour], tuned: Tuned) -> 
     if plan.is_full:
         return "base"
     alone = neighbours[0].info if len(neighbours) == 1 else None
-    if alone is None or alone.breadth != "broad":
+    if alone is None or alone.kind != "generalist":
         return "vote"
     return "ready-made" if tuned.untouched and contains(plan, alone.plan) else "member"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mvp_edge.config import Similarity
 from mvp_edge.data import ImageSet
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.known import KnownScore, Size
 from mvp_edge.prune.tuning import Tuned
@@ -29,7 +29,7 @@ class Outcome:
         sizes: Ready-made models of all sizes and how good they are known to be, where there are no images.
         source: Name of the data.
         zoo: Name of the zoo.
-        trunk: The base model.
+        prunable: The base model.
         neighbours: Who voted.
         similarity: What made them the nearest.
         plan: What was kept.
@@ -50,7 +50,7 @@ class Outcome:
     sizes: Sequence[Size]
     source: str | None
     zoo: str
-    trunk: Trunk
+    prunable: PrunableModel
     neighbours: Sequence[Neighbour]
     similarity: Similarity
     plan: KeepPlan

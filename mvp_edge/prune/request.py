@@ -75,8 +75,8 @@ def _check_settings_without_images(config: PruneConfig) -> None:
         raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
     if config.vote.method == "smsp":
         raise ConfigError("smsp chooses what is then trained on images; add --data DIR")
-    if config.vote.voters == "narrow":
-        raise ConfigError("narrow members vote on what is then trained on images; add --data DIR")
+    if config.vote.voters == "specialist":
+        raise ConfigError("specialists vote on what is then trained on images; add --data DIR")
     if config.add_to_zoo:
         raise ConfigError("without images a member is delivered as it is, and is in the zoo already; add --data DIR")
 

@@ -16,7 +16,7 @@ from mvp_edge.core.output import result_directory
 from mvp_edge.core.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import grows_silently
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.delivery import deliver, member_recipe, write_report
@@ -57,7 +57,7 @@ class Prepared:
     """Inputs, the base model, and the zoo's members, nearest first."""
 
     inputs: Inputs
-    trunk: Trunk
+    prunable: PrunableModel
     ranked: Sequence[Neighbour]
 
 
@@ -118,46 +118,46 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Tas
     """
     with clock.time("load"):
         inputs = read_inputs(config, progress, task)
-        trunk = Trunk.of(inputs.zoo.base, inputs.zoo.load_base())
+        prunable = PrunableModel.of(inputs.zoo.base, inputs.zoo.load_base())
         if inputs.train is None:
             inputs = replace(inputs, generated=generated_images(inputs.zoo, inputs.task))
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(
-            inputs.zoo, trunk, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
-            stage=stage, only=_decisive(inputs, trunk, config),
+            inputs.zoo, prunable, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
+            stage=stage, only=_decisive(inputs, prunable, config),
         )  # fmt: skip
-    return Prepared(inputs, trunk, ranked)
+    return Prepared(inputs, prunable, ranked)
 
 
-def _decisive(inputs: Inputs, trunk: Trunk, config: PruneConfig) -> frozenset[str]:
+def _decisive(inputs: Inputs, prunable: PrunableModel, config: PruneConfig) -> frozenset[str]:
     """Return the member that votes alone however near others are, which need not be asked then; none if all matter."""
     if inputs.train is None or not ratio_decides(config.vote, config.budget):
         return frozenset()
     everyone = [Neighbour(i, 0.0) for i in inputs.zoo.infos()]
-    return frozenset(n.info.id for n in sole_voter(everyone, trunk, inputs.task, config.vote))
+    return frozenset(n.info.id for n in sole_voter(everyone, prunable, inputs.task, config.vote))
 
 
 def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
     """Decide how many units of each group the model keeps.
 
-    Without images the model is a broad member as it is: the largest one within the budget or the ratio.
+    Without images the model is a generalist as it is: the largest one within the budget or the ratio.
 
     Raises:
         BudgetError: no sub-network, or no member where there are no images, meets the budget.
         ZooError: no member is small enough for the ratio.
     """
-    trunk, ranked, task = prepared.trunk, prepared.ranked, prepared.inputs.task
+    prunable, ranked, task = prepared.prunable, prepared.ranked, prepared.inputs.task
     able = [n.info.plan for n in knowing(ranked, task)]
     if prepared.inputs.train is None:
         if config.budget is None or not able:
             counts = ready_made(ranked, task, config.vote.keep).info.plan.counts
         else:
-            counts = largest_within(trunk, config.budget, able, task.names, progress, config.input).counts
+            counts = largest_within(prunable, config.budget, able, task.names, progress, config.input).counts
         return Sizing(counts, counts)
     voters = ranked[: config.vote.neighbours]
-    seeds = able if config.vote.voters in ("auto", "broad") and config.vote.method == "mvp" else []
+    seeds = able if config.vote.voters in ("auto", "generalist") and config.vote.method == "mvp" else []
     ballots = Ballots([n.info.plan for n in voters], vote_weights(voters, config.vote), seeds)
-    return choose_counts(trunk, config.vote, config.budget, ballots, task.names, progress, config.input)
+    return choose_counts(prunable, config.vote, config.budget, ballots, task.names, progress, config.input)
 
 
 def make(
@@ -168,13 +168,13 @@ def make(
     Raises:
         MvpEdgeError: the model cannot be sliced faithfully or exported, or a voter is damaged.
     """
-    inputs, trunk = prepared.inputs, prepared.trunk
+    inputs, prunable = prepared.inputs, prepared.prunable
     with clock.time("vote"):
         elected = _elect(prepared, sizing, config)
     plan, voters = elected.plan, elected.voters
     with clock.time("slice"), progress.stage("Slicing"):
-        sliced_diff = trunk.verify_slicing(plan)
-        model = assemble(trunk, plan, voters, inputs.task, inputs.train, device=inputs.device)
+        sliced_diff = prunable.verify_slicing(plan)
+        model = assemble(prunable, plan, voters, inputs.task, inputs.train, device=inputs.device)
     tuned, before = _train(model, prepared, elected, config, progress, clock)
     blind = inputs.train is None
     examples = inputs.generated if inputs.train is None else inputs.train
@@ -185,7 +185,7 @@ def make(
         sizes=known_sizes(inputs.zoo, inputs.task, prepared.ranked) if blind else [],
         source=inputs.source,
         zoo=inputs.zoo.name,
-        trunk=trunk,
+        prunable=prunable,
         neighbours=elected.neighbours,
         similarity=similarity_used(config.vote, inputs.train),
         plan=plan,
@@ -208,20 +208,20 @@ def make(
         report["added_member"] = member.id
     report["seconds"] = {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
     write_report(directory, report, outcome, config)
-    return Made(report, (member, trunk.state_of(outcome.model)))
+    return Made(report, (member, prunable.state_of(outcome.model)))
 
 
 def _elect(prepared: Prepared, sizing: Sizing, config: PruneConfig) -> Elected:
     """Let the nearest members vote on which units stay; without images one member stays as it is."""
-    inputs, trunk, ranked = prepared.inputs, prepared.trunk, prepared.ranked
+    inputs, prunable, ranked = prepared.inputs, prepared.prunable, prepared.ranked
     task, blind, warnings = inputs.task, inputs.train is None, []
     if blind:  # what is not trained works only as it was made
         neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
     else:
-        neighbours = electorate(ranked, trunk, task, config.vote, sizing.counts)
+        neighbours = electorate(ranked, prunable, task, config.vote, sizing.counts)
     if warning := far_warning(neighbours, task, similarity_used(config.vote, inputs.train)):
         warnings.append(warning)
-    plan, voters = vote(inputs.zoo, trunk, neighbours, config.vote, sizing.counts, config.seed)
+    plan, voters = vote(inputs.zoo, prunable, neighbours, config.vote, sizing.counts, config.seed)
     if stays_base(plan, voters):
         warnings.append("every unit is kept: this is the base model itself, and no vote changed it")
     if blind and config.budget is None and plan.achieved < NEAR * config.vote.keep:
@@ -236,17 +236,17 @@ def _train(
     model: nn.Module, prepared: Prepared, elected: Elected, config: PruneConfig, progress: Progress, clock: Stopwatch
 ) -> tuple[Tuned, Tensor | None]:
     """Fine-tune the network in place if there are images; return how, and its logits for the test images before it."""
-    inputs, trunk = prepared.inputs, prepared.trunk
-    recipe = resolve_fit(config.fit, "prune", trunk.model)
+    inputs, prunable = prepared.inputs, prepared.prunable
+    recipe = resolve_fit(config.fit, "prune", prunable.model)
     tuned, before = Tuned(replace(recipe, iterations=0)), None
     if inputs.test is not None and recipe.iterations > 0:
         with clock.time("evaluate"):
-            before = predict(model, inputs.test.images, trunk.base, inputs.device)
+            before = predict(model, inputs.test.images, prunable.base, inputs.device)
     with clock.time("fine_tune"):
         if inputs.train is not None:
-            wary = config.schedule == "auto" and _works(elected, trunk, inputs.task)
+            wary = config.schedule == "auto" and _works(elected, prunable, inputs.task)
             tuned = (tune_warily if wary else tune)(
-                model, inputs.zoo, trunk, inputs.task, inputs.train, recipe, device=inputs.device, seed=config.seed,
+                model, inputs.zoo, prunable, inputs.task, inputs.train, recipe, device=inputs.device, seed=config.seed,
                 progress=progress,
             )  # fmt: skip
     if tuned.asked is not None:
@@ -254,10 +254,10 @@ def _train(
     return tuned, None if tuned.untouched else before
 
 
-def _works(elected: Elected, trunk: Trunk, task: Task) -> bool:
+def _works(elected: Elected, prunable: PrunableModel, task: Task) -> bool:
     """Return whether the network works untrained: it is one member that knows the classes, or begins as that."""
     alone = elected.voters[0].info
-    return len(elected.voters) == 1 and alone.knows(task) and grows_silently(trunk.table, elected.plan, alone.plan)
+    return len(elected.voters) == 1 and alone.knows(task) and grows_silently(prunable.table, elected.plan, alone.plan)
 
 
 def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = None) -> Inputs:
@@ -303,5 +303,5 @@ def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) ->
 
 def _as_member(outcome: Outcome, report: dict[str, Any]) -> MemberInfo:
     recipe = member_recipe(report)
-    name, sha256 = member_id(outcome.task, recipe), outcome.trunk.base.sha256
-    return MemberInfo(name, outcome.task, "narrow", outcome.plan, sha256, recipe, report["accuracy"]["top1"])
+    name, sha256 = member_id(outcome.task, recipe), outcome.prunable.base.sha256
+    return MemberInfo(name, outcome.task, "specialist", outcome.plan, sha256, recipe, report["accuracy"]["top1"])

@@ -16,7 +16,7 @@ from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.runtime import Progress
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import base_importance, target_counts
 from mvp_edge.voting.votes import count_votes
 
@@ -59,7 +59,7 @@ def ratio_decides(config: VoteConfig, budget: Budget | None) -> bool:
 
 
 def choose_counts(
-    trunk: Trunk,
+    prunable: PrunableModel,
     config: VoteConfig,
     budget: Budget | None,
     ballots: Ballots,
@@ -70,7 +70,7 @@ def choose_counts(
     """Decide how many units of each group are kept.
 
     Args:
-        trunk: The base model, on the CPU.
+        prunable: The base model, on the CPU.
         config: `method`, `keep` and `align` matter here.
         budget: What the model may cost; the ratio decides if there is none.
         ballots: Under a budget the search climbs on from the largest seed that fits; `smsp` ranks units by the plans.
@@ -82,14 +82,14 @@ def choose_counts(
         BudgetError: no sub-network meets the budget.
     """
     if ratio_decides(config, budget):
-        counts = target_counts(trunk.table, config.keep, config.align)
+        counts = target_counts(prunable.table, config.keep, config.align)
         return Sizing(counts, counts)
-    sizer = _Sizer(trunk, config, ballots, labels, progress, kind)
+    sizer = _Sizer(prunable, config, ballots, labels, progress, kind)
     return sizer.by_ratio() if budget is None else sizer.by_budget(budget)
 
 
 def largest_within(
-    trunk: Trunk,
+    prunable: PrunableModel,
     budget: Budget,
     plans: Sequence[KeepPlan],
     labels: Sequence[str],
@@ -101,8 +101,8 @@ def largest_within(
     Raises:
         BudgetError: none does; the message says how near the smallest comes.
     """
-    costs = costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, len(labels))
-    prober = Prober(trunk.base, trunk.model, trunk.table, costs, labels, kind)
+    costs = costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, len(labels))
+    prober = Prober(prunable.base, prunable.model, prunable.table, costs, labels, kind)
     bounds = [Bound(*_figure(name, most), lambda c: c) for name, most in budget.given.items()]
     with progress.stage("Fitting the budget", len(plans)) as stage:
         for plan in plans:
@@ -142,24 +142,24 @@ def _missed(bounds: Sequence[Bound], least: Achieved, budget: Budget) -> list[st
 class _Sizer:
     def __init__(
         self,
-        trunk: Trunk,
+        prunable: PrunableModel,
         config: VoteConfig,
         ballots: Ballots,
         labels: Sequence[str],
         progress: Progress,
         kind: InputFormat,
     ) -> None:
-        self.trunk, self.config, self.ballots, self.progress = trunk, config, ballots, progress
-        table = trunk.table
-        self.costs: Costs = costs_of(trunk.model, table, trunk.base.input_size, trunk.head, len(labels))
-        self.prober = Prober(trunk.base, trunk.model, table, self.costs, labels, kind)
+        self.prunable, self.config, self.ballots, self.progress = prunable, config, ballots, progress
+        table = prunable.table
+        self.costs: Costs = costs_of(prunable.model, table, prunable.base.input_size, prunable.head, len(labels))
+        self.prober = Prober(prunable.base, prunable.model, table, self.costs, labels, kind)
         self.unit_channels = np.array([g.unit_channels for g in table.groups])
         self.rule: Rule = RULES[config.method]
 
     def by_ratio(self) -> Sizing:
         keep, align = self.config.keep, 1 if self.config.align == "auto" else self.config.align
         if self.config.method == "mvp":
-            counts = self.costs.counts(target_counts(self.trunk.table, keep, align))
+            counts = self.costs.counts(target_counts(self.prunable.table, keep, align))
         else:
             groups = Groups.of(self.costs.widths, self.unit_channels, align)
             found = search(
@@ -202,7 +202,7 @@ class _Sizer:
 
     def worth(self) -> Worth:
         """Return what units are worth: their share of the votes, and a little for the base's importance."""
-        importance = base_importance(self.trunk.model, self.trunk.table)
+        importance = base_importance(self.prunable.model, self.prunable.table)
         votes = count_votes(self.ballots.plans, self.ballots.weights)
         total = sum(self.ballots.weights)
         return Worth.of(
@@ -232,7 +232,7 @@ class _Sizer:
         finer = "" if align == 1 else ", or --align 1 for a smaller one"
         advice = f"Allow a little more than that{finer}{self._timed(bounds, least)}"
         return BudgetError(
-            f"no sub-network of {self.trunk.base.name} in lanes of {align} channels meets the budget: "
+            f"no sub-network of {self.prunable.base.name} in lanes of {align} channels meets the budget: "
             f"{'; '.join(_missed(bounds, least, budget))}. {advice}"
         )
 

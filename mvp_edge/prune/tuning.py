@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mvp_edge.config import FitConfig
 from mvp_edge.core.runtime import Progress
 from mvp_edge.data import ImageSet
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.cascade import Asked, ask
 from mvp_edge.training.loop import BatchSource, drawn, fit, make_optimizer
@@ -51,15 +51,23 @@ class Tuned:
 
 
 def tune(
-    model: nn.Module, zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet, config: FitConfig, *, device: torch.device,
-    seed: int, progress: Progress,
-) -> Tuned:  # fmt: skip
+    model: nn.Module,
+    zoo: Zoo,
+    prunable: PrunableModel,
+    task: Task,
+    data: ImageSet,
+    config: FitConfig,
+    *,
+    device: torch.device,
+    seed: int,
+    progress: Progress,
+) -> Tuned:
     """Fine-tune a network in place.
 
     Args:
         model: On `device`.
         zoo: Whose largest member spares the base model most questions.
-        trunk: The base model, which teaches if `config.distill` says so and it knows the classes.
+        prunable: The base model, which teaches if `config.distill` says so and it knows the classes.
         task: The classes.
         data: Images of them.
         config: How.
@@ -74,39 +82,47 @@ def tune(
     warnings: tuple[str, ...] = ()
     if config.distill > 0:
         seen = drawn(len(data), config, seed)  # a short training of many images does not see all of them
-        told = ask(trunk, task, data.subset(seen), device, progress, zoo)
+        told = ask(prunable, task, data.subset(seen), device, progress, zoo)
         if told is None:
             config, warnings = replace(config, distill=0.0), (UNTAUGHT,)
         else:
             logits, asked = told
             teacher = torch.full((len(data), len(task.names)), math.nan).index_copy_(0, seen, logits)
     with progress.stage("Fine-tuning", config.iterations) as stage:
-        source = BatchSource(data, trunk.base, config, device, seed, teacher)
+        source = BatchSource(data, prunable.base, config, device, seed, teacher)
         fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
     return Tuned(config, warnings=warnings, asked=asked)
 
 
 def tune_warily(
-    model: nn.Module, zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet, config: FitConfig, *, device: torch.device,
-    seed: int, progress: Progress,
-) -> Tuned:  # fmt: skip
+    model: nn.Module,
+    zoo: Zoo,
+    prunable: PrunableModel,
+    task: Task,
+    data: ImageSet,
+    config: FitConfig,
+    *,
+    device: torch.device,
+    seed: int,
+    progress: Progress,
+) -> Tuned:
     """Fine-tune a network that works already, in place; with few images only as far as images left out gain by it.
 
     Arguments are those of `tune`.
     """
     if len(data) >= MANY_IMAGES or config.iterations == 0:
-        return tune(model, zoo, trunk, task, data, config, device=device, seed=seed, progress=progress)
+        return tune(model, zoo, prunable, task, data, config, device=device, seed=seed, progress=progress)
     if fold_count(data.labels, len(data.classes)) < 2:
         note = "a class has a single image, so that none can be left out to judge by: the member is delivered as it is"
         return Tuned(replace(config, iterations=0), warnings=(f"{note}; force training with --schedule fixed",))
     config = gentle(config)
-    told = ask(trunk, task, data, device, progress) if config.distill > 0 else None  # of few images, all
+    told = ask(prunable, task, data, device, progress) if config.distill > 0 else None  # of few images, all
     warnings = (UNTAUGHT,) if told is None and config.distill > 0 else ()
     config = replace(config, distill=0.0) if told is None else config
     teacher, asked = told or (None, None)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
         mix = tune_mixed(
-            model, data, trunk.base, config, device=device, seed=seed, teacher=teacher, stage=stage
+            model, data, prunable.base, config, device=device, seed=seed, teacher=teacher, stage=stage
         )  # fmt: skip
     if mix.share > 0:
         return Tuned(config, mix, warnings, asked)

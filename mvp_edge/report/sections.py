@@ -175,7 +175,7 @@ def _voters(report: Mapping[str, Any], classes: Sequence[str]) -> list[dict[str,
                 "chips": chips[:CHIPS],
                 "more": max(0, len(chips) - CHIPS),
                 "shared": sum(shared for _, shared in chips),
-                "breadth": neighbour.get("breadth", "narrow"),
+                "kind": neighbour.get("kind", "specialist"),
                 "text": f"{neighbour['similarity']:.3f}".replace("-", figures.MINUS),
                 "length": length,
             }

@@ -7,13 +7,13 @@ from typing import Literal
 
 from mvp_edge.config import FitConfig, Optimizer
 
-Purpose = Literal["pretrain", "prune", "narrow", "broad"]
+Purpose = Literal["pretrain", "prune", "specialist", "generalist"]
 
 _SGD: dict[Purpose, FitConfig] = {
     "pretrain": FitConfig(lr=0.1, warmup=0.1, label_smoothing=0.1, cutout=8),
     "prune": FitConfig(lr=0.03, warmup=0.1, distill=0.9),
-    "narrow": FitConfig(iterations=1000, lr=0.005),
-    "broad": FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5),
+    "specialist": FitConfig(iterations=1000, lr=0.005),
+    "generalist": FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5),
 }
 # 2e-4 for fine-tuning and 5e-5 for pruning are the paper's (Sections 5.1 and 3.1); the decay is that of DeiT, which it
 # follows (Touvron et al., 2021).
@@ -31,7 +31,7 @@ def recipe(purpose: Purpose, optimizer: Optimizer) -> FitConfig:
     """Return the settings for training a network with an optimiser.
 
     Args:
-        purpose: `pretrain` a base model, fine-tune what `prune` assembled, or make a `narrow` or `broad` member.
+        purpose: `pretrain` a base model, fine-tune what `prune` assembled, or make a `specialist` or `generalist`.
         optimizer: SGD suits convolutional networks, AdamW those with attention.
     """
     return _RECIPES[optimizer][purpose]

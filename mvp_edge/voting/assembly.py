@@ -13,7 +13,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.heads import ridge_head, shared_rows
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.models.widening import grows_silently, silence, widen_head
 from mvp_edge.names import wordnet
@@ -29,22 +29,27 @@ from mvp_edge.zoo.store import Zoo
 
 
 def vote(
-    zoo: Zoo, trunk: Trunk, neighbours: Sequence[Neighbour], config: VoteConfig, counts: Mapping[str, int], seed: int
+    zoo: Zoo,
+    prunable: PrunableModel,
+    neighbours: Sequence[Neighbour],
+    config: VoteConfig,
+    counts: Mapping[str, int],
+    seed: int,
 ) -> tuple[KeepPlan, list[Member]]:
     """Let neighbours vote on `counts[group]` units to keep; return the plan and the voters with their tensors.
 
-    A broad member that votes alone is followed also where votes are sampled: its units were trained together.
+    A generalist that votes alone is followed also where votes are sampled: its units were trained together.
 
     References:
         Algorithm 1, lines 2-3; Equation 1.
     """
-    alone = len(neighbours) == 1 and neighbours[0].info.breadth == "broad"
+    alone = len(neighbours) == 1 and neighbours[0].info.kind == "generalist"
     plan = elect(
         count_votes([n.info.plan for n in neighbours], vote_weights(neighbours, config)),
         counts,
         vote="top" if alone else config.vote,
         temperature=config.temperature,
-        tie_break=base_importance(trunk.model, trunk.table),
+        tie_break=base_importance(prunable.model, prunable.table),
         rng=rng(seed, "vote"),
     )
     return plan, [zoo.load(n.info) for n in neighbours]
@@ -56,7 +61,13 @@ def stays_base(plan: KeepPlan, voters: Sequence[Member]) -> bool:
 
 
 def assemble(
-    trunk: Trunk, plan: KeepPlan, voters: Sequence[Member], task: Task, data: ImageSet | None, *, device: torch.device
+    prunable: PrunableModel,
+    plan: KeepPlan,
+    voters: Sequence[Member],
+    task: Task,
+    data: ImageSet | None,
+    *,
+    device: torch.device,
 ) -> nn.Module:
     """Return the sliced network with the voters' mean weights and a new head, in evaluation mode on `device`.
 
@@ -68,27 +79,27 @@ def assemble(
     References:
         Algorithm 1, lines 4-6.
     """
-    model = sliced_copy(trunk.model, trunk.table, plan)
+    model = sliced_copy(prunable.model, prunable.table, plan)
     whole = stays_base(plan, voters)
-    ballots = [] if whole else [Voter(v.info.plan, trunk.headless(v.state)) for v in voters]
-    model.load_state_dict(average(trunk.table, plan, model.state_dict(), ballots))
+    ballots = [] if whole else [Voter(v.info.plan, prunable.headless(v.state)) for v in voters]
+    model.load_state_dict(average(prunable.table, plan, model.state_dict(), ballots))
     model = on_device(model, device).eval()
     head = None
     if whole:
-        classifier = head_of(trunk.model)
-        head = _known_rows(task, wordnet.resolve_names(trunk.base.classes), classifier)
-    elif len(voters) == 1 and grows_silently(trunk.table, plan, voters[0].info.plan):
+        classifier = head_of(prunable.model)
+        head = _known_rows(task, wordnet.resolve_names(prunable.base.classes), classifier)
+    elif len(voters) == 1 and grows_silently(prunable.table, plan, voters[0].info.plan):
         # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
-        model.load_state_dict(silence(trunk.table, plan, voters[0].info.plan, model.state_dict(), trunk.head))
-        classifier = head_of(voters[0].network(trunk))
+        model.load_state_dict(silence(prunable.table, plan, voters[0].info.plan, model.state_dict(), prunable.head))
+        classifier = head_of(voters[0].network(prunable))
         rows = _known_rows(task, voters[0].info.task, classifier)
-        head = rows and widen_head(rows, trunk.table, plan, voters[0].info.plan, trunk.head)
+        head = rows and widen_head(rows, prunable.table, plan, voters[0].info.plan, prunable.head)
     if head is None:
         if data is None:
             raise ValueError("a head that no voter gives is fitted to images")
         if not whole:
-            reestimate_norms(model, data.images, trunk.base, device)
-        head = ridge_head(model, data, trunk.base, device)
+            reestimate_norms(model, data.images, prunable.base, device)
+        head = ridge_head(model, data, prunable.base, device)
     set_head(model, head.to(device))
     return model
 

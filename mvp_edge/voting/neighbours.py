@@ -12,7 +12,7 @@ from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.core.errors import ZooError
 from mvp_edge.core.runtime import SilentProgress, Stage, on_device, rng
 from mvp_edge.data import ImageSet
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
 from mvp_edge.training.loop import predict
@@ -41,7 +41,7 @@ class Neighbour:
 
 def rank(
     zoo: Zoo,
-    trunk: Trunk | None,
+    prunable: PrunableModel | None,
     task: Task,
     images: ImageSet | None,
     config: VoteConfig,
@@ -56,11 +56,11 @@ def rank(
     """Return the zoo's members, nearest first.
 
     LEEP needs one forward pass of each member over a sample of the task's images; WordNet, which needs none, limits it
-    to the most promising narrow members. Without images, `auto` is WordNet.
+    to the most promising specialists. Without images, `auto` is WordNet.
 
     Args:
         zoo: Where the members are.
-        trunk: The zoo's base model; only LEEP needs it.
+        prunable: The zoo's base model; only LEEP needs it.
         task: With synsets.
         images: Training images of the task, if there are any; only LEEP needs them.
         config: `similarity` and `voters` matter here.
@@ -69,12 +69,12 @@ def rank(
         stage: Progress.
         exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
         only: Ids of the members to look at; all if there are none.
-        prefilter: How many of the narrow members nearest by WordNet LEEP looks at.
+        prefilter: How many of the specialists nearest by WordNet LEEP looks at.
 
     Raises:
-        ZooError: the zoo has no member of the wanted breadth, or one is damaged.
+        ZooError: the zoo has no member of the wanted kind, or one is damaged.
     """
-    infos = [i for i in zoo.infos() if config.voters in ("auto", "any", i.breadth) and i.task.id not in exclude]
+    infos = [i for i in zoo.infos() if config.voters in ("auto", "any", i.kind) and i.task.id not in exclude]
     infos = [i for i in infos if not only or i.id in only]
     if not infos:
         wanted = "members" if config.voters in ("auto", "any") else f"{config.voters} members"
@@ -83,12 +83,12 @@ def rank(
     if similarity_used(config, images) == "wordnet":
         pairs = [Neighbour(i, s, "wordnet") for i, s in zip(infos, words, strict=True)]
     else:
-        if images is None or trunk is None:
+        if images is None or prunable is None:
             raise ValueError("LEEP needs images and the base model")
         nearest = sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))
-        chosen = [i for _, i in nearest if i.breadth == "broad"]
-        chosen += [i for _, i in nearest if i.breadth == "narrow"][:prefilter]
-        pairs = _leep_all(zoo, trunk, chosen, images, device, seed, stage or SilentProgress())
+        chosen = [i for _, i in nearest if i.kind == "generalist"]
+        chosen += [i for _, i in nearest if i.kind == "specialist"][:prefilter]
+        pairs = _leep_all(zoo, prunable, chosen, images, device, seed, stage or SilentProgress())
     return sorted(pairs, key=lambda n: (-n.similarity, n.info.id))
 
 
@@ -100,7 +100,13 @@ def similarity_used(config: VoteConfig, images: ImageSet | None) -> Similarity:
 
 
 def _leep_all(
-    zoo: Zoo, trunk: Trunk, infos: Sequence[MemberInfo], images: ImageSet, device: torch.device, seed: int, stage: Stage
+    zoo: Zoo,
+    prunable: PrunableModel,
+    infos: Sequence[MemberInfo],
+    images: ImageSet,
+    device: torch.device,
+    seed: int,
+    stage: Stage,
 ) -> list[Neighbour]:
     order = rng(seed, "ranking").permutation(len(images))[:RANKING_IMAGES]
     sample = images.subset(order)
@@ -110,10 +116,10 @@ def _leep_all(
     found = []
     for group in alike.values():
         # Members of one shape take turns in one network: only their tensors are exchanged.
-        model = on_device(zoo.load(group[0]).network(trunk), device)
+        model = on_device(zoo.load(group[0]).network(prunable), device)
         for info in group:
             model.load_state_dict(zoo.load(info).state, strict=False)
-            logits = predict(model, sample.images, trunk.base, device)
+            logits = predict(model, sample.images, prunable.base, device)
             found.append(Neighbour(info, leep(logits.softmax(1), sample.labels)))
             stage.advance()
     return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mvp_edge.config import VoteConfig
 from mvp_edge.core.errors import ZooError
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task
 from mvp_edge.pruners.oneshot import target_counts
 from mvp_edge.voting.neighbours import Neighbour
@@ -16,39 +16,47 @@ ROUNDING = 0.01  # of all units: a member cut to whole lanes may have a little m
 
 
 def electorate(
-    ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig, counts: Mapping[str, int] | None = None
+    ranked: Sequence[Neighbour],
+    prunable: PrunableModel,
+    task: Task,
+    config: VoteConfig,
+    counts: Mapping[str, int] | None = None,
 ) -> list[Neighbour]:
-    """Return who votes: the broad member that votes alone, or the nearest members; arguments as for `sole_voter`."""
-    return sole_voter(ranked, trunk, task, config, counts) or list(ranked[: config.neighbours])
+    """Return who votes: the generalist that votes alone, or the nearest members; arguments as for `sole_voter`."""
+    return sole_voter(ranked, prunable, task, config, counts) or list(ranked[: config.neighbours])
 
 
 def sole_voter(
-    ranked: Sequence[Neighbour], trunk: Trunk, task: Task, config: VoteConfig, counts: Mapping[str, int] | None = None
+    ranked: Sequence[Neighbour],
+    prunable: PrunableModel,
+    task: Task,
+    config: VoteConfig,
+    counts: Mapping[str, int] | None = None,
 ) -> list[Neighbour]:
-    """Return the broad member that votes alone, if there is one; how near members are does not matter for that.
+    """Return the generalist that votes alone, if there is one; how near members are does not matter for that.
 
     It knows the whole task, and is the largest that fits inside the counts asked for, so that it can grow to them and
-    compute the same at first; where none fits inside, it is the smallest around them. Only under `auto` and `broad` may
-    broad members vote alone.
+    compute the same at first; where none fits inside, it is the smallest around them. Generalists vote alone only
+    under `auto` and `generalist`.
 
     Args:
         ranked: Members.
-        trunk: The base model.
+        prunable: The base model.
         task: What the model is for.
         config: `voters`, `method` and `keep` matter here.
         counts: Units to keep by group; those of the ratio if there are none.
     """
-    if config.voters not in ("auto", "broad") or config.method != "mvp":
+    if config.voters not in ("auto", "generalist") or config.method != "mvp":
         return []
-    wanted = counts or target_counts(trunk.table, config.keep, config.align)
-    broad = knowing(ranked, task)
-    inside = [n for n in broad if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
-    around = [n for n in broad if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
+    wanted = counts or target_counts(prunable.table, config.keep, config.align)
+    generalist = knowing(ranked, task)
+    inside = [n for n in generalist if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
+    around = [n for n in generalist if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
     return inside[:1] or sorted(around, key=lambda n: n.info.plan.achieved)[:1]
 
 
 def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
-    """Return the broad members that know all classes of a task, in the order of `MemberInfo.standing`."""
+    """Return the generalists that know all classes of a task, in the order of `MemberInfo.standing`."""
     return sorted((n for n in ranked if n.info.covers(task)), key=lambda n: n.info.standing)
 
 
@@ -63,7 +71,7 @@ def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[fl
 
 
 def ready_made(ranked: Sequence[Neighbour], task: Task, keep: float) -> Neighbour:
-    """Return the largest broad member within a ratio that knows the whole task: it works without training.
+    """Return the largest generalist within a ratio that knows the whole task: it works without training.
 
     Args:
         ranked: Members.

@@ -57,8 +57,8 @@ def read_base_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
         raise damaged(path, e) from e
 
 
-def read_broad_classes(name: str | None) -> tuple[str, ...]:
-    """Return what the broad members of a zoo know; timm's bases name no classes, and others fewer than these.
+def read_generalist_classes(name: str | None) -> tuple[str, ...]:
+    """Return what the generalists of a zoo know; timm's bases name no classes, and others fewer than these.
 
     Raises:
         ZooError: there is no such zoo, or it or a member is damaged.
@@ -68,7 +68,7 @@ def read_broad_classes(name: str | None) -> tuple[str, ...]:
     for file in (f for root in roots(path, value) for f in sorted((root / "members").glob("[!.]*/member.json"))):
         try:
             member = json.loads(file.read_text(encoding="utf-8"))
-            if member["breadth"] == "broad":
+            if member["kind"] == "generalist":
                 found |= dict.fromkeys(c["name"] for c in member["classes"])
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise ZooError(f"{file} is damaged ({e}); look for others with: mvp-edge zoo verify") from e
@@ -76,13 +76,13 @@ def read_broad_classes(name: str | None) -> tuple[str, ...]:
 
 
 def read_known_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return the name of a zoo's base model and the classes that it or a broad member knows, a spelling of each.
+    """Return the name of a zoo's base model and the classes that it or a generalist knows, a spelling of each.
 
     Raises:
         ZooError: there is no such zoo, or it or a member is damaged.
     """
     base, classes = read_base_classes(name)
-    spelled = {canonical(c): c for c in (*read_broad_classes(name), *classes)}
+    spelled = {canonical(c): c for c in (*read_generalist_classes(name), *classes)}
     return base, tuple(spelled.values())
 
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from mvp_edge.core.errors import PlanError, ZooError
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.models.tensors import unpack
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.zoo.location import FORMAT
 
-Breadth = Literal["narrow", "broad"]
+MemberKind = Literal["specialist", "generalist"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class MemberInfo:
     Attributes:
         id: Name of its directory.
         task: What it was pruned for.
-        breadth: `narrow` for a few classes, `broad` for all that the base knows.
+        kind: `specialist` for a few classes, `generalist` for all that the base knows.
         plan: What it keeps.
         base_sha256: Checksum of the base model's weights it was cut from.
         recipe: How it was made: method, iterations, seed, versions.
@@ -39,7 +39,7 @@ class MemberInfo:
 
     id: str
     task: Task
-    breadth: Breadth
+    kind: MemberKind
     plan: KeepPlan
     base_sha256: str
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -52,8 +52,8 @@ class MemberInfo:
         return not task.unknown_to(self.task)
 
     def covers(self, task: Task) -> bool:
-        """Say whether it is broad and knows the whole task, so that it can be cut to it without any training."""
-        return self.breadth == "broad" and self.knows(task)
+        """Say whether it is generalist and knows the whole task, so that it can be cut to it without any training."""
+        return self.kind == "generalist" and self.knows(task)
 
     @property
     def standing(self) -> tuple[float, float, str]:
@@ -65,7 +65,7 @@ class MemberInfo:
         return {
             "format": FORMAT,
             "id": self.id,
-            "breadth": self.breadth,
+            "kind": self.kind,
             "classes": [{"name": c.name, "synset": c.synset} for c in self.task.classes],
             "top1": self.top1,
             "recipe": self.recipe,
@@ -91,7 +91,7 @@ class MemberInfo:
             return MemberInfo(
                 id=value["id"],
                 task=Task(tuple(TaskClass(c["name"], c["synset"]) for c in value["classes"])),
-                breadth=value["breadth"],
+                kind=value["kind"],
                 plan=KeepPlan.from_json(value["plan"]),
                 base_sha256=value["base_sha256"],
                 recipe=value["recipe"],
@@ -110,14 +110,14 @@ class Member:
     info: MemberInfo
     state: dict[str, Tensor]
 
-    def network(self, trunk: Trunk) -> nn.Module:
+    def network(self, prunable: PrunableModel) -> nn.Module:
         """Return it as a network with its own head, in evaluation mode.
 
         Args:
-            trunk: The base model that it was cut from.
+            prunable: The base model that it was cut from.
         """
-        model = sliced_copy(trunk.model, trunk.table, self.info.plan)
-        weight = self.state[f"{trunk.head}.weight"]
+        model = sliced_copy(prunable.model, prunable.table, self.info.plan)
+        weight = self.state[f"{prunable.head}.weight"]
         set_head(model, nn.Linear(weight.shape[1], weight.shape[0]))
         model.load_state_dict(self.state, strict=False)
         return model.eval()

@@ -1,4 +1,4 @@
-"""What a broad member says of real test images: enough to tell its accuracy on any of its classes without an image."""
+"""What a generalist says of real test images: enough to tell its accuracy on any of its classes without an image."""
 
 from __future__ import annotations
 

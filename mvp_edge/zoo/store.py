@@ -2,7 +2,7 @@
 
     zoo.json            name, format, the base model's metadata
     base.safetensors.gz the base model's weights
-    members/ID/         member.json, weights.safetensors.gz and, of broad members, outputs.safetensors.gz
+    members/ID/         member.json, weights.safetensors.gz and, of generalists, outputs.safetensors.gz
 
 A member is written under a temporary name and renamed last, so that a directory under its own name is complete. There
 is no index file: reading a few hundred small JSON files takes milliseconds, and what does not exist cannot go stale.
@@ -81,7 +81,7 @@ class Zoo:
         return [self.info(name) for name in self.ids()]
 
     def knowing(self, task: Task) -> list[MemberInfo]:
-        """Return the broad members that know all classes of a task, in the order of `MemberInfo.standing`.
+        """Return the generalists that know all classes of a task, in the order of `MemberInfo.standing`.
 
         Raises:
             ZooError: a member is damaged or was cut from another base model.
@@ -300,8 +300,8 @@ class Zoo:
             "path": str(self.path),
             "base": self.base.name,
             "members": len(infos),
-            "narrow": sum(i.breadth == "narrow" for i in infos),
-            "broad": sum(i.breadth == "broad" for i in infos),
+            "specialist": sum(i.kind == "specialist" for i in infos),
+            "generalist": sum(i.kind == "generalist" for i in infos),
             "exemplars": len(self.exemplars() or ()),
             "mean_top1": round(sum(scores) / len(scores), 2) if scores else None,
             "bytes": sum(map(_bytes_in, self._roots)),

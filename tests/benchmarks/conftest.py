@@ -13,12 +13,12 @@ from PIL import Image
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.store import Store
 from benchmarks.superclasses import SUPERCLASSES
-from mvp_edge.build.members import build_broad, build_narrow
+from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.models.bases import load_base
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
 from tests.conftest import save_tiny_base
@@ -46,17 +46,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bench_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    """A zoo with broad members at keep 0.5 and 0.1 and four narrow ones of five classes, at keep 0.1."""
+    """A zoo with generalists at keep 0.5 and 0.1 and four specialists of five classes, at keep 0.1."""
     file = save_tiny_base(
         tmp_path_factory.mktemp("base") / "base.safetensors", data / "cifar100", seed=0, size=(16, 16)
     )
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "colours", *load_base(str(file)))
     training = FitConfig(iterations=12, batch_size=16, lr=0.02, distill=0.5)
-    config = BuildConfig(members=4, ways=5, schedule=PruneSchedule(keep=0.1), fit=training, broad_fit=training)
-    trunk, source = Trunk.of(zoo.base, zoo.load_base()), open_source(str(data / "cifar100"))
+    config = BuildConfig(members=4, ways=5, schedule=PruneSchedule(keep=0.1), fit=training, generalist_fit=training)
+    prunable, source = PrunableModel.of(zoo.base, zoo.load_base()), open_source(str(data / "cifar100"))
     cpu, silent = torch.device("cpu"), SilentProgress()
-    build_broad(zoo, trunk, source, [0.5, 0.1], config, device=cpu, progress=silent)
-    build_narrow(zoo, trunk, source, config, device=cpu, progress=silent)
+    build_generalists(zoo, prunable, source, [0.5, 0.1], config, device=cpu, progress=silent)
+    build_specialists(zoo, prunable, source, config, device=cpu, progress=silent)
     return open_zoo(str(zoo.path))
 
 

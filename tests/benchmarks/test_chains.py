@@ -16,12 +16,12 @@ from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Clock, Context
 from benchmarks.suite.store import SAME, Line, Store
 from benchmarks.suite.zoos import fork, grow
-from mvp_edge.build.members import build_broad, build_narrow
+from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.models.architectures import ARCHITECTURES
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.creation import create_zoo
 from tests.bases import small_base
 from tests.transformers import SIZE, small_vit
@@ -83,17 +83,17 @@ def test_zoos_of_other_members_vote(context: Context) -> None:
 
 @pytest.fixture(scope="module")
 def vit_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a zoo of a small vision transformer with a broad and three narrow members made by AHNP."""
+    """Directory of a zoo of a small vision transformer with a generalist and three specialists made by AHNP."""
     classes = open_source(str(data / "cifar100")).classes
     model = small_vit(num_classes=len(classes), depth=4)
     base = small_base("vit_small_for_tests", SIZE, "timm:small", classes=classes)
     zoo = create_zoo(tmp_path_factory.mktemp("vit") / "zoo", base, model)
     fit = FitConfig(4, 8, 1e-4, optimizer="adamw")
-    config = BuildConfig(members=3, schedule=PruneSchedule(keep=0.5), fit=fit, broad_fit=fit, parent="base")
-    trunk, source = Trunk.of(zoo.base, model), open_source(str(data / "cifar100"))
+    config = BuildConfig(members=3, schedule=PruneSchedule(keep=0.5), fit=fit, generalist_fit=fit, parent="base")
+    prunable, source = PrunableModel.of(zoo.base, model), open_source(str(data / "cifar100"))
     cpu, silent = torch.device("cpu"), SilentProgress()
-    build_broad(zoo, trunk, source, [0.1], config, device=cpu, progress=silent)
-    build_narrow(zoo, trunk, source, config, device=cpu, progress=silent)
+    build_generalists(zoo, prunable, source, [0.1], config, device=cpu, progress=silent)
+    build_specialists(zoo, prunable, source, config, device=cpu, progress=silent)
     return zoo.path
 
 
@@ -128,8 +128,8 @@ def test_the_best_recorded_rate_is_taken(context: Context) -> None:
 
 
 def test_a_zoo_grows_only_while_there_is_time(context: Context) -> None:
-    zoo = fork(context.zoo, context.work / "grown", lambda info: info.breadth == "broad")
-    assert {i.breadth for i in zoo.infos()} == {"broad"}
+    zoo = fork(context.zoo, context.work / "grown", lambda info: info.kind == "generalist")
+    assert {i.kind for i in zoo.infos()} == {"generalist"}
     assert zoo.base == context.zoo.base
     config = BuildConfig(members=2, ways=2, schedule=PruneSchedule(keep=0.1), fit=FitConfig(iterations=2, batch_size=8))
     late = replace(context, clock=Clock(0.1))

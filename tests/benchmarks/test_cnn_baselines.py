@@ -65,14 +65,14 @@ def test_a_mutation_keeps_the_density_and_drops_the_smallest() -> None:
 @pytest.mark.parametrize("start", ["magnitude", "random"])
 def test_mest_ends_as_sparse_as_it_began(setting: Setting, start: str) -> None:
     model = Mest(keep=0.2, start=start, every=1)(setting, FEW)
-    for name, weight in prunable(model, setting.trunk.head).items():
+    for name, weight in prunable(model, setting.prunable.head).items():
         assert torch.count_nonzero(weight) <= round(0.2 * weight.numel()), name
     assert [phase(s, 160) for s in (0, 89, 90, 119, 120, 159)] == [0, 0, 1, 1, 2, 2]
 
 
 def test_dlths_penalty_drives_the_dropped_weights_to_zero_and_leaves_the_others(setting: Setting) -> None:
     model = dense_copy(setting)
-    masks = random_masks(model, setting.trunk.head, 0.2, torch_rng(0, "dlth"))
+    masks = random_masks(model, setting.prunable.head, 0.2, torch_rng(0, "dlth"))
     start = {n: w.detach().clone() for n, w, _ in masks.weights()}
     fast = replace(FEW, iterations=20, weight_decay=0.0)
     extrude(setting, model, masks, fast, decay=10.0)
@@ -84,7 +84,7 @@ def test_dlths_penalty_drives_the_dropped_weights_to_zero_and_leaves_the_others(
 
 def test_what_dlth_drops_is_zero_in_the_end(setting: Setting) -> None:
     model = Dlth(keep=0.2)(setting, FEW)
-    for weight in prunable(model, setting.trunk.head).values():
+    for weight in prunable(model, setting.prunable.head).values():
         assert torch.count_nonzero(weight) <= round(0.2 * weight.numel())
 
 
@@ -109,7 +109,7 @@ def test_hard_thresholding_alternates_and_ends_at_the_target() -> None:
 def test_the_meta_trained_network_is_sparse_and_has_learnt_something(setting: Setting) -> None:
     config = MetaConfig(iterations=3, interval=2, tasks=1, inner=FEW, keep=0.3)
     model = dense_copy(setting)
-    first = next(iter(prunable(model, setting.trunk.head)))
+    first = next(iter(prunable(model, setting.prunable.head)))
     before = model.get_parameter(first).detach().clone()
     masks = meta_train(model, drawing([setting], config, 0), config, setting.device, 0)
     assert masks.density == pytest.approx(0.3, abs=0.01)
@@ -145,7 +145,7 @@ def test_pretraining_begins_with_small_views(setting: Setting, tmp_path: Path) -
     model.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape[2:])))
     config = FitConfig(iterations=3, batch_size=8, lr=0.01)
     run = Pretraining(config, Checkpoint(tmp_path / "state", {}), small_size=8, small_steps=2)
-    run.run(model, setting.train, setting.trunk.base, setting.device, 0, lambda: True)
+    run.run(model, setting.train, setting.prunable.base, setting.device, 0, lambda: True)
     assert sizes == [(8, 8)] * 4 + [(16, 16)] * 2
 
 
@@ -155,7 +155,7 @@ def test_pretraining_stops_when_told_to_and_goes_on_to_the_same_weights(setting:
         for steps in allowed:
             model = _simsiam(setting)
             has_time = iter([True] * steps + [False]).__next__
-            done = run.run(model, setting.train, setting.trunk.base, setting.device, 0, has_time)
+            done = run.run(model, setting.train, setting.prunable.base, setting.device, 0, has_time)
         assert done == 4
         return model.state_dict()
 
@@ -170,5 +170,5 @@ def _simsiam(setting: Setting) -> SimSiam:
 
 def test_masked_networks_still_work(setting: Setting) -> None:
     model = Mest(keep=0.5)(setting, replace(FEW, iterations=20))
-    top1 = accuracy(predict(model, setting.train.images, setting.trunk.base, setting.device), setting.train).top1
+    top1 = accuracy(predict(model, setting.train.images, setting.prunable.base, setting.device), setting.train).top1
     assert top1 > 40  # of five colours

@@ -43,23 +43,23 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_torch_pruning_keeps_the_counts_of_the_tool_and_the_largest_filters(context: Context) -> None:
-    trunk = context.trunk
-    before = {k: v.clone() for k, v in trunk.model.state_dict().items()}
-    counts = target_counts(trunk.table, 0.3, 8)
-    model = cut_by_magnitude(trunk, counts)
+    prunable = context.prunable
+    before = {k: v.clone() for k, v in prunable.model.state_dict().items()}
+    counts = target_counts(prunable.table, 0.3, 8)
+    model = cut_by_magnitude(prunable, counts)
     assert {n: len(next(model.get_submodule(n).parameters())) for n in counts} == counts
-    assert all(torch.equal(v, before[k]) for k, v in trunk.model.state_dict().items())
-    again = cut_by_magnitude(trunk, counts)  # pruners of one process leave nothing to each other
+    assert all(torch.equal(v, before[k]) for k, v in prunable.model.state_dict().items())
+    again = cut_by_magnitude(prunable, counts)  # pruners of one process leave nothing to each other
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     with pytest.raises(PlanError, match="wanted"):
-        cut_by_magnitude(trunk, {n: w + 1 for n, w in trunk.table.widths.items()})
+        cut_by_magnitude(prunable, {n: w + 1 for n, w in prunable.table.widths.items()})
 
 
 def test_the_pruned_base_has_a_head_that_works_before_training(context: Context) -> None:
     [case] = cases(context, 1)
     model = Magnitude(keep=0.8, align=1)(case.setting, FitConfig(iterations=0))
     s = case.setting
-    assert (predict(model, s.train.images, s.trunk.base, s.device).argmax(1) == s.train.labels).float().mean() > 0.5
+    assert (predict(model, s.train.images, s.prunable.base, s.device).argmax(1) == s.train.labels).float().mean() > 0.5
 
 
 def test_images_arrive_enlarged_and_with_the_networks_own_normalisation(context: Context, weights: Path) -> None:

@@ -15,11 +15,11 @@ def test_groups_are_equal_intervals_of_the_score() -> None:
 
 
 @pytest.mark.parametrize("similarity", ["leep", "wordnet"])
-def test_every_narrow_member_is_in_one_group_and_nearer_ones_come_first(similarity: str, context: Context) -> None:
+def test_every_specialist_member_is_in_one_group_and_nearer_ones_come_first(similarity: str, context: Context) -> None:
     ranked = all_ranked(cases(context, 1)[0].setting, similarity)  # pyright: ignore
-    narrow = [i.id for i in context.zoo.infos() if i.breadth == "narrow"]
-    assert sorted(n.info.id for n in ranked) == sorted(narrow)
+    specialist = [i.id for i in context.zoo.infos() if i.kind == "specialist"]
+    assert sorted(n.info.id for n in ranked) == sorted(specialist)
     groups = grouped(ranked)
-    assert sorted(n.info.id for g in groups.values() for n in g) == sorted(narrow)
+    assert sorted(n.info.id for g in groups.values() for n in g) == sorted(specialist)
     assert ranked[0] in groups[1]
     assert ranked[-1] in groups[5]

@@ -47,7 +47,7 @@ def tiny() -> Any:
 class TinySetting:
     """What the rivals read of a setting."""
 
-    trunk: Any
+    prunable: Any
     task: Task
     train: ImageSet
     device: torch.device
@@ -66,8 +66,8 @@ def setting() -> Any:
     labels = torch.arange(24) % 2
     images[labels == 1, 0] //= 4
     task = Task((TaskClass("a"), TaskClass("b")))
-    trunk = SimpleNamespace(model=tiny(), base=BASE)
-    return TinySetting(trunk, task, ImageSet(images, labels, task.names), torch.device("cpu"))
+    prunable = SimpleNamespace(model=tiny(), base=BASE)
+    return TinySetting(prunable, task, ImageSet(images, labels, task.names), torch.device("cpu"))
 
 
 def test_a_power_network_that_drops_nothing_is_the_network_itself() -> None:
@@ -145,7 +145,7 @@ def test_power_ends_with_fewer_tokens_and_less_work(setting: Any) -> None:
     assert model.kept is not None
     assert list(model.kept) == sorted(model.kept, reverse=True)
     assert sum(model.kept) <= 0.25 * 16 * 3
-    assert count_macs(model, (32, 32)) < 0.7 * count_macs(setting.trunk.model, (32, 32))
+    assert count_macs(model, (32, 32)) < 0.7 * count_macs(setting.prunable.model, (32, 32))
     with CostMeter() as meter:
         assert model(torch.randn(2, 3, 32, 32)).shape == (2, 2)
     assert meter.macs > 0
@@ -242,7 +242,7 @@ def test_the_price_of_flops_rises_until_the_bound_holds(setting: Any) -> None:
     assert price > 0
     assert flops < 1
     assert removed > 0
-    assert count_macs(model, (32, 32)) <= 0.45 * count_macs(setting.trunk.model, (32, 32))
+    assert count_macs(model, (32, 32)) <= 0.45 * count_macs(setting.prunable.model, (32, 32))
     assert not any(isinstance(b, GatedBlock) for b in model.blocks)
 
 

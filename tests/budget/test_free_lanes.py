@@ -43,7 +43,7 @@ def test_other_limits_hold() -> None:
     assert counts.tolist() == [8, 8, 16]
 
 
-def test_units_of_many_channels_and_narrow_groups() -> None:
+def test_units_of_many_channels_and_specialist_groups() -> None:
     counts = fill_free_lanes(np.array([1, 60, 3]), WIDTHS, np.array([16, 1, 4]), lambda c: 1.0, lambda c: True)
     assert counts.tolist() == [2, 64, 8]
 

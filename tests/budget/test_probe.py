@@ -8,23 +8,23 @@ import pytest
 
 from mvp_edge.budget import Costs, costs_of
 from mvp_edge.budget.probe import PROBES, Prober, probe_counts
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.store import open_zoo
 
 
 @pytest.fixture
-def trunk(tiny_zoo: Path) -> Trunk:
+def prunable(tiny_zoo: Path) -> PrunableModel:
     zoo = open_zoo(str(tiny_zoo))
-    return Trunk.of(zoo.base, zoo.load_base())
+    return PrunableModel.of(zoo.base, zoo.load_base())
 
 
 @pytest.fixture
-def costs(trunk: Trunk) -> Costs:
-    return costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, 2)
+def costs(prunable: PrunableModel) -> Costs:
+    return costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, 2)
 
 
-def prober(trunk: Trunk, costs: Costs) -> Prober:
-    return Prober(trunk.base, trunk.model, trunk.table, costs, ["a", "b"])
+def prober(prunable: PrunableModel, costs: Costs) -> Prober:
+    return Prober(prunable.base, prunable.model, prunable.table, costs, ["a", "b"])
 
 
 def test_probes_are_always_the_same_whole_lanes(costs: Costs) -> None:
@@ -37,14 +37,14 @@ def test_probes_are_always_the_same_whole_lanes(costs: Costs) -> None:
 
 
 def test_times_are_kept_and_read_again(
-    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    prunable: PrunableModel, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
     rows = np.array([np.minimum(8, costs.widths), costs.widths])
-    first = prober(trunk, costs).times_ms(rows)
+    first = prober(prunable, costs).times_ms(rows)
     assert (first > 0).all()
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("timed again"))
-    again = prober(trunk, costs)
+    again = prober(prunable, costs)
     assert (again.times_ms(rows) == first).all()
     found = again.achieved(rows[0], {"latency_ms"})
     assert (found.latency_ms, found.params) == (first[0], costs.params(rows[0]))
@@ -56,29 +56,29 @@ def test_times_are_kept_and_read_again(
 
 
 def test_nothing_is_timed_that_no_limit_asks_for(
-    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    prunable: PrunableModel, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("timed"))
-    found = prober(trunk, costs).achieved(np.minimum(8, costs.widths), {"macs", "params"})
+    found = prober(prunable, costs).achieved(np.minimum(8, costs.widths), {"macs", "params"})
     assert found.latency_ms is None and found.params > 0
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"about": {}, "times_ms": {"8": "long"}}', '{"times_ms": {"8": 1}}'])
 def test_a_damaged_or_foreign_cache_is_measured_anew(
-    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+    prunable: PrunableModel, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
-    one = prober(trunk, costs)
+    one = prober(prunable, costs)
     one.file.parent.mkdir()
     one.file.write_text(content)
-    assert prober(trunk, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0
+    assert prober(prunable, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0
     assert json.loads(one.file.read_text())["about"] == one.about
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(
-    trunk: Trunk, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    prunable: PrunableModel, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path / "file"))
-    assert prober(trunk, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0
+    assert prober(prunable, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0

@@ -13,7 +13,7 @@ from mvp_edge.build.exemplars import all_knowing, build_exemplars, schedule, sha
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.core.errors import ConfigError, ZooError
 from mvp_edge.core.runtime import SilentProgress
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.exemplars import Exemplars
 from mvp_edge.zoo.store import Zoo, open_zoo
@@ -28,8 +28,8 @@ def zoo(tiny_zoo: Path, tmp_path: Path) -> Zoo:
     return open_zoo(str(shutil.copytree(tiny_zoo, tmp_path / "tiny")))
 
 
-def trunk_of(zoo: Zoo) -> Trunk:
-    return Trunk.of(zoo.base, zoo.load_base())
+def prunable_of(zoo: Zoo) -> PrunableModel:
+    return PrunableModel.of(zoo.base, zoo.load_base())
 
 
 class Stopper(SilentProgress):
@@ -50,7 +50,7 @@ class Stopper(SilentProgress):
 
 
 def build(zoo: Zoo, config: ExemplarConfig = CONFIG, progress: SilentProgress | None = None) -> Exemplars:
-    return build_exemplars(zoo, trunk_of(zoo), config, device=CPU, seed=0, progress=progress or SilentProgress())
+    return build_exemplars(zoo, prunable_of(zoo), config, device=CPU, seed=0, progress=progress or SilentProgress())
 
 
 def test_every_class_gets_its_images(zoo: Zoo) -> None:
@@ -152,9 +152,9 @@ def test_a_damaged_set_is_repaired_by_making_it_again(zoo: Zoo) -> None:
     assert zoo.verify() == []
 
 
-def test_broad_members_are_critics(broad_zoo: Path, tmp_path: Path) -> None:
-    zoo = open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "broad")))
-    members = sorted(i.id for i in zoo.infos() if i.breadth == "broad")
+def test_generalist_members_are_critics(generalist_zoo: Path, tmp_path: Path) -> None:
+    zoo = open_zoo(str(shutil.copytree(generalist_zoo, tmp_path / "generalist")))
+    members = sorted(i.id for i in zoo.infos() if i.kind == "generalist")
     assert len(members) == 2
     assert [i.id for i in all_knowing(zoo)] == members
     made = build(zoo)
@@ -174,12 +174,12 @@ def test_batches_are_even_and_mixed() -> None:
 def test_one_process_at_a_time(zoo: Zoo) -> None:
     with zoo.claim("exemplars"), pytest.raises(ZooError, match="another process"):
         build_exemplars(
-            open_zoo(str(zoo.path)), trunk_of(zoo), CONFIG, device=CPU, seed=0, progress=SilentProgress()
+            open_zoo(str(zoo.path)), prunable_of(zoo), CONFIG, device=CPU, seed=0, progress=SilentProgress()
         )  # fmt: skip
 
 
 def test_a_base_without_class_names_is_refused(zoo: Zoo) -> None:
-    trunk = trunk_of(zoo)
-    nameless = replace(trunk, base=replace(trunk.base, classes=()))
+    prunable = prunable_of(zoo)
+    nameless = replace(prunable, base=replace(prunable.base, classes=()))
     with pytest.raises(ConfigError, match="does not name its classes"):
         build_exemplars(zoo, nameless, CONFIG, device=CPU, seed=0, progress=SilentProgress())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvp_edge.build.members import build_broad, build_narrow
+from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, FitOverrides, PruneSchedule
 from mvp_edge.data import open_source
 from mvp_edge.core.errors import PlanError
@@ -18,7 +18,7 @@ from mvp_edge.core.runtime import SilentProgress, Stage
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict, score
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
 from tests.bases import small_base
@@ -27,31 +27,31 @@ from tests.conftest import COLOURS
 CPU = torch.device("cpu")
 
 
-def test_members_are_pruned_from_the_next_larger_broad_one(zoo: Zoo) -> None:
-    large, small = sorted((i for i in zoo.infos() if i.breadth == "broad"), key=lambda i: -i.plan.achieved)
+def test_members_are_pruned_from_the_next_larger_generalist_one(zoo: Zoo) -> None:
+    large, small = sorted((i for i in zoo.infos() if i.kind == "generalist"), key=lambda i: -i.plan.achieved)
     assert large.recipe["parent"] is None
     assert small.recipe["parent"] == large.id
-    narrow = [i for i in zoo.infos() if i.breadth == "narrow"]
-    assert len(narrow) == 2
-    for info in [small, *narrow]:
+    specialist = [i for i in zoo.infos() if i.kind == "specialist"]
+    assert len(specialist) == 2
+    for info in [small, *specialist]:
         assert info.plan.counts == small.plan.counts
         for group in info.plan.groups:
             assert set(group.kept) <= set(large.plan[group.name])
-    assert all(i.recipe["parent"] == large.id for i in narrow)
+    assert all(i.recipe["parent"] == large.id for i in specialist)
 
 
-def test_a_broad_member_exists_once(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+def test_a_generalist_member_exists_once(zoo: Zoo, prunable: PrunableModel, images: Path) -> None:
     training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
-    config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
+    config = BuildConfig(schedule=PruneSchedule(align=4), generalist_fit=training)
     data, silent = open_source(str(images)), SilentProgress()
-    assert build_broad(zoo, trunk, data, [0.75, 0.5], config, device=CPU, progress=silent) == []
+    assert build_generalists(zoo, prunable, data, [0.75, 0.5], config, device=CPU, progress=silent) == []
 
 
 def test_a_chain_waits_for_the_member_that_another_process_makes(
-    broad_zoo: Path, trunk: Trunk, images: Path, tmp_path: Path
+    generalist_zoo: Path, prunable: PrunableModel, images: Path, tmp_path: Path
 ) -> None:
     """The next member is cut from it."""
-    whole, zoo = open_zoo(str(broad_zoo)), open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "own")))
+    whole, zoo = open_zoo(str(generalist_zoo)), open_zoo(str(shutil.copytree(generalist_zoo, tmp_path / "own")))
     large, small = whole.knowing(Task(tuple(TaskClass(c) for c in zoo.base.classes)))
     for info in whole.infos():
         shutil.rmtree(zoo.path / "members" / info.id)
@@ -64,66 +64,66 @@ def test_a_chain_waits_for_the_member_that_another_process_makes(
         def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
             if name.startswith("Waiting"):
                 waited.append(name)
-                shutil.copytree(broad_zoo / "members" / large.id, zoo.path / "members" / large.id)
+                shutil.copytree(generalist_zoo / "members" / large.id, zoo.path / "members" / large.id)
                 other.close()
             yield self
 
     training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
-    config = BuildConfig(schedule=PruneSchedule(align=4), broad_fit=training)
-    made = build_broad(zoo, trunk, open_source(str(images)), [0.5, 0.75], config, device=CPU, progress=Told())
+    config = BuildConfig(schedule=PruneSchedule(align=4), generalist_fit=training)
+    made = build_generalists(zoo, prunable, open_source(str(images)), [0.5, 0.75], config, device=CPU, progress=Told())
     assert waited == [f"Waiting for another process that makes {large.id}"]
     assert [(i.id, i.recipe["parent"]) for i in made] == [(small.id, large.id)]
 
 
-def test_a_base_that_is_sliced_wrongly_is_refused_before_training(zoo: Zoo, trunk: Trunk, images: Path) -> None:
-    first = trunk.table.groups[0]
+def test_a_base_that_is_sliced_wrongly_is_refused_before_training(zoo: Zoo, prunable: PrunableModel, images: Path) -> None:
+    first = prunable.table.groups[0]
     wrong = replace(first.slots[0], index=first.slots[0].index[::-1])
-    table = GroupTable((replace(first, slots=(wrong, *first.slots[1:])), *trunk.table.groups[1:]))
-    broken, silent, before = replace(trunk, table=table), SilentProgress(), zoo.ids()
+    table = GroupTable((replace(first, slots=(wrong, *first.slots[1:])), *prunable.table.groups[1:]))
+    broken, silent, before = replace(prunable, table=table), SilentProgress(), zoo.ids()
     config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.25, align=4), parent="base", seed=9)
     for build in (
-        lambda: build_narrow(zoo, broken, open_source(str(images)), config, device=CPU, progress=silent),
-        lambda: build_broad(zoo, broken, open_source(str(images)), [0.25], config, device=CPU, progress=silent),
+        lambda: build_specialists(zoo, broken, open_source(str(images)), config, device=CPU, progress=silent),
+        lambda: build_generalists(zoo, broken, open_source(str(images)), [0.25], config, device=CPU, progress=silent),
     ):
         with pytest.raises(PlanError, match="differs from the masked one"):
             build()
     assert zoo.ids() == before
 
 
-def test_stored_outputs_tell_the_accuracy_of_any_classes(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+def test_stored_outputs_tell_the_accuracy_of_any_classes(zoo: Zoo, prunable: PrunableModel, images: Path) -> None:
     names = ("rose", "tiger", "crab")
     test = open_source(str(images)).load(names, "test", zoo.base.input_size)
     for info in zoo.infos():
         outputs = zoo.outputs(info)
-        if info.breadth == "narrow":
+        if info.kind == "specialist":
             assert outputs is None
             continue
         assert outputs is not None
         assert score(outputs.logits, outputs.labels, info.task.names).top1 == pytest.approx(info.top1, abs=0.01)
         part = outputs.of(names, info.task.names)
         columns = [info.task.names.index(n) for n in names]
-        logits = predict(zoo.load(info).network(trunk), test.images, zoo.base, CPU)[:, columns]
+        logits = predict(zoo.load(info).network(prunable), test.images, zoo.base, CPU)[:, columns]
         assert sorted(part.labels.tolist()) == sorted(test.labels.tolist())
         assert score(part.logits, part.labels, names).confusion == accuracy(logits, test).confusion
         order = part.labels.argsort(stable=True)
         assert (part.logits[order] - logits[test.labels.argsort(stable=True)]).abs().max() < 0.05
 
 
-def test_broad_members_with_heads_are_a_chain(images: Path, tmp_path: Path) -> None:
+def test_generalist_members_with_heads_are_a_chain(images: Path, tmp_path: Path) -> None:
     """Two heads a block: at keep 0.5 and 0.25 one is left of them, and the smaller member is cut from the larger."""
     base = small_base("test_vit", (160, 160), "timm:test_vit", classes=tuple(sorted(COLOURS)))
     save_base(new_model("test_vit", len(COLOURS)), base, tmp_path / "base.safetensors")
     zoo = create_zoo(tmp_path / "zoo", *load_base(str(tmp_path / "base.safetensors")))
-    vit = Trunk.of(zoo.base, zoo.load_base())
+    vit = PrunableModel.of(zoo.base, zoo.load_base())
     config = BuildConfig(
         members=1, ways=2, schedule=PruneSchedule(keep=0.1), fit=FitOverrides(iterations=2, batch_size=4),
-        broad_fit=FitOverrides(iterations=2, batch_size=4),
+        generalist_fit=FitOverrides(iterations=2, batch_size=4),
     )  # fmt: skip
     data, silent = open_source(str(images)), SilentProgress()
-    large, small = build_broad(zoo, vit, data, [0.5, 0.25], config, device=CPU, progress=silent)
-    (narrow,) = build_narrow(zoo, vit, data, config, device=CPU, progress=silent)
-    assert (large.recipe["parent"], small.recipe["parent"], narrow.recipe["parent"]) == (None, large.id, small.id)
-    for info, keep in ((large, 0.5), (small, 0.25), (narrow, 0.1)):
+    large, small = build_generalists(zoo, vit, data, [0.5, 0.25], config, device=CPU, progress=silent)
+    (specialist,) = build_specialists(zoo, vit, data, config, device=CPU, progress=silent)
+    assert (large.recipe["parent"], small.recipe["parent"], specialist.recipe["parent"]) == (None, large.id, small.id)
+    for info, keep in ((large, 0.5), (small, 0.25), (specialist, 0.1)):
         assert info.recipe["method"] == "ahnp" and info.recipe["fit"]["optimizer"] == "adamw"
         assert info.plan.counts == target_counts(vit.table, keep, 8)
         assert {info.plan.counts[g.name] for g in vit.table.groups if g.unit_channels > 1} == {1}

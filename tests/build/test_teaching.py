@@ -16,7 +16,7 @@ from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.bases import Base, load_base
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.training.loop import BatchSource, predict
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.store import open_zoo
 from tests.building.test_pretrain import Stopped
 from tests.conftest import COLOURS
@@ -39,17 +39,17 @@ def test_the_teacher_sees_the_same_images_and_answers_in_our_order(tiny_base: Pa
     assert torch.allclose(found, expected, atol=1e-4)
 
 
-def test_a_zoo_lends_its_best_broad_member(broad_zoo: Path, tiny_zoo: Path) -> None:
-    zoo = open_zoo(str(broad_zoo))
-    best = max((i for i in zoo.infos() if i.breadth == "broad"), key=lambda i: i.top1 or 0)
+def test_a_zoo_lends_its_best_generalist_member(generalist_zoo: Path, tiny_zoo: Path) -> None:
+    zoo = open_zoo(str(generalist_zoo))
+    best = max((i for i in zoo.infos() if i.kind == "generalist"), key=lambda i: i.top1 or 0)
     images = normalise(IMAGES, zoo.base.mean, zoo.base.std)
     with torch.no_grad():
-        expected = zoo.load(best).network(Trunk.of(zoo.base, zoo.load_base()))(images)
-        assert torch.allclose(load_teacher(str(broad_zoo), zoo.base, best.task.names)(images), expected, atol=1e-5)
-        narrow_only = open_zoo(str(tiny_zoo))
-        expected = narrow_only.load_base()(images)
+        expected = zoo.load(best).network(PrunableModel.of(zoo.base, zoo.load_base()))(images)
+        assert torch.allclose(load_teacher(str(generalist_zoo), zoo.base, best.task.names)(images), expected, atol=1e-5)
+        specialist_only = open_zoo(str(tiny_zoo))
+        expected = specialist_only.load_base()(images)
         assert torch.allclose(
-            load_teacher(str(tiny_zoo), narrow_only.base, narrow_only.base.classes)(images), expected, atol=1e-5
+            load_teacher(str(tiny_zoo), specialist_only.base, specialist_only.base.classes)(images), expected, atol=1e-5
         )
 
 
@@ -138,12 +138,12 @@ def test_patches_and_epochs_belong_together(config: PretrainConfig) -> None:
             replace(config, **wrong)
 
 
-def test_the_teacher_is_the_base_restricted_to_the_classes(trunk: Trunk, images: Path) -> None:
-    data = open_source(str(images)).load(("tiger", "rose"), "train", trunk.base.input_size)
-    teacher = Teacher(trunk, CPU)
+def test_the_teacher_is_the_base_restricted_to_the_classes(prunable: PrunableModel, images: Path) -> None:
+    data = open_source(str(images)).load(("tiger", "rose"), "train", prunable.base.input_size)
+    teacher = Teacher(prunable, CPU)
     logits = teacher.logits(data)
-    columns = [trunk.base.classes.index(n) for n in data.classes]
-    whole = predict(trunk.model, data.images, trunk.base, CPU)[:, columns]
+    columns = [prunable.base.classes.index(n) for n in data.classes]
+    whole = predict(prunable.model, data.images, prunable.base, CPU)[:, columns]
     assert logits is not None and (logits - whole).abs().max() < 0.2  # bfloat16
     assert torch.equal(teacher.logits(data), logits)  # pyright: ignore[reportArgumentType]
     assert teacher.logits(replace(data, classes=("tiger", "spaceship"))) is None

@@ -42,10 +42,10 @@ def test_it_is_what_it_says_it_is(name: str) -> None:
     zoo = open_zoo(name)
     members = zoo.infos()
     assert zoo.base.name and zoo.base.licence and zoo.base.recipe
-    assert sum(i.breadth == "broad" for i in members) >= 3
-    assert sum(i.breadth == "narrow" for i in members) >= 25
-    broad = sorted((i for i in members if i.breadth == "broad"), key=lambda i: i.plan.achieved)
-    assert [i.top1 for i in broad] == sorted(i.top1 or 0 for i in broad), "a larger member is worth its size"
+    assert sum(i.kind == "generalist" for i in members) >= 3
+    assert sum(i.kind == "specialist" for i in members) >= 25
+    generalist = sorted((i for i in members if i.kind == "generalist"), key=lambda i: i.plan.achieved)
+    assert [i.top1 for i in generalist] == sorted(i.top1 or 0 for i in generalist), "a larger member is worth its size"
     assert all(i.top1 is not None and i.recipe["data"] == "cifar100" for i in members)
     assert len(zoo.exemplars() or ()) == 500
     assert zoo.verify() == []

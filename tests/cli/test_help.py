@@ -27,7 +27,7 @@ COMMANDS = {
     "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
-    "--method --sparsity --threshold --optimizer --broad --broad-iterations --seed --device --threads --json",
+    "--method --sparsity --threshold --optimizer --generalist --generalist-iterations --seed --device --threads --json",
     "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
     "zoo show": "--json",
@@ -142,16 +142,16 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     assert isinstance(vote, VoteConfig)
     for optimizer in get_args(Optimizer):
         expect("prune", recipe("prune", optimizer), "iterations", "batch_size", "distill")
-        expect("zoo build", recipe("narrow", optimizer), "iterations", "batch_size", "distill")
-        assert default("zoo build", "broad_iterations") == recipe("broad", optimizer).iterations
-        assert default("zoo build", "batch_size") == recipe("broad", optimizer).batch_size
+        expect("zoo build", recipe("specialist", optimizer), "iterations", "batch_size", "distill")
+        assert default("zoo build", "generalist_iterations") == recipe("generalist", optimizer).iterations
+        assert default("zoo build", "batch_size") == recipe("generalist", optimizer).batch_size
         expect("pretrain", recipe("pretrain", optimizer), "batch_size", "cutout")
 
 
 @pytest.mark.parametrize("words", ["prune", "pretrain", "zoo build"])
 def test_what_depends_on_the_network_is_left_to_its_recipe(run: Run, words: str) -> None:
     assert default(words, "lr") is None and default(words, "optimizer") is None
-    purpose = {"zoo build": "narrow"}.get(words, words)
+    purpose = {"zoo build": "specialist"}.get(words, words)
     told = f"{recipe(purpose, 'sgd').lr:g}, or {recipe(purpose, 'adamw').lr:g}"  # pyright: ignore[reportArgumentType]
     assert told in " ".join(run(*words.split(), "--help").out.replace("│", " ").split())
 

@@ -23,8 +23,10 @@ def words(task: Path, zoo: Path, *more: object) -> list[object]:
     return ["prune", "--task", task, "--zoo", zoo, *more]
 
 
-def test_the_accuracy_told_is_that_of_the_delivered_file(run: Run, task: Path, broad_zoo: Path, images: Path) -> None:
-    done = run(*words(task, broad_zoo, "--keep", 0.5, "--json"))
+def test_the_accuracy_told_is_that_of_the_delivered_file(
+    run: Run, task: Path, generalist_zoo: Path, images: Path
+) -> None:
+    done = run(*words(task, generalist_zoo, "--keep", 0.5, "--json"))
     assert done.code == 0, done.err
     report = done.json
     assert report == json.loads(Path("out/report.json").read_text())
@@ -34,7 +36,7 @@ def test_the_accuracy_told_is_that_of_the_delivered_file(run: Run, task: Path, b
     assert report["nominal_training_tflops"] == 0
     assert "stored outputs" in report["accuracy"]["source"]
     assert report["data"] is None
-    assert (report["origin"], report["method"]) == ("ready-made", "a ready-made broad member, as it is")
+    assert (report["origin"], report["method"]) == ("ready-made", "a ready-made generalist, as it is")
     test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", (32, 32))
     session = onnxruntime.InferenceSession("out/model.onnx")
     (logits,) = session.run(None, {session.get_inputs()[0].name: test.images.numpy().astype(np.float32) / 255})
@@ -44,38 +46,40 @@ def test_the_accuracy_told_is_that_of_the_delivered_file(run: Run, task: Path, b
     assert "tiger" in Path("out/report.html").read_text()
 
 
-def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, broad_zoo: Path) -> None:
-    zoo = open_zoo(str(broad_zoo))
-    small, large = sorted((i for i in zoo.infos() if i.breadth == "broad"), key=lambda i: i.plan.achieved)
+def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, generalist_zoo: Path) -> None:
+    zoo = open_zoo(str(generalist_zoo))
+    small, large = sorted((i for i in zoo.infos() if i.kind == "generalist"), key=lambda i: i.plan.achieved)
     for keep, expected in ((0.6, small), (0.8, large), (1.0, large)):
-        report = run(*words(task, broad_zoo, "--keep", keep, "--json", "--force")).json
+        report = run(*words(task, generalist_zoo, "--keep", keep, "--json", "--force")).json
         assert [n["id"] for n in report["neighbours"]] == [expected.id]
         assert report["keep"] == {"requested": keep, "achieved": round(expected.plan.achieved, 4)}
         far = expected.plan.achieved < 0.8 * keep
         assert any("was asked for, and the largest member" in w for w in report["warnings"]) is far
-    assert "keep more" in run(*words(task, broad_zoo, "--keep", 0.1, "--out", "none")).error()
+    assert "keep more" in run(*words(task, generalist_zoo, "--keep", 0.1, "--out", "none")).error()
     assert not Path("none").exists()
 
 
 @pytest.mark.parametrize("align", ["auto", 1, 3, 16])
-def test_lanes_do_not_decide_which_member_it_is(run: Run, task: Path, broad_zoo: Path, align: object) -> None:
-    small = min((i for i in open_zoo(str(broad_zoo)).infos() if i.breadth == "broad"), key=lambda i: i.plan.achieved)
-    done = run(*words(task, broad_zoo, "--keep", 0.5, "--align", align, "--precision", "fp32", "--json"))
+def test_lanes_do_not_decide_which_member_it_is(run: Run, task: Path, generalist_zoo: Path, align: object) -> None:
+    small = min(
+        (i for i in open_zoo(str(generalist_zoo)).infos() if i.kind == "generalist"), key=lambda i: i.plan.achieved
+    )
+    done = run(*words(task, generalist_zoo, "--keep", 0.5, "--align", align, "--precision", "fp32", "--json"))
     assert [n["id"] for n in done.json["neighbours"]] == [small.id]
     assert "so --align changes nothing" in " ".join(done.err.split())
 
 
-def test_other_sizes_are_told_with_what_to_type(run: Run, task: Path, broad_zoo: Path) -> None:
-    done = run(*words(task, broad_zoo, "--keep", 0.5))
+def test_other_sizes_are_told_with_what_to_type(run: Run, task: Path, generalist_zoo: Path) -> None:
+    done = run(*words(task, generalist_zoo, "--keep", 0.5))
     small, large = json.loads(Path("out/report.json").read_text())["sizes"]
     assert (small["keep"], large["keep"]) == (0.5, 0.75)
     assert f"other sizes {large['top1']:.1f} % at --keep 0.75 " in " ".join(done.out.split()) + " "
 
 
-def test_classes_that_the_base_does_not_know(run: Run, tmp_path: Path, broad_zoo: Path) -> None:
+def test_classes_that_the_base_does_not_know(run: Run, tmp_path: Path, generalist_zoo: Path) -> None:
     path = tmp_path / "unknown.txt"
     path.write_text("tiger\nlion\napples\n")
-    message = run(*words(path, broad_zoo)).error()
+    message = run(*words(path, generalist_zoo)).error()
     assert "'lion'" in message and "nearest: tiger" in message
     assert "'apples'" in message and "nearest: apple" in message
     assert "'tiger' is unknown" not in message
@@ -83,7 +87,7 @@ def test_classes_that_the_base_does_not_know(run: Run, tmp_path: Path, broad_zoo
 
 
 def test_a_base_that_names_no_classes(run: Run, task: Path, nameless_zoo: Path, tmp_path: Path) -> None:
-    """Its broad members know those of the images that they were made from."""
+    """Its generalists know those of the images that they were made from."""
     done = run(*words(task, nameless_zoo, "--keep", 0.5, "--json"))
     assert done.code == 0, done.err
     assert done.json["accuracy"]["n"] == 12
@@ -93,19 +97,21 @@ def test_a_base_that_names_no_classes(run: Run, task: Path, nameless_zoo: Path, 
     assert "'lion' is unknown to timm:test_resnet (nearest: tiger" in message
 
 
-def test_a_zoo_without_broad_members(run: Run, task: Path, tiny_zoo: Path) -> None:
+def test_a_zoo_without_generalist_members(run: Run, task: Path, tiny_zoo: Path) -> None:
     assert "--data" in run(*words(task, tiny_zoo)).error()
 
 
-def test_the_result_is_not_added_to_a_zoo_later_either(run: Run, task: Path, broad_zoo: Path) -> None:
-    assert run(*words(task, broad_zoo, "--keep", 0.5)).code == 0
-    before = open_zoo(str(broad_zoo)).ids()
-    assert "without images" in run("zoo", "add", "out", "--zoo", broad_zoo).error()
-    assert open_zoo(str(broad_zoo)).ids() == before
+def test_the_result_is_not_added_to_a_zoo_later_either(run: Run, task: Path, generalist_zoo: Path) -> None:
+    assert run(*words(task, generalist_zoo, "--keep", 0.5)).code == 0
+    before = open_zoo(str(generalist_zoo)).ids()
+    assert "without images" in run("zoo", "add", "out", "--zoo", generalist_zoo).error()
+    assert open_zoo(str(generalist_zoo)).ids() == before
 
 
-def test_a_family_of_members_whose_accuracy_is_unknown(run: Run, task: Path, broad_zoo: Path, tmp_path: Path) -> None:
-    own = Path(shutil.copytree(broad_zoo, tmp_path / "own"))
+def test_a_family_of_members_whose_accuracy_is_unknown(
+    run: Run, task: Path, generalist_zoo: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(generalist_zoo, tmp_path / "own"))
     for file in own.glob("members/*/member.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"outputs_sha256": ""}))
     done = run(*words(task, own, "--budgets", "900kparams", "--json"))
@@ -113,25 +119,25 @@ def test_a_family_of_members_whose_accuracy_is_unknown(run: Run, task: Path, bro
     assert "accuracy is unknown" in done.err
 
 
-@pytest.mark.parametrize("flags", [["--similarity", "leep"], ["--voters", "narrow"], ["--add-to-zoo"]])
-def test_flags_that_need_images(run: Run, task: Path, broad_zoo: Path, flags: list[str]) -> None:
-    assert "--data" in run(*words(task, broad_zoo, *flags)).error()
+@pytest.mark.parametrize("flags", [["--similarity", "leep"], ["--voters", "specialist"], ["--add-to-zoo"]])
+def test_flags_that_need_images(run: Run, task: Path, generalist_zoo: Path, flags: list[str]) -> None:
+    assert "--data" in run(*words(task, generalist_zoo, *flags)).error()
 
 
-def test_flags_that_change_nothing_are_told(run: Run, task: Path, broad_zoo: Path) -> None:
-    done = run(*words(task, broad_zoo, "--keep", 0.5, "--iterations", 7, "--lr", 0.1))
+def test_flags_that_change_nothing_are_told(run: Run, task: Path, generalist_zoo: Path) -> None:
+    done = run(*words(task, generalist_zoo, "--keep", 0.5, "--iterations", 7, "--lr", 0.1))
     assert done.code == 0, done.err
     assert "--iterations, --lr changes nothing; add --data DIR" in " ".join(done.err.split())
-    assert "changes nothing" not in run(*words(task, broad_zoo, "--keep", 0.5, "--force")).err
+    assert "changes nothing" not in run(*words(task, generalist_zoo, "--keep", 0.5, "--force")).err
 
 
-def test_neighbours_by_words(run: Run, task: Path, broad_zoo: Path) -> None:
-    assert run("neighbours", "--task", task, "--zoo", broad_zoo, "--json").json["similarity"] == "wordnet"
-    assert "--data" in run("neighbours", "--task", task, "--zoo", broad_zoo, "--similarity", "leep").error()
+def test_neighbours_by_words(run: Run, task: Path, generalist_zoo: Path) -> None:
+    assert run("neighbours", "--task", task, "--zoo", generalist_zoo, "--json").json["similarity"] == "wordnet"
+    assert "--data" in run("neighbours", "--task", task, "--zoo", generalist_zoo, "--similarity", "leep").error()
 
 
-def test_int8_is_calibrated_on_generated_images(run: Run, task: Path, broad_zoo: Path, tmp_path: Path) -> None:
-    own = Path(shutil.copytree(broad_zoo, tmp_path / "own"))
+def test_int8_is_calibrated_on_generated_images(run: Run, task: Path, generalist_zoo: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(generalist_zoo, tmp_path / "own"))
     wanted = words(task, own, "--keep", 0.5, "--force")
     assert "INT8 needs images" in run(*wanted, "--precision", "int8").error()
     zoo = open_zoo(str(own))

@@ -79,14 +79,14 @@ def test_prune_under_a_budget(
 
 
 def test_a_budget_without_images(
-    run: Run, task: Path, broad_zoo: Path, probe_cache: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, task: Path, generalist_zoo: Path, probe_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
-    words = ["prune", "--task", task, "--zoo", broad_zoo, "--json", "--force"]
+    words = ["prune", "--task", task, "--zoo", generalist_zoo, "--json", "--force"]
     large = run(*words, "--max-params", "10M").json
     small = run(*words, "--max-params", large["params"] - 1).json
-    assert large["params"] > small["params"]  # the two broad members as they are
-    assert small["neighbours"][0]["breadth"] == "broad"
+    assert large["params"] > small["params"]  # the two generalists as they are
+    assert small["neighbours"][0]["kind"] == "generalist"
     assert any("not used up" in w for w in large["warnings"])
     error = run(*words, "--max-params", "1k").error()
     assert f"smallest has {small['params']:,} parameters" in error and "--data" in error

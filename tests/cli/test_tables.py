@@ -24,7 +24,8 @@ def test_members_are_told_with_what_makes_them_near(
     show_report(made)
     out = " ".join(capsys.readouterr().out.split())
     assert (
-        f"voters nearest by {scale} -0.31 broad, keep 0.1, all 100 classes -0.74 apple, cup, pear, rose, whale" in out
+        f"voters nearest by {scale} -0.31 generalist, keep 0.1, all 100 classes -0.74 apple, cup, pear, rose, whale"
+        in out
     )
     assert "aquarium_fish" not in out
 

@@ -16,7 +16,7 @@ from mvp_edge.data import open_source
 from mvp_edge.export import take_inventory
 from mvp_edge.models.architectures import ARCHITECTURES, new_model
 from mvp_edge.models.bases import save_base
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.zoo.store import open_zoo
 from tests.bases import small_base
@@ -50,14 +50,37 @@ def vit_base(arch: None, images: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module", params=["whole", "pruned"])
 def vit_zoo(request: Any, vit_base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a zoo with a broad member and two narrow ones, made by the command."""
+    """Directory of a zoo with a generalist and two specialists, made by the command."""
     where = tmp_path_factory.mktemp("zoo")
     with pytest.MonkeyPatch.context() as patch:
         done = run_in(where, patch)(
-            "zoo", "build", "vits", "--base", vit_base, "--data", images, "--embedding", request.param, "--ways", 2,
-            "--members", 2, "--keep", 0.4, "--broad", 0.7, "--iterations", 6, "--broad-iterations", 6, "--lr", 0.003,
-            "--batch-size", 8, "--json",
-        )  # fmt: skip
+            "zoo",
+            "build",
+            "vits",
+            "--base",
+            vit_base,
+            "--data",
+            images,
+            "--embedding",
+            request.param,
+            "--ways",
+            2,
+            "--members",
+            2,
+            "--keep",
+            0.4,
+            "--generalist",
+            0.7,
+            "--iterations",
+            6,
+            "--generalist-iterations",
+            6,
+            "--lr",
+            0.003,
+            "--batch-size",
+            8,
+            "--json",
+        )
     assert done.code == 0, done.err
     return where / "vits"
 
@@ -102,7 +125,7 @@ def test_another_choice_for_the_embedding_is_refused(run: Run, vit_zoo: Path, im
     other = "pruned" if zoo.base.embedding == "whole" else "whole"
     message = run("zoo", "build", vit_zoo, "--data", images, "--embedding", other).error()
     assert f"--embedding {zoo.base.embedding}" in message
-    trunk = Trunk.of(zoo.base, zoo.load_base())
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     for info in zoo.infos():
-        logits = zoo.load(info).network(trunk)(torch.zeros(1, 3, *SIZE))
+        logits = zoo.load(info).network(prunable)(torch.zeros(1, 3, *SIZE))
         assert logits.shape == (1, len(info.task.classes)) and np.isfinite(logits.detach().numpy()).all()

@@ -20,7 +20,7 @@ def test_list(run: Run, tiny_zoo: Path) -> None:
     zoos = run("zoo", "list", "--json", "--zoo", tiny_zoo).json["zoos"]
     assert zoos[-1]["name"] == "tiny"
     assert zoos[-1]["base"] == "timm:test_resnet"
-    assert (zoos[-1]["members"], zoos[-1]["narrow"], zoos[-1]["broad"]) == (3, 3, 0)
+    assert (zoos[-1]["members"], zoos[-1]["specialist"], zoos[-1]["generalist"]) == (3, 3, 0)
     assert "timm:test_resnet" in run("zoo", "list", "--zoo", tiny_zoo).out
 
 
@@ -29,7 +29,7 @@ def test_show(run: Run, tiny_zoo: Path) -> None:
     assert shown["name"] == "tiny"
     assert len(shown["members"]) == 3
     first = shown["members"][0]
-    assert first.keys() == {"id", "classes", "breadth", "top1", "achieved_keep", "method"}
+    assert first.keys() == {"id", "classes", "kind", "top1", "achieved_keep", "method"}
     assert first["id"] in run("zoo", "show", tiny_zoo).out
     one = run("zoo", "show", tiny_zoo, first["id"], "--json").json
     assert one == json.loads((tiny_zoo / "members" / first["id"] / "member.json").read_text())
@@ -40,7 +40,7 @@ def test_show(run: Run, tiny_zoo: Path) -> None:
 def test_classes_are_listed_as_a_class_list_has_them(run: Run, tiny_zoo: Path, nameless_zoo: Path) -> None:
     names = ["apple", "chair", "crab", "plain", "rose", "tiger"]
     assert run("zoo", "classes", tiny_zoo).out.splitlines() == names
-    assert run("zoo", "classes", nameless_zoo).out.splitlines() == names  # its broad members tell
+    assert run("zoo", "classes", nameless_zoo).out.splitlines() == names  # its generalists tell
     found = run("zoo", "classes", tiny_zoo, "--json").json
     assert found == {"zoo": "tiny", "base": "timm:test_resnet", "classes": names}
     assert len(run("zoo", "classes", "--json").json["classes"]) == 100
@@ -58,21 +58,21 @@ def test_verify(run: Run, zoo: Path) -> None:
     assert len(run("zoo", "verify", zoo, "--json").json["problems"]) == 1
 
 
-def test_build_makes_fills_up_and_adds_a_broad_member(run: Run, images: Path, tiny_base: Path) -> None:
+def test_build_makes_fills_up_and_adds_a_generalist_member(run: Run, images: Path, tiny_base: Path) -> None:
     words = ["zoo", "build", "new", "--data", images, "--ways", 2, "--keep", 0.4, "--align", 4, "--batch-size", 8]
-    words += ["--iterations", 3, "--broad-iterations", 2, "--json", "--importance", "taylor"]
+    words += ["--iterations", 3, "--generalist-iterations", 2, "--json", "--importance", "taylor"]
     first = run(*words, "--base", tiny_base, "--members", 1)
     assert first.code == 0, first.err
     assert first.json["zoo"]["members"] == len(first.json["made"]) == 1
-    second = run(*words, "--members", 2, "--broad", 0.4).json
-    assert (second["zoo"]["narrow"], second["zoo"]["broad"], len(second["made"])) == (2, 1, 2)
-    assert run(*words, "--members", 2, "--broad", 0.4).json["made"] == []
+    second = run(*words, "--members", 2, "--generalist", 0.4).json
+    assert (second["zoo"]["specialist"], second["zoo"]["generalist"], len(second["made"])) == (2, 1, 2)
+    assert run(*words, "--members", 2, "--generalist", 0.4).json["made"] == []
     assert run("zoo", "verify", "new").code == 0
 
 
-def test_build_refuses_impossible_members_before_it_makes_a_broad_one(run: Run, images: Path, zoo: Path) -> None:
-    words = ["zoo", "build", zoo, "--data", images, "--keep", 0.4, "--align", 4, "--broad", 0.4]
-    words += ["--broad-iterations", 2, "--iterations", 3]
+def test_build_refuses_impossible_members_before_it_makes_a_generalist_one(run: Run, images: Path, zoo: Path) -> None:
+    words = ["zoo", "build", zoo, "--data", images, "--keep", 0.4, "--align", 4, "--generalist", 0.4]
+    words += ["--generalist-iterations", 2, "--iterations", 3]
     assert "ways is 7; the data have 6 classes" in run(*words, "--ways", 7).error()
     assert "members is 99; 6 classes make only 15 tasks" in run(*words, "--ways", 2, "--members", 99).error()
     assert len(open_zoo(str(zoo)).ids()) == 3
@@ -163,13 +163,13 @@ def test_neighbours(run: Run, task: Path, images: Path, tiny_zoo: Path, similari
 
 
 def test_neighbours_tells_who_votes_in_prune(
-    run: Run, task: Path, images: Path, broad_zoo: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, task: Path, images: Path, generalist_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["--task", task, "--zoo", broad_zoo, "--data", images]
+    words = ["--task", task, "--zoo", generalist_zoo, "--data", images]
     pruned = run("prune", *words, "--iterations", 0, "--json", "--precision", "fp32").json["neighbours"]
     found = run("neighbours", *words, "--json").json
     assert found["voters"] == [n["id"] for n in found["neighbours"] if n["votes"]] == [n["id"] for n in pruned]
-    assert {n["breadth"] for n in found["neighbours"]} == {"narrow", "broad"}
+    assert {n["kind"] for n in found["neighbours"]} == {"specialist", "generalist"}
     (voter,), others = found["voters"], [n["id"] for n in found["neighbours"] if not n["votes"]]
     first = run("neighbours", *words, "--top", 1, "--json").json["neighbours"]
     assert [n["id"] for n in first] == [voter, *others[:1]][: 1 + (found["neighbours"][0]["id"] != voter)]
@@ -178,7 +178,7 @@ def test_neighbours_tells_who_votes_in_prune(
         monkeypatch.setattr("rich.console.Console.is_terminal", True)
         told = run("neighbours", *words, "--quiet").out
         assert all(n["id"] in told for n in found["neighbours"])  # none is cut off
-        assert "own" in told and "narrow" in told and "broad" in told and "votes" in told
+        assert "own" in told and "specialist" in told and "generalist" in told and "votes" in told
 
 
 def test_neighbours_where_prune_has_no_voter(run: Run, task: Path, tiny_zoo: Path) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
 from mvp_edge.export.graph import tidy
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.store import open_zoo
 from tests.onnx_files import save_pool
 
@@ -175,11 +175,11 @@ def test_more_than_rounding_is_refused_where_rounding_is_large(tmp_path: Path) -
 
 def test_the_base_of_the_bundled_zoo_and_a_member_of_each_breadth(tmp_path: Path) -> None:
     zoo = open_zoo(None)
-    trunk = Trunk.of(zoo.base, zoo.load_base())
-    members = {i.breadth: i for i in zoo.infos()}
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    members = {i.kind: i for i in zoo.infos()}
     networks = [
-        (zoo.base.classes, trunk.model),
-        *((i.task.names, zoo.load(i).network(trunk)) for i in members.values()),
+        (zoo.base.classes, prunable.model),
+        *((i.task.names, zoo.load(i).network(prunable)) for i in members.values()),
     ]
     assert len(networks) > 1
     own: dict[str, Any] = {"input_size": zoo.base.input_size, "mean": zoo.base.mean, "std": zoo.base.std}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvp_edge.build.members import build_broad
+from mvp_edge.build.members import build_generalists
 from mvp_edge.build.preparing import prepare_zoo
 from mvp_edge.build.pretrain import pretrain
 from mvp_edge.config import BuildConfig, FitConfig, PretrainConfig, PruneSchedule
@@ -18,7 +18,7 @@ from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import Base, load_base, save_base
 from mvp_edge.models.norms import is_folded, unfold
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 
 CPU = torch.device("cpu")
@@ -146,9 +146,11 @@ def test_a_zoo_of_a_folded_base_has_norms_measured_anew(folded_file: Path, image
     assert not is_folded(stored)
     assert base.sha256[:12] in zoo.base.recipe
     assert (predict(stored, data.images, base, CPU).argmax(1) == before.argmax(1)).all()  # it is packed in eight bits
-    config = BuildConfig(members=0, schedule=PruneSchedule(align=4), broad_fit=FitConfig(iterations=2, batch_size=8))
-    trunk = Trunk.of(zoo.base, stored)
-    (member,) = build_broad(zoo, trunk, source, [0.5], config, device=CPU, progress=silent)
+    config = BuildConfig(
+        members=0, schedule=PruneSchedule(align=4), generalist_fit=FitConfig(iterations=2, batch_size=8)
+    )
+    prunable = PrunableModel.of(zoo.base, stored)
+    (member,) = build_generalists(zoo, prunable, source, [0.5], config, device=CPU, progress=silent)
     assert member.base_sha256 == zoo.base.sha256 != base.sha256
 
     again, notes = prepare_zoo(zoo.path, *load_base(str(folded_file)), source, device=CPU, progress=silent)

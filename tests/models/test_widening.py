@@ -7,7 +7,7 @@ from torch import nn
 from mvp_edge.data import open_source
 from mvp_edge.models.groups import find_groups
 from mvp_edge.models.plan import KeepPlan, make_plan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import contains, grows_silently, silence, widen_head
 from mvp_edge.training.loop import predict
 from mvp_edge.voting.assembly import assemble
@@ -19,9 +19,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def trunk(tiny_zoo: Path) -> Trunk:
+def prunable(tiny_zoo: Path) -> PrunableModel:
     zoo = open_zoo(str(tiny_zoo))
-    return Trunk.of(zoo.base, zoo.load_base())
+    return PrunableModel.of(zoo.base, zoo.load_base())
 
 
 @pytest.fixture
@@ -40,24 +40,24 @@ def grown(plan: KeepPlan, more: int) -> KeepPlan:
 
 @pytest.mark.parametrize("more", [0, 1, 5])
 def test_a_grown_network_computes_what_the_member_does(
-    trunk: Trunk, member: Member, images: Path, more: int
+    prunable: PrunableModel, member: Member, images: Path, more: int
 ) -> None:  # fmt: skip
     names = member.info.task.names
-    data = open_source(str(images)).load(names, "train", trunk.base.input_size)
+    data = open_source(str(images)).load(names, "train", prunable.base.input_size)
     plan = grown(member.info.plan, more)
-    model = assemble(trunk, plan, [member], member.info.task, data, device=CPU)
-    expected = predict(member.network(trunk), data.images, trunk.base, CPU)
+    model = assemble(prunable, plan, [member], member.info.task, data, device=CPU)
+    expected = predict(member.network(prunable), data.images, prunable.base, CPU)
     assert sum(p.numel() for p in model.parameters()) >= sum(v.numel() for v in member.state.values() if v.ndim > 1)
-    assert torch.allclose(predict(model, data.images, trunk.base, CPU), expected, atol=1e-4)
+    assert torch.allclose(predict(model, data.images, prunable.base, CPU), expected, atol=1e-4)
 
 
-def test_new_units_learn(trunk: Trunk, member: Member, images: Path) -> None:
-    data = open_source(str(images)).load(member.info.task.names, "train", trunk.base.input_size)
-    model = assemble(trunk, grown(member.info.plan, 4), [member], member.info.task, data, device=CPU).train()
-    out = model(torch.randn(4, 3, *trunk.base.input_size))
+def test_new_units_learn(prunable: PrunableModel, member: Member, images: Path) -> None:
+    data = open_source(str(images)).load(member.info.task.names, "train", prunable.base.input_size)
+    model = assemble(prunable, grown(member.info.plan, 4), [member], member.info.task, data, device=CPU).train()
+    out = model(torch.randn(4, 3, *prunable.base.input_size))
     out.square().mean().backward()
-    for group in trunk.table.groups:
-        reads = [t for t in group.taps if t.module != trunk.head]
+    for group in prunable.table.groups:
+        reads = [t for t in group.taps if t.module != prunable.head]
         assert all(model.get_submodule(t.module).weight.grad.abs().sum() > 0 for t in reads)  # pyright: ignore
 
 
@@ -69,14 +69,14 @@ def test_contains() -> None:
     assert not contains(make_plan({"g": 5, "h": 4}, {"g": [0, 1, 2], "h": [0]}), small)
 
 
-def test_silence_leaves_what_is_held(trunk: Trunk, member: Member) -> None:
+def test_silence_leaves_what_is_held(prunable: PrunableModel, member: Member) -> None:
     held = member.info.plan
     assert all((a == b).all() for a, b in zip(
-        silence(trunk.table, held, held, trunk.headless(member.state), trunk.head).values(),
-        trunk.headless(member.state).values(), strict=True,
+        silence(prunable.table, held, held, prunable.headless(member.state), prunable.head).values(),
+        prunable.headless(member.state).values(), strict=True,
     ))  # fmt: skip
     rows = nn.Linear(len(held.groups[-1].kept), 2)
-    assert widen_head(rows, trunk.table, held, held, trunk.head) is rows
+    assert widen_head(rows, prunable.table, held, held, prunable.head) is rows
 
 
 def test_a_layer_norm_hears_what_nothing_reads() -> None:
@@ -88,5 +88,5 @@ def test_a_layer_norm_hears_what_nothing_reads() -> None:
     assert not grows_silently(table, wider, held) and not grows_silently(table, held, deeper)
 
 
-def test_a_batch_norm_does_not(trunk: Trunk, member: Member) -> None:
-    assert grows_silently(trunk.table, grown(member.info.plan, 5), member.info.plan)
+def test_a_batch_norm_does_not(prunable: PrunableModel, member: Member) -> None:
+    assert grows_silently(prunable.table, grown(member.info.plan, 5), member.info.plan)

@@ -7,7 +7,7 @@ import torch
 
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import ImageSet, open_source
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune import cascade
@@ -25,15 +25,15 @@ def data(images: Path) -> ImageSet:
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_the_base_model_answers_where_the_largest_member_is_unsure(
-    zoo: Zoo, trunk: Trunk, data: ImageSet, share: float, monkeypatch: pytest.MonkeyPatch
+    zoo: Zoo, prunable: PrunableModel, data: ImageSet, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = largest_knowing(zoo, TASK)
     assert first is not None and first.plan.achieved == max(i.plan.achieved for i in zoo.infos())
-    member = answers(zoo.load(first).network(trunk), first.task.names, trunk, TASK, data.images, CPU)
-    base = answers(trunk.model, trunk.base.classes, trunk, TASK, data.images, CPU)
+    member = answers(zoo.load(first).network(prunable), first.task.names, prunable, TASK, data.images, CPU)
+    base = answers(prunable.model, prunable.base.classes, prunable, TASK, data.images, CPU)
     sureness = member.softmax(1).amax(1)
     monkeypatch.setattr(cascade, "SURE", float(sureness.quantile(share)) + (1e-6 if share == 1 else 0))
-    told = ask(trunk, TASK, data, CPU, SILENT, zoo)
+    told = ask(prunable, TASK, data, CPU, SILENT, zoo)
     assert told is not None
     unsure = sureness < cascade.SURE
     torch.testing.assert_close(told[0], torch.where(unsure[:, None], base, member), atol=1e-5, rtol=0)
@@ -44,17 +44,19 @@ def test_the_base_model_answers_where_the_largest_member_is_unsure(
 
 
 def test_without_a_zoo_or_a_member_that_knows_the_classes_the_base_model_answers_all(
-    zoo: Zoo, tiny_zoo: Path, trunk: Trunk, data: ImageSet
+    zoo: Zoo, tiny_zoo: Path, prunable: PrunableModel, data: ImageSet
 ) -> None:
-    base = answers(trunk.model, trunk.base.classes, trunk, TASK, data.images, CPU)
+    base = answers(prunable.model, prunable.base.classes, prunable, TASK, data.images, CPU)
     for other in (None, open_zoo(str(tiny_zoo))):
-        told = ask(trunk, TASK, data, CPU, SILENT, other)
+        told = ask(prunable, TASK, data, CPU, SILENT, other)
         assert told is not None and told[1] == Asked(len(data), len(data))
         torch.testing.assert_close(told[0], base)
 
 
-def test_nobody_answers_for_classes_that_the_base_model_does_not_know(zoo: Zoo, trunk: Trunk, data: ImageSet) -> None:
+def test_nobody_answers_for_classes_that_the_base_model_does_not_know(
+    zoo: Zoo, prunable: PrunableModel, data: ImageSet
+) -> None:
     unknown = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("tulip"))))
-    assert ask(trunk, unknown, data, CPU, SILENT, zoo) is None
+    assert ask(prunable, unknown, data, CPU, SILENT, zoo) is None
     meant = Task((TASK.classes[0], TaskClass("apple", "apple.n.02"), TASK.classes[2]))  # the tree
-    assert ask(trunk, meant, data, CPU, SILENT, zoo) is None
+    assert ask(prunable, meant, data, CPU, SILENT, zoo) is None

@@ -23,7 +23,7 @@ def test_what_is_usual_is_left_out() -> None:
     [
         PruneConfig(TASK, None),
         PruneConfig(TASK, "photos/", zoo="animals", seed=3, precision="int8", input="uint8-nhwc", schedule="fixed"),
-        PruneConfig(TASK, "x", vote=VoteConfig("smsp", 0.123456789, "auto", 3, "wordnet", "narrow", "sample", 0.7)),
+        PruneConfig(TASK, "x", vote=VoteConfig("smsp", 0.123456789, "auto", 3, "wordnet", "specialist", "sample", 0.7)),
         PruneConfig(TASK, "x", fit=FitOverrides(5, 32, 0.02, None, 0.0, "adamw")),
         PruneConfig(TASK, "x", budget=Budget(0.5, 7_654_321, 99_999, 300.25)),
     ],

@@ -37,8 +37,8 @@ def test_the_sizes_of_the_quickstart() -> None:
     assert VoteConfig().keep in [s.keep for s in sizes]
 
 
-def test_a_member_whose_outputs_were_not_kept_is_left_out(broad_zoo: Path) -> None:
-    zoo = open_zoo(str(broad_zoo))
+def test_a_member_whose_outputs_were_not_kept_is_left_out(generalist_zoo: Path) -> None:
+    zoo = open_zoo(str(generalist_zoo))
     task = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"))))
     ranked = [Neighbour(i, 0.5) for i in zoo.infos()]
     assert len(known_sizes(zoo, task, ranked)) == 2
@@ -49,4 +49,4 @@ def test_a_member_whose_outputs_were_not_kept_is_left_out(broad_zoo: Path) -> No
 @pytest.mark.parametrize(("recipe", "keep"), [({"keep": 0.3}, 0.3), ({"keep": 0.05}, 0.302), ({}, 0.302)])
 def test_the_ratio_is_the_one_that_a_member_was_made_at_if_it_is_near(recipe: dict[str, float], keep: float) -> None:
     plan = make_plan({"g": 1000}, {"g": range(302)})
-    assert keep_to_ask_for(MemberInfo("m", FRUIT, "broad", plan, "", recipe)) == keep
+    assert keep_to_ask_for(MemberInfo("m", FRUIT, "generalist", plan, "", recipe)) == keep

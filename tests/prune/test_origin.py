@@ -20,24 +20,24 @@ def plan(units: int) -> KeepPlan:
     return make_plan(WIDTHS, {name: range(units) for name in WIDTHS})
 
 
-def neighbour(breadth: str) -> Neighbour:
+def neighbour(kind: str) -> Neighbour:
     task = Task((TaskClass("apple"), TaskClass("pear")))
-    return Neighbour(MemberInfo("id", task, breadth, plan(4), ""), 0.9)  # pyright: ignore[reportArgumentType]
+    return Neighbour(MemberInfo("id", task, kind, plan(4), ""), 0.9)  # pyright: ignore[reportArgumentType]
 
 
-BROAD, NARROW = neighbour("broad"), neighbour("narrow")
+GENERALIST, SPECIALISTS = neighbour("generalist"), neighbour("specialist")
 
 
 @pytest.mark.parametrize(
     ("kept", "voters", "tuned", "expected"),
     [
-        (4, [BROAD], UNTRAINED, "ready-made"),
-        (4, [BROAD], NO_GAIN, "ready-made"),
-        (6, [BROAD], UNTRAINED, "ready-made"),  # what was added is not read yet
-        (2, [BROAD], UNTRAINED, "member"),  # something was cut off
-        (4, [BROAD], TRAINED, "member"),
-        (4, [NARROW], UNTRAINED, "vote"),
-        (4, [BROAD, NARROW], TRAINED, "vote"),
+        (4, [GENERALIST], UNTRAINED, "ready-made"),
+        (4, [GENERALIST], NO_GAIN, "ready-made"),
+        (6, [GENERALIST], UNTRAINED, "ready-made"),  # what was added is not read yet
+        (2, [GENERALIST], UNTRAINED, "member"),  # something was cut off
+        (4, [GENERALIST], TRAINED, "member"),
+        (4, [SPECIALISTS], UNTRAINED, "vote"),
+        (4, [GENERALIST, SPECIALISTS], TRAINED, "vote"),
     ],
 )
 def test_where_a_model_comes_from(kept: int, voters: list[Neighbour], tuned: Tuned, expected: str) -> None:
@@ -45,7 +45,7 @@ def test_where_a_model_comes_from(kept: int, voters: list[Neighbour], tuned: Tun
 
 
 def test_keeping_everything_is_no_pruning() -> None:
-    assert origin_of(full_plan(WIDTHS), [BROAD], TRAINED) == "base"
+    assert origin_of(full_plan(WIDTHS), [GENERALIST], TRAINED) == "base"
 
 
 def test_only_a_vote_is_called_one() -> None:

@@ -77,7 +77,7 @@ def test_classes_without_a_file(config: PruneConfig) -> None:
 
 def test_what_needs_images(config: PruneConfig) -> None:
     write(config, "apple\npear\n")
-    for vote in (VoteConfig(similarity="leep"), VoteConfig(method="smsp"), VoteConfig(voters="narrow")):
+    for vote in (VoteConfig(similarity="leep"), VoteConfig(method="smsp"), VoteConfig(voters="specialist")):
         with pytest.raises(ConfigError, match="--data DIR"):
             requested_task(replace(config, vote=vote))
         assert requested_task(replace(config, vote=vote, data="photos")).names == ("apple", "pear")

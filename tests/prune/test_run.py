@@ -15,7 +15,7 @@ from mvp_edge.core.errors import BudgetError, ConfigError, ZooError
 from mvp_edge.core.runtime import SilentProgress, Stage, rng
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.family import compress_family
@@ -63,9 +63,9 @@ def test_the_base_model_is_asked_about_the_images_that_training_sees(
     assert told.steps.get("Asking the base model") == asked
 
 
-def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+def test_images_left_out_decide_where_images_are_few(images: Path, generalist_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
-    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=4, batch_size=4, lr=0.01))
     told = Told()
     report = compress(config, told)
@@ -82,10 +82,10 @@ def test_images_left_out_decide_where_images_are_few(images: Path, broad_zoo: Pa
 
 @pytest.mark.parametrize(("lr", "harm"), [(0.5, True), (1e-9, False)])
 def test_what_fine_tuning_did_is_told_by_the_test_images(
-    images: Path, broad_zoo: Path, tmp_path: Path, lr: float, harm: bool
+    images: Path, generalist_zoo: Path, tmp_path: Path, lr: float, harm: bool
 ) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\nchair\n")
-    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     config = replace(config, vote=VoteConfig(keep=0.5, align=4), schedule="fixed", precision="fp32", force=True)
     plain = compress(replace(config, fit=FitConfig(iterations=0)))
     assert plain["accuracy"]["top1_before"] is None  # nothing was trained
@@ -96,9 +96,11 @@ def test_what_fine_tuning_did_is_told_by_the_test_images(
     assert compress(replace(config, data=None))["accuracy"]["top1_before"] is None
 
 
-def test_a_size_between_members_begins_as_the_member_inside_it(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+def test_a_size_between_members_begins_as_the_member_inside_it(
+    images: Path, generalist_zoo: Path, tmp_path: Path
+) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
-    config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True)
     member = compress(replace(config, vote=VoteConfig(keep=0.5)))
     grown = compress(replace(config, vote=VoteConfig(keep=0.6, align=4), data=str(images)))
@@ -108,12 +110,12 @@ def test_a_size_between_members_begins_as_the_member_inside_it(images: Path, bro
 
 
 def test_the_base_is_scored_beside_the_model(
-    images: Path, broad_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, generalist_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
-    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True, input="uint8-nhwc")
-    zoo = open_zoo(str(broad_zoo))
+    zoo = open_zoo(str(generalist_zoo))
     test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", zoo.base.input_size)
     columns = [zoo.base.classes.index(n) for n in test.classes]
     logits = predict(zoo.load_base(), test.images, zoo.base, torch.device("cpu"))[:, columns]
@@ -130,41 +132,44 @@ def test_the_base_is_scored_beside_the_model(
     assert compress(replace(half, data=None))["base_accuracy"] is None
 
 
-def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, generalist_zoo: Path, tmp_path: Path) -> None:
     own = tmp_path / "own"
     for split in ("train", "test"):
         for name, source in (("tiger", "tiger"), ("spaceship", "plain")):
             shutil.copytree(images / split / source, own / split / name)
     (tmp_path / "classes.txt").write_text("tiger\nspaceship\n")
-    config = PruneConfig(tmp_path / "classes.txt", str(own), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = PruneConfig(tmp_path / "classes.txt", str(own), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
     assert compress(fast)["base_accuracy"] is None
 
 
-def test_a_base_that_knows_a_class_in_another_sense_has_no_score(images: Path, broad_zoo: Path, tmp_path: Path) -> None:
+def test_a_base_that_knows_a_class_in_another_sense_has_no_score(
+    images: Path, generalist_zoo: Path, tmp_path: Path
+) -> None:
     (tmp_path / "classes.txt").write_text("tiger = tiger.n.01\nrose\n")  # a fierce person, not the cat
-    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
     assert compress(fast)["base_accuracy"] is None
 
 
 def test_only_a_member_that_does_not_know_the_list_can_be_far(zoo: Zoo) -> None:
     known, unknown = (wordnet.resolve(Task((TaskClass("tiger"), TaskClass(n)))) for n in ("rose", "spaceship"))
-    broad = next(i for i in zoo.infos() if i.breadth == "broad")
+    generalist = next(i for i in zoo.infos() if i.kind == "generalist")
     for similarity, value in (("wordnet", 0.1), ("leep", -9.0)):
-        assert far_warning([Neighbour(broad, value)], known, similarity) is None
-        assert "is far from this one" in (far_warning([Neighbour(broad, value)], unknown, similarity) or "")
+        assert far_warning([Neighbour(generalist, value)], known, similarity) is None
+        assert "is far from this one" in (far_warning([Neighbour(generalist, value)], unknown, similarity) or "")
 
 
 @pytest.mark.parametrize(
-    ("voters", "method", "seeds"), [("auto", "mvp", 2), ("broad", "mvp", 2), ("any", "mvp", 0), ("broad", "smsp", 0)]
+    ("voters", "method", "seeds"),
+    [("auto", "mvp", 2), ("generalist", "mvp", 2), ("any", "mvp", 0), ("generalist", "smsp", 0)],
 )
-def test_a_budget_is_searched_from_the_broad_members_that_may_vote_alone(
-    zoo: Zoo, trunk: Trunk, voters: Voters, method: Method, seeds: int, monkeypatch: pytest.MonkeyPatch
+def test_a_budget_is_searched_from_the_generalist_members_that_may_vote_alone(
+    zoo: Zoo, prunable: PrunableModel, voters: Voters, method: Method, seeds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
-    def choose(trunk: Trunk, vote: VoteConfig, budget: Budget, ballots: Ballots, *_: object) -> Sizing:
+    def choose(prunable: PrunableModel, vote: VoteConfig, budget: Budget, ballots: Ballots, *_: object) -> Sizing:
         asked.append(len(ballots.seeds))
         return Sizing({}, {})
 
@@ -173,16 +178,16 @@ def test_a_budget_is_searched_from_the_broad_members_that_may_vote_alone(
     train = ImageSet(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), task.names)
     inputs = Inputs(task, zoo, torch.device("cpu"), [], train)
     config = PruneConfig(Path("classes.txt"), "x", vote=VoteConfig(method, voters=voters), budget=Budget(params=1e5))
-    size(Prepared(inputs, trunk, [Neighbour(i, 0.0) for i in zoo.infos()]), config, SilentProgress())
+    size(Prepared(inputs, prunable, [Neighbour(i, 0.0) for i in zoo.infos()]), config, SilentProgress())
     assert asked == [seeds]
 
 
 def test_members_whose_nearness_cannot_matter_are_not_ranked(
-    images: Path, broad_zoo: Path, probe_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, generalist_zoo: Path, probe_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
-    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(broad_zoo), device="cpu")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=2, batch_size=4, distill=0))
     asked: set[str] = set()
     load = Zoo.load
@@ -195,16 +200,16 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     alone = run(config)
     assert asked == {alone["neighbours"][0]["id"]}
     budget = run(replace(config, budget=Budget(params=60_000)))
-    assert len(asked) == len(open_zoo(str(broad_zoo)).ids()) and budget["budget"]["params"]["achieved"] <= 60_000
-    assert len(run(replace(config, vote=replace(config.vote, voters="narrow")))["neighbours"]) == len(asked) == 2
+    assert len(asked) == len(open_zoo(str(generalist_zoo)).ids()) and budget["budget"]["params"]["achieved"] <= 60_000
+    assert len(run(replace(config, vote=replace(config.vote, voters="specialist")))["neighbours"]) == len(asked) == 2
     monkeypatch.setattr("mvp_edge.prune.run._decisive", lambda *_: frozenset())
     everyone = run(config)
     assert len(asked) == 4
     assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
 
 
-def test_generated_images_are_shown_where_they_show_the_task(broad_zoo: Path, tmp_path: Path) -> None:
-    zoo = open_zoo(str(shutil.copytree(broad_zoo, tmp_path / "own")))
+def test_generated_images_are_shown_where_they_show_the_task(generalist_zoo: Path, tmp_path: Path) -> None:
+    zoo = open_zoo(str(shutil.copytree(generalist_zoo, tmp_path / "own")))
     task = Task((TaskClass("tiger"), TaskClass("rose")))
     assert generated_images(zoo, task) is None
     for classes, shown in ((("tiger", "apple"), None), (("rose", "tiger"), ("tiger", "rose"))):

@@ -15,7 +15,7 @@ from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune.sizing import Ballots, Sizing, choose_counts
 from mvp_edge.pruners import target_counts
 from mvp_edge.zoo.store import open_zoo
@@ -25,9 +25,9 @@ CONFIG = VoteConfig(align=4)
 
 
 @pytest.fixture
-def trunk(tiny_zoo: Path) -> Trunk:
+def prunable(tiny_zoo: Path) -> PrunableModel:
     zoo = open_zoo(str(tiny_zoo))
-    return Trunk.of(zoo.base, zoo.load_base())
+    return PrunableModel.of(zoo.base, zoo.load_base())
 
 
 @pytest.fixture
@@ -40,19 +40,21 @@ def cache(probe_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
 
 
-def choose(trunk: Trunk, plans: list[KeepPlan], budget: Budget | None, config: VoteConfig = CONFIG, **more) -> Sizing:
+def choose(
+    prunable: PrunableModel, plans: list[KeepPlan], budget: Budget | None, config: VoteConfig = CONFIG, **more
+) -> Sizing:
     ballots = Ballots(plans, [1.0] * len(plans), **more)
-    return choose_counts(trunk, config, budget, ballots, LABELS, SilentProgress())
+    return choose_counts(prunable, config, budget, ballots, LABELS, SilentProgress())
 
 
-def prober(trunk: Trunk) -> Prober:
-    costs = costs_of(trunk.model, trunk.table, trunk.base.input_size, trunk.head, len(LABELS))
-    return Prober(trunk.base, trunk.model, trunk.table, costs, LABELS)
+def prober(prunable: PrunableModel) -> Prober:
+    costs = costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, len(LABELS))
+    return Prober(prunable.base, prunable.model, prunable.table, costs, LABELS)
 
 
-def test_the_ratio_decides_without_a_budget(trunk: Trunk, plans: list[KeepPlan]) -> None:
-    found = choose(trunk, plans, None)
-    assert found.counts == found.requested == target_counts(trunk.table, 0.1, 4)
+def test_the_ratio_decides_without_a_budget(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
+    found = choose(prunable, plans, None)
+    assert found.counts == found.requested == target_counts(prunable.table, 0.1, 4)
 
 
 @pytest.mark.parametrize(
@@ -60,17 +62,22 @@ def test_the_ratio_decides_without_a_budget(trunk: Trunk, plans: list[KeepPlan])
     [("macs", "macs", 1.5e6), ("params", "params", 60_000), ("size_kib", "size_bytes", 200.0)],
 )
 def test_a_budget_of_counts_is_kept_and_used(
-    trunk: Trunk, plans: list[KeepPlan], name: str, figure: str, limit: float, monkeypatch: pytest.MonkeyPatch
+    prunable: PrunableModel,
+    plans: list[KeepPlan],
+    name: str,
+    figure: str,
+    limit: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     budget: dict[str, Any] = {name: limit}
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("no limit asks for times"))
-    found = choose(trunk, plans, Budget(**budget))
-    one = prober(trunk)
+    found = choose(prunable, plans, Budget(**budget))
+    one = prober(prunable)
     achieved = getattr(one.achieved(one.costs.counts(found.counts), {figure}), figure) / (
         1024 if name == "size_kib" else 1
     )
     assert 0.9 * limit <= achieved <= limit
-    assert choose(trunk, plans, Budget(**budget)) == found
+    assert choose(prunable, plans, Budget(**budget)) == found
 
 
 def lanes_of_four(file: Path) -> float:
@@ -80,73 +87,75 @@ def lanes_of_four(file: Path) -> float:
 
 
 def test_a_latency_budget_is_kept_and_used(
-    trunk: Trunk, plans: list[KeepPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prunable: PrunableModel, plans: list[KeepPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lanes_of_four)
-    one = prober(trunk)
+    one = prober(prunable)
     least, most = one.times_ms(np.array([np.minimum(4, one.costs.widths), one.costs.widths]))
     limit = float(np.sqrt(least * most))
-    found = choose(trunk, plans, Budget(latency_ms=limit))
+    found = choose(prunable, plans, Budget(latency_ms=limit))
     taken = float(one.times_ms(one.costs.counts(found.counts)[None])[0])
     assert 0.9 * limit <= taken <= limit
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("the times are remembered"))
-    assert choose(trunk, plans, Budget(latency_ms=limit)) == found
+    assert choose(prunable, plans, Budget(latency_ms=limit)) == found
 
 
-def test_two_budgets_hold_both(trunk: Trunk, plans: list[KeepPlan]) -> None:
-    one = prober(trunk)
-    counts = choose(trunk, plans, Budget(macs=1.5e6, params=30_000)).counts
+def test_two_budgets_hold_both(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
+    one = prober(prunable)
+    counts = choose(prunable, plans, Budget(macs=1.5e6, params=30_000)).counts
     achieved = one.achieved(one.costs.counts(counts), {"macs", "params"})
     assert achieved.macs <= 1.5e6 and achieved.params <= 30_000
 
 
-def test_the_search_goes_on_from_a_member_that_fits(trunk: Trunk, plans: list[KeepPlan]) -> None:
-    found = choose(trunk, plans, Budget(params=200_000), seeds=[plans[0]])
+def test_the_search_goes_on_from_a_member_that_fits(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
+    found = choose(prunable, plans, Budget(params=200_000), seeds=[plans[0]])
     assert all(found.counts[g] >= c for g, c in plans[0].counts.items())
 
 
-def test_a_budget_out_of_reach_says_how_near_it_came(trunk: Trunk, plans: list[KeepPlan]) -> None:
-    least = prober(trunk)
+def test_a_budget_out_of_reach_says_how_near_it_came(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
+    least = prober(prunable)
     smallest = least.achieved(np.minimum(4, least.costs.widths), {"params"})
     with pytest.raises(BudgetError, match=rf"{smallest.params:,} parameters, and --max-params is 100.*--align 1"):
-        choose(trunk, plans, Budget(params=100, macs=1e12))
+        choose(prunable, plans, Budget(params=100, macs=1e12))
     with pytest.raises(BudgetError, match=r"KiB, and --max-size-kib is 5 KiB"):
-        choose(trunk, plans, Budget(size_kib=5))
+        choose(prunable, plans, Budget(size_kib=5))
     with pytest.raises(BudgetError, match=r"KiB, and --budgets asks for 5 KiB"):
-        choose(trunk, plans, Budget(size_kib=5, typed={"size_kib": "5KiB"}))
+        choose(prunable, plans, Budget(size_kib=5, typed={"size_kib": "5KiB"}))
     with pytest.raises(BudgetError, match=r"--max-size-kib .* more than that, or --align 1 for a smaller one$"):
-        choose(trunk, plans, Budget(size_kib=0.01))
+        choose(prunable, plans, Budget(size_kib=0.01))
     with pytest.raises(BudgetError, match=r"--max-latency-ms is 1e-06 ms. Allow .* Remove .*\.json to time anew$"):
-        choose(trunk, plans, Budget(latency_ms=1e-6), replace(CONFIG, align=1))
+        choose(prunable, plans, Budget(latency_ms=1e-6), replace(CONFIG, align=1))
 
 
-def test_auto_fills_free_lanes(trunk: Trunk, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_fills_free_lanes(prunable: PrunableModel, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch) -> None:
     def padded(self: Prober, rows: np.ndarray, stage: object = None) -> np.ndarray:
         return (np.ceil(rows / 8) * 8).sum(1)
 
     monkeypatch.setattr(Prober, "times_ms", padded)
-    found = choose(trunk, plans, None, replace(CONFIG, align="auto"))
-    assert found.requested == target_counts(trunk.table, 0.1, 1)
-    widths = trunk.table.widths
+    found = choose(prunable, plans, None, replace(CONFIG, align="auto"))
+    assert found.requested == target_counts(prunable.table, 0.1, 1)
+    widths = prunable.table.widths
     assert found.counts == {g: min(widths[g], -(-c // 8) * 8) for g, c in found.requested.items()}
 
 
-def test_auto_stays_inside_the_budget(trunk: Trunk, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_stays_inside_the_budget(
+    prunable: PrunableModel, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Prober, "times_ms", lambda self, rows, stage=None: np.ones(len(rows)))
-    found = choose(trunk, plans, Budget(params=50_000), replace(CONFIG, align="auto"))
-    one = prober(trunk)
+    found = choose(prunable, plans, Budget(params=50_000), replace(CONFIG, align="auto"))
+    one = prober(prunable)
     assert one.costs.params(one.costs.counts(found.counts)) <= 50_000
 
 
-def test_smsp_keeps_the_units_with_most_votes_over_all_groups(trunk: Trunk, plans: list[KeepPlan]) -> None:
+def test_smsp_keeps_the_units_with_most_votes_over_all_groups(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
     config = replace(CONFIG, method="smsp", align=1, keep=0.3)
     first = plans[0]
-    found = choose(trunk, [first], None, config)
-    total = sum(trunk.table.widths.values())
+    found = choose(prunable, [first], None, config)
+    total = sum(prunable.table.widths.values())
     assert sum(found.counts.values()) == int(0.3 * total)
     # One voter's units, half of each group, are worth more than all others: no group goes beyond them.
     assert all(c <= len(first[g]) for g, c in found.counts.items())
-    assert len({round(c / trunk.table.widths[g], 2) for g, c in found.counts.items()}) > 1
-    small = choose(trunk, [first], Budget(params=30_000), config)
+    assert len({round(c / prunable.table.widths[g], 2) for g, c in found.counts.items()}) > 1
+    small = choose(prunable, [first], Budget(params=30_000), config)
     assert sum(small.counts.values()) < total

@@ -11,7 +11,7 @@ from torch import nn
 from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.core.runtime import SilentProgress
 from mvp_edge.data import ImageSet, open_source
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.cascade import Asked
@@ -29,10 +29,10 @@ TASK = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"))))
 
 
 @pytest.fixture
-def model(zoo: Zoo, trunk: Trunk) -> nn.Module:
+def model(zoo: Zoo, prunable: PrunableModel) -> nn.Module:
     ranked = rank(zoo, None, TASK, None, VoteConfig(), device=CPU, seed=0)
     member = zoo.load(knowing(ranked, TASK)[-1].info)
-    return assemble(trunk, member.info.plan, [member], TASK, None, device=CPU)
+    return assemble(prunable, member.info.plan, [member], TASK, None, device=CPU)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def train(images: Path) -> ImageSet:
 
 
 @pytest.fixture
-def run(model: nn.Module, zoo: Zoo, trunk: Trunk) -> Run:
+def run(model: nn.Module, zoo: Zoo, prunable: PrunableModel) -> Run:
     return lambda how, data, config=FIT: how(
-        model, zoo, trunk, TASK, data, config, device=CPU, seed=0, progress=SilentProgress()
+        model, zoo, prunable, TASK, data, config, device=CPU, seed=0, progress=SilentProgress()
     )
 
 
@@ -94,9 +94,9 @@ def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeyp
 
 @pytest.mark.parametrize("how", [tune, tune_warily])
 def test_without_a_teacher_the_settings_tell_of_no_distillation(
-    how: Callable[..., Tuned], model: nn.Module, zoo: Zoo, trunk: Trunk, train: ImageSet
+    how: Callable[..., Tuned], model: nn.Module, zoo: Zoo, prunable: PrunableModel, train: ImageSet
 ) -> None:
-    nameless = replace(trunk, base=replace(trunk.base, classes=()))  # as timm's bases are
+    nameless = replace(prunable, base=replace(prunable.base, classes=()))  # as timm's bases are
     tuned = how(model, zoo, nameless, TASK, train, FIT, device=CPU, seed=0, progress=SilentProgress())
     assert (tuned.fit.distill, tuned.asked) == (0, None)
     assert tuned.warnings[0] == "distillation is off: the base model does not know all classes of this task"

@@ -31,19 +31,17 @@ def example_report() -> dict[str, Any]:
     cifar = ["apple", "orange", "pear", "sweet_pepper", "mushroom", "aquarium_fish", "baby", "bear", "beaver", "bed"]
     cifar += [f"class_{i}" for i in range(90)]
     neighbours = [
-        ("all-of-cifar100", cifar, -0.31, "broad"),
-        ("3f0a91c2d7be", ["apple", "cup", "pear", "rose", "whale"], -0.74, "narrow"),
-        ("b81c07e4a95d", ["lobster", "orange", "plain", "sweet_pepper", "wolf"], -0.92, "narrow"),
-        ("09de22b6f1c3", ["mushroom", "orchid", "poppy", "shrew", "tulip"], -1.18, "narrow"),
-        ("77a4bb01ec52", ["bottle", "orange", "pine_tree", "ray", "tank"], -1.37, "narrow"),
+        ("all-of-cifar100", cifar, -0.31, "generalist"),
+        ("3f0a91c2d7be", ["apple", "cup", "pear", "rose", "whale"], -0.74, "specialist"),
+        ("b81c07e4a95d", ["lobster", "orange", "plain", "sweet_pepper", "wolf"], -0.92, "specialist"),
+        ("09de22b6f1c3", ["mushroom", "orchid", "poppy", "shrew", "tulip"], -1.18, "specialist"),
+        ("77a4bb01ec52", ["bottle", "orange", "pine_tree", "ray", "tank"], -1.37, "specialist"),
     ]
     return {
         "task": {"id": "5d2ce1f00a7b", "classes": CLASSES},
         "base": "resnet18-cifar100",
         "method": "MVP",
-        "neighbours": [
-            {"id": i, "classes": c, "similarity": s, "breadth": b, "keep": 0.1} for i, c, s, b in neighbours
-        ],
+        "neighbours": [{"id": i, "classes": c, "similarity": s, "kind": b, "keep": 0.1} for i, c, s, b in neighbours],
         "keep": {"requested": 0.1, "achieved": 0.0952},
         "groups": [{"name": n, "width": w, "kept": k} for n, (w, k) in WIDTHS.items()],
         "accuracy": {

@@ -160,13 +160,13 @@ def test_a_member_that_is_delivered_as_it_is_has_no_story_of_a_vote(tmp_path: Pa
     voted = text_of(render(tmp_path, report))
     for part in ("Who voted", "they chose what to keep", "vote.neighbours 5", "fit.lr", "Nominal training cost 0.427"):
         assert part in voted
-    report |= {"origin": "ready-made", "method": "a ready-made broad member, as it is", "data": None}
+    report |= {"origin": "ready-made", "method": "a ready-made generalist, as it is", "data": None}
     report |= {"nominal_training_tflops": 0.0, "neighbours": report["neighbours"][:1]}
     report["settings"]["fit"]["iterations"] = 0
     report["seconds"] |= {"evaluate": 0.0, "fine_tune": 0.004}
     text = text_of(render(tmp_path, report))
     for part in (
-        "(asked for 10.0 %): a ready-made broad member, as it is , in 21.3 s",
+        "(asked for 10.0 %): a ready-made generalist, as it is , in 21.3 s",
         "Which member it is",
         "delivered as it is",
         "Data none: from the names of the classes",

@@ -166,10 +166,10 @@ def test_the_kind_of_network_decides_and_the_user_overrides() -> None:
 
 def test_recipes_are_those_of_the_paper() -> None:
     """Sections 3.1 and 5.1 for members and fine-tuning with AdamW."""
-    assert recipe("prune", "adamw").lr == 2e-4 and recipe("narrow", "adamw").lr == 5e-5
-    assert recipe("prune", "adamw").iterations == 100 and recipe("narrow", "adamw").iterations == 1000
+    assert recipe("prune", "adamw").lr == 2e-4 and recipe("specialist", "adamw").lr == 5e-5
+    assert recipe("prune", "adamw").iterations == 100 and recipe("specialist", "adamw").iterations == 1000
     for optimizer in OPTIMIZERS:
-        assert recipe("broad", optimizer).optimizer == optimizer
+        assert recipe("generalist", optimizer).optimizer == optimizer
 
 
 def test_wishes_are_checked() -> None:

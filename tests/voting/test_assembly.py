@@ -8,7 +8,7 @@ from mvp_edge.config import VoteConfig
 from mvp_edge.core.errors import ZooError
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.plan import full_plan, make_plan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.pruners import target_counts
@@ -29,8 +29,8 @@ def zoo(tiny_zoo: Path) -> Zoo:
 
 
 @pytest.fixture
-def trunk(zoo: Zoo) -> Trunk:
-    return Trunk.of(zoo.base, zoo.load_base())
+def prunable(zoo: Zoo) -> PrunableModel:
+    return PrunableModel.of(zoo.base, zoo.load_base())
 
 
 @pytest.fixture
@@ -43,60 +43,62 @@ def data(images: Path, task: Task, zoo: Zoo) -> ImageSet:
     return open_source(str(images)).load(task.names, "train", zoo.base.input_size)
 
 
-def test_ranking_is_sorted_and_leaves_out_what_is_excluded(zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet) -> None:
-    found = rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0)
+def test_ranking_is_sorted_and_leaves_out_what_is_excluded(
+    zoo: Zoo, prunable: PrunableModel, task: Task, data: ImageSet
+) -> None:
+    found = rank(zoo, prunable, task, data, CONFIG, device=CPU, seed=0)
     assert len(found) == len(zoo.ids())
     assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
     assert all(n.similarity <= 0 for n in found)
     own = frozenset([found[0].info.task.id])
-    assert found[0] not in rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0, exclude=own)
+    assert found[0] not in rank(zoo, prunable, task, data, CONFIG, device=CPU, seed=0, exclude=own)
     words = rank(zoo, None, task, None, replace(CONFIG, similarity="wordnet"), device=CPU, seed=0)
     assert all(0 <= n.similarity <= 1 for n in words)
-    with pytest.raises(ZooError, match="no broad members"):
-        rank(zoo, trunk, task, data, replace(CONFIG, voters="broad"), device=CPU, seed=0)
+    with pytest.raises(ZooError, match="no generalist"):
+        rank(zoo, prunable, task, data, replace(CONFIG, voters="generalist"), device=CPU, seed=0)
 
 
-def test_a_broad_member_that_contains_the_task_votes_alone(zoo: Zoo, trunk: Trunk, task: Task) -> None:
-    counts = target_counts(trunk.table, CONFIG.keep, CONFIG.align)
-    plan = make_plan(trunk.table.widths, {n: range(c) for n, c in counts.items()})
-    narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
+def test_a_generalist_member_that_contains_the_task_votes_alone(zoo: Zoo, prunable: PrunableModel, task: Task) -> None:
+    counts = target_counts(prunable.table, CONFIG.keep, CONFIG.align)
+    plan = make_plan(prunable.table.widths, {n: range(c) for n, c in counts.items()})
+    specialist = [Neighbour(i, 0.0) for i in zoo.infos()]
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
-    broad = Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
-    assert electorate([*narrow, broad], trunk, task, CONFIG) == [broad]
-    assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters="broad")) == [broad]
-    for other in ("any", "narrow"):
-        assert electorate([*narrow, broad], trunk, task, replace(CONFIG, voters=other)) == narrow[:2]  # pyright: ignore
+    generalist = Neighbour(replace(specialist[0].info, kind="generalist", task=everything, plan=plan), -1.0)
+    assert electorate([*specialist, generalist], prunable, task, CONFIG) == [generalist]
+    assert electorate([*specialist, generalist], prunable, task, replace(CONFIG, voters="generalist")) == [generalist]
+    for other in ("any", "specialist"):
+        assert electorate([*specialist, generalist], prunable, task, replace(CONFIG, voters=other)) == specialist[:2]  # pyright: ignore
     for keep in (0.6, 0.25):  # grows from it, is cut from it
-        assert electorate([*narrow, broad], trunk, task, replace(CONFIG, keep=keep)) == [broad]
+        assert electorate([*specialist, generalist], prunable, task, replace(CONFIG, keep=keep)) == [generalist]
     unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
-    assert electorate([*narrow, broad], trunk, unknown, CONFIG) == narrow[:2]
+    assert electorate([*specialist, generalist], prunable, unknown, CONFIG) == specialist[:2]
 
 
-def test_the_broad_member_that_fits_best_votes(zoo: Zoo, trunk: Trunk, task: Task) -> None:
-    widths = trunk.table.widths
+def test_the_generalist_member_that_fits_best_votes(zoo: Zoo, prunable: PrunableModel, task: Task) -> None:
+    widths = prunable.table.widths
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
-    narrow = [Neighbour(i, 0.0) for i in zoo.infos()]
+    specialist = [Neighbour(i, 0.0) for i in zoo.infos()]
 
-    def broad(units: int) -> Neighbour:
+    def generalist(units: int) -> Neighbour:
         plan = make_plan(widths, {n: range(min(units, w)) for n, w in widths.items()})
-        return Neighbour(replace(narrow[0].info, breadth="broad", task=everything, plan=plan), -1.0)
+        return Neighbour(replace(specialist[0].info, kind="generalist", task=everything, plan=plan), -1.0)
 
-    members = [broad(4), broad(8), broad(12), broad(16)]
-    ranked = [*narrow, *members]
+    members = [generalist(4), generalist(8), generalist(12), generalist(16)]
+    ranked = [*specialist, *members]
 
     def chosen(units: int, config: VoteConfig = CONFIG) -> list[Neighbour]:
-        return electorate(ranked, trunk, task, config, {n: min(units, w) for n, w in widths.items()})
+        return electorate(ranked, prunable, task, config, {n: min(units, w) for n, w in widths.items()})
 
     assert chosen(8) == [members[1]]
     assert chosen(11) == [members[1]]  # grows from the largest inside
     assert chosen(2) == [members[0]]  # is cut from the smallest around
-    assert chosen(8, replace(CONFIG, method="smsp")) == narrow[:2]
+    assert chosen(8, replace(CONFIG, method="smsp")) == specialist[:2]
     mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
-    assert electorate(ranked, trunk, task, CONFIG, mixed) == narrow[:2]
+    assert electorate(ranked, prunable, task, CONFIG, mixed) == specialist[:2]
     assert knowing(ranked, task) == members[::-1]
     worse = replace(members[0], info=replace(members[0].info, id="a", top1=0.0))
     for each in ([worse, *members], [*members, worse]):  # of one size the most accurate
-        assert electorate(each, trunk, task, CONFIG, {n: min(2, w) for n, w in widths.items()}) == [members[0]]
+        assert electorate(each, prunable, task, CONFIG, {n: min(2, w) for n, w in widths.items()}) == [members[0]]
 
 
 @pytest.mark.parametrize(
@@ -110,12 +112,12 @@ def test_the_bundled_member_that_was_made_at_a_ratio_fits_it(task: Task, keep: f
         ready_made(ranked, task, 0.04)
 
 
-def test_a_broad_member_alone_is_followed_where_votes_are_sampled(zoo: Zoo, trunk: Trunk) -> None:
-    narrow = Neighbour(zoo.infos()[0], 0.0)
-    broad = replace(narrow, info=replace(narrow.info, breadth="broad"))
-    sampled, counts = replace(CONFIG, vote="sample", temperature=2.0), dict(narrow.info.plan.counts)
-    assert vote(zoo, trunk, [broad], sampled, counts, 0)[0] == narrow.info.plan
-    assert vote(zoo, trunk, [narrow], sampled, counts, 0)[0] != narrow.info.plan
+def test_a_generalist_member_alone_is_followed_where_votes_are_sampled(zoo: Zoo, prunable: PrunableModel) -> None:
+    specialist = Neighbour(zoo.infos()[0], 0.0)
+    generalist = replace(specialist, info=replace(specialist.info, kind="generalist"))
+    sampled, counts = replace(CONFIG, vote="sample", temperature=2.0), dict(specialist.info.plan.counts)
+    assert vote(zoo, prunable, [generalist], sampled, counts, 0)[0] == specialist.info.plan
+    assert vote(zoo, prunable, [specialist], sampled, counts, 0)[0] != specialist.info.plan
 
 
 def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
@@ -132,59 +134,63 @@ def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
 
 
 def test_what_is_assembled_fits_the_task_before_any_training(
-    zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
+    zoo: Zoo, prunable: PrunableModel, task: Task, data: ImageSet
 ) -> None:
-    found = rank(zoo, trunk, task, data, CONFIG, device=CPU, seed=0)
-    counts = target_counts(trunk.table, CONFIG.keep, CONFIG.align)
-    plan, voters = vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)
-    assert plan.counts == target_counts(trunk.table, 0.5, 4)
-    model = assemble(trunk, plan, voters, task, data, device=CPU)
+    found = rank(zoo, prunable, task, data, CONFIG, device=CPU, seed=0)
+    counts = target_counts(prunable.table, CONFIG.keep, CONFIG.align)
+    plan, voters = vote(zoo, prunable, found[:2], CONFIG, counts, seed=0)
+    assert plan.counts == target_counts(prunable.table, 0.5, 4)
+    model = assemble(prunable, plan, voters, task, data, device=CPU)
     score = accuracy(predict(model, data.images, zoo.base, CPU), data)
     assert score.top1 > 60  # three colours, one closed-form head on re-estimated norms
-    assert vote(zoo, trunk, found[:2], CONFIG, counts, seed=0)[0] == plan
+    assert vote(zoo, prunable, found[:2], CONFIG, counts, seed=0)[0] == plan
 
 
 def test_where_everything_is_kept_the_base_model_stays_as_it_is(
-    zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet
+    zoo: Zoo, prunable: PrunableModel, task: Task, data: ImageSet
 ) -> None:
     voters = [zoo.load(i) for i in zoo.infos()]
-    whole = predict(trunk.model, data.images, zoo.base, CPU)
-    model = assemble(trunk, full_plan(trunk.table.widths), voters, task, None, device=CPU)
+    whole = predict(prunable.model, data.images, zoo.base, CPU)
+    model = assemble(prunable, full_plan(prunable.table.widths), voters, task, None, device=CPU)
     rows = [zoo.base.classes.index(name) for name in task.names]
     assert torch.allclose(predict(model, data.images, zoo.base, CPU), whole[:, rows], atol=1e-5)
     unknown = Task((*task.classes[:2], TaskClass("spaceship")))
-    model = assemble(trunk, full_plan(trunk.table.widths), voters, unknown, data, device=CPU)
-    assert torch.equal(model.get_buffer("bn1.running_mean"), trunk.model.get_buffer("bn1.running_mean"))
+    model = assemble(prunable, full_plan(prunable.table.widths), voters, unknown, data, device=CPU)
+    assert torch.equal(model.get_buffer("bn1.running_mean"), prunable.model.get_buffer("bn1.running_mean"))
     assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
 
 
-def test_a_name_in_another_sense_gets_no_row_of_the_head(zoo: Zoo, trunk: Trunk, task: Task, data: ImageSet) -> None:
+def test_a_name_in_another_sense_gets_no_row_of_the_head(
+    zoo: Zoo, prunable: PrunableModel, task: Task, data: ImageSet
+) -> None:
     crab = TaskClass("crab", "crab.n.02")  # its flesh
     meant = Task((*task.classes[:2], crab))
     voters = [zoo.load(replace(zoo.infos()[0], task=task))]
     assert voters[0].info.knows(task) and not voters[0].info.knows(meant)
     with pytest.raises(ValueError, match="fitted to images"):
-        assemble(trunk, full_plan(trunk.table.widths), voters, meant, None, device=CPU)
+        assemble(prunable, full_plan(prunable.table.widths), voters, meant, None, device=CPU)
     with pytest.raises(ValueError, match="fitted to images"):
-        assemble(trunk, voters[0].info.plan, voters, meant, None, device=CPU)
-    model = assemble(trunk, full_plan(trunk.table.widths), voters, meant, data, device=CPU)
+        assemble(prunable, voters[0].info.plan, voters, meant, None, device=CPU)
+    model = assemble(prunable, full_plan(prunable.table.widths), voters, meant, data, device=CPU)
     assert accuracy(predict(model, data.images, zoo.base, CPU), data).top1 > 60
 
 
-def test_a_member_that_keeps_everything_is_delivered_as_it_is(zoo: Zoo, trunk: Trunk, task: Task) -> None:
+def test_a_member_that_keeps_everything_is_delivered_as_it_is(zoo: Zoo, prunable: PrunableModel, task: Task) -> None:
     """Even where the base model names no classes."""
-    state = {k: v * 1.1 for k, v in trunk.state_of(trunk.model).items()}
+    state = {k: v * 1.1 for k, v in prunable.state_of(prunable.model).items()}
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
-    info = replace(zoo.infos()[0], breadth="broad", task=everything, plan=full_plan(trunk.table.widths))
-    member, nameless = Member(info, state), replace(trunk, base=replace(trunk.base, classes=()))
+    info = replace(zoo.infos()[0], kind="generalist", task=everything, plan=full_plan(prunable.table.widths))
+    member, nameless = Member(info, state), replace(prunable, base=replace(prunable.base, classes=()))
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    expected = predict(member.network(trunk), images, zoo.base, CPU)[:, [zoo.base.classes.index(n) for n in task.names]]
+    expected = predict(member.network(prunable), images, zoo.base, CPU)[
+        :, [zoo.base.classes.index(n) for n in task.names]
+    ]
     model = assemble(nameless, info.plan, [member], task, None, device=CPU)
     assert torch.allclose(predict(model, images, zoo.base, CPU), expected, atol=1e-5)
 
 
-def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, trunk: Trunk, images: Path) -> None:
+def test_a_member_comes_back_as_the_network_that_was_scored(zoo: Zoo, prunable: PrunableModel, images: Path) -> None:
     for info in zoo.infos():
-        model = zoo.load(info).network(trunk)
+        model = zoo.load(info).network(prunable)
         test = open_source(str(images)).load(info.task.names, "test", zoo.base.input_size)
         assert accuracy(predict(model, test.images, zoo.base, CPU), test).top1 == pytest.approx(info.top1, abs=13)

@@ -11,12 +11,12 @@ import torch
 from mvp_edge.core.errors import ZooError
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.plan import full_plan
-from mvp_edge.models.prunable import Trunk
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.zoo.creation import create_zoo
-from mvp_edge.zoo.location import read_broad_classes
+from mvp_edge.zoo.location import read_generalist_classes
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo, open_zoo
 from tests.bases import small_base
@@ -30,12 +30,14 @@ def zoo(tmp_path: Path) -> Zoo:
 
 
 def member(zoo: Zoo, name: str = "one") -> tuple[MemberInfo, dict[str, torch.Tensor]]:
-    trunk = Trunk.of(zoo.base, zoo.load_base())
-    plan = top_plan(trunk.table, base_importance(trunk.model, trunk.table), target_counts(trunk.table, 0.3, 4))
-    model = sliced_copy(trunk.model, trunk.table, plan)
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    plan = top_plan(
+        prunable.table, base_importance(prunable.model, prunable.table), target_counts(prunable.table, 0.3, 4)
+    )
+    model = sliced_copy(prunable.model, prunable.table, plan)
     task = Task((TaskClass("a", "angle.n.01"), TaskClass("b")))
-    info = MemberInfo(name, task, "narrow", plan, zoo.base.sha256, {"method": "test"}, 81.5)
-    return info, trunk.state_of(model)
+    info = MemberInfo(name, task, "specialist", plan, zoo.base.sha256, {"method": "test"}, 81.5)
+    return info, prunable.state_of(model)
 
 
 def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
@@ -51,7 +53,7 @@ def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
         assert torch.equal(loaded[key], told[key])
         assert (loaded[key] - value).abs().max() <= (value.std() / 4 if value.ndim > 1 else 0)
     assert again.verify() == []
-    assert again.summary()["members"] == again.summary()["narrow"] == 1
+    assert again.summary()["members"] == again.summary()["specialist"] == 1
     assert again.summary()["mean_top1"] == 81.5
 
 
@@ -96,7 +98,7 @@ def test_adding_twice_keeps_the_first(zoo: Zoo) -> None:
 def test_who_knows_a_task_is_sorted_by_size_then_accuracy_then_name(zoo: Zoo) -> None:
     info, state = member(zoo)
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
-    small = replace(info, breadth="broad", task=everything)
+    small = replace(info, kind="generalist", task=everything)
     large = replace(small, plan=full_plan(small.plan.widths))
     for name, each, top1 in (
         ("d", small, 70.0), ("c", small, 80.0), ("b", small, 80.0), ("e", large, 60.0), ("a", small, None),
@@ -105,7 +107,7 @@ def test_who_knows_a_task_is_sorted_by_size_then_accuracy_then_name(zoo: Zoo) ->
     zoo.add(info, state)
     zoo.add(replace(small, id="other", task=Task((TaskClass("b"), TaskClass("z")))), state)
     assert [i.id for i in zoo.knowing(Task((TaskClass("A"), TaskClass("b"))))] == ["e", "b", "c", "d", "a"]
-    assert read_broad_classes(str(zoo.path)) == ("a", "b", "c", "z")
+    assert read_generalist_classes(str(zoo.path)) == ("a", "b", "c", "z")
 
 
 def test_damage_is_named(zoo: Zoo) -> None:
