@@ -104,7 +104,7 @@ def carry_out(experiment: Experiment, context: Context) -> None:
         lines = summarise(experiment.name, rows, trials, context.zoo.base.name)
         context.store.write(experiment.name, lines)
         if experiment.plot is not None and any(line["status"] == "ok" for line in lines):
-            experiment.plot(lines, trials, context.store.root / f"{experiment.name}.png")
+            experiment.plot(lines, trials, context.store.figure(experiment.name))
     ran = sum(line["status"] == "ok" for line in lines)
     log.info("%s: %d of %d rows have results", experiment.name, ran, len(lines))
 

@@ -14,6 +14,7 @@ import torch
 from mvp_edge.core.runtime import environment
 
 RESULTS = Path(__file__).parent / "results"
+FIGURES = Path(__file__).parents[1] / "docs" / "images"
 MEASUREMENTS = RESULTS / "measurements"  # RESULTS itself holds rows of experiments, which have other fields
 
 
@@ -40,7 +41,7 @@ def read(question: str) -> list[dict[str, Any]]:
 @cache
 def code() -> dict[str, Any]:
     """Return the commit that runs, and whether files differ from it other than those that runs write."""
-    written = (":(top,exclude)benchmarks/results", ":(top,exclude)README.md", ":(top,exclude)benchmarks/*.md")
+    written = (":(top,exclude)benchmarks/results", ":(top,exclude)README.md", ":(top,exclude)docs")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
     return {"commit": _git("rev-parse", "--short", "HEAD"), "dirty": bool(changed)}
 

@@ -1,4 +1,4 @@
-"""Write the result tables of the README and of the pages in benchmarks/ from the records, or check that they agree.
+"""Write the result tables of the README and of the pages in docs/ from the records, or check that they agree.
 
 python -m benchmarks.render [--check]
 """
@@ -16,8 +16,8 @@ from benchmarks.measurements import ahnp_scores, folded_norms, runtimes
 from benchmarks.tables import accuracy, device, zoo
 from benchmarks.tables.experiments import tables
 
-HERE = Path(__file__).parent
-PAGES = (HERE.parent / "README.md", HERE / "README.md", HERE / "MEASUREMENTS.md")
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 TABLES: dict[str, Callable[[], str]] = {
     "targets": accuracy.targets,

@@ -25,7 +25,7 @@ from PIL import Image
 from benchmarks import records
 from benchmarks.runtimes.chromium import Page, find_chromium
 
-PICTURE = records.RESULTS / "report.png"
+PICTURE = records.FIGURES / "report.png"
 WIDTH, MARGIN = 1100, 8  # pixels
 LAST = "use"  # the last section that the picture shows
 CLASSES = "apple\norange\npear\nmushroom\nsweet_pepper\n"

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from benchmarks.records import RESULTS, code
+from benchmarks.records import FIGURES, RESULTS, code
 from mvp_edge.core.atomic import write_atomically
 
 Line = dict[str, Any]
@@ -47,6 +47,10 @@ class Store:
     def lines(self, experiment: str) -> list[Line]:
         """Return the rows of an experiment's table, in its order."""
         return _read(self.root / f"{experiment}.jsonl")
+
+    def figure(self, experiment: str) -> Path:
+        """Return where the figure of an experiment is: on the pages, or beside the records if these are elsewhere."""
+        return (FIGURES if self.root.resolve() == RESULTS.resolve() else self.root) / f"{experiment}.png"
 
     def add(self, experiment: str, trial: Line) -> None:
         """Append a trial, with the time and the commit."""

@@ -58,8 +58,8 @@ def _reasons(lines: Sequence[Line]) -> list[str]:
 
 
 def _figure(name: str, store: Store) -> list[str]:
-    path = store.root / f"{name}.png"
-    return ["", f"![{experiments()[name].question}](results/{name}.png)"] if path.exists() else []
+    path = store.figure(name)
+    return ["", f"![{experiments()[name].question}](images/{path.name})"] if path.exists() else []
 
 
 def _rule(head: str) -> str:

@@ -19,7 +19,7 @@ from mvp_edge.training.loop import predict
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo
 
-# Probability of the likeliest of the task's classes; chosen on held-out images, see benchmarks/MEASUREMENTS.md.
+# Probability of the likeliest of the task's classes; chosen on held-out images, see docs/measurements.md.
 SURE = 0.98
 
 
