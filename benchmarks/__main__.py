@@ -26,9 +26,9 @@ from benchmarks.render import write_pages
 from benchmarks.suite.experiment import Clock, Context, Experiment
 from benchmarks.suite.store import Store
 from benchmarks.suite.summary import summarise
+from mvp_edge.core.device import resolve_device, use_threads
 from mvp_edge.core.errors import ConfigError, MvpEdgeError
 from mvp_edge.core.places import user_directory
-from mvp_edge.core.runtime import resolve_device, use_threads
 from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks")

@@ -13,7 +13,9 @@ from torch import nn
 from benchmarks.setting import Setting
 from mvp_edge.build.member import find_parent, make_member
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
-from mvp_edge.core.runtime import SilentProgress, on_device, rng, torch_rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.progress import SilentProgress
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.heads import random_head, ridge_head, shared_rows
 from mvp_edge.models.plan import KeepPlan

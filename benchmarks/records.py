@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mvp_edge.core.runtime import environment
+from mvp_edge.core.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[1] / "docs" / "images"

@@ -10,7 +10,8 @@ import torch
 from benchmarks.superclasses import SUPERCLASSES
 from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.config import Similarity, VoteConfig
-from mvp_edge.core.runtime import SilentProgress, rng
+from mvp_edge.core.progress import SilentProgress
+from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet

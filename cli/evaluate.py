@@ -36,7 +36,7 @@ def evaluate(
         with progress.stage(STARTING):
             import torch
 
-            from mvp_edge.core.runtime import use_threads
+            from mvp_edge.core.device import use_threads
             from mvp_edge.data import open_source, skipped_warnings
             from mvp_edge.export import OnnxClassifier
             from mvp_edge.training.loop import accuracy

@@ -60,7 +60,7 @@ def exemplars(
     """Generate images of the base model's classes by inverting it; no image of a data set is used."""
     config = checked(lambda: replace(DEFAULT, per_class=per_class, steps=steps, batch_size=batch_size))
     from mvp_edge.build.exemplars import build_exemplars, share_exemplars
-    from mvp_edge.core.runtime import resolve_device, use_threads
+    from mvp_edge.core.device import resolve_device, use_threads
     from mvp_edge.models.prunable import PrunableModel
     from mvp_edge.zoo.store import open_zoo
 

@@ -30,7 +30,7 @@ from .progress import STARTING, shown
 
 if TYPE_CHECKING:
     import mvp_edge.names.tasks
-    from mvp_edge.core.runtime import Progress
+    from mvp_edge.core.progress import Progress
     from mvp_edge.data import ImageSet
     from mvp_edge.models.prunable import PrunableModel
     from mvp_edge.voting.neighbours import Neighbour
@@ -78,7 +78,7 @@ def neighbours(
     target = wordnet.resolve(typed)
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
-            from mvp_edge.core.runtime import resolve_device, use_threads
+            from mvp_edge.core.device import resolve_device, use_threads
             from mvp_edge.models.prunable import PrunableModel
             from mvp_edge.prune.known import keep_to_ask_for
             from mvp_edge.prune.run import far_warning

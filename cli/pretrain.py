@@ -142,7 +142,7 @@ def pretrain(
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.build.pretrain import pretrain as train
-    from mvp_edge.core.runtime import use_threads
+    from mvp_edge.core.device import use_threads
 
     use_threads(threads)
     try:

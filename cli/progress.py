@@ -15,7 +15,7 @@ from . import interrupt
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-    from mvp_edge.core.runtime import Progress, Stage
+    from mvp_edge.core.progress import Progress, Stage
 
 HEARTBEAT_S = 10.0
 STARTING = "Starting"  # the stage in which torch is imported, which takes seconds

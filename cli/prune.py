@@ -256,7 +256,7 @@ def prune(
     with shown(quiet=quiet) as progress:
         classes = check_request(config)
         with progress.stage(STARTING):
-            from mvp_edge.core.runtime import use_threads
+            from mvp_edge.core.device import use_threads
             from mvp_edge.prune.family import compress_family
             from mvp_edge.prune.run import compress
         use_threads(threads)

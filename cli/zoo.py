@@ -35,7 +35,7 @@ from .progress import shown
 if TYPE_CHECKING:
     import torch
 
-    from mvp_edge.core.runtime import Progress
+    from mvp_edge.core.progress import Progress
     from mvp_edge.data import DataSource
     from mvp_edge.zoo.store import Zoo
 
@@ -178,7 +178,7 @@ def build(
     from mvp_edge.build.member import untaught
     from mvp_edge.build.members import build_generalists, build_specialists
     from mvp_edge.build.sampling import specialist_tasks
-    from mvp_edge.core.runtime import resolve_device, use_threads
+    from mvp_edge.core.device import resolve_device, use_threads
     from mvp_edge.data import open_source
     from mvp_edge.models.prunable import PrunableModel
 
@@ -244,7 +244,7 @@ def add(
 ) -> None:
     """Add the model that `prune` made to a zoo."""
     from mvp_edge.build.adding import add_result
-    from mvp_edge.core.runtime import use_threads
+    from mvp_edge.core.device import use_threads
     from mvp_edge.zoo.store import open_zoo
 
     use_threads(threads)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import load_base, save_base

@@ -11,7 +11,7 @@ import torch
 
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.core.errors import PlanError
-from mvp_edge.core.runtime import rng
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.models.attention import attentions

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.baselines.masking import Masks, dense_copy, fit_head, random_masks, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import torch_rng
+from mvp_edge.core.streams import torch_rng
 from mvp_edge.training.loop import fit, make_optimizer
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from benchmarks.methods import headed, tuned
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
+from mvp_edge.core.device import on_host
 from mvp_edge.core.errors import PlanError
-from mvp_edge.core.runtime import on_host
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import target_counts

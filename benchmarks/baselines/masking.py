@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import on_device, rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.streams import rng
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.heads import ridge_head
 from mvp_edge.training.loop import BatchSource, reestimate_norms

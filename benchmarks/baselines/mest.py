@@ -22,7 +22,7 @@ from benchmarks.baselines.masking import (
 )
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import torch_rng
+from mvp_edge.core.streams import torch_rng
 from mvp_edge.training.loop import fit, make_optimizer
 
 

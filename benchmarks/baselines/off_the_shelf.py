@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from benchmarks.methods import tuned
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
+from mvp_edge.core.device import on_device
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.runtime import on_device, rng
+from mvp_edge.core.streams import rng
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base, find_base, read_tensors
 from mvp_edge.models.heads import ridge_head

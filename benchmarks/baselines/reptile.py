@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from benchmarks.baselines.masking import Masks, fit_head, magnitude_masks, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import on_device, rng, torch_rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.models.architectures import head_name, head_of, set_head
 from mvp_edge.models.heads import random_head
 from mvp_edge.training.loop import fit, make_optimizer

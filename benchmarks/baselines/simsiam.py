@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import autocast, rng, torch_rng
+from mvp_edge.core.device import autocast
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import ImageSet, batches, normalise, scaled_down
 from mvp_edge.models.bases import Base
 from mvp_edge.training.checkpoint import Checkpoint

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.baselines.masking import dense_copy, fit_head, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import torch_rng
+from mvp_edge.core.streams import torch_rng
 from mvp_edge.models.architectures import head_of
 from mvp_edge.training.loop import fit
 from mvp_edge.training.optimizers import make_optimizer

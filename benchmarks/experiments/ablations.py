@@ -16,7 +16,8 @@ from benchmarks.suite.method_rows import mvp_row
 from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from benchmarks.suite.similarity import all_ranked
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.core.runtime import on_device, rng, torch_rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.heads import random_head, ridge_head, shared_rows
 from mvp_edge.models.slicing import sliced_copy

@@ -21,7 +21,7 @@ from benchmarks.suite.running import Case, try_once, why_not
 from benchmarks.suite.similarity import GROUPS, all_ranked, grouped
 from benchmarks.suite.store import Line, counted
 from mvp_edge.config import Similarity
-from mvp_edge.core.runtime import rng
+from mvp_edge.core.streams import rng
 from mvp_edge.models.plan import KeepPlan, iou, make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.voting.neighbours import Neighbour

@@ -20,7 +20,8 @@ from benchmarks.suite.running import IN_PARTS, try_once, why_not
 from benchmarks.suite.store import Line
 from benchmarks.suite.zoos import grow
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
-from mvp_edge.core.runtime import on_device, torch_rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.streams import torch_rng
 from mvp_edge.models.architectures import new_model, set_head
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.heads import ridge_head

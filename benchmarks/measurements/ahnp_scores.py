@@ -28,7 +28,9 @@ from benchmarks import records
 from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
-from mvp_edge.core.runtime import SilentProgress, resolve_device, rng, torch_rng
+from mvp_edge.core.device import resolve_device
+from mvp_edge.core.progress import SilentProgress
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import load_base

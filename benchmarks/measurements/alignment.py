@@ -22,7 +22,8 @@ from benchmarks import records
 from benchmarks.methods import PAPER, tuned
 from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge.config import Align, VoteConfig
-from mvp_edge.core.runtime import SilentProgress, resolve_device
+from mvp_edge.core.device import resolve_device
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
 from mvp_edge.models.macs import count_macs

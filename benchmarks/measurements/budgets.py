@@ -27,8 +27,9 @@ from benchmarks.methods import DISTILLED, tuned
 from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge.budget.probe import time_call
 from mvp_edge.config import Budget, VoteConfig
+from mvp_edge.core.device import on_host, resolve_device
 from mvp_edge.core.errors import BudgetError
-from mvp_edge.core.runtime import SilentProgress, on_host, resolve_device
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
 from mvp_edge.models.macs import count_macs, count_params

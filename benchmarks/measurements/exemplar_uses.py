@@ -23,7 +23,9 @@ from benchmarks import records
 from benchmarks.methods import SPECIALISTS
 from benchmarks.setting import load, target_tasks
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.core.runtime import SilentProgress, on_device, resolve_device, rng
+from mvp_edge.core.device import on_device, resolve_device
+from mvp_edge.core.progress import SilentProgress
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.heads import ridge_head

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import records
-from mvp_edge.core.runtime import autocast, on_device, resolve_device, rng
+from mvp_edge.core.device import autocast, on_device, resolve_device
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.models.bases import Base, read_tensors
 from mvp_edge.models.prunable import PrunableModel

@@ -20,7 +20,8 @@ from torch import nn
 
 from benchmarks import records
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import on_device, rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base, load_base

@@ -20,7 +20,7 @@ import torch
 from benchmarks import records
 from benchmarks.setting import target_tasks
 from mvp_edge.config import VoteConfig
-from mvp_edge.core.runtime import on_device
+from mvp_edge.core.device import on_device
 from mvp_edge.data import DataSource, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import target_counts

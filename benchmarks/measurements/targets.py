@@ -37,7 +37,7 @@ from benchmarks.methods import (
 )
 from benchmarks.setting import Setting, by_base, by_cascade, by_member, load, target_tasks
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import resolve_device
+from mvp_edge.core.device import resolve_device
 from mvp_edge.data import open_source
 from mvp_edge.models.macs import count_macs
 from mvp_edge.models.prunable import PrunableModel

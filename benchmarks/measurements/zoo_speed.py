@@ -20,7 +20,7 @@ from benchmarks import records
 from mvp_edge.build.member import make_member
 from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.config import PruneSchedule
-from mvp_edge.core.runtime import on_device, resolve_device
+from mvp_edge.core.device import on_device, resolve_device
 from mvp_edge.data import open_source
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.prunable import PrunableModel

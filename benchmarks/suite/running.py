@@ -20,8 +20,8 @@ from benchmarks.suite.cost import CostMeter, nominal_tflops
 from benchmarks.suite.experiment import Context, Row, zoo_id
 from benchmarks.suite.store import Line
 from mvp_edge.build.sampling import sample_tasks
+from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import ConfigError, DataError, MvpEdgeError
-from mvp_edge.core.runtime import environment
 from mvp_edge.models.macs import count_macs
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task

@@ -11,7 +11,7 @@ from benchmarks.suite.experiment import Context
 from mvp_edge.build.members import build_specialists
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import BuildConfig
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import DataSource
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import MemberInfo

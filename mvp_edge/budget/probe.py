@@ -23,8 +23,10 @@ from torch import nn
 from mvp_edge.budget.costs import Costs
 from mvp_edge.config import InputFormat
 from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.environment import environment
 from mvp_edge.core.places import cache_dir
-from mvp_edge.core.runtime import Stage, environment, rng
+from mvp_edge.core.progress import Stage
+from mvp_edge.core.streams import rng
 from mvp_edge.export import export_onnx
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base

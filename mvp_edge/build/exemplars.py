@@ -18,7 +18,9 @@ from mvp_edge.core.errors import ConfigError, ZooError
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base
 from mvp_edge.models.heads import shared_rows
-from mvp_edge.core.runtime import Progress, on_device, rng, torch_rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.progress import Progress
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import MemberInfo

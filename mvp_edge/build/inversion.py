@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.bases import Base
-from mvp_edge.core.runtime import SilentProgress, Stage, autocast
+from mvp_edge.core.device import autocast
+from mvp_edge.core.progress import SilentProgress, Stage
 
 # Luminance and two opponent colours: natural images vary least in the last ones. Rows are components, columns RGB.
 COLOURS = ((1.0, 1.0, 1.0), (0.35, 0.0, -0.35), (0.12, -0.24, 0.12))

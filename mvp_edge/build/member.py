@@ -16,7 +16,9 @@ from mvp_edge.models.attention import attentions
 from mvp_edge.models.heads import random_head, shared_rows
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.pruners import automatic_prune, base_importance, iterative_prune, target_counts, top_plan
-from mvp_edge.core.runtime import Stage, on_device, rng, torch_rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.progress import Stage
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.names.tasks import Task
 from mvp_edge.training.loop import BatchSource
 from mvp_edge.training.optimizers import resolve_fit

@@ -15,7 +15,8 @@ from mvp_edge.build.sampling import specialist_tasks
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource, ImageSet
-from mvp_edge.core.runtime import Progress, on_device
+from mvp_edge.core.device import on_device
+from mvp_edge.core.progress import Progress
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from mvp_edge.data import DataSource
 from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import IMAGES, is_folded, unfold
-from mvp_edge.core.runtime import Progress, on_device, on_host, rng
+from mvp_edge.core.device import on_device, on_host
+from mvp_edge.core.progress import Progress
+from mvp_edge.core.streams import rng
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
 

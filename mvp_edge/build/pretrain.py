@@ -22,7 +22,9 @@ from mvp_edge.models.bases import Base, file_sha256, find_base, load_base, save_
 from mvp_edge.models.heads import random_head, shared_rows
 from mvp_edge.models.mimetic import initialise
 from mvp_edge.models.norms import IMAGES, is_folded, unfold
-from mvp_edge.core.runtime import Progress, on_device, resolve_device, rng, torch_rng
+from mvp_edge.core.device import on_device, resolve_device
+from mvp_edge.core.progress import Progress
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit

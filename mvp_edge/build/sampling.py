@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mvp_edge.config import BuildConfig
 from mvp_edge.data import DataSource
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.runtime import rng
+from mvp_edge.core.streams import rng
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.models.prunable import PrunableModel

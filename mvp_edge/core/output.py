@@ -1,17 +1,62 @@
-"""A result directory that appears complete or not at all."""
+"""The result directory: what may be overwritten, and how a new result replaces an old one as a whole."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.written import Kind, Written, survey
+
+Kind = Literal["result", "family", "export"]
 
 SHOWN_ENTRIES = 5
+# Any program may write a report.json. Only with all of these keys is it one of this tool's.
+_RECORDS: dict[Kind, tuple[str, frozenset[str]]] = {
+    "result": ("report.json", frozenset({"task", "base", "keep", "settings", "environment", "files"})),
+    "family": ("index.json", frozenset({"task", "base", "models", "environment", "files"})),
+    "export": ("preprocessing.json", frozenset({"format", "input", "normalisation", "output", "classes"})),
+}
+_INSIDE: dict[Kind, tuple[Kind, ...]] = {"result": ("export",), "family": ("result",), "export": ()}
+# The record of an export lists no files, so all that an export can hold are named here.
+_EXPORTED = frozenset(
+    {
+        *("README.md", "dense.js", "index.html", "labels.txt", "preprocessing.json"),
+        *(f"model{p}{end}" for p in ("", "-fp16", "-int8") for end in (".onnx", ".ort", ".with_runtime_opt.ort")),
+        *("required_operators.config", "required_operators.with_runtime_opt.config"),
+    }
+)
+_CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # left by file managers
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a directory of this tool contains.
+
+    Attributes:
+        kind: One model, a family of models, or a folder made by `export`.
+        exports: Folders inside made by `export`, relative to the directory.
+        foreign: Files and folders that this tool did not write, relative to the directory.
+    """
+
+    kind: Kind
+    exports: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+
+def survey(directory: Path, *kinds: Kind) -> Contents | None:
+    """Return the contents of a directory of one of these kinds, or None if it is of none of them."""
+    for kind in kinds:
+        name, keys = _RECORDS[kind]
+        record = _record(directory / name)
+        if keys <= record.keys():
+            return _survey(directory, kind, record)
+    return None
 
 
 def check_output(
@@ -21,12 +66,12 @@ def check_output(
     kinds: Sequence[Kind] = ("result", "family"),
     inputs: Sequence[Path | str | None] = (),
 ) -> None:
-    """Say early, before any work, whether a result can be written.
+    """Check, before any work, that a result can be written.
 
     Args:
         out: The directory.
         force: Whether an older result may be replaced.
-        kinds: What may be replaced; any other directory, and one with entries of its owner's, is somebody's own.
+        kinds: What may be replaced: a directory of another kind, or one with foreign files, may not.
         inputs: What the result is made from, where it is a path; replacing `out` must not delete it.
 
     Raises:
@@ -35,39 +80,18 @@ def check_output(
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; choose a directory with --out")
     place = out.resolve()
-    if Path.cwd().is_relative_to(place):  # it would be swapped for a new one under the shell's feet
-        raise ConfigError(f"{out} is or holds the current directory; choose a directory inside it with --out")
+    if Path.cwd().is_relative_to(place):  # the swap would leave the shell in a deleted directory
+        raise ConfigError(f"{out} is or contains the current directory; choose a directory inside it with --out")
     for kept in inputs:
         if kept is not None and Path(kept).exists() and Path(kept).resolve().is_relative_to(place):
-            raise ConfigError(f"{out} holds {kept}, which is needed; choose another directory with --out")
+            raise ConfigError(f"{out} contains the input {kept}; choose another directory with --out")
     if out.exists() and any(out.iterdir()):
         _check_replaceable(out, survey(out, *kinds), force=force)
     check_writable(out)
 
 
-def _check_replaceable(out: Path, written: Written | None, *, force: bool) -> None:
-    if written is None:
-        raise ConfigError(
-            f"{out} holds something else than a result of this tool, which --force does not replace; choose another "
-            "directory with --out"
-        )
-    if written.strangers:
-        raise ConfigError(
-            f"{out} also holds what this tool did not write, which --force does not delete: "
-            f"{_listed(written.strangers)}; move it away, or choose another directory with --out"
-        )
-    if not force:
-        exports = f", with what `export` made in it ({_listed(written.exports)})," if written.exports else ""
-        raise ConfigError(f"{out} exists; replace it{exports} with --force or choose another with --out")
-
-
-def _listed(entries: Sequence[str]) -> str:
-    more = len(entries) - SHOWN_ENTRIES
-    return ", ".join(entries[:SHOWN_ENTRIES]) + (f" and {more} more" if more > 0 else "")
-
-
 def check_writable(out: Path) -> None:
-    """Make sure that a file or directory can be made, with the directories that it lies in.
+    """Check that a file or directory can be made, with its parent directories.
 
     Raises:
         ConfigError: it cannot.
@@ -76,24 +100,24 @@ def check_writable(out: Path) -> None:
     while not parent.exists():
         parent = parent.parent
     probe = parent / f".{out.name}.{secrets.token_hex(4)}"
-    try:  # permissions do not tell of read-only and other special file systems
+    try:  # permissions do not show that a file system is read-only
         probe.mkdir()
         probe.rmdir()
     except OSError as e:
-        raise ConfigError(f"{parent} cannot be written ({e.strerror or e}); choose another place with --out") from e
+        raise ConfigError(f"cannot write to {parent} ({e.strerror or e}); choose another place with --out") from e
 
 
 @contextmanager
 def result_directory(out: Path, check: Callable[[], None]) -> Iterator[Path]:
-    """Yield a temporary directory that becomes `out` when the block succeeds and vanishes when it does not.
+    """Yield a temporary directory that becomes `out` when the block succeeds and is deleted when it fails.
 
     Args:
         out: The directory.
-        check: Raises if `out` may not be replaced, as `check_output` does. It is asked before the swap, since somebody
-            may have put something there in the meantime.
+        check: Raises if `out` may not be replaced, as `check_output` does. Called before the swap, since `out` may
+            have changed in the meantime.
 
     Raises:
-        ConfigError: the directory may not be replaced or cannot be written, or there is no space left.
+        ConfigError: the directory may not be replaced or cannot be written, or the disk is full.
     """
     out = out.resolve()
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
@@ -111,7 +135,63 @@ def result_directory(out: Path, check: Callable[[], None]) -> Iterator[Path]:
                 old.rename(out)
             raise
     except OSError as e:
-        raise ConfigError(f"cannot write the result to {out} ({e.strerror or e}); make room or use --out") from e
+        raise ConfigError(
+            f"cannot write the result to {out} ({e.strerror or e}); free some space, or choose another directory with "
+            "--out"
+        ) from e
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_replaceable(out: Path, contents: Contents | None, *, force: bool) -> None:
+    if contents is None:
+        raise ConfigError(
+            f"{out} is not a result of mvp-edge, so --force does not replace it; choose another directory with --out"
+        )
+    if contents.foreign:
+        raise ConfigError(
+            f"{out} also contains files that mvp-edge did not write, which --force does not delete: "
+            f"{_listed(contents.foreign)}; move them, or choose another directory with --out"
+        )
+    if not force:
+        exports = f", with its exports ({_listed(contents.exports)})," if contents.exports else ""
+        raise ConfigError(f"{out} exists; replace it{exports} with --force, or choose another directory with --out")
+
+
+def _listed(entries: Sequence[str]) -> str:
+    more = len(entries) - SHOWN_ENTRIES
+    return ", ".join(entries[:SHOWN_ENTRIES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _survey(directory: Path, kind: Kind, record: dict[str, Any]) -> Contents:
+    exports: list[str] = []
+    foreign: list[str] = []
+    for entry in sorted(directory.iterdir()):
+        inside = survey(entry, *_INSIDE[kind]) if entry.is_dir() and not entry.is_symlink() else None
+        if inside is None or (inside.kind == "result" and f"{entry.name}/" not in _files(record)):
+            foreign += [] if _is_ours(entry, kind, record) else [entry.name]
+            continue
+        exports += [entry.name] if inside.kind == "export" else [f"{entry.name}/{name}" for name in inside.exports]
+        foreign += [f"{entry.name}/{name}" for name in inside.foreign]
+    return Contents(kind, tuple(exports), tuple(foreign))
+
+
+def _is_ours(entry: Path, kind: Kind, record: dict[str, Any]) -> bool:
+    if entry.is_dir():
+        return False
+    if kind == "export":
+        return entry.name in _CLUTTER or entry.name in _EXPORTED
+    return entry.name in (*_CLUTTER, *_files(record))
+
+
+def _files(record: dict[str, Any]) -> list[str]:
+    return [str(name) for name in record["files"]] if isinstance(record["files"], list) else []
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}  # not a record of this tool
+    return value if isinstance(value, dict) else {}

@@ -8,9 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
 from mvp_edge.core.output import check_output, result_directory
-from mvp_edge.core.runtime import Progress, own_version
+from mvp_edge.core.progress import Progress
 from mvp_edge.core.templates import load_template
 from mvp_edge.deploy.dense import write_dense
 from mvp_edge.deploy.ort_format import REPLAY, convert, fixed_batch, verify

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from mvp_edge.config import InputFormat
 from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
-from mvp_edge.core.runtime import own_version
 from mvp_edge.export.attention import for_phones
 from mvp_edge.export.folding import fold_normalisation
 from mvp_edge.export.graph import tidy

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.core.runtime import Progress, Stage, on_device
+from mvp_edge.core.device import on_device
+from mvp_edge.core.progress import Progress, Stage
 from mvp_edge.data import ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet

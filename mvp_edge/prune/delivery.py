@@ -15,7 +15,9 @@ from torch import nn
 
 from mvp_edge.config import InputFormat, PruneConfig
 from mvp_edge.core.atomic import write_atomically
-from mvp_edge.core.runtime import Progress, Stopwatch, environment, on_host
+from mvp_edge.core.device import on_host
+from mvp_edge.core.environment import environment
+from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.interface import read_interface
 from mvp_edge.models.architectures import head_of

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvp_edge.core.runtime import rng
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.names import wordnet

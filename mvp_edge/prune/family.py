@@ -8,7 +8,7 @@ from typing import Any
 
 from mvp_edge.config import Budget, PruneConfig, check
 from mvp_edge.core.output import result_directory
-from mvp_edge.core.runtime import Progress, SilentProgress, Stopwatch
+from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.request import check_place
 from mvp_edge.prune.run import make, prepare, size

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import PruneConfig
+from mvp_edge.core.device import on_host, resolve_device
 from mvp_edge.core.output import result_directory
-from mvp_edge.core.runtime import Progress, SilentProgress, Stopwatch, on_host, resolve_device
+from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel

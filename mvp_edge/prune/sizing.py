@@ -14,7 +14,7 @@ from mvp_edge.budget.probe import PROBES, Achieved, Prober, probe_counts
 from mvp_edge.budget.search import Rule
 from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
 from mvp_edge.core.errors import BudgetError
-from mvp_edge.core.runtime import Progress
+from mvp_edge.core.progress import Progress
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import base_importance, target_counts

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import Progress
+from mvp_edge.core.progress import Progress
 from mvp_edge.data import ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mvp_edge.config import Precision
 from mvp_edge.core.errors import ExportError
-from mvp_edge.core.runtime import rng
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.fp16 import convert_fp16

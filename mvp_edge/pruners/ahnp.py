@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, ScoreSchedule
-from mvp_edge.core.runtime import Stage
+from mvp_edge.core.progress import Stage
 from mvp_edge.models.groups import Group, GroupTable
 from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.models.slicing import exchange, slice_model

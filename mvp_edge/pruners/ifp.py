@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, Importance, PruneSchedule
-from mvp_edge.core.runtime import Stage
+from mvp_edge.core.progress import Stage
 from mvp_edge.models.groups import GroupTable, Tap
 from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.models.slicing import slice_model

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
+from mvp_edge.core.device import autocast
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.runtime import SilentProgress, Stage, autocast, rng, torch_rng
+from mvp_edge.core.progress import SilentProgress, Stage
+from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import require_trainable

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import Stage, rng
+from mvp_edge.core.progress import Stage
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.models.bases import Base
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict

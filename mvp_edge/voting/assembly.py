@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mvp_edge.config import VoteConfig
-from mvp_edge.core.runtime import on_device, rng
+from mvp_edge.core.device import on_device
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.heads import ridge_head, shared_rows

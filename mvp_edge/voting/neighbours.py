@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from mvp_edge.config import Similarity, VoteConfig
+from mvp_edge.core.device import on_device
 from mvp_edge.core.errors import ZooError
-from mvp_edge.core.runtime import SilentProgress, Stage, on_device, rng
+from mvp_edge.core.progress import SilentProgress, Stage
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet

@@ -18,7 +18,7 @@ from benchmarks.suite.store import SAME, Line, Store
 from benchmarks.suite.zoos import fork, grow
 from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.models.architectures import ARCHITECTURES
 from mvp_edge.models.prunable import PrunableModel

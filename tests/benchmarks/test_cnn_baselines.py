@@ -16,7 +16,7 @@ from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context
 from benchmarks.suite.running import cases
 from mvp_edge.config import FitConfig
-from mvp_edge.core.runtime import torch_rng
+from mvp_edge.core.streams import torch_rng
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import accuracy, predict
 

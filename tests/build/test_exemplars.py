@@ -12,7 +12,7 @@ import torch
 from mvp_edge.build.exemplars import all_knowing, build_exemplars, schedule, share_exemplars
 from mvp_edge.config import ExemplarConfig
 from mvp_edge.core.errors import ConfigError, ZooError
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.exemplars import Exemplars

@@ -14,7 +14,7 @@ from mvp_edge.core.errors import PlanError
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.pruners import target_counts
-from mvp_edge.core.runtime import SilentProgress, Stage
+from mvp_edge.core.progress import SilentProgress, Stage
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict, score

@@ -14,7 +14,7 @@ from mvp_edge.config import FitConfig, FitOverrides, PretrainConfig
 from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.bases import Base, load_base
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.training.loop import BatchSource, predict
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.store import open_zoo

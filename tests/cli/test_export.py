@@ -194,7 +194,7 @@ def test_what_export_made_goes_with_its_result(
     words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 0, "--out", result]
     assert "with what `export` made in it (android, web), with --force" in run(*words).error()
     (result / "web" / "App.kt").write_text("mine")
-    assert "did not write, which --force does not delete: web/App.kt;" in run(*words, "--force").error()
+    assert "--force does not delete: web/App.kt;" in run(*words, "--force").error()
     assert "App.kt" in run("export", result, *web, "--force").error()
     (result / "web" / "App.kt").unlink()
     assert run(*words, "--force").code == 0

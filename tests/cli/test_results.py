@@ -143,7 +143,7 @@ def test_threads_are_set_before_any_work(run: Run, task: Path, monkeypatch: pyte
     def told(count: int | None) -> None:
         raise ConfigError(f"{count} threads")
 
-    monkeypatch.setattr("mvp_edge.core.runtime.use_threads", told)
+    monkeypatch.setattr("mvp_edge.core.device.use_threads", told)
     assert run(*words.split(), "--threads", 3).error() == "3 threads\n"
     assert run(*words.split()).error() == "None threads\n"
 

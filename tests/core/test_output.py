@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.output import check_output, result_directory
+from mvp_edge.core.output import Contents, check_output, result_directory, survey
 
 RECORD = {"task": {}, "base": "b", "keep": {}, "settings": {}, "environment": {}, "files": ["report.json"]}
 
@@ -30,9 +31,9 @@ def write(out: Path, *, force: bool, meanwhile: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("force", "meanwhile", "said"),
     [
-        (False, {"report.json": json.dumps(RECORD)}, "out exists; replace it"),
-        (True, {"report.json": json.dumps(RECORD), "notes.txt": "mine"}, "did not write.*notes.txt"),
-        (True, {"notes.txt": "mine"}, "something else than a result"),
+        (False, {"report.json": json.dumps(RECORD)}, "--force"),
+        (True, {"report.json": json.dumps(RECORD), "notes.txt": "mine"}, "notes.txt"),
+        (True, {"notes.txt": "mine"}, "not a result"),
     ],
 )
 def test_what_appears_during_the_run_is_spared(
@@ -48,3 +49,78 @@ def test_what_appears_during_the_run_is_spared(
 def test_what_may_be_replaced_is(tmp_path: Path, force: bool, meanwhile: dict[str, str]) -> None:
     write(tmp_path / "out", force=force, meanwhile=meanwhile)
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["model.onnx"]
+
+
+RESULT = {
+    "task": {},
+    "base": "b",
+    "keep": {},
+    "settings": {},
+    "environment": {},
+    "files": ["model.onnx", "report.json"],
+}
+FAMILY = {"task": {}, "base": "b", "models": [], "environment": {}, "files": ["index.json", "index.html", "1ms/"]}
+EXPORT = {"format": 1, "input": {}, "normalisation": {}, "output": {}, "classes": []}
+
+
+def fill(directory: Path, record: str, value: Any, *names: str) -> Path:
+    directory.mkdir(parents=True)
+    (directory / record).write_text(json.dumps(value))
+    for name in names:
+        (directory / name).write_text("")
+    return directory
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    return fill(tmp_path / "out", "report.json", RESULT, "model.onnx", ".DS_Store")
+
+
+def test_a_result_with_exports(result: Path) -> None:
+    assert survey(result, "result", "family") == Contents("result", (), ())
+    fill(result / "phones", "preprocessing.json", EXPORT, "model.ort", "model-int8.with_runtime_opt.ort", "README.md")
+    assert survey(result, "result") == Contents("result", ("phones",), ())
+    (result / "phones" / "App.kt").write_text("")
+    assert survey(result, "result") == Contents("result", ("phones",), ("phones/App.kt",))
+    assert survey(result / "phones", "export") == Contents("export", (), ("App.kt",))
+    assert survey(result, "export") is None
+
+
+@pytest.mark.parametrize("name", ["model-v2.onnx", "model_mine.ort", "required_operators_mine.config"])
+def test_a_foreign_model_in_an_export(tmp_path: Path, name: str) -> None:
+    folder = fill(tmp_path / "phones", "preprocessing.json", EXPORT, "model-fp16.ort", name)
+    assert survey(folder, "export") == Contents("export", (), (name,))
+
+
+def test_foreign_files(result: Path, tmp_path: Path) -> None:
+    (result / "src").mkdir()
+    (result / "notes.txt").write_text("")
+    (tmp_path / "elsewhere").mkdir()
+    (result / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    fill(result / "other", "report.json", RESULT)  # another result, which was not made with this one
+    assert survey(result, "result") == Contents("result", (), ("link", "notes.txt", "other", "src"))
+
+
+def test_a_family(tmp_path: Path) -> None:
+    family = fill(tmp_path / "out", "index.json", FAMILY, "index.html")
+    fill(family / "1ms", "report.json", RESULT, "model.onnx")
+    fill(family / "1ms" / "web", "preprocessing.json", EXPORT, "index.html", "dense.js")
+    assert survey(family, "result", "family") == Contents("family", ("1ms/web",), ())
+    fill(family / "2ms", "report.json", RESULT)
+    (family / "1ms" / "notes.txt").write_text("")
+    assert survey(family, "result", "family") == Contents("family", ("1ms/web",), ("1ms/notes.txt", "2ms"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"files": ["notes.txt"]}', "[" * 10**5])
+def test_a_record_that_is_not_ours(tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    (tmp_path / "index.json").write_bytes(b"\xff")
+    assert survey(tmp_path, "result", "family", "export") is None
+
+
+def test_names_in_a_record_are_not_patterns(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "report.json", {**RESULT, "files": ["*"]}, "notes.txt")
+    found = survey(tmp_path / "out", "result")
+    assert found is not None and "notes.txt" in found.foreign
+    (tmp_path / "out" / "report.json").write_text(json.dumps({**RESULT, "files": None}))
+    assert survey(tmp_path / "out", "result") == Contents("result", (), ("notes.txt", "report.json"))

@@ -23,7 +23,7 @@ from PIL import Image
 
 from benchmarks.runtimes.chromium import Page, find_chromium
 from mvp_edge.core.places import cache_dir
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data.images import decode
 from mvp_edge.deploy.folder import ExportConfig, export_result
 from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM

@@ -13,7 +13,7 @@ from mvp_edge.build.preparing import prepare_zoo
 from mvp_edge.build.pretrain import pretrain
 from mvp_edge.config import BuildConfig, FitConfig, PretrainConfig, PruneSchedule
 from mvp_edge.core.errors import ConfigError, ZooError
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import Base, load_base, save_base

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet

@@ -12,7 +12,8 @@ import torch
 
 from mvp_edge.config import Budget, FitConfig, Method, PruneConfig, VoteConfig, Voters
 from mvp_edge.core.errors import BudgetError, ConfigError, ZooError
-from mvp_edge.core.runtime import SilentProgress, Stage, rng
+from mvp_edge.core.progress import SilentProgress, Stage
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.models.prunable import PrunableModel

@@ -13,7 +13,7 @@ from mvp_edge.budget import costs_of
 from mvp_edge.budget.probe import Prober
 from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.core.errors import BudgetError
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune.sizing import Ballots, Sizing, choose_counts

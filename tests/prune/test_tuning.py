@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mvp_edge.config import FitConfig, VoteConfig
-from mvp_edge.core.runtime import SilentProgress
+from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mvp_edge.config import FitConfig, PruneSchedule
-from mvp_edge.core.runtime import rng
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import head_name, new_model
 from mvp_edge.models.groups import find_groups
