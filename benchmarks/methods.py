@@ -26,7 +26,7 @@ from mvp_edge.training.loop import BatchSource, fit, make_optimizer, reestimate_
 from mvp_edge.training.recipes import recipe
 from mvp_edge.voting.assembly import assemble, vote
 from mvp_edge.voting.neighbours import Neighbour
-from mvp_edge.voting.voters import electorate
+from mvp_edge.voting.voters import select_voters
 
 log = logging.getLogger("benchmarks")
 
@@ -67,8 +67,8 @@ def voted(config: VoteConfig, fitting: FitConfig) -> Method:
 
     def run(s: Setting) -> nn.Module:
         found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.kind)]
-        counts = target_counts(s.prunable.table, config.keep, config.align)
-        plan, voters = vote(s.zoo, s.prunable, electorate(found, s.prunable, s.task, config), config, counts, s.seed)
+        counts = target_counts(s.prunable.table, config.keep, config.channel_multiple)
+        plan, voters = vote(s.zoo, s.prunable, select_voters(found, s.prunable, s.task, config), config, counts, s.seed)
         return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fitting)
 
     return run
@@ -81,7 +81,7 @@ def by(neighbours: Callable[[Setting], Sequence[Neighbour]], config: VoteConfig,
         chosen = list(neighbours(s))
         if not chosen:
             raise LookupError("nobody votes: the zoo has no such member")
-        counts = target_counts(s.prunable.table, config.keep, config.align)
+        counts = target_counts(s.prunable.table, config.keep, config.channel_multiple)
         plan, voters = vote(s.zoo, s.prunable, chosen, config, counts, s.seed)
         return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fit)
 

@@ -146,10 +146,10 @@ def _voters(
     data: str | None,
 ) -> tuple[list[Neighbour], list[str]]:
     """Return who votes in `prune` with the same words at its default size, or a warning that says why nobody can."""
-    from mvp_edge.voting.voters import electorate, ready_made
+    from mvp_edge.voting.voters import ready_made, select_voters
 
     if data is not None:
-        return electorate(ranked, prunable, task, config), []
+        return select_voters(ranked, prunable, task, config), []
     try:
         return [ready_made(ranked, task, config.keep)], []
     except ZooError as e:

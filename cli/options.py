@@ -87,8 +87,8 @@ Keep = Annotated[
         rich_help_panel=SIZE,
     ),
 ]  # fmt: skip
-Align = Annotated[
-    int, typer.Option("--align", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=SIZE)
+ChannelMultiple = Annotated[
+    int, typer.Option("--channel-multiple", help="Kept counts are multiples of this; 1 = any.", rich_help_panel=SIZE)
 ]
 Similarity = Annotated[
     config.Similarity, typer.Option("--similarity", help="Nearest by images or by words.", rich_help_panel=VOTING)

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mvp_edge.config import Align, Budget, FitOverrides, InputFormat, Method, Precision, PruneConfig, Schedule, Vote
+from mvp_edge.config import (
+    Budget,
+    ChannelMultiple,
+    FitOverrides,
+    InputFormat,
+    Method,
+    Precision,
+    PruneConfig,
+    Schedule,
+    Vote,
+)
 from mvp_edge.training.recipes import recipe
 
 from .amounts import family, limit
@@ -43,7 +53,7 @@ RECIPE = recipe("prune", "sgd")
 # Without images a member is delivered as it is: nothing is trained, and nobody chooses units.
 IDLE_FLAGS = (
     *("iterations", "batch_size", "lr", "distill", "optimizer", "schedule"),
-    *("align", "neighbours", "vote", "temperature"),
+    *("channel_multiple", "neighbours", "vote", "temperature"),
 )
 
 EPILOG = """
@@ -79,7 +89,7 @@ def register(app: typer.Typer) -> None:
     app.command("prune", cls=Prune, epilog=EPILOG)(prune)
 
 
-def lane(value: Any) -> Align:
+def lane(value: Any) -> ChannelMultiple:
     """Read a number of channels or `auto`."""
     if value == "auto":
         return "auto"
@@ -163,16 +173,16 @@ def prune(
             "--budgets", metavar="LIST", help="One model each, such as 0.2ms,0.5ms,1ms.", rich_help_panel=SIZE
         ),
     ] = None,
-    align: Annotated[
+    channel_multiple: Annotated[
         Any,
         typer.Option(
-            "--align",
+            "--channel-multiple",
             metavar="N|auto",
             parser=lane,
             help="Kept counts are multiples of this; 1 = any; auto = fill what costs no time here.",
             rich_help_panel=SIZE,
         ),
-    ] = DEFAULT.vote.align,
+    ] = DEFAULT.vote.channel_multiple,
     method: Annotated[
         Method, typer.Option("--method", help="mvp: units by group. smsp: over all at once.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.method,
@@ -230,7 +240,7 @@ def prune(
                 DEFAULT.vote,
                 method=method,
                 keep=keep,
-                align=align,
+                channel_multiple=channel_multiple,
                 neighbours=neighbours,
                 similarity=similarity,
                 voters=voters,

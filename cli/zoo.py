@@ -15,8 +15,8 @@ from mvp_edge.training.recipes import recipe
 from .options import (
     INPUT,
     TRAINING,
-    Align,
     BatchSize,
+    ChannelMultiple,
     Data,
     Device,
     Json,
@@ -59,7 +59,7 @@ BUILD_EPILOG = """
 
 mvp-edge zoo build animals/ --data photos/ --members 100
 
-mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --align 1 --generalist 0.1
+mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --channel-multiple 1 --generalist 0.1
 
 Repeat the same command after an interruption, or run it several times at once: finished members are kept.
 """
@@ -106,7 +106,7 @@ def build(
     ] = DEFAULT.members,
     ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
-    align: Align = DEFAULT.schedule.align,
+    channel_multiple: ChannelMultiple = DEFAULT.schedule.channel_multiple,
     method: Annotated[
         Pruner,
         typer.Option(
@@ -165,8 +165,12 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Prune the base model for random tasks until the zoo has the members asked for."""
-    checked(lambda: [VoteConfig(keep=each, align=align) for each in generalist or []])
-    schedule = checked(lambda: replace(DEFAULT.schedule, keep=keep, align=align, importance=importance, every=every))
+    checked(lambda: [VoteConfig(keep=each, channel_multiple=channel_multiple) for each in generalist or []])
+    schedule = checked(
+        lambda: replace(
+            DEFAULT.schedule, keep=keep, channel_multiple=channel_multiple, importance=importance, every=every
+        )
+    )
     fit = checked(
         lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer)
     )

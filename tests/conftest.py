@@ -78,7 +78,7 @@ def tiny_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPathFac
     """Directory of a zoo with three specialists. Copy it before you change it."""
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "tiny", *load_base(str(tiny_base)))
     training = FitConfig(iterations=20, batch_size=8, lr=0.01)
-    config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.5, align=4), fit=training)
+    config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.5, channel_multiple=4), fit=training)
     prunable = PrunableModel.of(zoo.base, zoo.load_base())
     cpu = torch.device("cpu")
     build_specialists(zoo, prunable, open_source(str(images)), config, device=cpu, progress=SilentProgress())
@@ -96,7 +96,7 @@ def generalist_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempP
     """Directory of a zoo with generalists at keep 0.75 and 0.5 and two specialists cut from the larger."""
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "generalist", *load_base(str(tiny_base)))
     training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
-    schedule = PruneSchedule(keep=0.5, align=4)
+    schedule = PruneSchedule(keep=0.5, channel_multiple=4)
     config = BuildConfig(members=2, ways=2, schedule=schedule, fit=training, generalist_fit=training)
     prunable, data = PrunableModel.of(zoo.base, zoo.load_base()), open_source(str(images))
     cpu, silent = torch.device("cpu"), SilentProgress()
@@ -123,7 +123,7 @@ def nameless_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempPat
     base, model = load_base(str(tiny_base))
     zoo = create_zoo(tmp_path_factory.mktemp("zoo") / "nameless", replace(base, classes=()), model)
     training = FitConfig(iterations=20, batch_size=16, lr=0.02)
-    config = BuildConfig(schedule=PruneSchedule(align=4), generalist_fit=training)
+    config = BuildConfig(schedule=PruneSchedule(channel_multiple=4), generalist_fit=training)
     prunable, data = PrunableModel.of(zoo.base, zoo.load_base()), open_source(str(images))
     build_generalists(zoo, prunable, data, [0.5], config, device=torch.device("cpu"), progress=SilentProgress())
     return zoo.path

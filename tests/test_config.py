@@ -56,8 +56,8 @@ def test_steps_between_prunings_are_not_negative() -> None:
 
 
 def test_lanes_are_a_number_or_auto() -> None:
-    assert VoteConfig(align="auto").align == "auto"
-    with pytest.raises(ConfigError, match="align is 0"):
-        VoteConfig(align=0)
+    assert VoteConfig(channel_multiple="auto").channel_multiple == "auto"
+    with pytest.raises(ConfigError, match="channel multiple is 0"):
+        VoteConfig(channel_multiple=0)
     with pytest.raises(ConfigError, match="'luck' is none of mvp, smsp"):
         VoteConfig(method="luck")  # pyright: ignore

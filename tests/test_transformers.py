@@ -21,7 +21,7 @@ from mvp_edge.models.plan import full_plan, make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
 from mvp_edge.models.tensors import pack, unpack
-from mvp_edge.models.widening import silence
+from mvp_edge.models.widening import zero_new_inputs
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
 from mvp_edge.pruners.ifp import ImportanceMeter
 from mvp_edge.training.loop import BatchSource, reestimate_norms
@@ -38,12 +38,17 @@ def test_the_groups_are_heads_and_hidden_nodes() -> None:
     assert table.widths == {f"blocks.{b}.{n}": w for b in (0, 1) for n, w in (("attn.qkv", 3), ("mlp.fc1", 192))}
     heads, nodes = table.groups[:2]
     assert heads.unit_channels == 16 and nodes.unit_channels == 1
-    assert [t.module for t in (*heads.taps, *nodes.taps)] == ["blocks.0.attn.proj", "blocks.0.mlp.fc2"]
-    assert heads.taps[0].index[1] == tuple(range(16, 32))
-    assert heads.slots[0].index[2] == (*range(32, 48), *range(80, 96), *range(128, 144))
+    assert [t.module for t in (*heads.consumers, *nodes.consumers)] == ["blocks.0.attn.proj", "blocks.0.mlp.fc2"]
+    assert heads.consumers[0].index[1] == tuple(range(16, 32))
+    assert heads.dimensions[0].index[2] == (*range(32, 48), *range(80, 96), *range(128, 144))
     with_width = find_groups(small_vit(), SIZE, "head", "pruned")
     assert with_width.groups[0].name == "patch_embed.proj"
-    assert {s.tensor for s in with_width.groups[0].slots} >= {"pos_embed", "cls_token", "norm.weight", "head.weight"}
+    assert {s.tensor for s in with_width.groups[0].dimensions} >= {
+        "pos_embed",
+        "cls_token",
+        "norm.weight",
+        "head.weight",
+    }
     assert with_width.groups[1:] == table.groups
 
 
@@ -101,7 +106,7 @@ def test_the_moments_of_adam_are_sliced_along(embedding: Any) -> None:
     before = optimizer.state[model.get_parameter(name)]["exp_avg"].clone()
     plan = drawn_plan(table, 0.5)
     slice_model(model, table, plan, optimizer=optimizer)
-    rows = sorted(p for u in plan["blocks.0.attn.qkv"] for p in table.groups[-4].slots[0].index[u])
+    rows = sorted(p for u in plan["blocks.0.attn.qkv"] for p in table.groups[-4].dimensions[0].index[u])
     columns = list(plan["patch_embed.proj"]) if embedding == "pruned" else list(range(48))
     assert torch.equal(optimizer.state[model.get_parameter(name)]["exp_avg"], before[rows][:, columns])
     for parameter in model.parameters():
@@ -124,7 +129,7 @@ def test_a_voter_with_the_same_plan_is_copied_and_new_heads_are_silent() -> None
     held = make_plan(table.widths, {g.name: range(g.width // 3) for g in table.groups})
     grown = make_plan(table.widths, {g.name: range(g.width // 3 * 2) for g in table.groups})
     small, large = sliced_copy(model, table, held), sliced_copy(model, table, grown)
-    large.load_state_dict(silence(table, grown, held, large.state_dict(), "head"))
+    large.load_state_dict(zero_new_inputs(table, grown, held, large.state_dict(), "head"))
     images = torch.randn(2, 3, *SIZE)
     assert torch.allclose(small(images), large(images), atol=1e-5)
 

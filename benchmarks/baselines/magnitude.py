@@ -26,16 +26,18 @@ class Magnitude:
     """The base cut once to its filters of the largest L2 norm, with a head in closed form, then fine-tuned.
 
     Attributes:
-        keep: Fraction of every group's units, in lanes of `align` as everywhere: the network is as fast as the tool's.
-        align: Lanes.
+        keep: Fraction of every group's units, in channel multiples as everywhere.
+        channel_multiple: Counts are multiples of this many channels.
     """
 
     keep: float = 0.1
-    align: int = 8
+    channel_multiple: int = 8
 
     def __call__(self, setting: Setting, config: FitConfig) -> nn.Module:
         """Prune a copy of the base model and train it on the setting's task."""
-        model = cut_by_magnitude(setting.prunable, target_counts(setting.prunable.table, self.keep, self.align))
+        model = cut_by_magnitude(
+            setting.prunable, target_counts(setting.prunable.table, self.keep, self.channel_multiple)
+        )
         return tuned(setting, headed(setting, model), config)
 
 

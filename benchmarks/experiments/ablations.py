@@ -103,7 +103,7 @@ def rows(context: Context) -> list[Row]:
         ),
         *(
             mvp_row(context, 100, name=f"align-{lane}", title=f"counts in lanes of {lane}", missing=missing,
-                    vote=replace(SPECIALISTS, align=lane), hyper={"align": lane})
+                    vote=replace(SPECIALISTS, channel_multiple=lane), hyper={"align": lane})
             for lane in (1, 4, 16)
         ),
         mvp("wordnet", "neighbours by the class names alone", by(_by_names, SPECIALISTS, fit), similarity="wordnet"),
@@ -133,7 +133,7 @@ def _by_names(s: Setting) -> list[Neighbour]:
 
 def _from(start: Start, fit: FitConfig) -> Callable[[Setting], nn.Module]:
     def run(s: Setting) -> nn.Module:
-        counts = target_counts(s.prunable.table, SPECIALISTS.keep, SPECIALISTS.align)
+        counts = target_counts(s.prunable.table, SPECIALISTS.keep, SPECIALISTS.channel_multiple)
         plan, voters = vote(s.zoo, s.prunable, specialist(s)[: SPECIALISTS.neighbours], SPECIALISTS, counts, s.seed)
         model = sliced_copy(s.prunable.model, s.prunable.table, plan)
         if start.weights == "mean":

@@ -22,7 +22,7 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.assembly import assemble, vote
 from mvp_edge.voting.neighbours import rank
-from mvp_edge.voting.voters import electorate
+from mvp_edge.voting.voters import select_voters
 from mvp_edge.zoo.member import MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -99,9 +99,9 @@ def _grow(context: Context, start: Zoo, grown: Zoo, tasks: Sequence[MemberInfo])
         train, test = load(source, info.task, start.base.input_size, "test")
         s = Setting(start, prunable, info.task, train, test, context.device, context.seed)
         found = rank(start, prunable, s.task, train, SPECIALISTS, device=s.device, seed=s.seed)
-        counts = target_counts(prunable.table, SPECIALISTS.keep, SPECIALISTS.align)
+        counts = target_counts(prunable.table, SPECIALISTS.keep, SPECIALISTS.channel_multiple)
         plan, voters = vote(
-            start, prunable, electorate(found, prunable, s.task, SPECIALISTS), SPECIALISTS, counts, s.seed
+            start, prunable, select_voters(found, prunable, s.task, SPECIALISTS), SPECIALISTS, counts, s.seed
         )
         model = assemble(prunable, plan, voters, s.task, train, device=s.device)
         tuned(s, model, config)

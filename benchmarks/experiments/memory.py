@@ -19,7 +19,7 @@ from benchmarks.suite.experiment import Context, Experiment, Row
 from benchmarks.suite.method_rows import mvp_row, random_row
 from benchmarks.suite.running import NotApplicableError, cases, try_rows, why_not
 from mvp_edge.budget.costs import costs_of
-from mvp_edge.budget.search import Groups, Limit, Worth, search
+from mvp_edge.budget.search import Groups, Limit, Utility, search
 from mvp_edge.config import FitConfig
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
@@ -76,8 +76,8 @@ def _smsp(keep: float, size: int, fit: FitConfig) -> Callable[[Setting], nn.Modu
         scores = {n: v / sum(weights) + 1e-6 * tie[n] / tie[n].max() for n, v in votes.items()}
         costs = costs_of(s.prunable.model, table, s.prunable.base.input_size, s.prunable.head, len(s.task.classes))
         channels = np.array([table.unit_channels[n] for n in costs.names])
-        worth = Worth.of([scores[n] for n in costs.names])
-        counts = search(Groups.of(costs.widths, channels, LANE), worth, [Limit(costs.params, size)], "global")
+        utility = Utility.of([scores[n] for n in costs.names])
+        counts = search(Groups.of(costs.widths, channels, LANE), utility, [Limit(costs.params, size)], "global")
         if counts is None:
             raise NotApplicableError("one lane of every group is more than the budget")
         plan = top_plan(table, scores, costs.by_name(counts))

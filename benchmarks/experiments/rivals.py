@@ -153,7 +153,9 @@ def _magnitude(context: Context, method: str, keep: float, missing: str) -> Entr
     )  # fmt: skip
 
     def shape() -> Delivered:
-        return prunable.base, _headed(cut_by_magnitude(prunable, target_counts(prunable.table, keep, rival.align)))
+        return prunable.base, _headed(
+            cut_by_magnitude(prunable, target_counts(prunable.table, keep, rival.channel_multiple))
+        )
 
     return Entry(row, shape)
 

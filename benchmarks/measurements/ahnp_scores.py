@@ -102,7 +102,7 @@ def measure(
         plan = automatic_prune(model, prunable.table, source, counts, how, fit, stage=widths)
         allotted = math.ceil(how.share * fit.iterations)
     else:
-        schedule = replace(how, keep=keep, align=8)
+        schedule = replace(how, keep=keep, channel_multiple=8)
         plan = iterative_prune(model, prunable.table, source, schedule, fit, rng=rng(seed, "prune"), stage=widths)
         allotted = fit.iterations
     final = widths.seen[-1]

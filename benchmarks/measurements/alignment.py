@@ -21,7 +21,7 @@ import torch
 from benchmarks import records
 from benchmarks.methods import PAPER, tuned
 from benchmarks.setting import Setting, load, target_tasks
-from mvp_edge.config import Align, VoteConfig
+from mvp_edge.config import ChannelMultiple, VoteConfig
 from mvp_edge.core.device import resolve_device
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
@@ -30,22 +30,22 @@ from mvp_edge.models.macs import count_macs
 from mvp_edge.models.plan import make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.prune.sizing import Ballots, choose_counts
+from mvp_edge.prune.sizing import Votes, choose_counts
 from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.assembly import assemble, vote
 from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.alignment")
-LANES: tuple[Align, ...] = (1, 4, 8, 16, "auto")
+LANES: tuple[ChannelMultiple, ...] = (1, 4, 8, 16, "auto")
 BLOCKS, RUNS = 30, 8
 
 
-def counts_of(prunable: PrunableModel, keep: float, align: Align) -> dict[str, int]:
+def counts_of(prunable: PrunableModel, keep: float, channel_multiple: ChannelMultiple) -> dict[str, int]:
     """Return the counts of one setting."""
-    plans = Ballots([], [])
+    plans = Votes([], [])
     return choose_counts(
-        prunable, VoteConfig(keep=keep, align=align), None, plans, list("abcde"), SilentProgress()
+        prunable, VoteConfig(keep=keep, channel_multiple=channel_multiple), None, plans, list("abcde"), SilentProgress()
     ).counts
 
 
@@ -101,14 +101,14 @@ def main() -> None:
             }  # fmt: skip
             if about in done:
                 continue
-            config = VoteConfig(voters="specialist", keep=keep, align=lane)
+            config = VoteConfig(voters="specialist", keep=keep, channel_multiple=lane)
             counts = counts_of(prunable, keep, lane)
             near = [n for n in setting.ranked if n.info.kind == "specialist"][: config.neighbours]
             plan, voters = vote(zoo, prunable, near, config, counts, args.seed)
             model = tuned(setting, assemble(prunable, plan, voters, task, train, device=device), fitting)
             top1 = accuracy(predict(model, test.images, zoo.base, device), test).top1
             records.append("alignment", about, {"top1": round(top1, 2), "counts": list(counts.values())}, device)
-            log.info("%s align %s: %.1f", ",".join(task.names), lane, top1)
+            log.info("%s multiples of %s: %.1f", ",".join(task.names), lane, top1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Every run is one record. `achieved` is measured on the exported file, as for a report, and `quietest_ms` as
 the search does (the quietest round of calls), which a busy machine disturbs less. `--iterations 0` only asks whether
 budgets are met. The latency model's probes come from the user's cache, the final figures never do. `--method
-smsp` runs the SMSP-style reading, `--rule balanced` the search that weighs worth against cost.
+smsp` runs the SMSP-style reading, `--rule balanced` the search that weighs utility against cost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mvp_edge.prune.costs import OVER
 from mvp_edge.timing.latency import time_within
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.assembly import assemble, vote
-from mvp_edge.voting.voters import electorate, knowing, vote_weights
+from mvp_edge.voting.voters import knowing, select_voters, vote_weights
 from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.budgets")
@@ -51,17 +51,18 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
     """Size, make, train, export and measure one model."""
     begin = time.perf_counter()
     voters = s.ranked[: config.neighbours]
-    seeds = knowing(s.ranked, s.task) if config.method == "mvp" else []
-    ballots = sizing.Ballots(
-        [n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in seeds]
+    initial = knowing(s.ranked, s.task) if config.method == "mvp" else []
+    votes = sizing.Votes(
+        [n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in initial]
     )  # fmt: skip
     try:
-        sized = sizing.choose_counts(s.prunable, config, budget, ballots, s.task.names, SilentProgress())
+        sized = sizing.choose_counts(s.prunable, config, budget, votes, s.task.names, SilentProgress())
     except BudgetError as e:
         return {"status": "out of reach", "reason": str(e)}
     size_s = time.perf_counter() - begin
     plan, chosen = vote(
-        s.zoo, s.prunable, electorate(s.ranked, s.prunable, s.task, config, sized.counts), config, sized.counts, s.seed
+        s.zoo, s.prunable, select_voters(s.ranked, s.prunable, s.task, config, sized.counts), config, sized.counts,
+        s.seed,
     )  # fmt: skip
     model = assemble(s.prunable, plan, chosen, s.task, s.train, device=s.device)
     start = accuracy(predict(model, s.test.images, s.prunable.base, s.device), s.test).top1
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--budgets", default=",".join(f"{v:.3g}ms" for v in LATENCIES_MS) + "," + SIZES)
     parser.add_argument("--iterations", type=int, default=DISTILLED.iterations)
-    parser.add_argument("--align", default="8", help="a number or auto")
+    parser.add_argument("--channel-multiple", default="8", help="a number or auto")
     parser.add_argument("--method", choices=["mvp", "smsp"], default="mvp")
     parser.add_argument("--rule", choices=["uniform", "balanced"], default="uniform", help="of mvp's search")
     parser.add_argument("--split", choices=["test", "held-out"], default="held-out")
@@ -122,13 +123,14 @@ def main() -> None:
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
     prunable = PrunableModel.of(zoo.base, zoo.load_base())
-    config = VoteConfig(method=args.method, align="auto" if args.align == "auto" else int(args.align))
+    multiple = "auto" if args.channel_multiple == "auto" else int(args.channel_multiple)
+    config = VoteConfig(method=args.method, channel_multiple=multiple)
     done = [r["config"] for r in records.read("budgets")]
     for task in target_tasks(zoo, source.classes, 5, args.first + args.tasks)[args.first :]:
         setting = None
         for budget in family(args.budgets, {}):
             about = {
-                "task": task.id, "budget": budget.given, "iterations": args.iterations, "align": config.align,
+                "task": task.id, "budget": budget.given, "iterations": args.iterations, "align": multiple,
                 "method": args.method, "rule": args.rule if args.method == "mvp" else "global", "split": args.split,
                 "base_sha256": zoo.base.sha256, "members": len(zoo.ids()), "seed": args.seed,
             }  # fmt: skip

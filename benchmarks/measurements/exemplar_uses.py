@@ -38,7 +38,7 @@ from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, p
 from mvp_edge.voting.assembly import assemble, vote
 from mvp_edge.voting.averaging import Voter, average
 from mvp_edge.voting.neighbours import rank
-from mvp_edge.voting.voters import electorate
+from mvp_edge.voting.voters import select_voters
 from mvp_edge.zoo.exemplars import Exemplars
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -69,7 +69,12 @@ def norm_scores(
     """Score the mean of the specialist voters by what its norms are re-estimated on and its head is fitted to."""
     ranked = rank(zoo, prunable, task, real, SPECIALISTS, device=device, seed=0, exclude=frozenset([task.id]))
     plan, voters = vote(
-        zoo, prunable, electorate(ranked, prunable, task, SPECIALISTS), SPECIALISTS, _counts(prunable, SPECIALISTS), 0
+        zoo,
+        prunable,
+        select_voters(ranked, prunable, task, SPECIALISTS),
+        SPECIALISTS,
+        _counts(prunable, SPECIALISTS),
+        0,
     )
     mean = sliced_copy(prunable.model, prunable.table, plan)
     ballots = [Voter(v.info.plan, prunable.headless(v.state)) for v in voters]
@@ -101,7 +106,7 @@ def tuning_scores(
     """Score the generalist as it is and fine-tuned on exemplars of the task alone."""
     ranked = rank(zoo, None, task, None, GENERALIST, device=device, seed=0)
     plan, voters = vote(
-        zoo, prunable, electorate(ranked, prunable, task, GENERALIST), GENERALIST, _counts(prunable, GENERALIST), 0
+        zoo, prunable, select_voters(ranked, prunable, task, GENERALIST), GENERALIST, _counts(prunable, GENERALIST), 0
     )
     own = made.load(task.names)
     start = assemble(prunable, plan, voters, task, None, device=device)
@@ -117,7 +122,7 @@ def tuning_scores(
 
 
 def _counts(prunable: PrunableModel, config: VoteConfig) -> dict[str, int]:
-    return target_counts(prunable.table, config.keep, config.align)
+    return target_counts(prunable.table, config.keep, config.channel_multiple)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.assembly import vote
 from mvp_edge.voting.neighbours import rank
-from mvp_edge.voting.voters import electorate
+from mvp_edge.voting.voters import select_voters
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -94,13 +94,13 @@ def votes(
 ) -> tuple[int, int]:
     """Return for how many target tasks the voters, and what they keep, stay the same."""
     config = VoteConfig(voters="specialist")
-    counts = target_counts(before.table, config.keep, config.align)
+    counts = target_counts(before.table, config.keep, config.channel_multiple)
     same_voters = same_plan = 0
     for task in target_tasks(zoo, source.classes, 5, count):
         train = source.load(task.names, "train", before.base.input_size)
         chosen, plans = [], []
         for z, prunable in ((zoo, before), (packed, after)):
-            near = electorate(rank(z, prunable, task, train, config, device=CPU, seed=0), prunable, task, config)
+            near = select_voters(rank(z, prunable, task, train, config, device=CPU, seed=0), prunable, task, config)
             chosen.append({n.info.id for n in near})
             plans.append(vote(z, prunable, near, config, counts, seed=0)[0])
         same_voters += chosen[0] == chosen[1]

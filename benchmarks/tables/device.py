@@ -160,7 +160,10 @@ def alignment() -> str:
         if r["config"]["kind"] == "accuracy":
             scores.setdefault(str(r["config"]["align"]), {})[r["config"]["task"]] = r["result"]["top1"]
     shared = set.intersection(*(set(tasks) for tasks in scores.values()))
-    lines = ["| keep | `--align` | units | MMACs | ms | against 1 | top-1 (tasks) |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| keep | `--channel-multiple` | units | MMACs | ms | against 1 | top-1 (tasks) |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for keep, r in sorted(last.items()):
         first = r["result"]["lanes"][0]["processor_ms"]
         for lane in r["result"]["lanes"]:

@@ -123,8 +123,8 @@ class _Shapes:
             self.size[leaf] = [classes, *dims[1:]]
         self.per_unit: dict[tuple[str, int], np.ndarray] = defaultdict(lambda: np.zeros(len(self.groups)))
         for g, group in enumerate(table.groups):
-            for slot in group.slots:
-                self.per_unit[slot.tensor, slot.dim][g] += len(slot.index[0])
+            for dimension in group.dimensions:
+                self.per_unit[dimension.tensor, dimension.dim][g] += len(dimension.index[0])
         self.widths = np.array([g.width for g in table.groups])
 
     def below(self, module: str) -> list[tuple[str, nn.Parameter]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mvp_edge.budget.probe import Achieved
-from mvp_edge.budget.search import Cost, Groups, Limit, Rule, Worth, search
+from mvp_edge.budget.search import Cost, Groups, Limit, Rule, Utility, search
 
 SEARCHES = 12
 ENOUGH = 0.96  # of the tightest limit: no further search then
@@ -16,7 +16,7 @@ SAME = 0.004
 
 
 @dataclass(frozen=True)
-class Met:
+class Fitted:
     """Counts `(G,)` that meet a budget, and what they cost."""
 
     counts: np.ndarray
@@ -45,15 +45,15 @@ class Bound:
         return getattr(achieved, self.figure) / (self.aim * self.most)
 
 
-def meet(
+def fit_budget(
     bounds: Sequence[Bound],
     groups: Groups,
-    worth: Worth,
+    utility: Utility,
     measure: Callable[[np.ndarray], Achieved],
     *,
     rule: Rule,
-    seeds: Sequence[np.ndarray] = (),
-) -> Met | None:
+    initial: Sequence[np.ndarray] = (),
+) -> Fitted | None:
     """Return counts whose *measured* costs are within all bounds and near the tightest one.
 
     The models may be off, as long as they are off alike for networks near each other: each search uses them scaled to
@@ -62,19 +62,19 @@ def meet(
     Args:
         bounds: At least one.
         groups: Widths and lanes.
-        worth: Of the units.
+        utility: Of the units.
         measure: Tells what a network costs.
         rule: Of the search.
-        seeds: Counts to climb from: the first that meet the bounds do; else one lane of each group.
+        initial: Counts to climb from: the first that meet the bounds do; else one lane of each group.
 
     Returns:
         What was found, or None if even one lane of each group breaks a bound.
     """
     best = None
-    for first in (*seeds, groups.least):
+    for first in (*initial, groups.least):
         found = measure(first)
         if _share(bounds, found) <= 1:
-            best = Met(first, found)
+            best = Fitted(first, found)
             break
     if best is None:
         return None
@@ -82,7 +82,7 @@ def meet(
     origin, scales, over = best, _scales(bounds, best), None
     tried = {tuple(best.counts)}
     for _ in range(SEARCHES):
-        counts = search(groups, worth, _limits(bounds, scales), rule, origin.counts)
+        counts = search(groups, utility, _limits(bounds, scales), rule, origin.counts)
         if counts is None or tuple(counts) in tried:
             near = _scales(bounds, best)
             if over is None or np.allclose(over, near, rtol=SAME):
@@ -91,7 +91,7 @@ def meet(
             over = scales
             continue
         tried.add(tuple(counts))
-        found = Met(counts, measure(counts))
+        found = Fitted(counts, measure(counts))
         used = _share(bounds, found.achieved)
         scales = _scales(bounds, found)
         if used > 1:
@@ -111,6 +111,6 @@ def _limits(bounds: Sequence[Bound], scales: np.ndarray) -> list[Limit]:
     return [Limit(b.model, b.aim * b.most / scale) for b, scale in zip(bounds, scales, strict=True)]
 
 
-def _scales(bounds: Sequence[Bound], met: Met) -> np.ndarray:
+def _scales(bounds: Sequence[Bound], fitted: Fitted) -> np.ndarray:
     """Return measured / modelled of each bound."""
-    return np.array([getattr(met.achieved, b.figure) / max(float(b.model(met.counts)), 1e-12) for b in bounds])
+    return np.array([getattr(fitted.achieved, b.figure) / max(float(b.model(fitted.counts)), 1e-12) for b in bounds])

@@ -73,7 +73,7 @@ def probe_counts(costs: Costs, unit_channels: np.ndarray) -> np.ndarray:
     return np.array(rows, int)
 
 
-class Prober:
+class LatencyProbe:
     """Makes, times and weighs sliced versions of one base model; times are kept in the user's cache directory."""
 
     def __init__(

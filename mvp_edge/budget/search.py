@@ -27,9 +27,9 @@ class Groups:
     lanes: np.ndarray
 
     @staticmethod
-    def of(widths: np.ndarray, unit_channels: np.ndarray, align: int) -> Groups:
-        """Return groups whose lanes hold `align` channels."""
-        return Groups(widths, np.array([align // math.gcd(align, int(c)) for c in unit_channels]))
+    def of(widths: np.ndarray, unit_channels: np.ndarray, channel_multiple: int) -> Groups:
+        """Return groups whose lanes hold `channel_multiple` channels."""
+        return Groups(widths, np.array([channel_multiple // math.gcd(channel_multiple, int(c)) for c in unit_channels]))
 
     @property
     def least(self) -> np.ndarray:
@@ -42,18 +42,18 @@ class Groups:
 
 
 @dataclass(frozen=True, eq=False)
-class Worth:
+class Utility:
     """What keeping the best `k` units of a group is worth, by group: `best[g][k]`, rising, with falling steps."""
 
     best: tuple[np.ndarray, ...]
 
     @staticmethod
-    def of(scores: Sequence[np.ndarray]) -> Worth:
-        """Return the worth of units with these scores `(width,)`, above 0 somewhere in every group."""
-        return Worth(tuple(np.concatenate([[0.0], np.cumsum(np.sort(s)[::-1])]) for s in scores))
+    def of(scores: Sequence[np.ndarray]) -> Utility:
+        """Return the utility of units with these scores `(width,)`, above 0 somewhere in every group."""
+        return Utility(tuple(np.concatenate([[0.0], np.cumsum(np.sort(s)[::-1])]) for s in scores))
 
     def at(self, counts: np.ndarray) -> np.ndarray:
-        """Return the worth of each group `(G,)`."""
+        """Return the utility of each group `(G,)`."""
         return np.array([b[c] for b, c in zip(self.best, counts, strict=True)])
 
 
@@ -70,18 +70,18 @@ class Limit:
 
 
 def search(
-    groups: Groups, worth: Worth, limits: Sequence[Limit], rule: Rule = "balanced", start: np.ndarray | None = None
+    groups: Groups, utility: Utility, limits: Sequence[Limit], rule: Rule = "balanced", start: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Return the counts `(G,)` that a climb from the smallest ones reaches before any further lane breaks a limit.
 
     Each step adds a lane, or several while a group has room, to the group that `rule` puts first: `balanced` where the
-    worth of a group grows most, relatively, for the share of the limits that it takes (so the product of the groups'
+    utility of a group grows most, relatively, for the share of the limits that it takes (so the product of the groups'
     worths rises fastest); `uniform` to the group that keeps the smallest fraction; `global` to the group whose next
     units score highest, whatever they cost.
 
     Args:
         groups: Widths and lanes.
-        worth: Of the units, best first.
+        utility: Of the units, best first.
         limits: All must hold.
         rule: Which group grows next.
         start: Counts to climb from; one lane of each group if not given.
@@ -94,12 +94,12 @@ def search(
         return None
     coarse = np.maximum(groups.widths // (STEPS * groups.lanes), 1) * groups.lanes
     for strides in (coarse, groups.lanes) if (coarse > groups.lanes).any() else (groups.lanes,):
-        counts = _climb(counts, groups, worth, limits, rule, strides)
+        counts = _climb(counts, groups, utility, limits, rule, strides)
     return counts
 
 
 def _climb(
-    counts: np.ndarray, groups: Groups, worth: Worth, limits: Sequence[Limit], rule: Rule, strides: np.ndarray
+    counts: np.ndarray, groups: Groups, utility: Utility, limits: Sequence[Limit], rule: Rule, strides: np.ndarray
 ) -> np.ndarray:
     frozen = counts >= groups.widths
     while not frozen.all():
@@ -110,7 +110,7 @@ def _climb(
         if frozen.all():
             break
         now = sum(float(limit.used(counts)) for limit in limits)
-        merit = _merit(counts, above, groups, worth, used.sum(0) - now, rule)
+        merit = _merit(counts, above, groups, utility, used.sum(0) - now, rule)
         chosen = int(np.where(frozen, -np.inf, merit).argmax())
         counts[chosen] = above[chosen]
         frozen[chosen] |= counts[chosen] >= groups.widths[chosen]
@@ -118,11 +118,11 @@ def _climb(
 
 
 def _merit(
-    counts: np.ndarray, above: np.ndarray, groups: Groups, worth: Worth, price: np.ndarray, rule: Rule
+    counts: np.ndarray, above: np.ndarray, groups: Groups, utility: Utility, price: np.ndarray, rule: Rule
 ) -> np.ndarray:
     if rule == "uniform":
         return -counts / groups.widths
-    now, then = worth.at(counts), worth.at(above)
+    now, then = utility.at(counts), utility.at(above)
     if rule == "global":
         return (then - now) / np.maximum(above - counts, 1)
     return np.log(np.maximum(then, 1e-300) / np.maximum(now, 1e-300)) / np.maximum(price, 1e-12)

@@ -62,7 +62,7 @@ def make_member(
     if scores is None:
         draw = rng(seed, "prune")
         return model, iterative_prune(model, prunable.table, source, schedule, config, rng=draw, start=start, stage=stage)
-    counts = target_counts(prunable.table, schedule.keep, schedule.align)
+    counts = target_counts(prunable.table, schedule.keep, schedule.channel_multiple)
     return model, automatic_prune(model, prunable.table, source, counts, scores, config, start=start, stage=stage)
 
 
@@ -96,7 +96,7 @@ def find_parent(zoo: Zoo, prunable: PrunableModel, task: Task, schedule: PruneSc
 
     It may have as few attention heads: of a block's few, several ratios keep the same number.
     """
-    wanted, size = target_counts(prunable.table, schedule.keep, schedule.align), prunable.table.unit_channels
+    wanted, size = target_counts(prunable.table, schedule.keep, schedule.channel_multiple), prunable.table.unit_channels
 
     def larger(counts: dict[str, int]) -> bool:
         return counts != wanted and all(n > wanted[g] or (n == wanted[g] and size[g] > 1) for g, n in counts.items())
@@ -111,7 +111,7 @@ def verify_base(prunable: PrunableModel, schedule: PruneSchedule) -> None:
     Raises:
         PlanError: it is not what masking gives; no member of it would be.
     """
-    counts = target_counts(prunable.table, schedule.keep, schedule.align)
+    counts = target_counts(prunable.table, schedule.keep, schedule.channel_multiple)
     prunable.verify_slicing(top_plan(prunable.table, base_importance(prunable.model, prunable.table), counts))
 
 
@@ -119,8 +119,9 @@ def make_recipe(
     parent: Member | None, schedule: PruneSchedule, scores: ScoreSchedule | None, fit: FitConfig, seed: int, data: str
 ) -> dict[str, object]:
     """Return how a member is made, which with its task names it; every word of it must stay for those made with IFP."""
-    how = {"method": "ifp", **asdict(schedule)}
+    # Stored recipes name the channel multiple `align`.
+    how = {"method": "ifp", **{"align" if k == "channel_multiple" else k: v for k, v in asdict(schedule).items()}}
     if scores is not None:
-        how = {"method": "ahnp", "keep": schedule.keep, "align": schedule.align, "scores": asdict(scores)}
+        how = {"method": "ahnp", "keep": schedule.keep, "align": schedule.channel_multiple, "scores": asdict(scores)}
     parent_id = None if parent is None else parent.info.id
     return {**how, "parent": parent_id, "fit": fit.to_recipe(), "seed": seed, "data": data}

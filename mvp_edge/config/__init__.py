@@ -1,7 +1,7 @@
 """Settings of a run, checked where they are made."""
 
 from mvp_edge.config.choices import (
-    Align,
+    ChannelMultiple,
     Embedding,
     Importance,
     InputFormat,
@@ -22,9 +22,9 @@ from mvp_edge.config.training import FitConfig, FitOverrides, PruneSchedule, Sco
 from mvp_edge.config.zoo import BuildConfig, ExemplarConfig, PretrainConfig
 
 __all__ = [
-    "Align",
     "Budget",
     "BuildConfig",
+    "ChannelMultiple",
     "Embedding",
     "ExemplarConfig",
     "FitConfig",

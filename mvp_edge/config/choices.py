@@ -10,7 +10,7 @@ Similarity = Literal["auto", "leep", "wordnet"]
 Vote = Literal["top", "sample"]
 Voters = Literal["auto", "any", "specialist", "generalist"]
 Method = Literal["mvp", "smsp"]
-Align = int | Literal["auto"]
+ChannelMultiple = int | Literal["auto"]
 InputFormat = Literal["float32-nchw", "uint8-nhwc"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 Importance = Literal["activation", "taylor", "random"]
@@ -28,11 +28,11 @@ def check(problems: list[str]) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def size_problems(keep: float, align: Align) -> list[str]:
-    """Return what is wrong with a fraction to keep and an alignment."""
+def size_problems(keep: float, channel_multiple: ChannelMultiple) -> list[str]:
+    """Return what is wrong with a fraction to keep and a channel multiple."""
     problems = []
     if not 0 < keep <= 1:
         problems.append(f"keep is {keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
-    if align != "auto" and align < 1:
-        problems.append(f"align is {align}; it must be at least 1, or auto")
+    if channel_multiple != "auto" and channel_multiple < 1:
+        problems.append(f"channel multiple is {channel_multiple}; it must be at least 1, or auto")
     return problems

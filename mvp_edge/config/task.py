@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from mvp_edge.config.choices import (
-    Align,
+    ChannelMultiple,
     InputFormat,
     Method,
     Precision,
@@ -35,7 +35,8 @@ class VoteConfig:
             otherwise. `smsp`: one round over all groups at once: the units with the highest similarity-weighted
             fraction of the neighbours that keep them, wherever they are (our reading of SMSP).
         keep: Fraction of every group's units to keep; of all units together for `smsp`.
-        align: Kept counts are multiples of this many channels; `auto` fills what costs no time on this machine.
+        channel_multiple: Kept counts are multiples of this many channels; `auto` raises them where that costs no
+            time on this machine.
         neighbours: How many of the nearest members vote.
         similarity: What is near: LEEP on the task's images, or WordNet on the class names; `auto` is LEEP where there
             are images.
@@ -48,7 +49,7 @@ class VoteConfig:
 
     method: Method = "mvp"
     keep: float = 0.1
-    align: Align = 8
+    channel_multiple: ChannelMultiple = 8
     neighbours: int = 5
     similarity: Similarity = "auto"
     voters: Voters = "auto"
@@ -56,7 +57,7 @@ class VoteConfig:
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
-        problems = size_problems(self.keep, self.align)
+        problems = size_problems(self.keep, self.channel_multiple)
         if self.neighbours < 1:
             problems.append(f"neighbours is {self.neighbours}; it must be at least 1")
         if not self.temperature > 0:

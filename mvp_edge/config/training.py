@@ -101,7 +101,7 @@ class PruneSchedule:
 
     Attributes:
         keep: Fraction of every group's units that is left at the end.
-        align: Kept counts are multiples of this many channels.
+        channel_multiple: Kept counts are multiples of this many channels.
         every: Steps between two pruning events (the paper's h); 0 takes a hundredth of the iterations, which is what
             the paper's own cost columns imply: pruning ends within the first tenth, the rest is fine-tuning.
         drop: Fraction of the remaining units dropped at each event (the paper's p).
@@ -109,13 +109,13 @@ class PruneSchedule:
     """
 
     keep: float = 0.1
-    align: int = 8
+    channel_multiple: int = 8
     every: int = 0
     drop: float = 0.2
     importance: Importance = "activation"
 
     def __post_init__(self) -> None:
-        problems = size_problems(self.keep, self.align)
+        problems = size_problems(self.keep, self.channel_multiple)
         if self.every < 0:
             problems.append(f"every is {self.every}; it must be 0 or more steps")
         if not 0 < self.drop < 1:

@@ -27,7 +27,7 @@ _WEIGHTED = (nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
-class Slot:
+class SlicedDimension:
     """One dimension of one tensor through which a group runs; `index[unit]` lists the unit's positions there."""
 
     tensor: str
@@ -36,7 +36,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Tap:
+class Consumer:
     """A layer that consumes a group's activations: its input, along the channel axis, shows what each unit is worth."""
 
     module: str
@@ -52,17 +52,17 @@ class Group:
         width: How many there are.
         unit_channels: Channels that one unit stands for where it takes up fewest: 1 for a filter or a hidden node, the
             width of a head, the width of a group of a grouped convolution.
-        slots: Where they are stored.
-        taps: Who consumes them.
+        dimensions: Where they are stored.
+        consumers: Who consumes them.
         norms: The norms that they run through.
     """
 
     name: str
     width: int
     unit_channels: int
-    slots: tuple[Slot, ...]
-    taps: tuple[Tap, ...]
-    norms: tuple[Tap, ...]
+    dimensions: tuple[SlicedDimension, ...]
+    consumers: tuple[Consumer, ...]
+    norms: tuple[Consumer, ...]
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ def kept_positions(table: GroupTable, plan: KeepPlan) -> Positions:
     keep: dict[tuple[str, int], Tensor] = {}
     for group in table.groups:
         gone = sorted(set(range(group.width)) - set(plan[group.name]))
-        for slot in group.slots:
-            index = torch.tensor(slot.index)
+        for dimension in group.dimensions:
+            index = torch.tensor(dimension.index)
             length = int(index.max()) + 1
-            flags = keep.get((slot.tensor, slot.dim), torch.ones(0, dtype=torch.bool))
+            flags = keep.get((dimension.tensor, dimension.dim), torch.ones(0, dtype=torch.bool))
             flags = torch.cat([flags, torch.ones(max(0, length - len(flags)), dtype=torch.bool)])
             flags[index[gone].flatten()] = False
-            keep[slot.tensor, slot.dim] = flags
+            keep[dimension.tensor, dimension.dim] = flags
     positions: Positions = defaultdict(dict)
     for (tensor, dim), flags in keep.items():
         positions[tensor][dim] = flags.nonzero().flatten()
@@ -118,8 +118,8 @@ class _Raw:
 
     root: str
     width: int
-    slots: list[tuple[str, int, dict[int, list[int]]]]
-    taps: list[tuple[str, dict[int, list[int]]]]
+    dimensions: list[tuple[str, int, dict[int, list[int]]]]
+    consumers: list[tuple[str, dict[int, list[int]]]]
     norms: list[tuple[str, dict[int, list[int]]]]
 
 
@@ -147,7 +147,7 @@ def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedd
         model.train(training)
     if embedding == "whole":
         readers = {f"{name}.qkv" for name in attentions(model)}
-        raw = [r for r in raw if readers.isdisjoint(tap for tap, _ in r.taps)]
+        raw = [r for r in raw if readers.isdisjoint(consumer for consumer, _ in r.consumers)]
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     groups = [_merge(members, model) for members in _coupled_by_grouped_convs(raw, model)]
     _check_places(groups, model)
@@ -173,7 +173,7 @@ def _read(graph: tp.DependencyGraph, model: nn.Module, items: tp.dependency.Grou
             where[root].append(position)
         if isinstance(target, nn.Parameter):
             sizes = [d for d, n in enumerate(target.shape) if n > 1]
-            raw.slots.append((parameters[target], sizes[-1] if sizes else 0, where))
+            raw.dimensions.append((parameters[target], sizes[-1] if sizes else 0, where))
         elif target in modules:
             _read_layer(raw, modules[target], target, where, graph.is_out_channel_pruning_fn(item.dep.handler))
     return raw
@@ -183,17 +183,17 @@ def _read_layer(raw: _Raw, name: str, layer: nn.Module, where: dict[int, list[in
     if isinstance(layer, _NORMS):
         raw.norms.append((name, where))
         tensors = [t for t in ("weight", "bias", "running_mean", "running_var") if getattr(layer, t, None) is not None]
-        raw.slots += [(f"{name}.{t}", 0, where) for t in tensors]
+        raw.dimensions += [(f"{name}.{t}", 0, where) for t in tensors]
     elif isinstance(layer, _WEIGHTED):
         grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
         if is_output:
-            raw.slots.append((f"{name}.weight", 0, where))
+            raw.dimensions.append((f"{name}.weight", 0, where))
             if layer.bias is not None:
-                raw.slots.append((f"{name}.bias", 0, where))
+                raw.dimensions.append((f"{name}.bias", 0, where))
         else:
-            raw.taps.append((name, where))
+            raw.consumers.append((name, where))
             if not grouped:
-                raw.slots.append((f"{name}.weight", 1, where))
+                raw.dimensions.append((f"{name}.weight", 1, where))
     elif next(layer.parameters(recurse=False), None) is not None:
         raise PlanError(
             f"layer {name} ({type(layer).__name__}) cannot be sliced; supported are Conv2d, Linear, BatchNorm, "
@@ -212,8 +212,10 @@ def _coupled_by_grouped_convs(raw: list[_Raw], model: nn.Module) -> list[list[tu
     for name, layer in model.named_modules():
         if not (isinstance(layer, nn.Conv2d) and layer.groups > 1):
             continue
-        sides = [(i, w, layer.in_channels) for i, r in enumerate(raw) for n, w in r.taps if n == name]
-        sides += [(i, w, layer.out_channels) for i, r in enumerate(raw) for n, d, w in r.slots if n == f"{name}.weight"]
+        sides = [(i, w, layer.in_channels) for i, r in enumerate(raw) for n, w in r.consumers if n == name]
+        sides += [
+            (i, w, layer.out_channels) for i, r in enumerate(raw) for n, d, w in r.dimensions if n == f"{name}.weight"
+        ]
         if len({i for i, _, _ in sides}) < 2 or layer.groups == layer.in_channels == layer.out_channels:
             continue
         for i, where, channels in sides:
@@ -234,7 +236,7 @@ def _heads(raw: _Raw, model: nn.Module) -> list[int] | None:
     only those of the values, which come last, reach `proj`.
     """
     for name, layer in attentions(model).items():
-        for tensor, dim, where in raw.slots:
+        for tensor, dim, where in raw.dimensions:
             if (tensor, dim) == (f"{name}.qkv.weight", 0):
                 channels = layer.num_heads * layer.head_dim
                 return [where[root][0] % channels // layer.head_dim for root in range(raw.width)]
@@ -253,17 +255,19 @@ def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
         return tuple(tuple(sorted(p)) for p in positions)
 
     names = list(dict(model.named_modules()))
-    slots = [Slot(n, d, by_unit(w, u, n)) for r, u in members for n, d, w in r.slots]
-    taps = [Tap(n, by_unit(w, u, n)) for r, u in members for n, w in r.taps]
-    norms = [Tap(n, by_unit(w, u, n)) for r, u in members for n, w in r.norms]
+    dimensions = [SlicedDimension(n, d, by_unit(w, u, n)) for r, u in members for n, d, w in r.dimensions]
+    consumers = [Consumer(n, by_unit(w, u, n)) for r, u in members for n, w in r.consumers]
+    norms = [Consumer(n, by_unit(w, u, n)) for r, u in members for n, w in r.norms]
     first = min((r.root for r, _ in members), key=names.index)
-    unit_channels = min(len(slot.index[0]) for slot in slots)
-    return Group(first, width, unit_channels, tuple(slots), tuple(taps), tuple(norms))
+    unit_channels = min(len(dimension.index[0]) for dimension in dimensions)
+    return Group(first, width, unit_channels, tuple(dimensions), tuple(consumers), tuple(norms))
 
 
 def _check_places(groups: list[Group], model: nn.Module) -> None:
     """Refuse positions that a tensor does not have: the graph has not understood how its layer is used."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for slot in (slot for group in groups for slot in group.slots):
-        if max(unit[-1] for unit in slot.index) >= tensors[slot.tensor].shape[slot.dim]:
-            raise PlanError(f"{slot.tensor}: its layer is used in a way that cannot be sliced; use another base model")
+    for dimension in (dimension for group in groups for dimension in group.dimensions):
+        if max(unit[-1] for unit in dimension.index) >= tensors[dimension.tensor].shape[dimension.dim]:
+            raise PlanError(
+                f"{dimension.tensor}: its layer is used in a way that cannot be sliced; use another base model"
+            )

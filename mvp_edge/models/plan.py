@@ -102,7 +102,7 @@ def make_plan(widths: Mapping[str, int], kept: Mapping[str, Iterable[int]]) -> K
     return KeepPlan(tuple(GroupKeep(n, w, tuple(sorted(int(i) for i in kept[n]))) for n, w in widths.items()))
 
 
-def keep_count(width: int, keep: float, align: int = 1, unit_channels: int = 1) -> int:
+def keep_count(width: int, keep: float, channel_multiple: int = 1, unit_channels: int = 1) -> int:
     """Return how many of `width` units to keep: the aligned count nearest to `keep * width`.
 
     Vector units work on whole lanes, so counts that are multiples of 8 channels run up to twice as fast as the
@@ -111,7 +111,7 @@ def keep_count(width: int, keep: float, align: int = 1, unit_channels: int = 1) 
     Args:
         width: Units of the group in the base model.
         keep: Fraction to keep, in (0, 1].
-        align: Channels a lane holds; 1 keeps the count as the ratio falls.
+        channel_multiple: Channels a lane holds; 1 keeps the count as the ratio falls.
         unit_channels: Channels one unit stands for (grouped convolutions: the width of a group; attention: that of a
             head, so that one head of 32 or 64 channels is whole lanes already, and any number of heads is aligned).
 
@@ -123,9 +123,9 @@ def keep_count(width: int, keep: float, align: int = 1, unit_channels: int = 1) 
     """
     if not 0 < keep <= 1:
         raise PlanError(f"keep is {keep}; it must be in (0, 1]")
-    if align < 1:
-        raise PlanError(f"align is {align}; it must be at least 1")
-    lane = align // math.gcd(align, unit_channels)
+    if channel_multiple < 1:
+        raise PlanError(f"channel multiple is {channel_multiple}; it must be at least 1")
+    lane = channel_multiple // math.gcd(channel_multiple, unit_channels)
     lanes = max(1, math.floor(keep * width / lane + 0.5))
     return min(width, lanes * lane)
 

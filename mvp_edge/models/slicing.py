@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mvp_edge.core.errors import PlanError
 from mvp_edge.models.attention import is_attention, mend_attention
-from mvp_edge.models.groups import GroupTable, Tap, kept_positions
+from mvp_edge.models.groups import Consumer, GroupTable, kept_positions
 from mvp_edge.models.plan import KeepPlan, full_plan
 
 FAITHFUL = 1e-5
@@ -99,14 +99,14 @@ def masked(model: nn.Module, table: GroupTable, plan: KeepPlan) -> Iterator[None
     handles = []
     for group in table.groups:
         kept = set(plan[group.name])
-        for tap in group.taps:
-            layer = model.get_submodule(tap.module)
-            mask = _mask(tap, kept, layer)
+        for consumer in group.consumers:
+            layer = model.get_submodule(consumer.module)
+            mask = _mask(consumer, kept, layer)
             handles.append(layer.register_forward_pre_hook(lambda _, args, mask=mask: (args[0] * mask, *args[1:])))
-        for tap in group.norms:
-            layer = model.get_submodule(tap.module)
+        for consumer in group.norms:
+            layer = model.get_submodule(consumer.module)
             if isinstance(layer, nn.LayerNorm):
-                handles.append(layer.register_forward_hook(_masked_layer_norm(_mask(tap, kept, layer))))
+                handles.append(layer.register_forward_hook(_masked_layer_norm(_mask(consumer, kept, layer))))
     try:
         yield
     finally:
@@ -114,11 +114,13 @@ def masked(model: nn.Module, table: GroupTable, plan: KeepPlan) -> Iterator[None
             handle.remove()
 
 
-def _mask(tap: Tap, kept: set[int], layer: nn.Module) -> Tensor:
+def _mask(consumer: Consumer, kept: set[int], layer: nn.Module) -> Tensor:
     parameter = next(layer.parameters())
     channels = getattr(layer, "in_channels", None) or getattr(layer, "in_features", None)
-    mask = torch.ones(channels or 1 + max(p[-1] for p in tap.index), device=parameter.device, dtype=parameter.dtype)
-    mask[[p for unit, places in enumerate(tap.index) if unit not in kept for p in places]] = 0
+    mask = torch.ones(
+        channels or 1 + max(p[-1] for p in consumer.index), device=parameter.device, dtype=parameter.dtype
+    )
+    mask[[p for unit, places in enumerate(consumer.index) if unit not in kept for p in places]] = 0
     return mask.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else mask
 
 

@@ -20,7 +20,7 @@ def contains(plan: KeepPlan, smaller: KeepPlan) -> bool:
     return plan.widths == smaller.widths and all(set(g.kept) <= set(plan[g.name]) for g in smaller.groups)
 
 
-def grows_silently(table: GroupTable, plan: KeepPlan, held: KeepPlan) -> bool:
+def can_widen(table: GroupTable, plan: KeepPlan, held: KeepPlan) -> bool:
     """Say whether a network that keeps `held` can grow to `plan` and still compute the same.
 
     A layer norm takes its mean and variance over all channels, those that nothing reads included.
@@ -28,11 +28,11 @@ def grows_silently(table: GroupTable, plan: KeepPlan, held: KeepPlan) -> bool:
     if not contains(plan, held):
         return False
     grown = [g for g in table.groups if plan[g.name] != held[g.name]]
-    slots = {slot.tensor for group in grown for slot in group.slots}
-    return all(f"{norm.module}.running_mean" in slots for group in grown for norm in group.norms)
+    dimensions = {dimension.tensor for group in grown for dimension in group.dimensions}
+    return all(f"{norm.module}.running_mean" in dimensions for group in grown for norm in group.norms)
 
 
-def silence(
+def zero_new_inputs(
     table: GroupTable, plan: KeepPlan, held: KeepPlan, state: Mapping[str, Tensor], head: str
 ) -> dict[str, Tensor]:
     """Return tensors in which no layer but the head reads the units of `plan` that `held` lacks.
@@ -44,7 +44,9 @@ def silence(
         state: Tensors sliced to `plan`.
         head: Name of the classifier, which is left alone.
     """
-    inputs = {f"{tap.module}.weight" for group in table.groups for tap in group.taps} - {f"{head}.weight"}
+    inputs = {f"{consumer.module}.weight" for group in table.groups for consumer in group.consumers} - {
+        f"{head}.weight"
+    }
     have, want = kept_positions(table, held), kept_positions(table, plan)
     result = dict(state)
     for name in inputs & want.keys():

@@ -50,7 +50,7 @@ def measure(
         "base_params": count_params(base_model),
         "macs": count_macs(outcome.model, input_size),
         "base_macs": base_macs,
-        "floor_macs": round(base_macs * floor),
+        "unprunable_macs": round(base_macs * floor),
         "nominal_training_tflops": round(nominal / 1e12, 4),
         "bytes": {
             "onnx": stored.file_bytes,
@@ -73,7 +73,7 @@ def slowed(costs: Mapping[str, Any]) -> list[str]:
     slow, fast = (costs["latency_ms"][k]["median"] for k in ("dense", "pruned"))
     if fast <= slow:
         return []
-    return ["the pruned model is slower than the dense one here; keep less, or align to 8 or 16"]
+    return ["the pruned model is slower than the dense one here; keep less, or channel_multiple to 8 or 16"]
 
 
 def spent(

@@ -18,19 +18,19 @@ from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
 from mvp_edge.data import ImageSet, open_source, skipped_warnings
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.models.widening import grows_silently
+from mvp_edge.models.widening import can_widen
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.delivery import deliver, member_recipe, write_report
 from mvp_edge.prune.known import known_score, known_sizes
 from mvp_edge.prune.outcome import Outcome
 from mvp_edge.prune.request import check_place, requested_task
-from mvp_edge.prune.sizing import Ballots, Sizing, choose_counts, largest_within, ratio_decides
+from mvp_edge.prune.sizing import Sizing, Votes, choose_counts, largest_within, ratio_decides
 from mvp_edge.prune.tuning import Tuned, tune, tune_warily
 from mvp_edge.training.loop import predict
 from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.voting.assembly import assemble, stays_base, vote
 from mvp_edge.voting.neighbours import Neighbour, rank, similarity_used
-from mvp_edge.voting.voters import electorate, knowing, ready_made, sole_voter, vote_weights
+from mvp_edge.voting.voters import knowing, ready_made, select_voters, sole_voter, vote_weights
 from mvp_edge.zoo.member import Member, MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -156,9 +156,9 @@ def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
             counts = largest_within(prunable, config.budget, able, task.names, progress, config.input).counts
         return Sizing(counts, counts)
     voters = ranked[: config.vote.neighbours]
-    seeds = able if config.vote.voters in ("auto", "generalist") and config.vote.method == "mvp" else []
-    ballots = Ballots([n.info.plan for n in voters], vote_weights(voters, config.vote), seeds)
-    return choose_counts(prunable, config.vote, config.budget, ballots, task.names, progress, config.input)
+    initial = able if config.vote.voters in ("auto", "generalist") and config.vote.method == "mvp" else []
+    votes = Votes([n.info.plan for n in voters], vote_weights(voters, config.vote), initial)
+    return choose_counts(prunable, config.vote, config.budget, votes, task.names, progress, config.input)
 
 
 def make(
@@ -219,7 +219,7 @@ def _elect(prepared: Prepared, sizing: Sizing, config: PruneConfig) -> Elected:
     if blind:  # what is not trained works only as it was made
         neighbours = [n for n in knowing(ranked, task) if n.info.plan.counts == sizing.counts][:1]
     else:
-        neighbours = electorate(ranked, prunable, task, config.vote, sizing.counts)
+        neighbours = select_voters(ranked, prunable, task, config.vote, sizing.counts)
     if warning := far_warning(neighbours, task, similarity_used(config.vote, inputs.train)):
         warnings.append(warning)
     plan, voters = vote(inputs.zoo, prunable, neighbours, config.vote, sizing.counts, config.seed)
@@ -258,7 +258,7 @@ def _train(
 def _works(elected: Elected, prunable: PrunableModel, task: Task) -> bool:
     """Return whether the network works untrained: it is one member that knows the classes, or begins as that."""
     alone = elected.voters[0].info
-    return len(elected.voters) == 1 and alone.knows(task) and grows_silently(prunable.table, elected.plan, alone.plan)
+    return len(elected.voters) == 1 and alone.knows(task) and can_widen(prunable.table, elected.plan, alone.plan)
 
 
 def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = None) -> Inputs:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mvp_edge.budget import Costs, Groups, Limit, Worth, costs_of, fit_latency, search
+from mvp_edge.budget import Costs, Groups, Limit, Utility, costs_of, fit_latency, search
 from mvp_edge.budget.free_lanes import fill_free_lanes
-from mvp_edge.budget.meet import Bound, meet
-from mvp_edge.budget.probe import PROBES, Achieved, Prober, probe_counts
+from mvp_edge.budget.meet import Bound, fit_budget
+from mvp_edge.budget.probe import PROBES, Achieved, LatencyProbe, probe_counts
 from mvp_edge.budget.search import Rule
 from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
 from mvp_edge.core.errors import BudgetError
@@ -20,7 +20,7 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import base_importance, target_counts
 from mvp_edge.voting.votes import count_votes
 
-BUDGET_ALIGN = 8  # lanes that a search climbs in under `--align auto`, before free ones are filled
+BUDGET_ALIGN = 8  # lanes that a search climbs in under `--channel-multiple auto`, before free ones are filled
 HEADROOM_BYTES = 1024  # for the notes that a delivered file carries and a weighed one does not
 LATENCY_AIM = 0.98  # the delivered file is measured anew, on a machine that may be busier then
 TIE_BREAK = 1e-3  # of a whole vote: what the base's importance may weigh against votes
@@ -45,24 +45,24 @@ class Sizing:
 
 
 @dataclass(frozen=True)
-class Ballots:
+class Votes:
     """What the votes say about size: plans with their weights, and plans that a larger one may grow from."""
 
     plans: Sequence[KeepPlan]
     weights: Sequence[float]
-    seeds: Sequence[KeepPlan] = ()
+    initial: Sequence[KeepPlan] = ()
 
 
 def ratio_decides(config: VoteConfig, budget: Budget | None) -> bool:
     """Say whether the ratio alone tells how many units are kept, whoever votes."""
-    return budget is None and config.method == "mvp" and config.align != "auto"
+    return budget is None and config.method == "mvp" and config.channel_multiple != "auto"
 
 
 def choose_counts(
     prunable: PrunableModel,
     config: VoteConfig,
     budget: Budget | None,
-    ballots: Ballots,
+    votes: Votes,
     labels: Sequence[str],
     progress: Progress,
     kind: InputFormat = "float32-nchw",
@@ -71,9 +71,9 @@ def choose_counts(
 
     Args:
         prunable: The base model, on the CPU.
-        config: `method`, `keep` and `align` matter here.
+        config: `method`, `keep` and `channel_multiple` matter here.
         budget: What the model may cost; the ratio decides if there is none.
-        ballots: Under a budget the search climbs on from the largest seed that fits; `smsp` ranks units by the plans.
+        votes: Under a budget the search climbs on from the largest seed that fits; `smsp` ranks units by the plans.
         labels: Class names of the model.
         progress: Who is told.
         kind: What the delivered file takes.
@@ -82,9 +82,9 @@ def choose_counts(
         BudgetError: no sub-network meets the budget.
     """
     if ratio_decides(config, budget):
-        counts = target_counts(prunable.table, config.keep, config.align)
+        counts = target_counts(prunable.table, config.keep, config.channel_multiple)
         return Sizing(counts, counts)
-    sizer = _Sizer(prunable, config, ballots, labels, progress, kind)
+    sizer = _Sizer(prunable, config, votes, labels, progress, kind)
     return sizer.by_ratio() if budget is None else sizer.by_budget(budget)
 
 
@@ -102,11 +102,11 @@ def largest_within(
         BudgetError: none does; the message says how near the smallest comes.
     """
     costs = costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, len(labels))
-    prober = Prober(prunable.base, prunable.model, prunable.table, costs, labels, kind)
+    probe = LatencyProbe(prunable.base, prunable.model, prunable.table, costs, labels, kind)
     bounds = [Bound(*_figure(name, most), lambda c: c) for name, most in budget.given.items()]
     with progress.stage("Fitting the budget", len(plans)) as stage:
         for plan in plans:
-            found = prober.achieved(costs.counts(plan.counts), _figures(bounds))
+            found = probe.achieved(costs.counts(plan.counts), _figures(bounds))
             if all(bound.share(found) <= 1 for bound in bounds):
                 return plan
             stage.advance()
@@ -144,45 +144,48 @@ class _Sizer:
         self,
         prunable: PrunableModel,
         config: VoteConfig,
-        ballots: Ballots,
+        votes: Votes,
         labels: Sequence[str],
         progress: Progress,
         kind: InputFormat,
     ) -> None:
-        self.prunable, self.config, self.ballots, self.progress = prunable, config, ballots, progress
+        self.prunable, self.config, self.votes, self.progress = prunable, config, votes, progress
         table = prunable.table
         self.costs: Costs = costs_of(prunable.model, table, prunable.base.input_size, prunable.head, len(labels))
-        self.prober = Prober(prunable.base, prunable.model, table, self.costs, labels, kind)
+        self.probe = LatencyProbe(prunable.base, prunable.model, table, self.costs, labels, kind)
         self.unit_channels = np.array([g.unit_channels for g in table.groups])
         self.rule: Rule = RULES[config.method]
 
     def by_ratio(self) -> Sizing:
-        keep, align = self.config.keep, 1 if self.config.align == "auto" else self.config.align
+        keep, channel_multiple = (
+            self.config.keep,
+            1 if self.config.channel_multiple == "auto" else self.config.channel_multiple,
+        )
         if self.config.method == "mvp":
-            counts = self.costs.counts(target_counts(self.prunable.table, keep, align))
+            counts = self.costs.counts(target_counts(self.prunable.table, keep, channel_multiple))
         else:
-            groups = Groups.of(self.costs.widths, self.unit_channels, align)
+            groups = Groups.of(self.costs.widths, self.unit_channels, channel_multiple)
             found = search(
-                groups, self.worth(), [Limit(lambda c: c.sum(-1), keep * self.costs.widths.sum())], self.rule
+                groups, self.utility(), [Limit(lambda c: c.sum(-1), keep * self.costs.widths.sum())], self.rule
             )
             counts = groups.least if found is None else found
         return self.filled(counts, [])
 
     def by_budget(self, budget: Budget) -> Sizing:
-        align = BUDGET_ALIGN if self.config.align == "auto" else self.config.align
-        groups = Groups.of(self.costs.widths, self.unit_channels, align)
+        channel_multiple = BUDGET_ALIGN if self.config.channel_multiple == "auto" else self.config.channel_multiple
+        groups = Groups.of(self.costs.widths, self.unit_channels, channel_multiple)
         bounds = self.bounds(budget, groups)
-        seeds = [self.costs.counts(plan.counts) for plan in self.ballots.seeds]
+        initial = [self.costs.counts(plan.counts) for plan in self.votes.initial]
         with self.progress.stage("Fitting the budget") as stage:
 
             def measure(counts: np.ndarray) -> Achieved:
                 stage.advance()
-                return self.prober.achieved(counts, _figures(bounds))
+                return self.probe.achieved(counts, _figures(bounds))
 
-            met = meet(bounds, groups, self.worth(), measure, rule=self.rule, seeds=seeds)
-            if met is None:
-                raise self.out_of_reach(bounds, groups, align, budget)
-        return self.filled(met.counts, bounds)
+            fitted = fit_budget(bounds, groups, self.utility(), measure, rule=self.rule, initial=initial)
+            if fitted is None:
+                raise self.out_of_reach(bounds, groups, channel_multiple, budget)
+        return self.filled(fitted.counts, bounds)
 
     def bounds(self, budget: Budget, groups: Groups) -> list[Bound]:
         bounds = []
@@ -190,56 +193,58 @@ class _Sizer:
             if name == "latency_ms":
                 rows = probe_counts(self.costs, self.unit_channels)
                 with self.progress.stage("Timing this machine", PROBES) as stage:
-                    model = fit_latency(self.costs, rows, self.prober.times_ms(rows, stage))
+                    model = fit_latency(self.costs, rows, self.probe.times_ms(rows, stage))
                 bounds.append(Bound(name, most, model, LATENCY_AIM))
             elif name == "size_kib":
-                least = self.prober.achieved(groups.least, {"size_bytes"}).size_bytes
+                least = self.probe.achieved(groups.least, {"size_bytes"}).size_bytes
                 around = least - float(self.costs.stored(groups.least))
                 bounds.append(Bound(*_figure(name, most), lambda c, a=around: self.costs.stored(c) + a))
             else:
                 bounds.append(Bound(name, most, getattr(self.costs, name)))
         return bounds
 
-    def worth(self) -> Worth:
-        """Return what units are worth: their share of the votes, and a little for the base's importance."""
+    def utility(self) -> Utility:
+        """Return what units are utility: their share of the votes, and a little for the base's importance."""
         importance = base_importance(self.prunable.model, self.prunable.table)
-        votes = count_votes(self.ballots.plans, self.ballots.weights)
-        total = sum(self.ballots.weights)
-        return Worth.of(
+        votes = count_votes(self.votes.plans, self.votes.weights)
+        total = sum(self.votes.weights)
+        return Utility.of(
             [votes[n] / total + TIE_BREAK * importance[n] / importance[n].max().clip(1e-12) for n in self.costs.names]
         )
 
     def filled(self, counts: np.ndarray, bounds: Sequence[Bound]) -> Sizing:
         requested = self.costs.by_name(counts)
-        if self.config.align != "auto":
+        if self.config.channel_multiple != "auto":
             return Sizing(requested, requested)
         with self.progress.stage("Filling free lanes") as stage:
 
             def time_ms(some: np.ndarray) -> float:
                 stage.advance()
-                return float(self.prober.times_ms(some[None])[0])
+                return float(self.probe.times_ms(some[None])[0])
 
             def allowed(some: np.ndarray) -> bool:
-                achieved = self.prober.achieved(some, _figures(bounds)) if bounds else None
+                achieved = self.probe.achieved(some, _figures(bounds)) if bounds else None
                 return achieved is None or all(b.share(achieved) <= 1 for b in bounds)
 
             full = fill_free_lanes(counts, self.costs.widths, self.unit_channels, time_ms, allowed)
         return Sizing(requested, self.costs.by_name(full))
 
-    def out_of_reach(self, bounds: Sequence[Bound], groups: Groups, align: int, budget: Budget) -> BudgetError:
+    def out_of_reach(
+        self, bounds: Sequence[Bound], groups: Groups, channel_multiple: int, budget: Budget
+    ) -> BudgetError:
         """Say how near the smallest network comes."""
-        least = self.prober.achieved(groups.least, _figures(bounds))
-        finer = "" if align == 1 else ", or --align 1 for a smaller one"
+        least = self.probe.achieved(groups.least, _figures(bounds))
+        finer = "" if channel_multiple == 1 else ", or --channel-multiple 1 for a smaller one"
         advice = f"Allow a little more than that{finer}{self._timed(bounds, least)}"
         return BudgetError(
-            f"no sub-network of {self.prunable.base.name} in lanes of {align} channels meets the budget: "
+            f"no sub-network of {self.prunable.base.name} in lanes of {channel_multiple} channels meets the budget: "
             f"{'; '.join(_missed(bounds, least, budget))}. {advice}"
         )
 
     def _timed(self, bounds: Sequence[Bound], least: Achieved) -> str:
         """Say how to have networks timed again, where it was their time that was too long."""
         late = any(b.figure == "latency_ms" and b.share(least) > 1 for b in bounds)
-        return f". Was this computer busy when that was timed? Remove {self.prober.file} to time anew" if late else ""
+        return f". Was this computer busy when that was timed? Remove {self.probe.file} to time anew" if late else ""
 
 
 def shown(figure: str, value: float) -> str:

@@ -47,9 +47,9 @@ class UnitScores:
         self.values = {name: self._parameter(torch.ones(len(plan[name]), device=device)) for name in self._groups}
         for name, group in self._groups.items():
             self._hooks[name] = ExitStack()
-            for tap in group.taps:
-                layer = model.get_submodule(tap.module)
-                handle = layer.register_forward_pre_hook(self._hook((name, tap.module)))
+            for consumer in group.consumers:
+                layer = model.get_submodule(consumer.module)
+                handle = layer.register_forward_pre_hook(self._hook((name, consumer.module)))
                 self._hooks[name].callback(handle.remove)
         self._reindex(plan)
 
@@ -72,13 +72,13 @@ class UnitScores:
 
     def _reindex(self, plan: KeepPlan) -> None:
         for name, group in self._groups.items():
-            for tap in group.taps:
-                layer = self._model.get_submodule(tap.module)
+            for consumer in group.consumers:
+                layer = self._model.get_submodule(consumer.module)
                 channels = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
                 index = torch.full((int(channels),), len(plan[name]))  # pyright: ignore[reportArgumentType]
-                where = torch.from_numpy(places(tap, plan[name]))
+                where = torch.from_numpy(places(consumer, plan[name]))
                 index[where] = torch.arange(len(where))[:, None]
-                self._index[name, tap.module] = index.to(self.values[name].device)
+                self._index[name, consumer.module] = index.to(self.values[name].device)
 
     def magnitudes(self, name: str) -> np.ndarray:
         """Return the absolute scores `(kept,)` of a group's units."""
@@ -97,10 +97,10 @@ class UnitScores:
         """Multiply a group's scores into the weights that consume its units, and forget them: the outputs stay."""
         group = self._groups.pop(name)
         self._hooks.pop(name).close()
-        for tap in group.taps:
-            layer = self._model.get_submodule(tap.module)
+        for consumer in group.consumers:
+            layer = self._model.get_submodule(consumer.module)
             weight: Tensor = layer.weight  # pyright: ignore[reportAssignmentType]
-            gate = self._gate((name, tap.module)).to(weight.dtype)
+            gate = self._gate((name, consumer.module)).to(weight.dtype)
             if isinstance(layer, nn.Conv2d):
                 # Row `o` of a grouped convolution sees the channels of its own conv group only.
                 rows = gate.view(layer.groups, 1, -1).expand(-1, len(weight) // layer.groups, -1)

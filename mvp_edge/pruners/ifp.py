@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, Importance, PruneSchedule
 from mvp_edge.core.progress import Stage
-from mvp_edge.models.groups import GroupTable, Tap
+from mvp_edge.models.groups import Consumer, GroupTable
 from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.models.slicing import slice_model
 from mvp_edge.pruners.oneshot import target_counts
@@ -30,9 +30,9 @@ class ImportanceMeter:
         self._sums: dict[tuple[str, str], Tensor] = {}
         self._hooks = ExitStack()
         for group in table.groups:
-            for tap in group.taps:
-                layer = model.get_submodule(tap.module)
-                handle = layer.register_forward_pre_hook(self._hook((group.name, tap.module)))
+            for consumer in group.consumers:
+                layer = model.get_submodule(consumer.module)
+                handle = layer.register_forward_pre_hook(self._hook((group.name, consumer.module)))
                 self._hooks.callback(handle.remove)
 
     def _hook(self, key: tuple[str, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -58,11 +58,11 @@ class ImportanceMeter:
         for group in self._table.groups:
             kept = plan[group.name]
             total = np.zeros(len(kept))
-            for tap in group.taps:
-                values = self._sums[group.name, tap.module].cpu().double().numpy()
-                values = values[places(tap, kept)].mean(1)
+            for consumer in group.consumers:
+                values = self._sums[group.name, consumer.module].cpu().double().numpy()
+                values = values[places(consumer, kept)].mean(1)
                 total += values / max(values.mean(), 1e-12)
-            result[group.name] = total / max(1, len(group.taps))
+            result[group.name] = total / max(1, len(group.consumers))
         return result
 
     def reset(self) -> None:
@@ -78,10 +78,10 @@ def _per_channel(layer: nn.Module, x: Tensor) -> Tensor:
     return x.mean((0, 2, 3)) if isinstance(layer, nn.Conv2d) else x.flatten(0, -2).mean(0)
 
 
-def places(tap: Tap, kept: tuple[int, ...]) -> np.ndarray:
+def places(consumer: Consumer, kept: tuple[int, ...]) -> np.ndarray:
     """Return where each kept unit's channels stand in the sliced input `(kept, channels)`."""
-    place = {p: i for i, p in enumerate(sorted(p for u in kept for p in tap.index[u]))}
-    return np.array([[place[p] for p in tap.index[u]] for u in kept])
+    place = {p: i for i, p in enumerate(sorted(p for u in kept for p in consumer.index[u]))}
+    return np.array([[place[p] for p in consumer.index[u]] for u in kept])
 
 
 def iterative_prune(
@@ -114,7 +114,7 @@ def iterative_prune(
         Algorithm 2.
     """
     every = schedule.every or max(1, config.iterations // 100)
-    wanted = target_counts(table, schedule.keep, schedule.align)
+    wanted = target_counts(table, schedule.keep, schedule.channel_multiple)
     optimizer = make_optimizer(model, config)
     meter = ImportanceMeter(model, table, schedule.importance)
     plan = start or full_plan(table.widths)

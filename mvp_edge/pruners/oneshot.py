@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from mvp_edge.config import Align
+from mvp_edge.config import ChannelMultiple
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.models.plan import KeepPlan, keep_count, make_plan
 
 
-def target_counts(table: GroupTable, keep: float, align: Align) -> dict[str, int]:
+def target_counts(table: GroupTable, keep: float, channel_multiple: ChannelMultiple) -> dict[str, int]:
     """Return the units to keep of every group; the same rule for zoo members, votes and baselines.
 
     Under `auto` this is what is asked for: the count as the ratio falls, before lanes are filled.
     """
-    lane = 1 if align == "auto" else align
+    lane = 1 if channel_multiple == "auto" else channel_multiple
     return {g.name: keep_count(g.width, keep, lane, g.unit_channels) for g in table.groups}
 
 
@@ -30,7 +30,7 @@ def base_importance(model: nn.Module, table: GroupTable) -> dict[str, np.ndarray
         if not layers:
             layers = [
                 (model.get_parameter(s.tensor).flatten(1).abs().mean(1), s.index)
-                for s in group.slots
+                for s in group.dimensions
                 if s.dim == 0 and s.tensor.endswith("weight") and model.get_parameter(s.tensor).ndim > 1
             ]
         total = np.zeros(group.width)

@@ -122,7 +122,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "text": figures.gain(report["base_macs"], report["macs"], "fewer", "more"),
             "note": (
                 f"MACs an image, measured; the base needs {figures.quantity(report['base_macs'])}, "
-                f"and the smallest possible network {figures.quantity(report['floor_macs'])}"
+                f"and the smallest possible network {figures.quantity(report['unprunable_macs'])}"
             ),
             "length": figures.length(report["macs"], report["base_macs"]),
         }
@@ -283,7 +283,7 @@ def _decisive(report: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("fit", {}).get("iterations") == 0:
         del settings["fit"]
     idle = set() if report.get("origin", "vote") == "vote" else set(VOTING)
-    idle |= {"align"} if report.get("data", "") is None else set()
+    idle |= {"channel_multiple"} if report.get("data", "") is None else set()
     idle |= {"keep"} if report.get("budget") else set()
     if "vote" in settings:
         settings["vote"] = {k: v for k, v in settings["vote"].items() if k not in idle}

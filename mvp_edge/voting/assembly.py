@@ -16,7 +16,7 @@ from mvp_edge.models.heads import ridge_head, shared_rows
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.models.widening import grows_silently, silence, widen_head
+from mvp_edge.models.widening import can_widen, widen_head, zero_new_inputs
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
 from mvp_edge.pruners import base_importance
@@ -24,7 +24,7 @@ from mvp_edge.training.loop import reestimate_norms
 from mvp_edge.voting.averaging import Voter, average
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.voting.voters import vote_weights
-from mvp_edge.voting.votes import count_votes, elect
+from mvp_edge.voting.votes import count_votes, select_units
 from mvp_edge.zoo.member import Member
 from mvp_edge.zoo.store import Zoo
 
@@ -45,7 +45,7 @@ def vote(
         Algorithm 1, lines 2-3; Equation 1.
     """
     alone = len(neighbours) == 1 and neighbours[0].info.kind == "generalist"
-    plan = elect(
+    plan = select_units(
         count_votes([n.info.plan for n in neighbours], vote_weights(neighbours, config)),
         counts,
         vote="top" if alone else config.vote,
@@ -89,9 +89,11 @@ def assemble(
     if whole:
         classifier = head_of(prunable.model)
         head = _known_rows(task, wordnet.resolve_names(prunable.base.classes), classifier)
-    elif len(voters) == 1 and grows_silently(prunable.table, plan, voters[0].info.plan):
+    elif len(voters) == 1 and can_widen(prunable.table, plan, voters[0].info.plan):
         # What the plan adds to the only voter's units is silent at first: the network starts as the voter itself.
-        model.load_state_dict(silence(prunable.table, plan, voters[0].info.plan, model.state_dict(), prunable.head))
+        model.load_state_dict(
+            zero_new_inputs(prunable.table, plan, voters[0].info.plan, model.state_dict(), prunable.head)
+        )
         classifier = head_of(voters[0].network(prunable))
         rows = _known_rows(task, voters[0].info.task, classifier)
         head = rows and widen_head(rows, prunable.table, plan, voters[0].info.plan, prunable.head)

@@ -15,7 +15,7 @@ from mvp_edge.voting.neighbours import Neighbour
 ROUNDING = 0.01  # of all units: a member cut to whole lanes may have a little more than the ratio it was made at
 
 
-def electorate(
+def select_voters(
     ranked: Sequence[Neighbour],
     prunable: PrunableModel,
     task: Task,
@@ -48,7 +48,7 @@ def sole_voter(
     """
     if config.voters not in ("auto", "generalist") or config.method != "mvp":
         return []
-    wanted = counts or target_counts(prunable.table, config.keep, config.align)
+    wanted = counts or target_counts(prunable.table, config.keep, config.channel_multiple)
     generalist = knowing(ranked, task)
     inside = [n for n in generalist if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
     around = [n for n in generalist if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]

@@ -29,7 +29,7 @@ def count_votes(ballots: Sequence[KeepPlan], weights: Sequence[float] | None = N
     return votes
 
 
-def elect(
+def select_units(
     votes: Mapping[str, np.ndarray],
     counts: Mapping[str, int],
     *,

@@ -57,7 +57,7 @@ def test_torch_pruning_keeps_the_counts_of_the_tool_and_the_largest_filters(cont
 
 def test_the_pruned_base_has_a_head_that_works_before_training(context: Context) -> None:
     [case] = cases(context, 1)
-    model = Magnitude(keep=0.8, align=1)(case.setting, FitConfig(iterations=0))
+    model = Magnitude(keep=0.8, channel_multiple=1)(case.setting, FitConfig(iterations=0))
     s = case.setting
     assert (predict(model, s.train.images, s.prunable.base, s.device).argmax(1) == s.train.labels).float().mean() > 0.5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mvp_edge.budget import Groups, Limit, Products, Worth
+from mvp_edge.budget import Groups, Limit, Products, Utility
 
 WIDTHS = np.array([16, 32, 64])
 
@@ -18,13 +18,13 @@ def chain(speeds: tuple[float, ...] = (4.0, 2.0, 1.0, 1.0), floor: float = 100.0
     return Products(np.array([*speeds, floor]), fixed, per_unit)
 
 
-def groups(align: int = 4) -> Groups:
-    return Groups.of(WIDTHS, np.ones(3, int), align)
+def groups(channel_multiple: int = 4) -> Groups:
+    return Groups.of(WIDTHS, np.ones(3, int), channel_multiple)
 
 
-def worth(seed: int = 0) -> Worth:
+def utility(seed: int = 0) -> Utility:
     draw = np.random.default_rng(seed)
-    return Worth.of([draw.uniform(0.1, 1, w) for w in WIDTHS])
+    return Utility.of([draw.uniform(0.1, 1, w) for w in WIDTHS])
 
 
 def limit(bound: float, cost: Products | None = None) -> Limit:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mvp_edge.budget import Costs, costs_of
-from mvp_edge.budget.probe import PROBES, Prober, probe_counts
+from mvp_edge.budget.probe import PROBES, LatencyProbe, probe_counts
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.store import open_zoo
 
@@ -23,8 +23,8 @@ def costs(prunable: PrunableModel) -> Costs:
     return costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, 2)
 
 
-def prober(prunable: PrunableModel, costs: Costs) -> Prober:
-    return Prober(prunable.base, prunable.model, prunable.table, costs, ["a", "b"])
+def probe(prunable: PrunableModel, costs: Costs) -> LatencyProbe:
+    return LatencyProbe(prunable.base, prunable.model, prunable.table, costs, ["a", "b"])
 
 
 def test_probes_are_always_the_same_whole_lanes(costs: Costs) -> None:
@@ -41,10 +41,10 @@ def test_times_are_kept_and_read_again(
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
     rows = np.array([np.minimum(8, costs.widths), costs.widths])
-    first = prober(prunable, costs).times_ms(rows)
+    first = probe(prunable, costs).times_ms(rows)
     assert (first > 0).all()
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("timed again"))
-    again = prober(prunable, costs)
+    again = probe(prunable, costs)
     assert (again.times_ms(rows) == first).all()
     found = again.achieved(rows[0], {"latency_ms"})
     assert (found.latency_ms, found.params) == (first[0], costs.params(rows[0]))
@@ -60,7 +60,7 @@ def test_nothing_is_timed_that_no_limit_asks_for(
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("timed"))
-    found = prober(prunable, costs).achieved(np.minimum(8, costs.widths), {"macs", "params"})
+    found = probe(prunable, costs).achieved(np.minimum(8, costs.widths), {"macs", "params"})
     assert found.latency_ms is None and found.params > 0
 
 
@@ -69,10 +69,10 @@ def test_a_damaged_or_foreign_cache_is_measured_anew(
     prunable: PrunableModel, costs: Costs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
-    one = prober(prunable, costs)
+    one = probe(prunable, costs)
     one.file.parent.mkdir()
     one.file.write_text(content)
-    assert prober(prunable, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0
+    assert probe(prunable, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0
     assert json.loads(one.file.read_text())["about"] == one.about
 
 
@@ -81,4 +81,4 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path / "file"))
-    assert prober(prunable, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0
+    assert probe(prunable, costs).times_ms(np.minimum(8, costs.widths)[None]) > 0

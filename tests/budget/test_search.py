@@ -5,30 +5,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvp_edge.budget import Groups, Limit, Products, Worth, search
+from mvp_edge.budget import Groups, Limit, Products, Utility, search
 from mvp_edge.budget.search import Rule
-from tests.budget.synthetic import WIDTHS, chain, groups, limit, worth
+from tests.budget.synthetic import WIDTHS, chain, groups, limit, utility
 
 RULES = st.sampled_from(["balanced", "uniform", "global"])
 LEAST, MOST = float(chain()(groups().least)), float(chain()(WIDTHS))
 bounds = st.floats(LEAST, 1.1 * MOST)
 
 
-def found(bound: float, rule: Rule, align: int = 4, cost: Products | None = None) -> np.ndarray:
-    counts = search(groups(align), worth(), [limit(bound, cost)], rule)
+def found(bound: float, rule: Rule, channel_multiple: int = 4, cost: Products | None = None) -> np.ndarray:
+    counts = search(groups(channel_multiple), utility(), [limit(bound, cost)], rule)
     assert counts is not None
     return counts
 
 
 @given(bounds, RULES, st.sampled_from([1, 4, 8]))
-def test_no_limit_is_ever_exceeded(bound: float, rule: Rule, align: int) -> None:
-    counts = search(groups(align), worth(), [limit(bound), Limit(lambda c: c.sum(-1), 80)], rule)
+def test_no_limit_is_ever_exceeded(bound: float, rule: Rule, channel_multiple: int) -> None:
+    counts = search(groups(channel_multiple), utility(), [limit(bound), Limit(lambda c: c.sum(-1), 80)], rule)
     if counts is None:
-        assert chain()(groups(align).least) > bound
+        assert chain()(groups(channel_multiple).least) > bound
         return
     assert chain()(counts) <= bound * (1 + 1e-9)
     assert counts.sum() <= 80
-    assert ((counts % align == 0) | (counts == WIDTHS)).all()
+    assert ((counts % channel_multiple == 0) | (counts == WIDTHS)).all()
 
 
 @given(bounds, RULES)
@@ -54,7 +54,7 @@ def test_a_larger_budget_is_never_used_for_less(one: float, other: float, rule: 
 @given(st.floats(1.05, 1.0 * MOST / LEAST))
 def test_single_units_come_close_to_the_bound(factor: float) -> None:
     bound = LEAST * factor
-    used = float(chain()(found(bound, "uniform", align=1)))
+    used = float(chain()(found(bound, "uniform", channel_multiple=1)))
     assert used > bound - max(chain().weight) * 64  # the dearest unit meets at most 64 others
 
 
@@ -64,12 +64,12 @@ def test_room_for_all_keeps_all() -> None:
 
 
 def test_uniform_keeps_the_same_fraction_of_every_group() -> None:
-    shares = found(0.3 * MOST, "uniform", align=1) / WIDTHS
+    shares = found(0.3 * MOST, "uniform", channel_multiple=1) / WIDTHS
     assert shares.max() - shares.min() <= 1 / 16 + 1e-9
 
 
 def test_balanced_grows_what_is_cheap_further() -> None:
-    flat = Worth.of([np.ones(w) for w in WIDTHS])
+    flat = Utility.of([np.ones(w) for w in WIDTHS])
     dear = search(groups(1), flat, [limit(0.5 * MOST, chain((200.0, 2.0, 1.0, 1.0)))], "balanced")
     cheap = search(groups(1), flat, [limit(0.5 * MOST)], "balanced")
     assert dear is not None and cheap is not None
@@ -78,16 +78,16 @@ def test_balanced_grows_what_is_cheap_further() -> None:
 
 def test_global_takes_the_units_that_score_highest_wherever_they_are() -> None:
     scores = [np.linspace(0, 0.5, 16), np.r_[np.ones(20), np.zeros(12)], np.full(64, 0.1)]
-    counts = search(groups(1), Worth.of(scores), [Limit(lambda c: c.sum(-1), 30)], "global")
+    counts = search(groups(1), Utility.of(scores), [Limit(lambda c: c.sum(-1), 30)], "global")
     assert counts is not None
     assert counts.tolist() == [9, 20, 1]  # the smallest network has one unit of each group
 
 
 def test_a_climb_goes_on_from_its_start() -> None:
     start = np.array([4, 8, 32])
-    counts = search(groups(), worth(), [limit(MOST)], "uniform", start)
+    counts = search(groups(), utility(), [limit(MOST)], "uniform", start)
     assert counts is not None and (counts >= start).all()
-    assert search(groups(), worth(), [limit(LEAST)], "uniform", start) is None
+    assert search(groups(), utility(), [limit(LEAST)], "uniform", start) is None
 
 
 def test_lanes_of_units_that_stand_for_many_channels() -> None:
@@ -103,11 +103,11 @@ def test_wide_groups_are_climbed_in_strides() -> None:
         return counts.sum(-1)
 
     wide = Groups(np.array([4096, 4096]), np.array([1, 1]))
-    counts = search(wide, Worth.of([np.ones(4096)] * 2), [Limit(cost, 5001)], "uniform")
+    counts = search(wide, Utility.of([np.ones(4096)] * 2), [Limit(cost, 5001)], "uniform")
     assert counts is not None and counts.sum() == 5001
     assert calls < 500
 
 
 @pytest.mark.parametrize("bound", [LEAST - 1, 0.5])
 def test_nothing_fits(bound: float) -> None:
-    assert search(groups(), worth(), [limit(bound)], "uniform") is None
+    assert search(groups(), utility(), [limit(bound)], "uniform") is None

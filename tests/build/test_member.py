@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_parent_is_larger_in_every_group_and_knows_the_classes(zoo: Zoo, prunable: PrunableModel) -> None:
-    task, schedule = Task((TaskClass("tiger"), TaskClass("rose"))), PruneSchedule(keep=0.5, align=4)
+    task, schedule = Task((TaskClass("tiger"), TaskClass("rose"))), PruneSchedule(keep=0.5, channel_multiple=4)
     sizes = {i.id: i.plan.achieved for i in zoo.infos() if i.kind == "generalist"}
     found = find_parent(zoo, prunable, task, schedule)
     assert found is not None and sizes[found.id] == max(sizes.values())
@@ -33,7 +33,7 @@ def test_a_parent_is_larger_in_every_group_and_knows_the_classes(zoo: Zoo, pruna
 def test_without_a_parent_or_teacher_the_head_is_new(prunable: PrunableModel, images: Path) -> None:
     """The paper's IFP; with a teacher the base's own rows are a start."""
     data = open_source(str(images)).load(("tiger", "rose"), "train", prunable.base.input_size)
-    fit, schedule = FitConfig(iterations=0, batch_size=4), PruneSchedule(keep=1.0, align=1)
+    fit, schedule = FitConfig(iterations=0, batch_size=4), PruneSchedule(keep=1.0, channel_multiple=1)
     rows = head_of(prunable.model).weight[[prunable.base.classes.index(n) for n in data.classes]]
     for teacher, same in ((None, False), (torch.zeros(len(data), 2), True)):
         model, _ = make_member(prunable, data, schedule, fit, device=CPU, seed=0, teacher=teacher)

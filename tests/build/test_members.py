@@ -42,7 +42,7 @@ def test_members_are_pruned_from_the_next_larger_generalist_one(zoo: Zoo) -> Non
 
 def test_a_generalist_member_exists_once(zoo: Zoo, prunable: PrunableModel, images: Path) -> None:
     training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
-    config = BuildConfig(schedule=PruneSchedule(align=4), generalist_fit=training)
+    config = BuildConfig(schedule=PruneSchedule(channel_multiple=4), generalist_fit=training)
     data, silent = open_source(str(images)), SilentProgress()
     assert build_generalists(zoo, prunable, data, [0.75, 0.5], config, device=CPU, progress=silent) == []
 
@@ -69,7 +69,7 @@ def test_a_chain_waits_for_the_member_that_another_process_makes(
             yield self
 
     training = FitConfig(iterations=40, batch_size=16, lr=0.02, distill=0.5)
-    config = BuildConfig(schedule=PruneSchedule(align=4), generalist_fit=training)
+    config = BuildConfig(schedule=PruneSchedule(channel_multiple=4), generalist_fit=training)
     made = build_generalists(zoo, prunable, open_source(str(images)), [0.5, 0.75], config, device=CPU, progress=Told())
     assert waited == [f"Waiting for another process that makes {large.id}"]
     assert [(i.id, i.recipe["parent"]) for i in made] == [(small.id, large.id)]
@@ -77,10 +77,10 @@ def test_a_chain_waits_for_the_member_that_another_process_makes(
 
 def test_a_base_that_is_sliced_wrongly_is_refused_before_training(zoo: Zoo, prunable: PrunableModel, images: Path) -> None:
     first = prunable.table.groups[0]
-    wrong = replace(first.slots[0], index=first.slots[0].index[::-1])
-    table = GroupTable((replace(first, slots=(wrong, *first.slots[1:])), *prunable.table.groups[1:]))
+    wrong = replace(first.dimensions[0], index=first.dimensions[0].index[::-1])
+    table = GroupTable((replace(first, dimensions=(wrong, *first.dimensions[1:])), *prunable.table.groups[1:]))
     broken, silent, before = replace(prunable, table=table), SilentProgress(), zoo.ids()
-    config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.25, align=4), parent="base", seed=9)
+    config = BuildConfig(members=3, ways=2, schedule=PruneSchedule(keep=0.25, channel_multiple=4), parent="base", seed=9)
     for build in (
         lambda: build_specialists(zoo, broken, open_source(str(images)), config, device=CPU, progress=silent),
         lambda: build_generalists(zoo, broken, open_source(str(images)), [0.25], config, device=CPU, progress=silent),

@@ -81,6 +81,6 @@ def pruned(images: Path, tiny_zoo: Path, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         done = run_in(where, patch)(
             "prune", "--task", "classes.txt", "--data", images, "--zoo", tiny_zoo, "--json", "--seed", 1,
-            "--keep", 0.5, "--align", 4, "--neighbours", 2, "--iterations", 4, "--batch-size", 8,
+            "--keep", 0.5, "--channel-multiple", 4, "--neighbours", 2, "--iterations", 4, "--batch-size", 8,
         )  # fmt: skip
     return where / "out", done

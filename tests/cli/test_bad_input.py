@@ -177,7 +177,7 @@ def test_budget_out_of_reach(
     monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
     message = prune(max_latency_ms=1e-6, max_params="1k")
     assert "no sub-network" in message
-    assert all(w in message for w in ("--max-latency-ms", "--max-params", "the smallest has", "--align 1"))
+    assert all(w in message for w in ("--max-latency-ms", "--max-params", "the smallest has", "--channel-multiple 1"))
     assert "no sub-network" in prune(budgets="50kparams,1kparams")
 
 
@@ -220,7 +220,7 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--keep", "half"],
         ["--iterations", "-1"],
         ["--iterations", "1.5"],
-        ["--align", "0"],
+        ["--channel-multiple", "0"],
         ["--neighbours", "0"],
         ["--temperature", "0"],
         ["--batch-size", "1"],
@@ -230,8 +230,8 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--vote", "loud"],
         ["--similarity", "words"],
         ["--voters", "all"],
-        ["--align", "wide"],
-        ["--align", "1.5"],
+        ["--channel-multiple", "wide"],
+        ["--channel-multiple", "1.5"],
         ["--method", "luck"],
         ["--max-latency-ms", "0"],
         ["--max-latency-ms", "-1"],
@@ -289,7 +289,7 @@ def test_a_class_list_without_its_flag(run: Run) -> None:
         ["zoo", "build", "new", "--data", "x", "--threads", "0"],
         ["zoo", "build", "new", "--data", "x", "--keep", "2"],
         ["zoo", "build", "new", "--data", "x", "--generalist", "0"],
-        ["zoo", "build", "new", "--data", "x", "--align", "0"],
+        ["zoo", "build", "new", "--data", "x", "--channel-multiple", "0"],
         ["zoo", "build", "new", "--data", "x", "--members", "-1"],
         ["zoo", "build", "new", "--data", "x", "--ways", "1"],
         ["zoo", "build", "new", "--data", "x", "--iterations", "-5"],

@@ -28,7 +28,7 @@ def test_a_class_list_alone_is_enough(run: Run, tmp_path: Path, name: str) -> No
     assert report["sliced_vs_masked_max_abs_diff"] <= 1e-5
     assert report["parity_max_abs_diff"] <= 1e-4
     assert report["largest_rank"] <= 4
-    assert report["floor_macs"] < report["macs"] < report["base_macs"] / 7
+    assert report["unprunable_macs"] < report["macs"] < report["base_macs"] / 7
     assert json.loads(Path("out/plan.json").read_text())["groups"]
     assert "data:image/png" in Path("out/report.html").read_text()  # generated pictures
     (voter,) = report["neighbours"]

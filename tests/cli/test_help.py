@@ -18,15 +18,17 @@ from mvp_edge.training.recipes import recipe
 from .conftest import Run
 
 COMMANDS = {
-    "prune": "--task --data --out --force --precision --input --zoo --keep --align --neighbours --similarity --voters "
-    "--vote --temperature --iterations --batch-size --lr --distill --device --threads --seed --add-to-zoo --json "
+    "prune": "--task --data --out --force --precision --input --zoo --keep --channel-multiple --neighbours "
+    "--similarity --voters --vote --temperature --iterations --batch-size --lr --distill --device "
+    "--threads --seed --add-to-zoo --json "
     "--quiet",
     "neighbours": "--task --data --zoo --similarity --top --threads --json",
     "bench": "--vs --threads --runs --batch --profile --plot --json",
     "eval": "--data --threads --json",
     "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
     "bases": "--json",
-    "zoo build": "--base --weights --data --members --ways --keep --align --iterations --lr --batch-size --importance "
+    "zoo build": "--base --weights --data --members --ways --keep --channel-multiple --iterations --lr "
+    "--batch-size --importance "
     "--method --sparsity --threshold --optimizer --generalist --generalist-iterations --seed --device --threads --json",
     "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
@@ -133,10 +135,12 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     build, pretrain = BuildConfig(), PretrainConfig("", "", tmp_path)
     expect("prune", prune, "out", "force", "device", "seed", "add_to_zoo", "schedule", "precision")
     assert default("prune", "input_format") == prune.input
-    expect("prune", vote, "method", "keep", "align", "neighbours", "similarity", "voters", "vote", "temperature")
+    expect(
+        "prune", vote, "method", "keep", "channel_multiple", "neighbours", "similarity", "voters", "vote", "temperature"
+    )
     expect("zoo build", build, "members", "ways", "seed", "method")
     expect("zoo build", build.scores, "sparsity", "threshold")
-    expect("zoo build", build.schedule, "keep", "align", "importance", "every")
+    expect("zoo build", build.schedule, "keep", "channel_multiple", "importance", "every")
     expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
     expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")
     assert isinstance(vote, VoteConfig)

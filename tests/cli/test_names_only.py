@@ -59,14 +59,20 @@ def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, gene
     assert not Path("none").exists()
 
 
-@pytest.mark.parametrize("align", ["auto", 1, 3, 16])
-def test_lanes_do_not_decide_which_member_it_is(run: Run, task: Path, generalist_zoo: Path, align: object) -> None:
+@pytest.mark.parametrize("channel_multiple", ["auto", 1, 3, 16])
+def test_lanes_do_not_decide_which_member_it_is(
+    run: Run, task: Path, generalist_zoo: Path, channel_multiple: object
+) -> None:
     small = min(
         (i for i in open_zoo(str(generalist_zoo)).infos() if i.kind == "generalist"), key=lambda i: i.plan.achieved
     )
-    done = run(*words(task, generalist_zoo, "--keep", 0.5, "--align", align, "--precision", "fp32", "--json"))
+    done = run(
+        *words(
+            task, generalist_zoo, "--keep", 0.5, "--channel-multiple", channel_multiple, "--precision", "fp32", "--json"
+        )
+    )
     assert [n["id"] for n in done.json["neighbours"]] == [small.id]
-    assert "so --align changes nothing" in " ".join(done.err.split())
+    assert "so --channel-multiple changes nothing" in " ".join(done.err.split())
 
 
 def test_other_sizes_are_told_with_what_to_type(run: Run, task: Path, generalist_zoo: Path) -> None:

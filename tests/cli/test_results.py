@@ -69,7 +69,7 @@ def test_prune_under_a_budget(
     assert all(g["requested"] == g["kept"] for g in report["groups"])
     page = (task.parent / "out" / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     assert "at most 60.0 k parameters, measured" in page
-    words += ["--force", "--max-macs", "2M", "--max-latency-ms", 5, "--align", "auto", "--method", "smsp"]
+    words += ["--force", "--max-macs", "2M", "--max-latency-ms", 5, "--channel-multiple", "auto", "--method", "smsp"]
     done = run(*words)
     assert done.code == 0, done.err
     assert "M MACs of 2.00 M MACs" in done.out and "of 5.00 ms" in done.out

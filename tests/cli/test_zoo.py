@@ -59,7 +59,21 @@ def test_verify(run: Run, zoo: Path) -> None:
 
 
 def test_build_makes_fills_up_and_adds_a_generalist_member(run: Run, images: Path, tiny_base: Path) -> None:
-    words = ["zoo", "build", "new", "--data", images, "--ways", 2, "--keep", 0.4, "--align", 4, "--batch-size", 8]
+    words = [
+        "zoo",
+        "build",
+        "new",
+        "--data",
+        images,
+        "--ways",
+        2,
+        "--keep",
+        0.4,
+        "--channel-multiple",
+        4,
+        "--batch-size",
+        8,
+    ]
     words += ["--iterations", 3, "--generalist-iterations", 2, "--json", "--importance", "taylor"]
     first = run(*words, "--base", tiny_base, "--members", 1)
     assert first.code == 0, first.err
@@ -71,7 +85,7 @@ def test_build_makes_fills_up_and_adds_a_generalist_member(run: Run, images: Pat
 
 
 def test_build_refuses_impossible_members_before_it_makes_a_generalist_one(run: Run, images: Path, zoo: Path) -> None:
-    words = ["zoo", "build", zoo, "--data", images, "--keep", 0.4, "--align", 4, "--generalist", 0.4]
+    words = ["zoo", "build", zoo, "--data", images, "--keep", 0.4, "--channel-multiple", 4, "--generalist", 0.4]
     words += ["--generalist-iterations", 2, "--iterations", 3]
     assert "ways is 7; the data have 6 classes" in run(*words, "--ways", 7).error()
     assert "members is 99; 6 classes make only 15 tasks" in run(*words, "--ways", 2, "--members", 99).error()
@@ -93,7 +107,7 @@ def test_add(run: Run, pruned: tuple[Path, Done], zoo: Path) -> None:
 @pytest.mark.parametrize("method", ["mvp", "smsp"])
 def test_adding_later_is_adding_at_once(run: Run, task: Path, images: Path, zoo: Path, method: str) -> None:
     words = ["prune", "--task", task, "--data", images, "--zoo", zoo, "--add-to-zoo", "--json"]
-    words += ["--keep", 0.5, "--align", 4, "--iterations", 1, "--batch-size", 4, "--vote", "sample"]
+    words += ["--keep", 0.5, "--channel-multiple", 4, "--iterations", 1, "--batch-size", 4, "--vote", "sample"]
     report = run(*words, "--method", method).json
     later = run("zoo", "add", "out", "--zoo", zoo, "--json").json
     assert later == {"zoo": "tiny", "id": report["added_member"], "added": False}

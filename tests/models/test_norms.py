@@ -147,7 +147,7 @@ def test_a_zoo_of_a_folded_base_has_norms_measured_anew(folded_file: Path, image
     assert base.sha256[:12] in zoo.base.recipe
     assert (predict(stored, data.images, base, CPU).argmax(1) == before.argmax(1)).all()  # it is packed in eight bits
     config = BuildConfig(
-        members=0, schedule=PruneSchedule(align=4), generalist_fit=FitConfig(iterations=2, batch_size=8)
+        members=0, schedule=PruneSchedule(channel_multiple=4), generalist_fit=FitConfig(iterations=2, batch_size=8)
     )
     prunable = PrunableModel.of(zoo.base, stored)
     (member,) = build_generalists(zoo, prunable, source, [0.5], config, device=CPU, progress=silent)

@@ -21,21 +21,21 @@ def test_a_unit_of_many_channels_counts_as_many() -> None:
 
 
 @given(st.integers(1, 3000), st.floats(1e-4, 1), st.integers(1, 32), st.integers(1, 32))
-def test_counts_stay_in_range_and_aligned(width: int, keep: float, align: int, unit: int) -> None:
-    n = keep_count(width, keep, align, unit)
+def test_counts_stay_in_range_and_aligned(width: int, keep: float, channel_multiple: int, unit: int) -> None:
+    n = keep_count(width, keep, channel_multiple, unit)
     assert 1 <= n <= width
-    assert n == width or n * unit % align == 0
+    assert n == width or n * unit % channel_multiple == 0
 
 
 @given(st.integers(1, 3000), st.integers(1, 32))
-def test_keep_all_keeps_all_that_fits_a_lane(width: int, align: int) -> None:
-    assert width - keep_count(width, 1.0, align) <= align // 2
+def test_keep_all_keeps_all_that_fits_a_lane(width: int, channel_multiple: int) -> None:
+    assert width - keep_count(width, 1.0, channel_multiple) <= channel_multiple // 2
 
 
-@pytest.mark.parametrize(("keep", "align"), [(0, 8), (-0.1, 8), (1.01, 8), (0.1, 0)])
-def test_counts_refuse_what_makes_no_sense(keep: float, align: int) -> None:
+@pytest.mark.parametrize(("keep", "channel_multiple"), [(0, 8), (-0.1, 8), (1.01, 8), (0.1, 0)])
+def test_counts_refuse_what_makes_no_sense(keep: float, channel_multiple: int) -> None:
     with pytest.raises(PlanError):
-        keep_count(64, keep, align)
+        keep_count(64, keep, channel_multiple)
 
 
 @pytest.mark.parametrize("kept", [(), (2, 1), (1, 1), (-1, 2), (0, 4)])

@@ -64,7 +64,7 @@ def test_a_resnet_has_one_group_for_each_stage_and_each_block(resnet: tuple[nn.M
     _, table = resnet
     assert list(table.widths.values()) == [64, 64, 64, 128, 128, 128, 256, 256, 256, 512, 512, 512]
     assert table.groups[0].name == "conv1"
-    assert {t.module for t in table.groups[0].taps} == {
+    assert {t.module for t in table.groups[0].consumers} == {
         "layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1", "layer2.0.downsample.0",
     }  # fmt: skip
 
@@ -114,13 +114,13 @@ def test_momentum_is_sliced_with_the_weights(resnet: tuple[nn.Module, GroupTable
 
 
 def test_a_wrong_table_is_noticed(resnet: tuple[nn.Module, GroupTable]) -> None:
-    """A slot that points at the wrong channels makes the sliced model differ from the masked one."""
+    """A dimension that points at the wrong channels makes the sliced model differ from the masked one."""
     from dataclasses import replace
 
     model, table = resnet
     first = table.groups[0]
-    wrong = replace(first.slots[0], index=first.slots[0].index[::-1])
-    broken = GroupTable((replace(first, slots=(wrong, *first.slots[1:])), *table.groups[1:]))
+    wrong = replace(first.dimensions[0], index=first.dimensions[0].index[::-1])
+    broken = GroupTable((replace(first, dimensions=(wrong, *first.dimensions[1:])), *table.groups[1:]))
     with pytest.raises(PlanError, match="differs from the masked one"):
         faithfulness(model, broken, random_plan(table, 0.5), torch.randn(2, 3, 32, 32))
 

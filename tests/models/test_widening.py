@@ -8,7 +8,7 @@ from mvp_edge.data import open_source
 from mvp_edge.models.groups import find_groups
 from mvp_edge.models.plan import KeepPlan, make_plan
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.models.widening import contains, grows_silently, silence, widen_head
+from mvp_edge.models.widening import can_widen, contains, widen_head, zero_new_inputs
 from mvp_edge.training.loop import predict
 from mvp_edge.voting.assembly import assemble
 from mvp_edge.zoo.member import Member
@@ -57,7 +57,7 @@ def test_new_units_learn(prunable: PrunableModel, member: Member, images: Path) 
     out = model(torch.randn(4, 3, *prunable.base.input_size))
     out.square().mean().backward()
     for group in prunable.table.groups:
-        reads = [t for t in group.taps if t.module != prunable.head]
+        reads = [t for t in group.consumers if t.module != prunable.head]
         assert all(model.get_submodule(t.module).weight.grad.abs().sum() > 0 for t in reads)  # pyright: ignore
 
 
@@ -72,7 +72,7 @@ def test_contains() -> None:
 def test_silence_leaves_what_is_held(prunable: PrunableModel, member: Member) -> None:
     held = member.info.plan
     assert all((a == b).all() for a, b in zip(
-        silence(prunable.table, held, held, prunable.headless(member.state), prunable.head).values(),
+        zero_new_inputs(prunable.table, held, held, prunable.headless(member.state), prunable.head).values(),
         prunable.headless(member.state).values(), strict=True,
     ))  # fmt: skip
     rows = nn.Linear(len(held.groups[-1].kept), 2)
@@ -84,9 +84,9 @@ def test_a_layer_norm_hears_what_nothing_reads() -> None:
     held = make_plan(table.widths, {g.name: range(g.width // 3) for g in table.groups})
     deeper = make_plan(table.widths, {**{g.name: g.kept for g in held.groups}, "blocks.0.mlp.fc1": range(100)})
     wider = make_plan(table.widths, {**{g.name: g.kept for g in held.groups}, "patch_embed.proj": range(20)})
-    assert grows_silently(table, held, held) and grows_silently(table, deeper, held)
-    assert not grows_silently(table, wider, held) and not grows_silently(table, held, deeper)
+    assert can_widen(table, held, held) and can_widen(table, deeper, held)
+    assert not can_widen(table, wider, held) and not can_widen(table, held, deeper)
 
 
 def test_a_batch_norm_does_not(prunable: PrunableModel, member: Member) -> None:
-    assert grows_silently(prunable.table, grown(member.info.plan, 5), member.info.plan)
+    assert can_widen(prunable.table, grown(member.info.plan, 5), member.info.plan)

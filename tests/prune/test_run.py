@@ -21,7 +21,7 @@ from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.family import compress_family
 from mvp_edge.prune.run import Inputs, Prepared, compress, far_warning, generated_images, size
-from mvp_edge.prune.sizing import Ballots, Sizing
+from mvp_edge.prune.sizing import Sizing, Votes
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
@@ -57,7 +57,7 @@ def test_the_base_model_is_asked_about_the_images_that_training_sees(
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
     fit = FitConfig(iterations=iterations, batch_size=4, lr=0.01, distill=0.5)
     told = Told()
-    seconds = compress(replace(config, vote=VoteConfig(keep=0.5, align=4), fit=fit), told)["seconds"]
+    seconds = compress(replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=fit), told)["seconds"]
     assert ("ask_teacher" in seconds) == (asked is not None)
     assert min(seconds.values()) >= 0
     assert told.steps["Reading train images"] == 24
@@ -67,7 +67,9 @@ def test_the_base_model_is_asked_about_the_images_that_training_sees(
 def test_images_left_out_decide_where_images_are_few(images: Path, generalist_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
-    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=4, batch_size=4, lr=0.01))
+    config = replace(
+        config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=4, batch_size=4, lr=0.01)
+    )
     told = Told()
     report = compress(config, told)
     assert told.steps["Fine-tuning"] == 6  # half as many, on each of three folds
@@ -87,7 +89,9 @@ def test_what_fine_tuning_did_is_told_by_the_test_images(
 ) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\nchair\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
-    config = replace(config, vote=VoteConfig(keep=0.5, align=4), schedule="fixed", precision="fp32", force=True)
+    config = replace(
+        config, vote=VoteConfig(keep=0.5, channel_multiple=4), schedule="fixed", precision="fp32", force=True
+    )
     plain = compress(replace(config, fit=FitConfig(iterations=0)))
     assert plain["accuracy"]["top1_before"] is None  # nothing was trained
     tuned = compress(replace(config, fit=FitConfig(iterations=3, batch_size=4, lr=lr)))
@@ -104,7 +108,7 @@ def test_a_size_between_members_begins_as_the_member_inside_it(
     config = PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True)
     member = compress(replace(config, vote=VoteConfig(keep=0.5)))
-    grown = compress(replace(config, vote=VoteConfig(keep=0.6, align=4), data=str(images)))
+    grown = compress(replace(config, vote=VoteConfig(keep=0.6, channel_multiple=4), data=str(images)))
     assert grown["neighbours"][0]["id"] == member["neighbours"][0]["id"] and len(grown["neighbours"]) == 1
     assert member["keep"]["achieved"] < grown["keep"]["achieved"]
     assert (grown["origin"], grown["accuracy"]["confusion"]) == ("ready-made", member["accuracy"]["confusion"])
@@ -120,7 +124,7 @@ def test_the_base_is_scored_beside_the_model(
     test = open_source(str(images)).load(("tiger", "apple", "rose"), "test", zoo.base.input_size)
     columns = [zoo.base.classes.index(n) for n in test.classes]
     logits = predict(zoo.load_base(), test.images, zoo.base, torch.device("cpu"))[:, columns]
-    half = replace(config, vote=VoteConfig(keep=0.5, align=4))
+    half = replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4))
     found = compress(half)
     expected = {"top1": round(accuracy(logits, test).top1, 2), "n": 12, "model_top1": found["accuracy"]["top1"]}
     assert found["base_accuracy"] == expected
@@ -140,7 +144,7 @@ def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, generalist
             shutil.copytree(images / split / source, own / split / name)
     (tmp_path / "classes.txt").write_text("tiger\nspaceship\n")
     config = PruneConfig(tmp_path / "classes.txt", str(own), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
-    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
+    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=0))
     assert compress(fast)["base_accuracy"] is None
 
 
@@ -149,7 +153,7 @@ def test_a_base_that_knows_a_class_in_another_sense_has_no_score(
 ) -> None:
     (tmp_path / "classes.txt").write_text("tiger = tiger.n.01\nrose\n")  # a fierce person, not the cat
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
-    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0))
+    fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=0))
     assert compress(fast)["base_accuracy"] is None
 
 
@@ -162,16 +166,16 @@ def test_only_a_member_that_does_not_know_the_list_can_be_far(zoo: Zoo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("voters", "method", "seeds"),
+    ("voters", "method", "initial"),
     [("auto", "mvp", 2), ("generalist", "mvp", 2), ("any", "mvp", 0), ("generalist", "smsp", 0)],
 )
 def test_a_budget_is_searched_from_the_generalist_members_that_may_vote_alone(
-    zoo: Zoo, prunable: PrunableModel, voters: Voters, method: Method, seeds: int, monkeypatch: pytest.MonkeyPatch
+    zoo: Zoo, prunable: PrunableModel, voters: Voters, method: Method, initial: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
-    def choose(prunable: PrunableModel, vote: VoteConfig, budget: Budget, ballots: Ballots, *_: object) -> Sizing:
-        asked.append(len(ballots.seeds))
+    def choose(prunable: PrunableModel, vote: VoteConfig, budget: Budget, votes: Votes, *_: object) -> Sizing:
+        asked.append(len(votes.initial))
         return Sizing({}, {})
 
     monkeypatch.setattr("mvp_edge.prune.run.choose_counts", choose)
@@ -180,7 +184,7 @@ def test_a_budget_is_searched_from_the_generalist_members_that_may_vote_alone(
     inputs = Inputs(task, zoo, torch.device("cpu"), [], train)
     config = PruneConfig(Path("classes.txt"), "x", vote=VoteConfig(method, voters=voters), budget=Budget(params=1e5))
     size(Prepared(inputs, prunable, [Neighbour(i, 0.0) for i in zoo.infos()]), config, SilentProgress())
-    assert asked == [seeds]
+    assert asked == [initial]
 
 
 def test_members_whose_nearness_cannot_matter_are_not_ranked(
@@ -189,7 +193,9 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
-    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=2, batch_size=4, distill=0))
+    config = replace(
+        config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=2, batch_size=4, distill=0)
+    )
     asked: set[str] = set()
     load = Zoo.load
     monkeypatch.setattr(Zoo, "load", lambda zoo, info: asked.add(info.id) or load(zoo, info))
@@ -226,7 +232,9 @@ def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path,
     zoo, photos = Path(shutil.copytree(tiny_zoo, tmp_path / "own")), Path(shutil.copytree(images, tmp_path / "photos"))
     (tmp_path / "classes.txt").write_text("tiger\napple\n")
     config = PruneConfig(tmp_path / "classes.txt", str(photos), tmp_path / "out", zoo=str(zoo), device="cpu")
-    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=1, batch_size=4, distill=0))
+    config = replace(
+        config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=1, batch_size=4, distill=0)
+    )
     config = replace(config, add_to_zoo=True, force=True)
     first, again = compress(config), compress(config)
     assert "added_member" not in again
@@ -246,7 +254,9 @@ def test_a_report_tells_of_no_member_that_could_not_be_added(
     monkeypatch.setattr(Zoo, when, fail)
     (tmp_path / "classes.txt").write_text("tiger\napple\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
-    config = replace(config, vote=VoteConfig(keep=0.5, align=4), fit=FitConfig(iterations=0), add_to_zoo=True)
+    config = replace(
+        config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=0), add_to_zoo=True
+    )
     told = Told()
     with pytest.raises(ZooError, match="no room"):
         compress(config, told)

@@ -10,18 +10,18 @@ import onnx
 import pytest
 
 from mvp_edge.budget import costs_of
-from mvp_edge.budget.probe import Prober
+from mvp_edge.budget.probe import LatencyProbe
 from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.prune.sizing import Ballots, Sizing, choose_counts
+from mvp_edge.prune.sizing import Sizing, Votes, choose_counts
 from mvp_edge.pruners import target_counts
 from mvp_edge.zoo.store import open_zoo
 
 LABELS = ("apple", "rose")
-CONFIG = VoteConfig(align=4)
+CONFIG = VoteConfig(channel_multiple=4)
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def cache(probe_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def choose(
     prunable: PrunableModel, plans: list[KeepPlan], budget: Budget | None, config: VoteConfig = CONFIG, **more
 ) -> Sizing:
-    ballots = Ballots(plans, [1.0] * len(plans), **more)
-    return choose_counts(prunable, config, budget, ballots, LABELS, SilentProgress())
+    votes = Votes(plans, [1.0] * len(plans), **more)
+    return choose_counts(prunable, config, budget, votes, LABELS, SilentProgress())
 
 
-def prober(prunable: PrunableModel) -> Prober:
+def probe(prunable: PrunableModel) -> LatencyProbe:
     costs = costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, len(LABELS))
-    return Prober(prunable.base, prunable.model, prunable.table, costs, LABELS)
+    return LatencyProbe(prunable.base, prunable.model, prunable.table, costs, LABELS)
 
 
 def test_the_ratio_decides_without_a_budget(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
@@ -72,7 +72,7 @@ def test_a_budget_of_counts_is_kept_and_used(
     budget: dict[str, Any] = {name: limit}
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("no limit asks for times"))
     found = choose(prunable, plans, Budget(**budget))
-    one = prober(prunable)
+    one = probe(prunable)
     achieved = getattr(one.achieved(one.costs.counts(found.counts), {figure}), figure) / (
         1024 if name == "size_kib" else 1
     )
@@ -91,7 +91,7 @@ def test_a_latency_budget_is_kept_and_used(
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
     monkeypatch.setattr("mvp_edge.budget.probe.time_call", lanes_of_four)
-    one = prober(prunable)
+    one = probe(prunable)
     least, most = one.times_ms(np.array([np.minimum(4, one.costs.widths), one.costs.widths]))
     limit = float(np.sqrt(least * most))
     found = choose(prunable, plans, Budget(latency_ms=limit))
@@ -102,38 +102,42 @@ def test_a_latency_budget_is_kept_and_used(
 
 
 def test_two_budgets_hold_both(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
-    one = prober(prunable)
+    one = probe(prunable)
     counts = choose(prunable, plans, Budget(macs=1.5e6, params=30_000)).counts
     achieved = one.achieved(one.costs.counts(counts), {"macs", "params"})
     assert achieved.macs <= 1.5e6 and achieved.params <= 30_000
 
 
 def test_the_search_goes_on_from_a_member_that_fits(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
-    found = choose(prunable, plans, Budget(params=200_000), seeds=[plans[0]])
+    found = choose(prunable, plans, Budget(params=200_000), initial=[plans[0]])
     assert all(found.counts[g] >= c for g, c in plans[0].counts.items())
 
 
 def test_a_budget_out_of_reach_says_how_near_it_came(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
-    least = prober(prunable)
+    least = probe(prunable)
     smallest = least.achieved(np.minimum(4, least.costs.widths), {"params"})
-    with pytest.raises(BudgetError, match=rf"{smallest.params:,} parameters, and --max-params is 100.*--align 1"):
+    with pytest.raises(
+        BudgetError, match=rf"{smallest.params:,} parameters, and --max-params is 100.*--channel-multiple 1"
+    ):
         choose(prunable, plans, Budget(params=100, macs=1e12))
     with pytest.raises(BudgetError, match=r"KiB, and --max-size-kib is 5 KiB"):
         choose(prunable, plans, Budget(size_kib=5))
     with pytest.raises(BudgetError, match=r"KiB, and --budgets asks for 5 KiB"):
         choose(prunable, plans, Budget(size_kib=5, typed={"size_kib": "5KiB"}))
-    with pytest.raises(BudgetError, match=r"--max-size-kib .* more than that, or --align 1 for a smaller one$"):
+    with pytest.raises(
+        BudgetError, match=r"--max-size-kib .* more than that, or --channel-multiple 1 for a smaller one$"
+    ):
         choose(prunable, plans, Budget(size_kib=0.01))
     with pytest.raises(BudgetError, match=r"--max-latency-ms is 1e-06 ms. Allow .* Remove .*\.json to time anew$"):
-        choose(prunable, plans, Budget(latency_ms=1e-6), replace(CONFIG, align=1))
+        choose(prunable, plans, Budget(latency_ms=1e-6), replace(CONFIG, channel_multiple=1))
 
 
 def test_auto_fills_free_lanes(prunable: PrunableModel, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch) -> None:
-    def padded(self: Prober, rows: np.ndarray, stage: object = None) -> np.ndarray:
+    def padded(self: LatencyProbe, rows: np.ndarray, stage: object = None) -> np.ndarray:
         return (np.ceil(rows / 8) * 8).sum(1)
 
-    monkeypatch.setattr(Prober, "times_ms", padded)
-    found = choose(prunable, plans, None, replace(CONFIG, align="auto"))
+    monkeypatch.setattr(LatencyProbe, "times_ms", padded)
+    found = choose(prunable, plans, None, replace(CONFIG, channel_multiple="auto"))
     assert found.requested == target_counts(prunable.table, 0.1, 1)
     widths = prunable.table.widths
     assert found.counts == {g: min(widths[g], -(-c // 8) * 8) for g, c in found.requested.items()}
@@ -142,14 +146,14 @@ def test_auto_fills_free_lanes(prunable: PrunableModel, plans: list[KeepPlan], m
 def test_auto_stays_inside_the_budget(
     prunable: PrunableModel, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Prober, "times_ms", lambda self, rows, stage=None: np.ones(len(rows)))
-    found = choose(prunable, plans, Budget(params=50_000), replace(CONFIG, align="auto"))
-    one = prober(prunable)
+    monkeypatch.setattr(LatencyProbe, "times_ms", lambda self, rows, stage=None: np.ones(len(rows)))
+    found = choose(prunable, plans, Budget(params=50_000), replace(CONFIG, channel_multiple="auto"))
+    one = probe(prunable)
     assert one.costs.params(one.costs.counts(found.counts)) <= 50_000
 
 
 def test_smsp_keeps_the_units_with_most_votes_over_all_groups(prunable: PrunableModel, plans: list[KeepPlan]) -> None:
-    config = replace(CONFIG, method="smsp", align=1, keep=0.3)
+    config = replace(CONFIG, method="smsp", channel_multiple=1, keep=0.3)
     first = plans[0]
     found = choose(prunable, [first], None, config)
     total = sum(prunable.table.widths.values())

@@ -9,7 +9,7 @@ from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import head_name, new_model
-from mvp_edge.models.groups import Group, GroupTable, Slot, Tap, find_groups
+from mvp_edge.models.groups import Consumer, Group, GroupTable, SlicedDimension, find_groups
 from mvp_edge.models.plan import full_plan, make_plan
 from mvp_edge.models.slicing import slice_model
 from mvp_edge.pruners import automatic_prune, target_counts
@@ -42,10 +42,13 @@ def units(n: int, channels: int = 1) -> tuple[tuple[int, ...], ...]:
 
 NODES = Group(
     "hidden", 12, 1,
-    (Slot("hidden.weight", 0, units(12)), Slot("hidden.bias", 0, units(12)), Slot("head.weight", 1, units(12))),
-    (Tap("head", units(12)),), (),
+    (
+        SlicedDimension("hidden.weight", 0, units(12)), SlicedDimension("hidden.bias", 0, units(12)),
+        SlicedDimension("head.weight", 1, units(12)),
+    ),
+    (Consumer("head", units(12)),), (),
 )  # fmt: skip
-PAIRS = Group("first", 4, 2, (), (Tap("grouped", units(4, 2)),), ())
+PAIRS = Group("first", 4, 2, (), (Consumer("grouped", units(4, 2)),), ())
 
 
 def net() -> Net:

@@ -32,18 +32,20 @@ def setting(seed: int = 0, iterations: int = 12) -> tuple:
 @pytest.mark.parametrize("importance", ["activation", "taylor", "random"])
 def test_targets_are_reached_by_slicing(importance: str) -> None:
     model, table, source, config = setting()
-    schedule = PruneSchedule(keep=0.3, align=4, every=1, drop=0.3, importance=importance)  # pyright: ignore
+    schedule = PruneSchedule(keep=0.3, channel_multiple=4, every=1, drop=0.3, importance=importance)  # pyright: ignore
     plan = iterative_prune(model, table, source, schedule, config, rng=rng(0, "prune"))
     assert plan.counts == target_counts(table, 0.3, 4)
     for group in table.groups:
-        assert model.get_parameter(group.slots[0].tensor).shape[group.slots[0].dim] == plan.counts[group.name]
+        assert model.get_parameter(group.dimensions[0].tensor).shape[group.dimensions[0].dim] == plan.counts[group.name]
     assert all(len(m._forward_pre_hooks) == 0 for m in model.modules())
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_a_short_run_reaches_its_target_after_the_last_step(iterations: int) -> None:
     model, table, source, config = setting(iterations=iterations)
-    plan = iterative_prune(model, table, source, PruneSchedule(keep=0.3, align=4), config, rng=rng(0, "prune"))
+    plan = iterative_prune(
+        model, table, source, PruneSchedule(keep=0.3, channel_multiple=4), config, rng=rng(0, "prune")
+    )
     assert plan.counts == target_counts(table, 0.3, 4)
     assert model.eval()(torch.randn(2, 3, 32, 32)).isfinite().all()
 
@@ -52,16 +54,16 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     plans = []
     for _ in range(2):
         model, table, source, config = setting()
-        schedule = PruneSchedule(keep=0.3, align=1, every=2)
+        schedule = PruneSchedule(keep=0.3, channel_multiple=1, every=2)
         plans.append(iterative_prune(model, table, source, schedule, config, rng=rng(0, "prune")))
     assert plans[0] == plans[1]
 
 
 def test_the_meter_measures_mean_absolute_activation() -> None:
     model, table, _, _ = setting()
-    group = next(g for g in table.groups if len(g.taps) == 1)
+    group = next(g for g in table.groups if len(g.consumers) == 1)
     seen = []
-    layer = model.get_submodule(group.taps[0].module)
+    layer = model.get_submodule(group.consumers[0].module)
     layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     meter = ImportanceMeter(model, table, "activation")
     model.train()(torch.randn(4, 3, 32, 32))
@@ -72,8 +74,8 @@ def test_the_meter_measures_mean_absolute_activation() -> None:
 
 def test_taylor_is_the_squared_gradient_of_a_gate() -> None:
     model, table, _, _ = setting()
-    group = next(g for g in table.groups if len(g.taps) == 1)
-    layer = model.get_submodule(group.taps[0].module)
+    group = next(g for g in table.groups if len(g.consumers) == 1)
+    layer = model.get_submodule(group.consumers[0].module)
     gate = torch.ones(group.width, requires_grad=True)
     handle = layer.register_forward_pre_hook(lambda _, args: args[0] * gate.view(-1, 1, 1))
     images = torch.randn(4, 3, 32, 32)

@@ -56,7 +56,7 @@ def example_report() -> dict[str, Any]:
         "base_params": 11_220_132,
         "macs": 7_245_296,
         "base_macs": 556_651_520,
-        "floor_macs": 96_052,
+        "unprunable_macs": 96_052,
         "nominal_training_tflops": 0.427,
         "bytes": {"onnx": 428_833, "parameters": 418_240},
         "operators": {"Conv": 20, "Relu": 17, "Add": 8, "Gemm": 1},
@@ -127,7 +127,14 @@ def example_report() -> dict[str, Any]:
         "files": ["model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html"],
         "seed": 0,
         "settings": {
-            "vote": {"method": "mvp", "keep": 0.1, "align": 8, "neighbours": 5, "similarity": "leep", "vote": "top"},
+            "vote": {
+                "method": "mvp",
+                "keep": 0.1,
+                "channel_multiple": 8,
+                "neighbours": 5,
+                "similarity": "leep",
+                "vote": "top",
+            },
             "fit": {"iterations": 100, "batch_size": 128, "lr": 0.05, "distill": 0.9},
         },
         "environment": {
@@ -140,7 +147,7 @@ def example_report() -> dict[str, Any]:
         },
         "warnings": [
             "sweet_pepper has several meanings in WordNet; the plant was taken. Write `sweet_pepper = NAME` to choose.",
-            "The smallest group keeps 8 of 64 units where 6 were asked for (--align 8).",
+            "The smallest group keeps 8 of 64 units where 6 were asked for (--channel-multiple 8).",
         ],
     }
 

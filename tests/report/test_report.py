@@ -173,12 +173,22 @@ def test_a_member_that_is_delivered_as_it_is_has_no_story_of_a_vote(tmp_path: Pa
         "vote.keep 0.1",
     ):
         assert part in text
-    for part in ("voted", "chose", "vote.neighbours", "vote.align", "fit.", "Nominal", "fine-tune", "0.00 s", "None"):
+    for part in (
+        "voted",
+        "chose",
+        "vote.neighbours",
+        "vote.channel_multiple",
+        "fit.",
+        "Nominal",
+        "fine-tune",
+        "0.00 s",
+        "None",
+    ):
         assert part not in text
     report |= {"origin": "member", "data": "photos"}
     report["settings"]["fit"]["iterations"] = 100
     text = text_of(render(tmp_path, report))
-    for part in ("voted alone", "its weights are the first ones", "fit.lr", "vote.align 8", "Data photos"):
+    for part in ("voted alone", "its weights are the first ones", "fit.lr", "vote.channel_multiple 8", "Data photos"):
         assert part in text
 
 

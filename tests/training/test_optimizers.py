@@ -12,7 +12,7 @@ from mvp_edge.config import FitConfig, FitOverrides, Optimizer
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import new_model
-from mvp_edge.models.groups import Group, GroupTable, Slot, Tap
+from mvp_edge.models.groups import Consumer, Group, GroupTable, SlicedDimension
 from mvp_edge.models.plan import make_plan
 from mvp_edge.models.slicing import slice_model
 from mvp_edge.training.checkpoint import Checkpoint
@@ -141,12 +141,12 @@ def test_the_state_is_sliced_with_the_weights(optimizer: Optimizer) -> None:
 def hidden_nodes(model: nn.Module, mlp: str) -> GroupTable:
     width = model.get_submodule(f"{mlp}.fc1").out_features
     index = tuple((i,) for i in range(int(width)))  # pyright: ignore[reportArgumentType]
-    slots = (
-        Slot(f"{mlp}.fc1.weight", 0, index),
-        Slot(f"{mlp}.fc1.bias", 0, index),
-        Slot(f"{mlp}.fc2.weight", 1, index),
+    dimensions = (
+        SlicedDimension(f"{mlp}.fc1.weight", 0, index),
+        SlicedDimension(f"{mlp}.fc1.bias", 0, index),
+        SlicedDimension(f"{mlp}.fc2.weight", 1, index),
     )
-    return GroupTable((Group(f"{mlp}.fc1", len(index), 1, slots, (Tap(f"{mlp}.fc2", index),), ()),))
+    return GroupTable((Group(f"{mlp}.fc1", len(index), 1, dimensions, (Consumer(f"{mlp}.fc2", index),), ()),))
 
 
 def test_muon_needs_matrices() -> None:

@@ -15,12 +15,12 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.assembly import assemble, vote
 from mvp_edge.voting.neighbours import Neighbour, rank
-from mvp_edge.voting.voters import electorate, knowing, ready_made, vote_weights
+from mvp_edge.voting.voters import knowing, ready_made, select_voters, vote_weights
 from mvp_edge.zoo.member import Member
 from mvp_edge.zoo.store import Zoo, open_zoo
 
 CPU = torch.device("cpu")
-CONFIG = VoteConfig(keep=0.5, align=4, neighbours=2)
+CONFIG = VoteConfig(keep=0.5, channel_multiple=4, neighbours=2)
 
 
 @pytest.fixture
@@ -59,19 +59,21 @@ def test_ranking_is_sorted_and_leaves_out_what_is_excluded(
 
 
 def test_a_generalist_member_that_contains_the_task_votes_alone(zoo: Zoo, prunable: PrunableModel, task: Task) -> None:
-    counts = target_counts(prunable.table, CONFIG.keep, CONFIG.align)
+    counts = target_counts(prunable.table, CONFIG.keep, CONFIG.channel_multiple)
     plan = make_plan(prunable.table.widths, {n: range(c) for n, c in counts.items()})
     specialist = [Neighbour(i, 0.0) for i in zoo.infos()]
     everything = Task(tuple(TaskClass(c) for c in zoo.base.classes))
     generalist = Neighbour(replace(specialist[0].info, kind="generalist", task=everything, plan=plan), -1.0)
-    assert electorate([*specialist, generalist], prunable, task, CONFIG) == [generalist]
-    assert electorate([*specialist, generalist], prunable, task, replace(CONFIG, voters="generalist")) == [generalist]
+    assert select_voters([*specialist, generalist], prunable, task, CONFIG) == [generalist]
+    assert select_voters([*specialist, generalist], prunable, task, replace(CONFIG, voters="generalist")) == [
+        generalist
+    ]
     for other in ("any", "specialist"):
-        assert electorate([*specialist, generalist], prunable, task, replace(CONFIG, voters=other)) == specialist[:2]  # pyright: ignore
+        assert select_voters([*specialist, generalist], prunable, task, replace(CONFIG, voters=other)) == specialist[:2]  # pyright: ignore
     for keep in (0.6, 0.25):  # grows from it, is cut from it
-        assert electorate([*specialist, generalist], prunable, task, replace(CONFIG, keep=keep)) == [generalist]
+        assert select_voters([*specialist, generalist], prunable, task, replace(CONFIG, keep=keep)) == [generalist]
     unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))
-    assert electorate([*specialist, generalist], prunable, unknown, CONFIG) == specialist[:2]
+    assert select_voters([*specialist, generalist], prunable, unknown, CONFIG) == specialist[:2]
 
 
 def test_the_generalist_member_that_fits_best_votes(zoo: Zoo, prunable: PrunableModel, task: Task) -> None:
@@ -87,18 +89,18 @@ def test_the_generalist_member_that_fits_best_votes(zoo: Zoo, prunable: Prunable
     ranked = [*specialist, *members]
 
     def chosen(units: int, config: VoteConfig = CONFIG) -> list[Neighbour]:
-        return electorate(ranked, prunable, task, config, {n: min(units, w) for n, w in widths.items()})
+        return select_voters(ranked, prunable, task, config, {n: min(units, w) for n, w in widths.items()})
 
     assert chosen(8) == [members[1]]
     assert chosen(11) == [members[1]]  # grows from the largest inside
     assert chosen(2) == [members[0]]  # is cut from the smallest around
     assert chosen(8, replace(CONFIG, method="smsp")) == specialist[:2]
     mixed = {n: 20 if i else 2 for i, n in enumerate(widths)}
-    assert electorate(ranked, prunable, task, CONFIG, mixed) == specialist[:2]
+    assert select_voters(ranked, prunable, task, CONFIG, mixed) == specialist[:2]
     assert knowing(ranked, task) == members[::-1]
     worse = replace(members[0], info=replace(members[0].info, id="a", top1=0.0))
     for each in ([worse, *members], [*members, worse]):  # of one size the most accurate
-        assert electorate(each, prunable, task, CONFIG, {n: min(2, w) for n, w in widths.items()}) == [members[0]]
+        assert select_voters(each, prunable, task, CONFIG, {n: min(2, w) for n, w in widths.items()}) == [members[0]]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_what_is_assembled_fits_the_task_before_any_training(
     zoo: Zoo, prunable: PrunableModel, task: Task, data: ImageSet
 ) -> None:
     found = rank(zoo, prunable, task, data, CONFIG, device=CPU, seed=0)
-    counts = target_counts(prunable.table, CONFIG.keep, CONFIG.align)
+    counts = target_counts(prunable.table, CONFIG.keep, CONFIG.channel_multiple)
     plan, voters = vote(zoo, prunable, found[:2], CONFIG, counts, seed=0)
     assert plan.counts == target_counts(prunable.table, 0.5, 4)
     model = assemble(prunable, plan, voters, task, data, device=CPU)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvp_edge.models.plan import KeepPlan, make_plan
-from mvp_edge.voting.votes import count_votes, elect
+from mvp_edge.voting.votes import count_votes, select_units
 
 WIDTH = 12
 ballots = st.lists(st.sets(st.integers(0, WIDTH - 1), min_size=4, max_size=4), min_size=1, max_size=6)
@@ -15,7 +15,7 @@ def plans(sets: list[set[int]]) -> list[KeepPlan]:
 
 
 def run(votes: dict[str, np.ndarray], vote: str, temperature: float = 0.5, seed: int = 0) -> tuple[int, ...]:
-    plan = elect(
+    plan = select_units(
         votes,
         {"g": 4},
         vote=vote,  # pyright: ignore[reportArgumentType]
@@ -65,7 +65,9 @@ def test_sampling_follows_equation_1() -> None:
     expected = np.exp(votes / 0.7) / np.exp(votes / 0.7).sum()
     rng = np.random.default_rng(1)
     drawn = [
-        elect({"g": votes}, {"g": 1}, vote="sample", temperature=0.7, tie_break={"g": np.zeros(3)}, rng=rng)["g"][0]
+        select_units({"g": votes}, {"g": 1}, vote="sample", temperature=0.7, tie_break={"g": np.zeros(3)}, rng=rng)[
+            "g"
+        ][0]
         for _ in range(4000)
     ]
     assert np.allclose(np.bincount(drawn, minlength=3) / 4000, expected, atol=0.03)
