@@ -38,8 +38,6 @@ SCRIPTS = {
     "ahnp-scores": "which scores suit AHNP",
     "runtimes": "do other runtimes agree",
     "folded-norms": "can weights with folded norms be trained",
-    "exemplars": "what generated images are like",
-    "exemplar-uses": "what generated images are good for",
 }
 """Questions with a script of their own, whose arguments are passed on; `all` leaves them out."""
 

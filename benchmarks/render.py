@@ -30,8 +30,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "zoo-speed": zoo.zoo_speed,
     "edge-latency": device.edge_latency,
     "precision": device.precision,
-    "exemplars": zoo.exemplars,
-    "exemplar-uses": zoo.exemplar_uses,
     "budgets": device.budgets,
     "alignment": device.alignment,
     "runtimes": runtimes.table,

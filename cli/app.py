@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from mvp_edge import __version__
 from mvp_edge.core.errors import MvpEdgeError
 
-from . import bases, bench, evaluate, exemplars, export, interrupt, neighbours, pretrain, prune, zoo
+from . import bases, bench, evaluate, export, interrupt, neighbours, pretrain, prune, zoo
 
 
 class Boundary(TyperGroup):
@@ -82,7 +82,6 @@ bench.register(app)
 evaluate.register(app)
 export.register(app)
 zoo.register(app)
-exemplars.register(zoo.zoo)
 pretrain.register(app)
 bases.register(app)
 

@@ -40,11 +40,11 @@ mvp-edge pretrain --data cifar100 --out base.safetensors
 
 mvp-edge pretrain --data cifar100 --init earlier.safetensors --epochs 7 --small-size 24 --small-epochs 2.5
 
-mvp-edge pretrain --base vit-cifar100 --data cifar100 --optimizer muon --teacher cifar100-resnet18
+mvp-edge pretrain --base vit-cifar100 --data cifar100 --teacher cifar100-resnet18
 
 mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safetensors --epochs 10 --lr 0.02
 
-mvp-edge pretrain --base timm:vit_tiny_patch16_224 --data photos/ --optimizer muon
+mvp-edge pretrain --base timm:vit_tiny_patch16_224 --data photos/
 
 Repeat the same command after an interruption: it goes on where it was.
 """
@@ -91,18 +91,6 @@ def pretrain(
     distill: Annotated[
         float, typer.Option("--distill", help="Weight of the teacher against the labels.", rich_help_panel=TRAINING)
     ] = 0.9,
-    token_drop: Annotated[
-        float,
-        typer.Option(
-            "--token-drop",
-            metavar="SHARE",
-            help="Leave out this share of a transformer's patches at first.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = DEFAULT.token_drop,
-    token_epochs: Annotated[
-        float, typer.Option("--token-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
-    ] = DEFAULT.token_epochs,
     optimizer: Optimizer = None,
     batch_size: BatchSize = RECIPE.batch_size,
     lr: Annotated[float | None, rate("pretrain")] = None,
@@ -131,8 +119,6 @@ def pretrain(
             small_size=small_size,
             small_epochs=small_epochs,
             teacher=teacher,
-            token_drop=token_drop,
-            token_epochs=token_epochs,
         )
     )
     if out.suffix != ".safetensors":

@@ -238,9 +238,7 @@ def show_accuracy(result: dict[str, Any]) -> None:
 
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
-    table = Table(
-        "zoo", "base", "members", "generalist", "mean top-1", "exemplars", "size", box=None, header_style="bold"
-    )
+    table = Table("zoo", "base", "members", "generalist", "mean top-1", "size", box=None, header_style="bold")
     table.add_column("directory", overflow="fold")  # a path that is cut off is none
     for zoo in zoos:
         table.add_row(
@@ -249,7 +247,6 @@ def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
             str(zoo["members"]),
             str(zoo["generalist"]),
             percent(zoo["mean_top1"]),
-            str(zoo["exemplars"]),
             storage(zoo["bytes"]),
             escape(zoo["path"]),
         )

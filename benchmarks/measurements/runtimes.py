@@ -1,9 +1,10 @@
 """Do other runtimes compute what ONNX Runtime does from the files that are delivered?
 
-    python -m benchmarks runtimes [FILE.onnx ...] [--zoo DIR]
+    python -m benchmarks runtimes --data DIR [--zoo DIR]
+    python -m benchmarks runtimes FILE.onnx ...
 
-Without files: what `mvp-edge prune` makes from class names alone, its INT8 form, and the whole base. Each runtime gets
-the same random images, one and as a batch, and a batch of the zoo's generated images. The runtimes are no dependencies;
+Without files: a generalist cut to five classes, its INT8 form, and the whole base. Each runtime gets the same random
+images, one and as a batch, and with `--data` a batch of test images. The runtimes are no dependencies;
 whoever runs this installs them:
 
     pip install openvino MNN
@@ -27,6 +28,8 @@ import torch
 
 from benchmarks import records
 from benchmarks.runtimes.others import RUNTIMES
+from mvp_edge.data import open_source
+from mvp_edge.models.bases import Base
 from mvp_edge.timing.session import open_session
 from mvp_edge.zoo.store import open_zoo
 
@@ -91,25 +94,26 @@ def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict
     }
 
 
-def delivered(zoo: str | None, scratch: Path) -> dict[str, Path]:
-    """Return what the main job delivers from names alone, and the whole base."""
-    from mvp_edge.config import PruneConfig
+def delivered(data: str, zoo: str | None, scratch: Path) -> dict[str, Path]:
+    """Return what the main job delivers without fine-tuning, and the whole base."""
+    from mvp_edge.config import FitOverrides, PruneConfig
     from mvp_edge.deploy.dense import write_dense
     from mvp_edge.deploy.result import read_result
     from mvp_edge.prune.run import compress
 
     (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))
     out, dense = scratch / "out", scratch / "dense.onnx"
-    compress(PruneConfig(scratch / "classes.txt", None, out, zoo=zoo, precision="int8", device="cpu"))
+    untrained = FitOverrides(iterations=0)
+    compress(PruneConfig(scratch / "classes.txt", data, out, zoo=zoo, fit=untrained, precision="int8", device="cpu"))
     result = read_result(out)
     write_dense(result, zoo, dense)
     return {"pruned": result.models["fp32"], "pruned, INT8": result.models["int8"], "whole base": dense}
 
 
-def generated(zoo: str | None) -> np.ndarray | None:
-    """Return uint8 images `(N, 3, H, W)` that the zoo has generated, of all classes, or None if it has none."""
-    exemplars = open_zoo(zoo).exemplars()
-    return None if exemplars is None else exemplars.images[:: max(1, len(exemplars.images) // IMAGES)].numpy()
+def test_images(data: str, base: Base) -> np.ndarray:
+    """Return uint8 images `(N, 3, H, W)` of the test split, of all its classes."""
+    images = open_source(data).load(None, "test", base.input_size).images
+    return images[:: max(1, len(images) // IMAGES)][:IMAGES].numpy()
 
 
 def installed() -> dict[str, str | None]:
@@ -146,16 +150,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
     parser.add_argument("--zoo")
+    parser.add_argument("--data", metavar="DIR")
     args = parser.parse_args()
     base = None if args.files else open_zoo(args.zoo).base.name
-    pixels = None if args.files else generated(args.zoo)
+    if not (args.files or args.data):
+        parser.error("give --data DIR or files")
+    pixels = test_images(args.data, open_zoo(args.zoo).base) if args.data and not args.files else None
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        files = {f.name: f for f in args.files} or delivered(args.zoo, scratch)
+        files = {f.name: f for f in args.files} or delivered(args.data, args.zoo, scratch)
         result = {title: compare(path, pixels) for title, path in files.items()}
     config = {
         "base": base, "files": list(files), "agrees": AGREES, "batches": BATCHES,
-        "images": "random" if pixels is None else f"{len(pixels)} generated", "versions": installed(),
+        "images": "random" if pixels is None else f"{len(pixels)} test images", "versions": installed(),
     }  # fmt: skip
     records.append("runtimes", config, result, torch.device("cpu"))
     for title, found in result.items():

@@ -1,1 +1,1 @@
-"""What the main job stands on: base models, members of a zoo, and generated images of their classes."""
+"""What the main job stands on: base models and members of a zoo."""

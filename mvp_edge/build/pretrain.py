@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import PatchDropout
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mvp_edge.build.teaching import Taught, load_teacher
@@ -20,7 +18,6 @@ from mvp_edge.core.output import check_writable
 from mvp_edge.models.architectures import head_of, new_model, set_head
 from mvp_edge.models.bases import Base, file_sha256, find_base, load_base, save_base
 from mvp_edge.models.heads import random_head, shared_rows
-from mvp_edge.models.mimetic import initialise
 from mvp_edge.models.norms import IMAGES, is_folded, unfold
 from mvp_edge.core.device import on_device, resolve_device
 from mvp_edge.core.progress import Progress
@@ -30,7 +27,7 @@ from mvp_edge.training.loop import Batch, Batches, BatchSource, accuracy, fit, m
 from mvp_edge.training.optimizers import resolve_fit
 
 NOTE_EVERY = 20
-OPTIMIZERS: dict[Optimizer, str] = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
+OPTIMIZERS: dict[Optimizer, str] = {"sgd": "SGD", "adamw": "AdamW"}
 
 
 def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
@@ -50,17 +47,14 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     model = _initial(config, known, source.classes)
     small = _small_size(config, known, model)
     teacher = None if config.teacher is None else load_teacher(config.teacher, known, source.classes)
-    if config.token_drop:
-        _drop_tokens(model, config.token_drop)
     with progress.stage("Reading images", source.count(None, "train")) as stage:
         train = source.load(None, "train", known.input_size, stage.advance)
     test = source.load(None, "test", known.input_size)
     fit_config = resolve_fit(config.fit, "pretrain", model)
     if teacher is not None and fit_config.distill == 0:
         raise ConfigError("a teacher that has no weight is of no use; set --distill above 0")
-    steps, small_steps, token_steps = (
-        round(epochs * len(train) / fit_config.batch_size)
-        for epochs in (config.epochs, config.small_epochs, config.token_epochs)
+    steps, small_steps = (
+        round(epochs * len(train) / fit_config.batch_size) for epochs in (config.epochs, config.small_epochs)
     )
     fit_config = replace(fit_config, iterations=max(1, steps))
     model = on_device(model, device)
@@ -74,17 +68,10 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     drawn = BatchSource(train, known, fit_config, device, config.seed)
     batches = Progressive(drawn if teacher is None else Taught(drawn, teacher), small, small_steps)
     settings = {"seed": config.seed, "base": config.base, "small": [*small, small_steps]}
-    settings |= {"teacher": config.teacher, "tokens": [config.token_drop, token_steps]}
-    settings |= {"init": config.init and file_sha256(config.init), "data": str(source.location.resolve())}
+    settings |= {"teacher": config.teacher, "init": config.init and file_sha256(config.init), "data": str(source.location.resolve())}
     checkpoint = Checkpoint(config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | settings)
     start = checkpoint.load(model, optimizer)
     batches.skip(start)
-
-    def before_step(step: int) -> None:
-        if step >= token_steps:
-            model.patch_drop = nn.Identity()
-        else:  # timm draws from the global stream, forked below; a resumed run shall draw the same
-            torch.manual_seed(int(rng(config.seed, f"tokens {step}").integers(2**62)))
 
     def after_step(step: int, loss: Tensor) -> None:
         if step % NOTE_EVERY == 0:
@@ -93,13 +80,9 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
             checkpoint.save(model, optimizer, step + 1)
 
     _make_place(config.out)
-    own = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(own), progress.stage("Training", fit_config.iterations) as stage:
+    with progress.stage("Training", fit_config.iterations) as stage:
         stage.advance(start)
-        fit(
-            model, batches, fit_config, optimizer=optimizer, start=start,
-            before_step=before_step if config.token_drop else None, after_step=after_step, stage=stage,
-        )  # fmt: skip
+        fit(model, batches, fit_config, optimizer=optimizer, start=start, after_step=after_step, stage=stage)
     top1 = accuracy(predict(model, test.images, known, device, bf16=True), test).top1
     trained = replace(known, classes=train.classes, top1=round(top1, 2), recipe=_recipe(config, fit_config))
     save_base(model, trained, config.out)
@@ -158,10 +141,7 @@ def _initial(config: PretrainConfig, known: Base, classes: tuple[str, ...]) -> n
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_rng(config.seed, "init").initial_seed())
-            model = new_model(known.arch, len(classes))
-        if isinstance(model, VisionTransformer):
-            initialise(model, torch_rng(config.seed, "attention"))
-        return model
+            return new_model(known.arch, len(classes))
     base, model = load_base(config.base, config.init)
     head = head_of(model)
     assert isinstance(head, nn.Linear)
@@ -197,23 +177,10 @@ def _small_size(config: PretrainConfig, known: Base, model: nn.Module) -> tuple[
     return size
 
 
-def _drop_tokens(model: nn.Module, share: float) -> None:
-    """Let a transformer leave out some patches of every training image.
-
-    Raises:
-        ConfigError: the network has no patches.
-    """
-    if not isinstance(model, VisionTransformer):
-        raise ConfigError(f"tokens can only be dropped in vision transformers, not in {type(model).__name__}")
-    model.patch_drop = PatchDropout(share, num_prefix_tokens=model.num_prefix_tokens)
-
-
 def _recipe(config: PretrainConfig, fit_config: FitConfig) -> str:
     told = f"{config.epochs:g} epochs"
     if config.small_size:
         told += f", the first {config.small_epochs:g} at {config.small_size} px"
-    if config.token_drop:
-        told += f", the first {config.token_epochs:g} without {config.token_drop:.0%} of the patches"
     if config.teacher:
         told += f", taught by {Path(config.teacher).stem}"
     settings = json.dumps(fit_config.to_recipe())

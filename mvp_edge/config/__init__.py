@@ -19,14 +19,13 @@ from mvp_edge.config.choices import (
 )
 from mvp_edge.config.task import Budget, PruneConfig, VoteConfig
 from mvp_edge.config.training import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
-from mvp_edge.config.zoo import BuildConfig, ExemplarConfig, PretrainConfig
+from mvp_edge.config.zoo import BuildConfig, PretrainConfig
 
 __all__ = [
     "Budget",
     "BuildConfig",
     "ChannelMultiple",
     "Embedding",
-    "ExemplarConfig",
     "FitConfig",
     "FitOverrides",
     "Importance",

@@ -17,7 +17,7 @@ Importance = Literal["activation", "taylor", "random"]
 Packing = Literal["float16", "int8"]
 Parent = Literal["generalist", "base"]
 Schedule = Literal["auto", "fixed"]
-Optimizer = Literal["sgd", "adamw", "muon"]
+Optimizer = Literal["sgd", "adamw"]
 Pruner = Literal["auto", "ifp", "ahnp"]
 Embedding = Literal["whole", "pruned"]
 

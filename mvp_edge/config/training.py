@@ -25,8 +25,7 @@ class FitConfig:
         cutout: Side in pixels of the square that Cutout blanks (DeVries and Taylor, 2017); 0 turns it off.
         distill: Weight of the distillation loss against the cross-entropy, in [0, 1].
         temperature: Softening of the teacher's and the student's outputs.
-        optimizer: `sgd`; `adamw`, for networks with attention; or `muon` for the matrices between the first and the
-            last layer and AdamW for the rest.
+        optimizer: `sgd`, or `adamw` for networks with attention.
     """
 
     iterations: int = 100

@@ -41,7 +41,7 @@ FAR_LEEP = 0.75  # of the LEEP of a member whose predictions say nothing about t
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a run works on, checked; without `--data` there are no images but those that the zoo may have generated."""
+    """What a run works on, checked; without `--data` there are no images."""
 
     task: Task
     zoo: Zoo
@@ -50,7 +50,6 @@ class Inputs:
     train: ImageSet | None = None
     test: ImageSet | None = None
     source: str | None = None
-    generated: ImageSet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +119,6 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Tas
     with clock.time("load"):
         inputs = read_inputs(config, progress, task)
         prunable = PrunableModel.of(inputs.zoo.base, inputs.zoo.load_base())
-        if inputs.train is None:
-            inputs = replace(inputs, generated=generated_images(inputs.zoo, inputs.task))
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(
             inputs.zoo, prunable, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
@@ -178,7 +175,6 @@ def make(
         model = assemble(prunable, plan, voters, inputs.task, inputs.train, device=inputs.device)
     tuned, before = _train(model, prepared, elected, config, progress, clock)
     blind = inputs.train is None
-    examples = inputs.generated if inputs.train is None else inputs.train
     outcome = Outcome(
         task=inputs.task,
         test=inputs.test,
@@ -195,9 +191,8 @@ def make(
         device=inputs.device,
         warnings=[*inputs.warnings, *elected.warnings, *tuned.warnings],
         requested=sizing.requested,
-        generated=inputs.generated,
         digest=None if inputs.train is None else inputs.train.sha256,
-        calibration=None if examples is None else examples.images,
+        calibration=None if inputs.train is None else inputs.train.images,
         before=before,
     )
     report = deliver(directory, outcome, config, clock, progress)
@@ -282,12 +277,6 @@ def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = Non
     train, test = sets
     warnings = [*source.notes, *skipped_warnings(train, test)]
     return Inputs(task, zoo, device, warnings, train, test, source.name)
-
-
-def generated_images(zoo: Zoo, task: Task) -> ImageSet | None:
-    """Return the zoo's generated images of a task's classes, if it has them of all."""
-    exemplars = zoo.exemplars()
-    return exemplars.load(task.names) if exemplars is not None and exemplars.cover(task.names) else None
 
 
 def far_warning(neighbours: Sequence[Neighbour], task: Task, similarity: str) -> str | None:

@@ -10,8 +10,6 @@ import torch
 from torch import nn
 
 from mvp_edge.config import FitConfig, FitOverrides, Optimizer
-from mvp_edge.core.errors import ConfigError
-from mvp_edge.models.architectures import head_of
 from mvp_edge.models.attention import attentions
 from mvp_edge.training.recipes import Purpose, recipe
 
@@ -33,9 +31,6 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
     """Return an optimiser; only weights of layers decay: no norms, biases, position embeddings or class tokens.
 
     A parameter group may hold `scale`, the ratio of its learning rate to that of the settings.
-
-    Raises:
-        ConfigError: the settings say Muon, and the network has no matrices between its first and last layer.
     """
     named = list(model.named_parameters())
     decay = [p for n, p in named if p.ndim > 1 and n.endswith("weight")]
@@ -44,25 +39,7 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
         return torch.optim.SGD(
             _groups(decay, free, config), lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
         )
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(_groups(decay, free, config), lr=config.lr, betas=(config.momentum, SECOND_MOMENT))
-    outer = head_of(model).weight
-    hidden = [p for p in decay if p.ndim == 2 and p is not outer]
-    rest = [p for p in decay if p.ndim != 2 or p is outer]
-    if not hidden:
-        raise ConfigError(
-            "muon trains the matrices of hidden linear layers, and this network has none; use sgd or adamw"
-        )
-    return Together(
-        [
-            # Updates as large as AdamW's: both take the same rate (Liu et al., "Muon is scalable for LLM training").
-            torch.optim.Muon(
-                hidden, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum,
-                adjust_lr_fn="match_rms_adamw",
-            ),
-            torch.optim.AdamW(_groups(rest, free, config), lr=config.lr, betas=(config.momentum, SECOND_MOMENT)),
-        ]
-    )  # fmt: skip
+    return torch.optim.AdamW(_groups(decay, free, config), lr=config.lr, betas=(config.momentum, SECOND_MOMENT))
 
 
 def _groups(decay: list[nn.Parameter], free: list[nn.Parameter], config: FitConfig) -> list[dict[str, Any]]:

@@ -21,10 +21,7 @@ _ADAMW: dict[Purpose, FitConfig] = {
     purpose: replace(fit, optimizer="adamw", lr=lr, weight_decay=0.05)
     for (purpose, fit), lr in zip(_SGD.items(), (1e-3, 2e-4, 5e-5, 1e-3), strict=True)
 }
-_MUON: dict[Purpose, FitConfig] = {
-    purpose: replace(fit, optimizer="muon", momentum=0.95) for purpose, fit in _ADAMW.items()
-}
-_RECIPES: dict[Optimizer, dict[Purpose, FitConfig]] = {"sgd": _SGD, "adamw": _ADAMW, "muon": _MUON}
+_RECIPES: dict[Optimizer, dict[Purpose, FitConfig]] = {"sgd": _SGD, "adamw": _ADAMW}
 
 
 def recipe(purpose: Purpose, optimizer: Optimizer) -> FitConfig:

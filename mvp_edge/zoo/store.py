@@ -27,14 +27,11 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from mvp_edge.config import Packing
-from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.core.places import ASSETS
 from mvp_edge.models.bases import Base, file_sha256, load_base
 from mvp_edge.models.tensors import pack, squeeze, unpack
 from mvp_edge.names.tasks import Task
-from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
-from mvp_edge.zoo.exemplars import Exemplars, read_exemplars
 from mvp_edge.zoo.location import damaged, read_zoo_file, roots
 from mvp_edge.zoo.member import Member, MemberInfo, read_weights
 from mvp_edge.zoo.outputs import Outputs, pack_outputs, unpack_outputs
@@ -62,7 +59,6 @@ class Zoo:
         base: The base model.
         packing: How weights are stored.
         growth: Where members are added to a bundled zoo.
-        lender: Bundled zoo whose generated images it shows while it has none of its own.
     """
 
     path: Path
@@ -70,7 +66,6 @@ class Zoo:
     base: Base
     packing: Packing
     growth: Path | None = None
-    lender: str | None = None
 
     def infos(self) -> list[MemberInfo]:
         """Return all members' descriptions, sorted by id.
@@ -233,48 +228,12 @@ class Zoo:
         except ConfigError as e:
             raise ZooError(f"zoo {self.name}: {e}; {self._repair}") from e
 
-    def exemplars(self) -> Exemplars | None:
-        """Return the generated images of the base model's classes, or None if the zoo has none.
-
-        Raises:
-            ZooError: their file is damaged or was made from another base model.
-        """
-        places = [root / EXEMPLARS for root in reversed(self._roots)]
-        path = next((p for p in places if p.exists()), None)
-        if path is None:
-            lent = open_zoo(self.lender).exemplars() if self.lender else None
-            return None if lent is None else lent.lent(self.base)
-        repair = f"make them again with: mvp-edge zoo exemplars {self.name if self.growth else self.path}"
-        bundled = ASSETS in path.parents
-        return read_exemplars(path, self.base.sha256, self._repair if bundled else repair)
-
-    def borrow_exemplars(self, lender: str) -> None:
-        """Show the generated images of a bundled zoo from now on.
-
-        Raises:
-            ZooError: the zoo is bundled itself, has images of its own, which go first, or cannot be written.
-        """
-        if self.growth is not None:
-            raise ZooError(f"zoo {self.name} is bundled and stays as installed; choose a directory")
-        if (own := self.path / EXEMPLARS).exists():
-            raise ZooError(f"zoo {self.name} has generated images of its own; remove {own} to take those of {lender}")
-        place = self.path / "zoo.json"
-        try:
-            value = json.loads(place.read_text(encoding="utf-8"))
-            write_atomically(place, json.dumps({**value, "exemplars_of": lender}, indent=1).encode())
-        except OSError as e:
-            raise ZooError(f"{place} cannot be written ({e.strerror or e}); make room or copy the zoo") from e
-
     def verify(self) -> list[str]:
         """Check every file against its checksum and return what is wrong, one line a problem."""
         problems = []
         base = self.path / BASE
         if not base.is_file() or file_sha256(base) != self.base.sha256:
             problems.append(f"{base} is missing or does not match its checksum; {self._repair}")
-        try:
-            self.exemplars()
-        except MvpEdgeError as e:
-            problems.append(str(e))
         for name in self.ids():
             try:
                 info = self.info(name)
@@ -302,7 +261,6 @@ class Zoo:
             "members": len(infos),
             "specialist": sum(i.kind == "specialist" for i in infos),
             "generalist": sum(i.kind == "generalist" for i in infos),
-            "exemplars": len(self.exemplars() or ()),
             "mean_top1": round(sum(scores) / len(scores), 2) if scores else None,
             "bytes": sum(map(_bytes_in, self._roots)),
         }
@@ -369,7 +327,7 @@ def open_zoo(name: str | None) -> Zoo:
     try:
         base = Base.from_json(value["base"])
         growth = next(iter(roots(path, value)[1:]), None)
-        return Zoo(path, value["name"], base, value["packing"], growth, value.get("exemplars_of"))
+        return Zoo(path, value["name"], base, value["packing"], growth)
     except (ValueError, KeyError, TypeError) as e:
         raise damaged(path, e) from e
 

@@ -172,9 +172,9 @@ def test_the_base_is_recorded_and_files_of_ones_own_have_none(tmp_path: Path, mo
     monkeypatch.setattr(runtimes.records, "append", lambda question, config, result, device: kept.append(config))
     monkeypatch.setattr(runtimes, "ask", lambda name, file, feeds: {"failed": "not asked"})
     path = save_pool(tmp_path / "pool.onnx")
-    monkeypatch.setattr(runtimes, "delivered", lambda zoo, scratch: {"pruned": path})
-    monkeypatch.setattr(runtimes, "generated", lambda zoo: None)
-    for words in ([], [str(path)]):
+    monkeypatch.setattr(runtimes, "delivered", lambda data, zoo, scratch: {"pruned": path})
+    monkeypatch.setattr(runtimes, "test_images", lambda data, base: None)
+    for words in (["--data", "x"], [str(path)]):
         monkeypatch.setattr("sys.argv", ["runtimes", *words])
         runtimes.main()
     assert [c["base"] for c in kept] == ["resnet18-cifar100", None]

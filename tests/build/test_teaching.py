@@ -18,7 +18,7 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.training.loop import BatchSource, predict
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.store import open_zoo
-from tests.building.test_pretrain import Stopped
+from tests.build.test_pretrain import Stopped
 from tests.conftest import COLOURS
 
 CPU = torch.device("cpu")
@@ -75,20 +75,20 @@ def test_every_augmented_batch_is_taught(tiny_base: Path) -> None:
 
 @pytest.fixture
 def config(images: Path, tmp_path: Path) -> PretrainConfig:
-    """Eight steps of a small transformer, five of them without half of its patches."""
+    """Eight steps of a small transformer with a teacher."""
     teacher = PretrainConfig(
         "timm:test_resnet", str(images), tmp_path / "teacher.safetensors", epochs=0.5,
         fit=FitConfig(batch_size=12, lr=0.01), device="cpu",
     )  # fmt: skip
     pretrain(teacher, SilentProgress())
     return replace(
-        teacher, base="timm:test_vit", out=tmp_path / "vit.safetensors", epochs=2, token_drop=0.5, token_epochs=1.25,
-        fit=FitOverrides(batch_size=12, optimizer="muon", distill=0.9), teacher=str(teacher.out), save_every=3,
+        teacher, base="timm:test_vit", out=tmp_path / "vit.safetensors", epochs=2,
+        fit=FitOverrides(batch_size=12, distill=0.9), teacher=str(teacher.out), save_every=3,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [4, 7])
-def test_a_stopped_run_leaves_out_the_same_patches(config: PretrainConfig, tmp_path: Path, steps: int) -> None:
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(config: PretrainConfig, tmp_path: Path, steps: int) -> None:
     pretrain(config, SilentProgress())
     other = replace(config, out=tmp_path / "other.safetensors")
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def test_a_stopped_run_leaves_out_the_same_patches(config: PretrainConfig, tmp_p
     assert other.out.read_bytes() == config.out.read_bytes()
 
 
-def test_dropping_patches_does_not_seed_the_global_stream(config: PretrainConfig) -> None:
+def test_training_does_not_seed_the_global_stream(config: PretrainConfig) -> None:
     draws = set()
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -107,35 +107,24 @@ def test_dropping_patches_does_not_seed_the_global_stream(config: PretrainConfig
     assert len(draws) == 2
 
 
-def test_the_recipe_tells_teacher_and_patches(config: PretrainConfig) -> None:
+def test_the_recipe_tells_the_teacher(config: PretrainConfig) -> None:
     pretrain(config, SilentProgress())
     base, _ = load_base(str(config.out))
     assert base.classes == tuple(COLOURS)
-    assert base.recipe.startswith("2 epochs, the first 1.25 without 50% of the patches, taught by teacher, Muon ")
+    assert base.recipe.startswith("2 epochs, taught by teacher, AdamW ")
 
 
-def test_teacher_and_patches_change_the_result(config: PretrainConfig) -> None:
+def test_the_teacher_changes_the_result(config: PretrainConfig) -> None:
     files = set()
-    for changes in ({}, {"teacher": None}, {"token_drop": 0.0, "token_epochs": 0}):
+    for changes in ({}, {"teacher": None}):
         pretrain(replace(config, **changes), SilentProgress())
         files.add(config.out.read_bytes())
-    assert len(files) == 3
+    assert len(files) == 2
 
 
 def test_a_teacher_without_weight(config: PretrainConfig) -> None:
     with pytest.raises(ConfigError, match="set --distill above 0"):
         pretrain(replace(config, fit=FitOverrides(batch_size=12)), SilentProgress())
-
-
-def test_only_transformers_have_patches(config: PretrainConfig) -> None:
-    with pytest.raises(ConfigError, match="not in ResNet"):
-        pretrain(replace(config, base="timm:test_resnet"), SilentProgress())
-
-
-def test_patches_and_epochs_belong_together(config: PretrainConfig) -> None:
-    for wrong in ({"token_epochs": 0}, {"token_drop": 0.0}, {"token_drop": 1.0}, {"token_epochs": 3}):
-        with pytest.raises(ConfigError, match="token"):
-            replace(config, **wrong)
 
 
 def test_the_teacher_is_the_base_restricted_to_the_classes(prunable: PrunableModel, images: Path) -> None:

@@ -30,7 +30,6 @@ def test_a_class_list_alone_is_enough(run: Run, tmp_path: Path, name: str) -> No
     assert report["largest_rank"] <= 4
     assert report["unprunable_macs"] < report["macs"] < report["base_macs"] / 7
     assert json.loads(Path("out/plan.json").read_text())["groups"]
-    assert "data:image/png" in Path("out/report.html").read_text()  # generated pictures
     (voter,) = report["neighbours"]
     words = ("neighbours", "--task", task, "--zoo", name, "--top", 1)
     assert run(*words, "--json").json["voters"] == [voter["id"]]
@@ -47,7 +46,6 @@ def test_it_is_what_it_says_it_is(name: str) -> None:
     generalist = sorted((i for i in members if i.kind == "generalist"), key=lambda i: i.plan.achieved)
     assert [i.top1 for i in generalist] == sorted(i.top1 or 0 for i in generalist), "a larger member is worth its size"
     assert all(i.top1 is not None and i.recipe["data"] == "cifar100" for i in members)
-    assert len(zoo.exemplars() or ()) == 500
     assert zoo.verify() == []
 
 

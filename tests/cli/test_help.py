@@ -12,7 +12,7 @@ from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.main import get_command
 
 import mvp_edge
-from mvp_edge.config import BuildConfig, ExemplarConfig, Optimizer, PretrainConfig, PruneConfig, VoteConfig
+from mvp_edge.config import BuildConfig, Optimizer, PretrainConfig, PruneConfig, VoteConfig
 from mvp_edge.training.recipes import recipe
 
 from .conftest import Run
@@ -35,7 +35,6 @@ COMMANDS = {
     "zoo show": "--json",
     "zoo classes": "--json",
     "zoo verify": "--json",
-    "zoo exemplars": "--of --per-class --steps --batch-size --seed --device --threads --json --quiet",
 }
 HEAVY = {"torch", "timm", "torchvision", "onnx", "onnxruntime", "nltk", "matplotlib", "numpy", "fvcore"}
 
@@ -141,7 +140,6 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("zoo build", build, "members", "ways", "seed", "method")
     expect("zoo build", build.scores, "sparsity", "threshold")
     expect("zoo build", build.schedule, "keep", "channel_multiple", "importance", "every")
-    expect("zoo exemplars", ExemplarConfig(), "per_class", "steps", "batch_size")
     expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")
     assert isinstance(vote, VoteConfig)
     for optimizer in get_args(Optimizer):

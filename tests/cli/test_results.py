@@ -136,7 +136,6 @@ def test_the_report_tells_the_threads(run: Run, task: Path, images: Path, tiny_z
         "pretrain --data x",
         "zoo build new --data x",
         "zoo add out",
-        "zoo exemplars own",
     ],
 )
 def test_threads_are_set_before_any_work(run: Run, task: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:

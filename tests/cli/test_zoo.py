@@ -207,19 +207,3 @@ def test_neighbours_tells_which_meaning_of_a_name_it_takes(run: Run, tmp_path: P
     assert "'spring' is taken as spring.n.01 (the season of growth)" in done.err
     assert "`spring = spring.n.02`" in done.err
     assert "'apple'" not in done.err and "'crane'" not in done.err
-
-
-def test_exemplars(run: Run, zoo: Path) -> None:
-    words = ["zoo", "exemplars", zoo, "--per-class", 2, "--steps", 2]
-    made = run(*words, "--json").json
-    assert (made["zoo"], made["images"], made["classes"], made["recipe"]["steps"]) == ("tiny", 12, 6, 2)
-    assert "12 images of 6 classes" in run(*words).out
-    assert run("zoo", "show", zoo, "--json").json["exemplars"] == 12
-    file = zoo / "exemplars.safetensors"
-    file.write_bytes(file.read_bytes()[:-7])
-    done = run("zoo", "verify", zoo)
-    assert "1 problem was found" in done.error()
-    assert "zoo exemplars" in done.out
-    assert run(*words).code == 0
-    assert "sound" in run("zoo", "verify", zoo).out
-    assert run("zoo", "exemplars", zoo, "--steps", 0).code == 2

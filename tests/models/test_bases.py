@@ -58,9 +58,9 @@ def test_a_file_has_its_own_weights(tiny_base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("meta", ['{"format": 1, "classes": []}', "[]", "{"])
 def test_a_file_of_ours_that_is_no_base(tmp_path: Path, meta: str) -> None:
-    file = tmp_path / "exemplars.safetensors"
+    file = tmp_path / "pictures.safetensors"
     save_file({"labels": torch.zeros(1)}, file, metadata={"mvp_edge": meta})
-    with pytest.raises(ConfigError, match=r"exemplars.safetensors describes no base model .*mvp-edge pretrain"):
+    with pytest.raises(ConfigError, match=r"pictures.safetensors describes no base model .*mvp-edge pretrain"):
         load_base(str(file))
 
 

@@ -20,12 +20,10 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.family import compress_family
-from mvp_edge.prune.run import Inputs, Prepared, compress, far_warning, generated_images, size
+from mvp_edge.prune.run import Inputs, Prepared, compress, far_warning, size
 from mvp_edge.prune.sizing import Sizing, Votes
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.neighbours import Neighbour
-from mvp_edge.zoo.exemplars import FILE as EXEMPLARS
-from mvp_edge.zoo.exemplars import Exemplars, write_exemplars
 from mvp_edge.zoo.store import Zoo, open_zoo
 
 
@@ -213,18 +211,6 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     everyone = run(config)
     assert len(asked) == 4
     assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
-
-
-def test_generated_images_are_shown_where_they_show_the_task(generalist_zoo: Path, tmp_path: Path) -> None:
-    zoo = open_zoo(str(shutil.copytree(generalist_zoo, tmp_path / "own")))
-    task = Task((TaskClass("tiger"), TaskClass("rose")))
-    assert generated_images(zoo, task) is None
-    for classes, shown in ((("tiger", "apple"), None), (("rose", "tiger"), ("tiger", "rose"))):
-        pixels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
-        made = Exemplars(pixels, torch.arange(4) % 2, classes, zoo.base.sha256)
-        write_exemplars(zoo.path / EXEMPLARS, made)
-        found = generated_images(zoo, task)
-        assert (found and found.classes) == shown
 
 
 def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
