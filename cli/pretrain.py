@@ -126,7 +126,7 @@ def pretrain(
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; replace it with --force or choose another file with --out")
     if not out.resolve().parent.is_dir():
-        raise ConfigError(f"{out.parent} is no directory; make it with: mkdir -p {out.parent}")
+        raise ConfigError(f"{out.parent} is not a directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.build.pretrain import pretrain as train
     from mvp_edge.core.device import use_threads
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks import records
 from mvp_edge.export import export_onnx, take_inventory, verify_onnx
-from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
+from mvp_edge.export.precision import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base, load_base
 from mvp_edge.models.macs import count_macs, count_params

@@ -1,4 +1,4 @@
-"""The deploy folder: models in ONNX Runtime's format, what an app must know, and the lines of code that run them."""
+"""The deploy folder: models in ONNX Runtime's format, their preprocessing, and the code lines that run them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from mvp_edge.core.errors import ExportError
 from mvp_edge.core.output import check_output, result_directory
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.templates import load_template
-from mvp_edge.deploy.dense import write_dense
 from mvp_edge.deploy.ort_format import REPLAY, convert, fixed_batch, verify
-from mvp_edge.deploy.ort_web import VERSION, OrtWeb, find_ort_web
-from mvp_edge.deploy.providers import Eligibility, eligibility
-from mvp_edge.deploy.result import Result, read_result
-from mvp_edge.deploy.targets import NEEDS, Needs, Target
-from mvp_edge.deploy.web_page import DENSE_FILE, Dense, Embedded, dense_script, render_page
-from mvp_edge.export.interface import Interface
+from mvp_edge.deploy.result import Result, read_result, write_dense
+from mvp_edge.deploy.targets import NEEDS, Eligibility, Needs, Target, eligibility
+from mvp_edge.deploy.web import DENSE_FILE, VERSION, Dense, Embedded, OrtWeb, dense_script, find_ort_web, render_page
+from mvp_edge.export.classifier import Interface
 from mvp_edge.report.figures import quantity, storage
 
 MARKER = "preprocessing.json"
@@ -29,27 +26,26 @@ WHAT = {
     ".with_runtime_opt.config": "operators of the `.with_runtime_opt.ort` files, for a reduced build that loads those",
     ".config": "operators of the CPU's `.ort` files, for a reduced build of ONNX Runtime",
     ".with_runtime_opt.ort": "the same with plain operators, for other execution providers",
-    ".onnx": "the model in plain ONNX, for a full build that is too old for the `.ort` file",
+    ".onnx": "the model in plain ONNX, for a full build older than the `.ort` file needs",
     ".ort": "the model in ONNX Runtime's format, optimised for the CPU",
     "labels.txt": "class names in the order of the logits",
-    MARKER: "how a picture becomes the model's input, for machines",
+    MARKER: "how an image becomes the model's input, in machine-readable form",
     "index.html": "the page: open it",
-    DENSE_FILE: "the whole model, for the page's comparison",
+    DENSE_FILE: "the dense model, for the page's comparison",
 }
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Everything that `export` is told.
+    """Settings of `export`.
 
     Attributes:
-        result: What `prune` has left.
-        target: Kind of device.
-        out: The folder to write; None takes one inside `result`, named like the target.
-        force: Replace a folder that is there.
+        result: A result directory of `prune`.
+        out: The folder to write; None is a folder inside `result`, named like the target.
+        force: Replace an existing folder.
         ort_web: Directory with onnxruntime-web; None takes it from the cache or npm. For the web only.
-        with_dense: Add the whole model for comparison. For the web only.
-        zoo: Where the whole model is found; None takes the zoo that the report names.
+        with_dense: Add the dense model for comparison. For the web only.
+        zoo: Zoo with the dense model; None takes the zoo in the report.
     """
 
     result: Path
@@ -63,11 +59,9 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class _Made:
-    """Models for one target in a scratch directory, converted and as they were but for the batch.
+    """Models for one target in a scratch directory: converted, and in ONNX with the target's batch.
 
     Attributes:
-        folder: Where they lie.
-        interface: What they take and give.
         parity: Largest difference from the result's ONNX file, by file name.
         providers: Eligibility by precision; empty for a target that has only the CPU.
     """
@@ -82,10 +76,10 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
     """Write a deploy folder, all or nothing.
 
     Returns:
-        What was made: `out`, `target`, `files` with their sizes, `max_abs_diff` by model and `providers` by precision.
+        `out`, `target`, `files` with their sizes, `max_abs_diff` by model and `providers` by precision.
 
     Raises:
-        ExportError: the result is damaged, a model cannot be converted or differs, or onnxruntime-web is not to be had.
+        ExportError: the result is damaged, a model cannot be converted or differs, or onnxruntime-web is not available.
         ConfigError: the folder exists, or cannot be written.
     """
     needs = NEEDS[config.target]
@@ -106,7 +100,7 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
             made = _convert(result, needs, Path(scratch) / "models")
         dense = None
         if config.with_dense:
-            with progress.stage("Converting the whole model"):
+            with progress.stage("Converting the dense model"):
                 dense = _dense(result, needs, config.zoo, Path(scratch) / "dense")
         with progress.stage("Writing"):
             for file in sorted(made.folder.iterdir()):
@@ -136,11 +130,14 @@ def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
     interface = found["fp32"]
     for precision, other in found.items():
         if other != interface:
-            raise ExportError(f"model.onnx and the {precision} model differ in what they take and give; prune again")
+            raise ExportError(
+                f"model.onnx and the {precision} model have different inputs or outputs; make the result again with: "
+                "mvp-edge prune --force"
+            )
     if interface.labels != result.labels:
         raise ExportError(
-            f"labels.txt names {', '.join(result.labels[:5])} but model.onnx {', '.join(interface.labels[:5])}; they "
-            "are of two runs or in another order, make the result again with: mvp-edge prune --force"
+            f"labels.txt has {', '.join(result.labels[:5])} but model.onnx has {', '.join(interface.labels[:5])}; "
+            "make the result again with: mvp-edge prune --force"
         )
     convert(folder, needs)
     parity: dict[str, float] = {}
@@ -154,7 +151,7 @@ def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
 def _eligibility(source: Path, needs: Needs) -> list[Eligibility]:
     with TemporaryDirectory() as scratch:
         single = Path(scratch) / source.name
-        fixed_batch(source, single, 1)  # no accelerator takes a free batch, so none is asked about one
+        fixed_batch(source, single, 1)  # accelerators accept no free batch
         return eligibility(single, needs.providers)
 
 
@@ -179,7 +176,7 @@ def _page(result: Result, made: _Made, dense: Dense | None, ort_web: OrtWeb) -> 
 
 
 def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
-    """Return what the report knows; a result that was made in another way may know less."""
+    """Return name and value of what the report contains; older results may lack some."""
     report = result.report
     score, macs, base_macs = report.get("accuracy") or {}, report.get("macs"), report.get("base_macs")
     facts = [("Cut from", result.base.name)]

@@ -1,4 +1,4 @@
-"""ONNX files to ONNX Runtime's own format, with onnxruntime's own converter, and the check that they agree."""
+"""Conversion of ONNX files to ONNX Runtime's `.ort` format with onnxruntime's converter, and its verification."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import onnx
 from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy.targets import Needs
 from mvp_edge.export import TOLERANCE, OnnxClassifier
-from mvp_edge.export.interface import Interface, read_interface
+from mvp_edge.export.classifier import Interface, read_interface
 from mvp_edge.timing.session import open_session
 
 IMAGES = 8
-RELATIVE = TOLERANCE / 10  # `TOLERANCE` was found to leave room with logits of up to 10; rounding grows as they do
+RELATIVE = TOLERANCE / 10  # `TOLERANCE` is for logits up to 10; rounding grows with them
 SUFFIXES = {"Fixed": ".ort", "Runtime": ".with_runtime_opt.ort"}
 REPLAY = "session.enable_saved_runtime_optimizations"
 
 
 def fixed_batch(source: Path, target: Path, batch: int | None) -> Interface:
-    """Write a copy of an ONNX file that takes batches of one size only; None leaves the batch as it is.
+    """Write a copy of an ONNX file with a fixed batch size; None keeps the batch as it is.
 
     Returns:
         The interface of the copy.
 
     Raises:
-        ExportError: it is no classifier as `mvp-edge prune` makes them.
+        ExportError: it is not a classifier of `mvp-edge prune`.
     """
     from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
 
@@ -46,7 +46,7 @@ def fixed_batch(source: Path, target: Path, batch: int | None) -> Interface:
 
 
 def convert(folder: Path, needs: Needs) -> None:
-    """Convert every `.onnx` file in `folder`, beside it, and write the required-operators configuration.
+    """Convert every `.onnx` file in `folder`, and write the required-operators configuration beside it.
 
     Raises:
         ExportError: ONNX Runtime cannot convert one of them.
@@ -57,30 +57,32 @@ def convert(folder: Path, needs: Needs) -> None:
 
             styles = [converter.OptimizationStyle[style] for style in needs.styles]
             converter.convert_onnx_models_to_ort(folder, folder, styles, target_platform=needs.platform)  # pyright: ignore[reportArgumentType]
-    except Exception as e:  # the converter raises whatever it meets
-        raise ExportError(f"ONNX Runtime cannot convert the model: {str(e).splitlines()[0]}") from e
+    except Exception as e:  # the converter raises errors of any type
+        raise ExportError(
+            f"ONNX Runtime cannot convert the model ({str(e).splitlines()[0]}); make it again with: mvp-edge prune"
+        ) from e
     for config in folder.glob("*.config"):
-        # The converter notes where the files lay on this machine, which is nobody's business.
+        # The converter writes paths of this machine into the file; they do not belong there.
         lines = [line for line in config.read_text().splitlines() if not line.startswith("# -")]
         config.write_text("\n".join(lines) + "\n")
 
 
 def verify(path: Path, source: Path, exact: Path, seed: int = 0) -> float:
-    """Compare a converted file with the ONNX file that it was made from, on random images.
+    """Compare a converted file with its ONNX file on random images.
 
     Args:
         path: The `.ort` file.
         source: Its ONNX file.
-        exact: The float32 ONNX file. A file in another precision may round elsewhere once its operators are fused in
-            another way. If that costs no more than rounding has cost `source`, the two are at most twice that apart.
+        exact: The float32 ONNX file. In another precision, rounding depends on how operators are fused; the converted
+            file may differ from `source` by twice as much as `source` differs from `exact`.
         seed: Of the random images.
 
     Returns:
         The largest absolute difference between any two logits.
 
     Raises:
-        ExportError: it is above `TOLERANCE`, above `RELATIVE` times the largest logit, and above twice what the
-            precision has cost.
+        ExportError: it is above `TOLERANCE`, above `RELATIVE` times the largest logit, and above twice the
+            difference between `source` and `exact`.
     """
     classifier = OnnxClassifier(source)
     pixels = np.random.default_rng(seed).integers(0, 256, (IMAGES, 3, *classifier.input_size), dtype=np.uint8)
@@ -93,14 +95,14 @@ def verify(path: Path, source: Path, exact: Path, seed: int = 0) -> float:
     allowed = max(TOLERANCE, RELATIVE * float(np.abs(expected).max()), 2 * cost)
     if not worst <= allowed:
         raise ExportError(
-            f"{path.name} and {source.name} differ by {worst:.2g} on random images; at most {allowed:.2g} is allowed, "
-            "so the file must not be used; please report this"
+            f"{path.name} and {source.name} differ by {worst:.2g} on random images; at most {allowed:.2g} is allowed; "
+            "do not use the file, and report this as a bug"
         )
     return worst
 
 
 def _replayed(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Return the logits of a file whose saved optimisations are applied, which must be asked for."""
+    """Return the logits of a file with its saved optimisations applied, which is off by default."""
     import onnxruntime as ort
 
     model = open_session(path)
@@ -113,7 +115,7 @@ def _replayed(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the converter prints and logs, and what the runtime below it writes to stderr."""
+    """Silence the converter's prints and logs, and the runtime's messages on stderr."""
     import onnxruntime as ort
 
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""Reading a directory that `prune` has left, with all of its problems told at once."""
+"""A result directory of `prune`, and the whole base model that the result was cut from."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvp_edge.core.errors import ExportError
-from mvp_edge.models.bases import Base
+from torch import nn
+
+from mvp_edge.core.errors import ConfigError, ExportError, ZooError
+from mvp_edge.export import export_onnx
+from mvp_edge.models.architectures import head_of
+from mvp_edge.models.bases import BUNDLED, Base, file_sha256, load_base
+from mvp_edge.zoo.store import open_zoo
 
 MODELS = {"fp32": "model.onnx", "fp16": "model-fp16.onnx", "int8": "model-int8.onnx"}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `prune` has left.
+    """A result directory.
 
     Attributes:
         path: The directory.
-        report: What `report.json` holds.
+        report: Content of `report.json`.
         base: The base model that the network was cut from.
         labels: Class names in the order of the logits.
-        models: ONNX files by precision; others than `fp32` are there if they earned their place or were asked for.
+        models: ONNX files by precision: `fp32`, and others if they passed the accuracy and size gate or were requested.
     """
 
     path: Path
@@ -33,13 +38,13 @@ class Result:
 
 
 def read_result(directory: Path) -> Result:
-    """Read what `prune` has left.
+    """Read a result directory, and report all of its problems at once.
 
     Raises:
-        ExportError: the directory is none, or files are missing or damaged.
+        ExportError: the directory does not exist, or files are missing or damaged.
     """
     if not directory.is_dir():
-        raise ExportError(f"{directory} is no directory; name one that `mvp-edge prune` has left, such as out/")
+        raise ExportError(f"{directory} is not a directory; give a result of `mvp-edge prune`, such as out/")
     problems: list[str] = []
     report = _json(directory / "report.json", problems)
     plan = _json(directory / "plan.json", problems)
@@ -50,15 +55,15 @@ def read_result(directory: Path) -> Result:
     base = _base(plan, problems)
     if problems or base is None:
         raise ExportError(
-            f"{directory} is no complete result: {'; '.join(problems)}; name a directory that `mvp-edge prune` has "
-            "left, or make it again with: mvp-edge prune --force"
+            f"{directory} is not a complete result: {'; '.join(problems)}; give a result of `mvp-edge prune`, or make "
+            "it again with: mvp-edge prune --force"
         )
     return Result(directory, report, base, labels, models)
 
 
 def _base(plan: dict[str, Any], problems: list[str]) -> Base | None:
     if not plan:
-        return None  # said already
+        return None  # already reported
     try:
         return Base.from_json(plan["base"])
     except (KeyError, TypeError) as e:
@@ -76,7 +81,7 @@ def _json(path: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{path.name} is damaged ({e})")
         return {}
     if not isinstance(value, dict) or not value:
-        problems.append(f"{path.name} holds no JSON object")
+        problems.append(f"{path.name} is not a JSON object")
         return {}
     return value
 
@@ -93,3 +98,41 @@ def _text(path: Path, problems: list[str]) -> str:
     if not text.strip():
         problems.append(f"{path.name} is empty")
     return text.strip()
+
+
+def write_dense(result: Result, zoo: str | None, path: Path) -> None:
+    """Write the base model of a result to `path`.
+
+    Args:
+        result: The result directory.
+        zoo: Name or directory of the zoo with that base; None takes the zoo in the report.
+        path: The ONNX file.
+
+    Raises:
+        ExportError: the base is not found, or is not the one that the result was cut from.
+    """
+    base, model = _load(result, zoo)
+    if base.sha256 != result.base.sha256:
+        raise ExportError(
+            f"the result was cut from {result.base.name} ({result.base.sha256[:12]}), but this zoo's base is "
+            f"{base.name} ({base.sha256[:12]}); give the zoo that the result was made with: --zoo DIR"
+        )
+    outputs = head_of(model).out_features
+    export_onnx(
+        model.eval(), path, input_size=base.input_size, mean=base.mean, std=base.std,
+        labels=base.classes or [str(i) for i in range(outputs)], metadata={"base": base.name},
+    )  # fmt: skip
+
+
+def _load(result: Result, zoo: str | None) -> tuple[Base, nn.Module]:
+    try:
+        bundled = BUNDLED.get(result.base.name)  # a base of the user's own may have the name of a bundled one
+        if zoo is None and bundled is not None and file_sha256(bundled) == result.base.sha256:
+            return load_base(result.base.name)
+        opened = open_zoo(zoo or str(result.report.get("zoo")))
+        return opened.base, opened.load_base()
+    except (ConfigError, ZooError) as e:
+        raise ExportError(
+            f"the dense model {result.base.name} is not found ({e}); give the zoo that the result was made with "
+            "(--zoo DIR), or leave out --with-dense"
+        ) from e

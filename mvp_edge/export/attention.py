@@ -1,8 +1,8 @@
 """Vision transformers in a form that phone runtimes load: no tensor above rank 4, no shape computed at run time.
 
-timm cuts queries, keys and values out of one tensor of rank 5, which several converters refuse. Here they are three
-layers of their own, with the softmax's scale in the weights of the first; class and register tokens are added to the
-table of positions once, so that the images' patches need only be padded. Both compute what the original does.
+timm slices queries, keys and values from one tensor of rank 5, which several converters reject. Here they are three
+separate layers, the first scaled by the softmax's factor. Class and register tokens are added to the position table
+once, so that patches only need padding. The results are the same.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mvp_edge.models.attention import attentions
 
 
 def for_phones(model: nn.Module) -> nn.Module:
-    """Return a copy of a network in eval mode with its attention and token embedding rewritten; others as they are.
+    """Return a copy in eval mode with attention and token embedding rewritten; a network without attention unchanged.
 
-    Attention with parts beyond timm's plain form (gates, norms over heads, class-dependent biases) stays as it is.
+    Attention beyond timm's plain form (gates, norms over heads, class-dependent biases) is not rewritten.
     """
     found = {n: a for n, a in attentions(model).items() if type(a) is Attention and not _has_extras(a)}
     if not found:
@@ -32,14 +32,14 @@ def for_phones(model: nn.Module) -> nn.Module:
         path, _, leaf = name.rpartition(".")
         setattr(clone.get_submodule(path), leaf, FourDimensional(attention))
     if isinstance(clone, VisionTransformer) and _has_plain_patches(clone):
-        # In the instance's own dictionary: a module would be looked up after the method of the class.
+        # In the instance's dictionary, because a registered module would be found only after the method of the class.
         clone.__dict__["_pos_embed"] = Tokens(clone)
         clone.patch_embed.flatten = False
     return clone.eval()
 
 
 class FourDimensional(nn.Module):
-    """Self-attention `(N, T, C)` with separate projections; nothing has more than four dimensions."""
+    """Self-attention `(N, T, C)` with separate projections; no tensor has more than four dimensions."""
 
     def __init__(self, original: Attention) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class FourDimensional(nn.Module):
         self.proj = original.proj
 
     def forward(self, x: Tensor, **_: Any) -> Tensor:
-        """Return the tokens `(N, T, C)` after attention; masks, which images do not need, are not looked at."""
+        """Return the tokens `(N, T, C)` after attention; masks are ignored, as images need none."""
         tokens = int(x.shape[1])  # a constant: only the batch is free
         q, k, v = (layer(x).reshape(-1, tokens, self.heads, self.head_dim) for layer in (self.q, self.k, self.v))
         weight = (q.permute(0, 2, 1, 3) @ k.permute(0, 2, 3, 1)).softmax(-1)
@@ -62,7 +62,7 @@ class FourDimensional(nn.Module):
 
 
 class Tokens:
-    """What makes tokens `(N, T, C)` of a map of patches `(N, C, H, W)`: positions, class and register tokens added."""
+    """Turns a map of patches `(N, C, H, W)` into tokens `(N, T, C)` with positions, class and register tokens."""
 
     def __init__(self, original: VisionTransformer) -> None:
         height, width = original.patch_embed.grid_size
@@ -78,7 +78,7 @@ class Tokens:
 
 
 class _Lead(torch.autograd.Function):
-    """Puts zeros before the tokens `(N, T, C)`; the exporter itself would compute the widths when the file runs."""
+    """Puts zeros before the tokens `(N, T, C)`; torch's own export would compute the widths at run time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, count: int) -> Tensor:

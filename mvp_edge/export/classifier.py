@@ -1,11 +1,12 @@
-"""Predictions from a classifier in an ONNX file."""
+"""A delivered ONNX classifier: its predictions, and the interface that an app is written against."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from mvp_edge.timing.session import open_session
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 PREDICT_CHUNK = 256
 
 
@@ -23,24 +25,25 @@ class OnnxClassifier:
 
     Attributes:
         labels: Class names in the order of the logits.
-        input_size: Height and width in pixels that `predict` takes.
+        input_size: Height and width in pixels.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         """Load `path`.
 
         Raises:
-            ExportError: the file is missing, is no ONNX model, takes no RGB image, or does not name its classes.
+            ExportError: the file is missing, is not an ONNX model, does not accept RGB images, or does not name its
+                classes.
         """
         self._session = open_session(path, threads)
         if self._session.channels != 3:
-            raise ExportError(f"{path} takes images of {self._session.channels} channels; 3 (RGB) are required")
+            raise ExportError(f"{path} takes images of {self._session.channels} channels; it must take 3 (RGB)")
         self.input_size = self._session.input_size
         self.labels = _labels(path, self._session.metadata)
         width = self._session.runner.get_outputs()[0].shape[1:]
         if len(width) != 1 or (isinstance(width[0], int) and width[0] != len(self.labels)):
             raise ExportError(
-                f"{path} gives outputs of shape {width} for its {len(self.labels)} labels; export it again"
+                f"{path} has outputs of shape {width} but {len(self.labels)} labels; make it again with: mvp-edge prune"
             )
 
     def predict(self, images: np.ndarray | Tensor) -> np.ndarray:
@@ -54,7 +57,7 @@ class OnnxClassifier:
 
     def _logits(self, pixels: np.ndarray) -> np.ndarray:
         missing = (self._session.batch or len(pixels)) - len(pixels)
-        images = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))  # a fixed batch must be filled up
+        images = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))  # pads to a fixed batch
         return self._session.run(self._session.feed(images))[: len(pixels)]
 
 
@@ -62,7 +65,94 @@ def _labels(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
     try:
         labels = json.loads(metadata["labels"])
     except (KeyError, ValueError) as e:
-        raise ExportError(f"{path} has no metadata `labels` (a JSON list of class names); use mvp-edge's own") from e
+        raise ExportError(
+            f"{path} has no metadata `labels` (a JSON list of class names); use a file that mvp-edge made"
+        ) from e
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise ExportError(f"{path} has the metadata `labels` {labels!r}; a JSON list of class names is required")
     return tuple(labels)
+
+
+Layout = Literal["NCHW", "NHWC"]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The image input and the output of a classifier.
+
+    Attributes:
+        input_name: Name of the image input.
+        dtype: `float32` (pixels in [0, 1]) or `uint8` (pixels in 0..255).
+        layout: Order of the input's axes.
+        size: Height and width in pixels.
+        batch: Fixed batch size, or None for any.
+        output_name: Name of the logits.
+        labels: Class names in the order of the logits.
+    """
+
+    input_name: str
+    dtype: str
+    layout: Layout
+    size: tuple[int, int]
+    batch: int | None
+    output_name: str
+    labels: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the input; None for a free batch."""
+        return (self.batch, 3, *self.size) if self.layout == "NCHW" else (self.batch, *self.size, 3)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `preprocessing.json`."""
+        height, width = self.size
+        crop = "square" if height == width else f"rectangle of the aspect ratio {width}:{height}"
+        return {
+            "input": {
+                "name": self.input_name,
+                "dtype": self.dtype,
+                "layout": self.layout,
+                "shape": list(self.shape),
+                "height": height,
+                "width": width,
+                "channels": "RGB",
+                "range": [0, 255] if self.dtype == "uint8" else [0.0, 1.0],
+            },
+            "normalisation": {
+                "inside_model": True,
+                "rule": "feed plain pixels" + ("" if self.dtype == "uint8" else " divided by 255"),
+            },
+            "resize": {
+                "rule": "cover and centre-crop",
+                "steps": [
+                    "turn the picture upright (EXIF) and lay it on white where it is transparent",
+                    f"take the largest centred {crop}",
+                    f"scale it to {width} x {height} pixels, bilinear with antialiasing (a triangle filter as wide as "
+                    "the scale factor); a picture of that size is left as it is",
+                ],
+            },
+            "output": {
+                "name": self.output_name,
+                "shape": [self.batch, len(self.labels)],
+                "meaning": "logits in the order of `classes`; their softmax are the probabilities",
+            },
+            "classes": list(self.labels),
+        }
+
+
+def read_interface(path: Path) -> Interface:
+    """Read the interface of an `.onnx` or `.ort` file.
+
+    Raises:
+        ExportError: it is not an image classifier with named classes, as `mvp-edge prune` makes.
+    """
+    session = open_session(path)
+    return Interface(
+        input_name=session.input_name,
+        dtype=np.dtype(session.dtype).name,
+        layout="NCHW" if session.layout == "nchw" else "NHWC",
+        size=session.input_size,
+        batch=session.batch,
+        output_name=session.runner.get_outputs()[0].name,
+        labels=OnnxClassifier(path).labels,
+    )

@@ -1,14 +1,16 @@
-"""One self-contained ONNX file from a classifier, checked against the network that it came from.
+"""One self-contained ONNX file from a classifier, verified against the network.
 
-The TorchScript path of `torch.onnx.export` (`dynamo=False`) is used on purpose. Export and check of a ResNet-18 with
-8, 16, 24 and 48 channels (torch 2.15, one thread of a busy x86 machine, first call in a process, two runs each):
+The TorchScript path of `torch.onnx.export` (`dynamo=False`) is used because it is faster. Export and check of a
+ResNet-18 with 8, 16, 24 and 48 channels (torch 2.15, one thread of a busy x86 machine, first call in a process, two
+runs each):
 
 | path | seconds | bytes (4 x parameters: 420,148) |
 |---|---|---|
 | `dynamo=True, external_data=False` | 3.3, 2.7 | 517,177 before its metadata is stripped |
 | `dynamo=False` | 0.16, 0.22 | 428,825 |
 
-Both fold batch norms into convolutions, grouped ones too; what torch says against the older path is silenced below.
+Both fold batch norms into convolutions, also grouped ones. Torch's deprecation warning for the older path is silenced
+below.
 """
 
 from __future__ import annotations
@@ -31,22 +33,19 @@ from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export.attention import for_phones
-from mvp_edge.export.folding import fold_normalisation
-from mvp_edge.export.graph import tidy
-from mvp_edge.export.naming import name_by_module
+from mvp_edge.export.graph import fold_normalisation, name_by_module, tidy
 from mvp_edge.timing.session import open_session
 
-# Absolute. Members and base of the bundled zoo and a whole MobileNetV2, with logits of up to 10, differ by 1.1e-5 at
-# most, so that float32's rounding alone has room. Where it needs more, as in deep networks with large logits, two
-# roundings of the same numbers may be several times as far apart as one of them is from the exact result, all the more
-# as that is seen on a handful of logits.
+# Absolute. Members and base of the bundled zoo and a MobileNetV2, with logits up to 10, differ by at most 1.1e-5. Deep
+# networks with large logits may differ by more through float32's rounding alone: by several times the rounding error of
+# one of the two, which is estimated from few logits.
 TOLERANCE = 1e-4
 ROUNDING_TIMES = 10
 RESERVED = ("labels", "input_size", "input_format", "producer")
 
 
 class _FromPixels(nn.Module):
-    """A network that takes RGB pixels and normalises them itself."""
+    """A network with the normalisation of RGB pixels inside."""
 
     mean: Tensor
     scale: Tensor
@@ -63,7 +62,7 @@ class _FromPixels(nn.Module):
 
 
 class _FromBytes(_FromPixels):
-    """The same from images as a camera or a decoder gives them: uint8 `(N, H, W, 3)`."""
+    """The same for uint8 images `(N, H, W, 3)`, as a camera or a decoder gives them."""
 
     def forward(self, image: Tensor) -> Tensor:
         return super().forward(image.permute(0, 3, 1, 2).to(self.mean.dtype))
@@ -81,13 +80,12 @@ def export_onnx(
     input_format: InputFormat = "float32-nchw",
     opset: int = 18,
 ) -> None:
-    """Write `model` to `path` as one ONNX file that an app can feed with pixels.
+    """Write `model` to `path` as one ONNX file whose input is pixels.
 
     Input `image`: RGB, float32 `(batch, 3, H, W)` in [0, 1] or uint8 `(batch, H, W, 3)`, any batch size. Output
-    `logits`: `(batch, classes)`. Batch norms are folded into the convolutions before them, and the normalisation of
-    the image into the first one as far as that is exact. What runtimes fuse by themselves when they load a file (a
-    convolution with the addition and the activation after it) stays apart: the fused operators are private to each
-    runtime. The same model gives the same bytes.
+    `logits`: `(batch, classes)`. Batch norms are folded into the convolutions before them, and the normalisation of the
+    image into the first one as far as that is exact. A convolution is not fused with the addition and the activation
+    after it: runtimes do that when they load a file, each with its own operators. The same model gives the same bytes.
 
     Args:
         model: A classifier in eval mode, float32, on the CPU.
@@ -96,7 +94,7 @@ def export_onnx(
         mean: Mean by colour channel, in [0, 1].
         std: Standard deviation by colour channel.
         labels: Class names in the order of the logits.
-        metadata: Provenance, stored as further key-value properties of the file.
+        metadata: Provenance, stored as key-value properties of the file.
         input_format: Type and layout of the image.
         opset: ONNX operator set.
 
@@ -104,7 +102,7 @@ def export_onnx(
         ExportError: an operator has no ONNX form, or the file cannot be written.
     """
     if taken := sorted(set(metadata) & set(RESERVED)):
-        raise ValueError(f"metadata {', '.join(taken)} is written by the exporter itself")
+        raise ValueError(f"metadata {', '.join(taken)} is written by the exporter; use other names")
     _check_exportable(model)
     if input_format == "uint8-nhwc":
         wrapper = _FromBytes(model, mean, std, full=255)
@@ -147,13 +145,13 @@ def _check_exportable(model: nn.Module) -> None:
 def _trace(wrapper: nn.Module, image: Tensor, opset: int) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # See the head of this module for why the older path; sizes read as Python numbers are constants here.
+        # The older path is deprecated (see the docstring of this module); sizes read as Python numbers are constants.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         torch.onnx.export(
             wrapper,
             (image,),
-            cast(Any, buffer),  # this path takes any binary stream, though the signature no longer says so
+            cast(Any, buffer),  # this path accepts any binary stream; the signature does not say so
             dynamo=False,
             opset_version=opset,
             input_names=["image"],
@@ -175,21 +173,21 @@ def verify_onnx(
     """Compare the file with the network on random 8-bit images.
 
     Args:
-        path: What `export_onnx` wrote.
+        path: A file of `export_onnx`.
         model: The network, in eval mode on the CPU.
         input_size: Height and width in pixels.
         mean: Mean by colour channel.
         std: Standard deviation by colour channel.
-        batches: Batch sizes to try; two different ones show that the batch is really free.
+        batches: Batch sizes to try; two different ones show that the batch is free.
         seed: Of the random images.
 
     Returns:
-        The largest absolute difference between any two logits. It is above `TOLERANCE` only where float32 itself
-        cannot do better.
+        The largest absolute difference between any two logits. It is above `TOLERANCE` only where float32's
+        own rounding is.
 
     Raises:
-        ExportError: the file cannot be run on such images, or the difference is above `TOLERANCE`, however large the
-            logits are, and above `ROUNDING_TIMES` the network's own rounding error.
+        ExportError: the file cannot be run on such images, or the difference is above `TOLERANCE` and above
+            `ROUNDING_TIMES` the network's own rounding error.
     """
     _check_exportable(model)
     session = open_session(path)
@@ -201,13 +199,13 @@ def verify_onnx(
         images = session.feed(pixels)
         try:
             found = session.run(images)
-        except Exception as e:  # ONNX Runtime's errors share no base class but this one
+        except Exception as e:  # ONNX Runtime's errors share no other base class
             raise ExportError(f"{path} fails on an image batch {images.shape}: {e}") from e
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("nan")
         compared.append((batch, pixels, expected, difference))
         worst = max(worst, difference)
     allowed = TOLERANCE
-    if worst > TOLERANCE:  # of all batches: a few logits alone may be rounded well by chance
+    if worst > TOLERANCE:  # over all batches, because a few logits may be rounded well by chance
         exact = copy.deepcopy(model).double()
         errors = (np.abs(e - _logits(exact, p, mean, std, torch.float64)).max() for _, p, e, _ in compared)
         allowed = max(TOLERANCE, ROUNDING_TIMES * float(max(errors)))
@@ -215,7 +213,8 @@ def verify_onnx(
         if not difference <= allowed:
             raise ExportError(
                 f"{path} and the network differ by {difference:.2g} at batch {batch}, with logits of up to "
-                f"{np.abs(expected).max():.3g}; at most {allowed:.2g} is allowed, so the file must not be used"
+                f"{np.abs(expected).max():.3g}; at most {allowed:.2g} is allowed; do not use the file, and report "
+                "this as a bug"
             )
     return worst
 
@@ -223,7 +222,7 @@ def verify_onnx(
 def _logits(
     model: nn.Module, pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
 ) -> np.ndarray:
-    """Return what the network gives for uint8 images `(N, C, H, W)`, computed in its own precision."""
+    """Return the network's logits for uint8 images `(N, C, H, W)`, computed in `dtype`."""
     shift, spread = (torch.tensor(v, dtype=torch.float32).to(dtype).view(1, -1, 1, 1) for v in (mean, std))
     with torch.no_grad():
         return model((torch.from_numpy(pixels).to(dtype) / 255 - shift) / spread).numpy()

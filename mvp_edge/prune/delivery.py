@@ -19,7 +19,7 @@ from mvp_edge.core.device import on_host
 from mvp_edge.core.environment import environment
 from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
-from mvp_edge.export.interface import read_interface
+from mvp_edge.export.classifier import read_interface
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune.command import prune_command

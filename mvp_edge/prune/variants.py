@@ -15,8 +15,7 @@ from mvp_edge.core.errors import ExportError
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.export.fp16 import convert_fp16
-from mvp_edge.export.int8 import CALIBRATION_IMAGES, quantise_int8
+from mvp_edge.export.precision import CALIBRATION_IMAGES, convert_fp16, quantise_int8
 from mvp_edge.prune.precision import Figures, judge
 from mvp_edge.timing.latency import Contender, Latency, Timing, time_in_turns
 from mvp_edge.training.loop import accuracy

@@ -1,36 +1,113 @@
-"""How long models take on this machine, compared fairly: in one process, in turns, on pinned threads.
+"""Latency of ONNX models on this machine: in one process, in turns, on pinned threads.
 
-A call on one thread is timed by the processor time of that thread, which is what it takes on an otherwise idle
-machine. By the wall clock a long call is interrupted by other programs while a short one slips through between them:
-on a busy machine a model of 12 ms came out 120 times as slow as one of 0.23 ms, instead of 52 times. Calls on several
-threads can only be timed by the wall clock; how long they had to wait is told.
+A call on one thread is timed by the processor time of that thread: what it would take on an idle machine. Wall-clock
+time is unfair on a busy machine, where long calls are interrupted and short ones are not: a model of 12 ms came out 120
+times as slow as one of 0.23 ms, instead of 52 times. Calls on several threads can only be timed by the wall clock; the
+share of time that they had to wait is reported.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from mvp_edge.timing.pinning import choose_cpus, pinned
 from mvp_edge.timing.session import ImageSession, open_session, random_feed, warm_up
 
-# Unrecorded runs at the start of each block: the model before has just filled the caches with its own weights.
+SAMPLE_S = 0.1
+# Busy shares are compared in fifths, so that a hardly used fast core is still preferred to an idle slow one.
+BUSY_STEPS = 5
+
+
+def choose_cpus(threads: int) -> tuple[int, ...]:
+    """Return one CPU for each thread, or none where this cannot be done.
+
+    Hardware threads of one core share its arithmetic units, so only the first of each core is used. Busy CPUs come
+    last; the others keep the system's order, which puts fast cores first.
+
+    Returns:
+        CPU numbers, that of the calling thread first; empty if the system cannot pin threads or has too few cores.
+    """
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    allowed = sorted(os.sched_getaffinity(0))
+    cores = [cpu for cpu in allowed if min(_siblings(cpu) & set(allowed)) == cpu]
+    if threads > len(cores):
+        return ()
+    busy = _busy_shares()
+    return tuple(sorted(cores, key=lambda cpu: (round(BUSY_STEPS * busy.get(cpu, 0.0)), cpu))[:threads])
+
+
+@contextmanager
+def pinned(cpus: Sequence[int]) -> Iterator[None]:
+    """Keep the calling thread on the first of `cpus` while the block runs; without any, change nothing."""
+    if not cpus:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpus[0]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _siblings(cpu: int) -> set[int]:
+    """Return the hardware threads of the core that `cpu` belongs to."""
+    found: set[int] = set()
+    with suppress(OSError, ValueError):
+        text = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
+        for part in text.strip().split(","):
+            first, _, last = part.partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+    return found | {cpu}
+
+
+def _busy_shares() -> dict[int, float]:
+    """Return the share of time, in [0, 1], that each CPU worked during a short sample."""
+    before = _ticks()
+    if not before:
+        return {}
+    time.sleep(SAMPLE_S)
+    shares = {}
+    for cpu, (work, whole) in _ticks().items():
+        old_work, old_whole = before.get(cpu, (work, whole))
+        shares[cpu] = (work - old_work) / (whole - old_whole) if whole > old_whole else 0.0
+    return shares
+
+
+def _ticks() -> dict[int, tuple[int, int]]:
+    """Return the clock ticks that each CPU worked, and all its ticks, since the system started."""
+    found = {}
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
+            name, *ticks = line.split()
+            if name.startswith("cpu") and name[3:].isdigit():
+                values = [int(t) for t in ticks[:8]]  # later columns are contained in these
+                found[int(name[3:])] = (sum(values) - values[3] - values[4], sum(values))
+    return found
+
+
+# Unrecorded runs at the start of each block, because the previous model has filled the caches with its weights.
 BLOCK_WARMUP_RUNS = 2
-# Threads of the model before spin for a while after its last call and would take part of the next one's time.
+# Threads of the previous model spin for a while after its last call and would slow down the next one.
 SETTLE_S = 0.005
 # On some systems the clock of a thread ticks only every few milliseconds.
 FINE_CLOCK_S = 1e-6
-# Measurements of a model that seems to exceed its budget, and how long what disturbed one may take to pass.
+# Measurements of a model that seems to exceed its budget, and the pause between two of them.
 ATTEMPTS = 3
-# What all files of a result may take: a busy machine must not leave a single round to decide about one of them.
-PATIENCE_S = 6.0
 PAUSE_S = 1.0
-# Share of the wall time that other programs may take before a comparison by the wall clock means nothing.
+# Time for measuring all files of a result: long enough for several rounds on a busy machine.
+PATIENCE_S = 6.0
+# Share of wall time taken by other programs above which a comparison by the wall clock is void.
 BUSY = 0.1
 
 Clock = Literal["processor", "wall"]
@@ -47,7 +124,7 @@ class Latency:
         runs: Number of recorded calls.
         threads: Threads that ONNX Runtime may use.
         clock: `processor` time of the thread, or `wall` time where there are several.
-        waited: Share of the wall time, in [0, 1], in which the calling thread did not run: how busy the machine was.
+        waited: Share of the wall time, in [0, 1], in which the calling thread did not run.
     """
 
     median_ms: float
@@ -69,10 +146,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time of one model by that of another, from the rounds in which both took their turns.
+    """Time of one model divided by that of another, round by round.
 
     Attributes:
-        median: Median over the rounds of the ratio of the two medians within a round.
+        median: Median over the rounds of the ratio of the two medians of a round.
         low: Lower quartile over the rounds.
         high: Upper quartile over the rounds.
     """
@@ -84,7 +161,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Contender:
-    """A model to time: an ONNX file, and threads within an operator (operators run one after the other)."""
+    """A model to time: an ONNX file, and the number of threads within an operator (operators run in sequence)."""
 
     path: Path
     threads: int = 1
@@ -92,13 +169,11 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """What was measured for one contender.
+    """Measured times of one contender.
 
     Attributes:
-        contender: Which.
         times_ms: Time of each call, `(rounds, runs_per_round)`.
-        cpus: Where its threads were pinned; empty if they were not.
-        clock: What `times_ms` are of.
+        cpus: CPUs of its threads; empty if they were not pinned.
         waited: Share of the wall time in which the calling thread did not run.
     """
 
@@ -114,10 +189,10 @@ class Timing:
         return Latency(median, high - low, p95, self.times_ms.size, self.contender.threads, self.clock, self.waited)
 
     def ratio_to(self, other: Timing) -> Ratio | None:
-        """Return this one's time by the other's; both must come from the same call of `time_in_turns`.
+        """Return this time divided by the other's; both must come from the same call of `time_in_turns`.
 
-        Load on the machine that lasts longer than a round hits both alike and cancels. None if they were timed by
-        different clocks, or by the wall clock while other programs took more than `BUSY` of the time.
+        Load that lasts longer than a round affects both alike and cancels. None if the clocks differ, or if wall-clock
+        time was measured while other programs took more than `BUSY` of it.
         """
         if self.clock != other.clock or (self.clock == "wall" and max(self.waited, other.waited) > BUSY):
             return None
@@ -129,8 +204,8 @@ class Timing:
 def time_within(limit_ms: float, paths: Sequence[Path]) -> list[Timing]:
     """Time files on one thread as `time_in_turns` does, again if the last one seems to take longer than `limit_ms`.
 
-    Other programs and the processor's clock only ever slow a model down: of at most `ATTEMPTS` comparisons, the one is
-    returned in which the last file was fastest.
+    Other programs and the processor's clock can only slow a model down, so of at most `ATTEMPTS` comparisons the one in
+    which the last file was fastest is returned.
 
     Raises:
         ExportError: as `time_in_turns`.
@@ -157,21 +232,21 @@ def time_in_turns(
     """Time ONNX image models against each other with ONNX Runtime on the CPU.
 
     After a warm-up the contenders take turns in blocks of `runs_per_round` calls, so that a change in clock speed or a
-    burst of other work hits all of them alike. All have the same number of calls. Threads are pinned to CPUs of their
-    own where the system allows it.
+    burst of other work affects all of them alike. All get the same number of calls. Each thread is pinned to a CPU of
+    its own where the system allows it.
 
     Args:
         contenders: Files, each with one `(N, C, H, W)` or `(N, H, W, C)` image input of float32 or uint8.
-        rounds: Blocks for each contender at most.
+        rounds: Maximum number of blocks per contender.
         runs_per_round: Calls in a block.
         batch: Images in a call.
-        budget_s: No further round is begun after this many seconds; the first one is always finished.
+        budget_s: No new round starts after this many seconds; the first one always finishes.
 
     Returns:
         One `Timing` for each contender, in their order.
 
     Raises:
-        ExportError: a file is missing, is no ONNX model, or takes no such image or batch.
+        ExportError: a file is missing, is not an ONNX model, or does not accept such an image or batch.
     """
     if min(rounds, runs_per_round, batch) < 1:
         raise ValueError("rounds, runs_per_round and batch must be at least 1")
@@ -210,7 +285,7 @@ def _clock(threads: int) -> Clock:
 
 
 def _block(model: ImageSession, images: np.ndarray, runs: int, clock: Clock) -> _Block:
-    # Straight to the runtime: each Python call around it would weigh on a model of a quarter of a millisecond.
+    # Calls the runtime directly: a Python wrapper would add measurably to a model of a quarter of a millisecond.
     call, feed = model.runner.run, {model.input_name: images}
     now = time.thread_time_ns if clock == "processor" else time.perf_counter_ns
     for _ in range(BLOCK_WARMUP_RUNS):

@@ -1,4 +1,4 @@
-"""Latencies as a bar plot, for a README or a slide."""
+"""A bar plot of latencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = ("#0b7a68", "#4cc9ad", "#a9b6af", "#5b6962")  # by number of threads, 
 
 @dataclass(frozen=True)
 class LatencyBar:
-    """One bar: a model on so many threads, its median and interquartile range in ms, and what to write beside it."""
+    """One bar: a model and its threads, the median and interquartile range in ms, and a note beside the bar."""
 
     label: str
     threads: int
@@ -25,30 +25,30 @@ class LatencyBar:
 
 
 def check_format(path: Path) -> None:
-    """Say early, before anything is measured, whether a plot can be written.
+    """Check, before anything is measured, that a plot can be drawn and written.
 
     Raises:
-        ExportError: the ending is no known one, or there is no such directory.
+        ExportError: the ending is unknown, the directory is missing, or matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
-        raise ExportError(f"{path} ends in {path.suffix or 'nothing'}; name a file that ends in {' or '.join(FORMATS)}")
+        raise ExportError(f"--plot {path} must end in {' or '.join(FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise ExportError(f"{path.parent} is no directory; make it with: mkdir -p {path.parent}")
+        raise ExportError(f"{path.parent} is not a directory; make it with: mkdir -p {path.parent}")
 
 
 def plot_latencies(bars: Sequence[LatencyBar], path: Path, title: str) -> None:
     """Draw one horizontal bar for each model and number of threads; whiskers are interquartile ranges.
 
     Args:
-        bars: Those of one model stand together, in the order in which the models first occur.
+        bars: Grouped by model, in the order of the first bar of each.
         path: File to write, SVG or PNG by its ending. The same bars give the same bytes.
         title: What was measured.
 
     Raises:
-        ExportError: the ending is another, or the file cannot be written.
+        ExportError: as `check_format`, or the file cannot be written.
     """
     check_format(path)
-    # Imported here: it takes half a second. The object interface needs no display and changes nothing global.
+    # Imported here, because it takes half a second. The object interface needs no display and no global state.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Where the time of a model goes, operator by operator, from ONNX Runtime's own profiler."""
+"""Time of a model by operator, from ONNX Runtime's profiler."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from mvp_edge.timing.pinning import choose_cpus, pinned
+from mvp_edge.timing.latency import choose_cpus, pinned
 from mvp_edge.timing.session import open_session, random_feed, warm_up
 
 KERNEL = "_kernel_time"
-# What the runtime appends to the name of a node that it has fused, or moved to another memory layout.
+# Suffixes that the runtime adds to the names of nodes that it fused or moved to another memory layout.
 DECORATION = re.compile(r"(_nchwc|_nhwc|_token_\d+|_quant)+$")
 
 
@@ -26,11 +26,11 @@ class NodeCost:
     """One node of the graph as the runtime executes it, after its fusions.
 
     Attributes:
-        name: Of the node that it came from.
-        operator: What runs; after fusion a `Conv` may hold the addition and the activation that followed it.
+        name: Name in the file.
+        operator: After fusion, a `Conv` may include the addition and the activation that followed it.
         median_us: Median time of a call in microseconds.
-        share: Of the sum over all nodes, in [0, 1].
-        output_shape: Of its first output; empty if unknown.
+        share: Share of the sum over all nodes, in [0, 1].
+        output_shape: Shape of the first output; empty if unknown.
     """
 
     name: str
@@ -42,7 +42,7 @@ class NodeCost:
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """All nodes of one operator: how many, the sum of their median times, and its share of the whole in [0, 1]."""
+    """All nodes of one operator: their number, the sum of their median times, and its share of the total in [0, 1]."""
 
     operator: str
     count: int
@@ -52,10 +52,10 @@ class OperatorCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time goes.
+    """Time by operator and by node.
 
     Attributes:
-        operators: Dearest first.
+        operators: Slowest first.
         nodes: In the order of execution.
         between_us: Median time of a call outside all operators: the runtime's own work, and the profiler's.
         runs: Number of calls.
@@ -75,8 +75,8 @@ class Profile:
 def profile_model(path: Path, threads: int = 1, batch: int = 1, runs: int = 200) -> Profile:
     """Run a model under ONNX Runtime's profiler.
 
-    The profiler itself takes about a microsecond a node, so its times do not add up to those of `time_in_turns`; what
-    it tells is their proportions. Medians are taken for each node, as a burst of other work would spoil means.
+    The profiler itself takes about a microsecond per node, so its times add up to more than those of `time_in_turns`;
+    only their proportions count. Each node gets a median, because a burst of other work would distort a mean.
 
     Args:
         path: An ONNX image model.
@@ -85,7 +85,7 @@ def profile_model(path: Path, threads: int = 1, batch: int = 1, runs: int = 200)
         runs: Calls after the warm-up.
 
     Raises:
-        ExportError: the file is missing, is no ONNX model, or takes no such image or batch.
+        ExportError: the file is missing, is not an ONNX model, or does not accept such an image or batch.
     """
     if runs < 1:
         raise ValueError(f"runs is {runs}; it must be at least 1")
@@ -130,7 +130,7 @@ def summarise(events: Iterable[Mapping[str, Any]], runs: int) -> Profile:
 
 
 def _between_us(calls: Sequence[float], durations: Iterable[Sequence[float]], runs: int) -> float:
-    # Call by call, because an interruption by another program lengthens an operator and the whole call alike.
+    # Per call, because an interruption by another program lengthens an operator and the whole call alike.
     inside = np.zeros(len(calls))
     for times in durations:
         inside += np.resize(times[-runs:], len(calls))

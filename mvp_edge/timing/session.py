@@ -1,4 +1,4 @@
-"""Opening an ONNX image model with ONNX Runtime, or saying in one line why that is not possible."""
+"""Opening an ONNX image model with ONNX Runtime, with one-line errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ImageSession:
         input_name: Name of the image input.
         dtype: `float32` (pixels in [0, 1]) or `uint8`.
         layout: Whether colours come before the rows (`nchw`) or last (`nhwc`).
-        batch: Batch size that the file fixes, or None where it takes any.
+        batch: Fixed batch size, or None for any.
         channels: Number of colour channels.
         input_size: Height and width in pixels.
         metadata: The file's own key-value properties.
@@ -45,12 +45,12 @@ class ImageSession:
     metadata: dict[str, str]
 
     def feed(self, pixels: np.ndarray) -> np.ndarray:
-        """Return uint8 `pixels` `(N, C, H, W)` in the dtype and layout that the model takes."""
+        """Return uint8 `pixels` `(N, C, H, W)` in the dtype and layout of the model's input."""
         images = pixels if self.layout == "nchw" else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
         return images if self.dtype is np.uint8 else images.astype(np.float32) / np.float32(255)
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Return the model's first output for what `feed` made."""
+        """Return the model's first output for the result of `feed`."""
         return self.runner.run(None, {self.input_name: images})[0]
 
 
@@ -62,19 +62,17 @@ def open_session(
     Args:
         path: An ONNX file.
         threads: Threads within an operator, the calling one included.
-        cpus: One CPU for each thread, from `choose_cpus`; all but the first, which is the caller's, are pinned here.
-        profile_prefix: Begin of the name of a file that the runtime writes a profile to.
+        cpus: One CPU per thread, from `choose_cpus`; all but the first, the caller's, are pinned here.
+        profile_prefix: Prefix of the profile that the runtime writes.
 
     Raises:
-        ExportError: the file is missing, is no ONNX model, or has no usable `(N, C, H, W)` or `(N, H, W, C)` image
+        ExportError: the file is missing, is not an ONNX model, or has no usable `(N, C, H, W)` or `(N, H, W, C)` image
             input.
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
     if not path.is_file():
-        raise ExportError(
-            f"{path} is no file; give an .onnx file, such as the one that `mvp-edge prune` leaves in out/"
-        )
+        raise ExportError(f"{path} is not a file; give an .onnx file, such as out/model.onnx from `mvp-edge prune`")
     # Imported here: the command line must start without it.
     import onnxruntime as ort
 
@@ -89,10 +87,10 @@ def open_session(
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
-    options.log_severity_level = 4  # what goes wrong comes back as an exception; the log would say it twice
+    options.log_severity_level = 4  # errors come as exceptions; the log would repeat them
     try:
         runner = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # ONNX Runtime's errors share no base class but this one
+    except Exception as e:  # ONNX Runtime's errors share no other base class
         reason = str(e).removeprefix("[ONNXRuntimeError] : ").splitlines()[0]
         raise ExportError(f"{path} cannot be loaded as an ONNX model ({reason}); make one with: mvp-edge prune") from e
     metadata = dict(runner.get_modelmeta().custom_metadata_map)
@@ -100,7 +98,7 @@ def open_session(
     found = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in inputs) or "none"
     if len(inputs) != 1 or inputs[0].type not in DTYPES or len(inputs[0].shape) != 4:
         raise ExportError(
-            f"{path} has the inputs [{found}]; one float32 or uint8 image (N, C, H, W) or (N, H, W, C) is required"
+            f"{path} has the inputs [{found}]; it must have one float32 or uint8 image (N, C, H, W) or (N, H, W, C)"
         )
     batch, *sides = (d if isinstance(d, int) and d > 0 else None for d in inputs[0].shape)
     layout = _layout(sides)
@@ -109,7 +107,7 @@ def open_session(
     height, width = (known or (stored[i] if stored else None) for i, known in enumerate(size))
     if channels is None or height is None or width is None:
         raise ExportError(
-            f"{path} leaves the size of its image open ({found}) and has no metadata `input_size` = [H, W]; "
+            f"{path} has an image of free size ({found}) and no metadata `input_size` = [H, W]; "
             "export it with fixed channels, height and width"
         )
     dtype = DTYPES[inputs[0].type]
@@ -117,13 +115,15 @@ def open_session(
 
 
 def random_feed(model: ImageSession, batch: int) -> np.ndarray:
-    """Return random images as `model` takes them.
+    """Return random images as the input of `model`.
 
     Raises:
         ExportError: the file fixes another batch size.
     """
     if model.batch not in (None, batch):
-        raise ExportError(f"{model.path} takes batches of {model.batch}, not {batch}; measure it with that batch size")
+        raise ExportError(
+            f"{model.path} has the fixed batch size {model.batch}, not {batch}; use --batch {model.batch}"
+        )
     pixels = np.random.default_rng(0).integers(0, 256, (batch, model.channels, *model.input_size), dtype=np.uint8)
     return model.feed(pixels)
 
@@ -137,12 +137,12 @@ def warm_up(model: ImageSession, images: np.ndarray) -> None:
     try:
         for _ in range(WARMUP_RUNS):
             model.run(images)
-    except Exception as e:  # ONNX Runtime's errors share no base class but this one
-        raise ExportError(f"{model.path} loads but fails on an image {images.shape}: {e}") from e
+    except Exception as e:  # ONNX Runtime's errors share no other base class
+        raise ExportError(f"{model.path} fails on an image batch {images.shape}: {e}") from e
 
 
 def _layout(sides: Sequence[int | None]) -> Layout:
-    """Tell from the three sides of an image, of which None is open, where its colours are."""
+    """Return the layout of an image with these three sides, of which None is free."""
     return "nhwc" if sides[2] in COLOURS and sides[0] not in COLOURS else "nchw"
 
 

@@ -83,8 +83,8 @@ def test_output_directory_that_exists(prune: Callable[..., str], tmp_path: Path)
     (out / "report.json").write_text("{}")
     assert "--force" in prune()
     (out / "report.json").rename(out / "diary.txt")
-    assert "something else" in prune("--force")
-    assert "something else" in prune()
+    assert "not a result" in prune("--force")
+    assert "not a result" in prune()
     assert "is a file" in prune(out=out / "diary.txt")
 
 
@@ -95,7 +95,7 @@ def test_force_spares_a_directory_of_somebody_else(prune: Callable[..., str], tm
     source.write_text("int main;")
     for content in ("{}", "[1]", "no JSON", '{"files": ["src"], "task": {}, "base": "b"}'):
         (tmp_path / "proj" / marker).write_text(content)
-        assert "something else" in prune("--force", out=tmp_path / "proj")
+        assert "not a result" in prune("--force", out=tmp_path / "proj")
         assert source.read_text() == "int main;"
 
 
@@ -312,7 +312,7 @@ def test_bad_flag_elsewhere(run: Run, tmp_path: Path, words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", [["bench", "fake.onnx"], ["eval", "fake.onnx", "--data", "."]])
 def test_file_that_is_no_onnx(run: Run, tmp_path: Path, words: list[str]) -> None:
-    assert "is no file" in run(*words).error()
+    assert "is not a file" in run(*words).error()
     (tmp_path / "fake.onnx").write_bytes(b"no model at all")
     assert "cannot be loaded as an ONNX model" in run(*words).error()
 

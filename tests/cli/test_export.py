@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from mvp_edge.data.images import decode
-from mvp_edge.deploy.ort_web import SCRIPT, WASM
+from mvp_edge.deploy.web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.export.int8 import quantise_int8
-from mvp_edge.export.interface import read_interface
+from mvp_edge.export.classifier import read_interface
+from mvp_edge.export.precision import quantise_int8
 
 from .conftest import Done, Run
 
@@ -173,7 +173,7 @@ def test_models_that_differ_in_what_they_take(run: Run, result: Path) -> None:
 
 
 def test_what_is_no_result(run: Run, tmp_path: Path) -> None:
-    assert "is no directory" in run("export", "none", "--target", "ort").error()
+    assert "is not a directory" in run("export", "none", "--target", "ort").error()
     (tmp_path / "empty").mkdir()
     assert "model.onnx is missing" in run("export", "empty", "--target", "ort").error()
 

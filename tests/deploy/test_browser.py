@@ -26,7 +26,7 @@ from mvp_edge.core.places import cache_dir
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data.images import decode
 from mvp_edge.deploy.folder import ExportConfig, export_result
-from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM
+from mvp_edge.deploy.web import SCRIPT, VERSION, WASM
 from mvp_edge.export import OnnxClassifier
 
 CHROMIUM = find_chromium()
@@ -148,7 +148,7 @@ def test_opened_by_double_click(browser: Page, folder: Path, result: Path, pictu
     times = browser.run("mvpEdge.addDense()")
     assert [t["title"] for t in times] == ["Pruned", "Whole model"]
     assert all(0 < t["median"] <= t["p95"] and t["samples"] >= 12 for t in times)
-    assert "the whole model" in browser.run("document.getElementById('gain').textContent")
+    assert "the dense model" in browser.run("document.getElementById('gain').textContent")
     shoot(browser, "phone-dense", whole=True)
     browser.resize(1280, 800, dark=True)
     shoot(browser, "desktop-dark", whole=True)

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy.ort_format import convert, fixed_batch, verify
 from mvp_edge.deploy.targets import NEEDS
-from mvp_edge.export.interface import read_interface
+from mvp_edge.export.classifier import read_interface
 from mvp_edge.timing.session import open_session
 
 

@@ -1,14 +1,16 @@
-"""Reading what `prune` has left: complete, or all that is wrong with it in one message."""
+"""A result directory: complete, or all of its problems in one message; and its whole base model."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mvp_edge.core.errors import ExportError
-from mvp_edge.deploy.result import read_result
+from mvp_edge.deploy.ort_format import verify
+from mvp_edge.deploy.result import read_result, write_dense
 
 
 def test_a_result_is_read(result: Path) -> None:
@@ -25,7 +27,7 @@ def test_an_int8_model_is_found(result: Path) -> None:
 
 
 def test_something_else_than_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"is no directory.*mvp-edge prune"):
+    with pytest.raises(ExportError, match=r"not a directory.*mvp-edge prune"):
         read_result(tmp_path / "none")
 
 
@@ -37,7 +39,12 @@ def test_all_problems_are_told_at_once(result: Path) -> None:
     with pytest.raises(ExportError) as caught:
         read_result(result)
     message = str(caught.value)
-    for wanted in ("model.onnx is missing", "labels.txt is empty", "report.json is damaged", "plan.json holds no JSON"):
+    for wanted in (
+        "model.onnx is missing",
+        "labels.txt is empty",
+        "report.json is damaged",
+        "plan.json is not a JSON object",
+    ):
         assert wanted in message
 
 
@@ -57,3 +64,35 @@ def test_a_file_that_cannot_be_read(result: Path) -> None:
     (result / "labels.txt").write_bytes("röse\n".encode("latin-1"))
     with pytest.raises(ExportError, match=r"labels.txt cannot be read"):
         read_result(result)
+
+
+def test_the_base_is_made_again(result: Path, base_zoo: Path, tmp_path: Path) -> None:
+    write_dense(read_result(result), str(base_zoo), tmp_path / "dense.onnx")
+    source = result / "model.onnx"
+    assert verify(tmp_path / "dense.onnx", source, source) == 0  # this result keeps all of the base
+
+
+def test_a_zoo_that_is_not_to_be_found(result: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"'own'.*--zoo DIR"):
+        write_dense(read_result(result), None, tmp_path / "dense.onnx")
+
+
+def test_another_base(result: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"resnet18-cifar100.*--zoo DIR"):
+        write_dense(read_result(result), "cifar100-resnet18", tmp_path / "dense.onnx")
+
+
+def test_a_base_of_ones_own_with_the_name_of_a_bundled_one(result: Path, base_zoo: Path, tmp_path: Path) -> None:
+    for file, change in (("plan.json", {"name": "resnet18-cifar100"}), ("report.json", str(base_zoo))):
+        value = json.loads((result / file).read_text())
+        value |= {"base": value["base"] | change} if isinstance(change, dict) else {"zoo": change}
+        (result / file).write_text(json.dumps(value))
+    write_dense(read_result(result), None, tmp_path / "dense.onnx")
+    assert verify(tmp_path / "dense.onnx", result / "model.onnx", result / "model.onnx") == 0
+
+
+def test_a_damaged_zoo(result: Path, base_zoo: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(base_zoo, tmp_path / "copy"))
+    next(copy.glob("base.*")).unlink()
+    with pytest.raises(ExportError, match="--zoo DIR"):
+        write_dense(read_result(result), str(copy), tmp_path / "dense.onnx")

@@ -13,8 +13,7 @@ from torch import nn
 
 from mvp_edge.export import OnnxClassifier, export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.attention import for_phones
-from mvp_edge.export.fp16 import convert_fp16
-from mvp_edge.export.int8 import quantise_int8
+from mvp_edge.export.precision import convert_fp16, quantise_int8
 from mvp_edge.models.groups import find_groups
 from mvp_edge.models.slicing import sliced_copy
 from tests.transformers import KINDS, SIZE, drawn_plan, small_vit

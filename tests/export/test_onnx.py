@@ -169,7 +169,7 @@ def test_more_than_rounding_is_refused_where_rounding_is_large(tmp_path: Path) -
     allowed = 20 * verify_onnx(path, net, **INPUT)
     with torch.no_grad():
         net.get_parameter("6.bias").add_(allowed)
-    with pytest.raises(ExportError, match="so the file must not be used"):
+    with pytest.raises(ExportError, match="do not use the file"):
         verify_onnx(path, net, **INPUT)
 
 
@@ -237,7 +237,7 @@ def test_interrupted_write(net: Net, file: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_programmer_mistakes(net: Net, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    with pytest.raises(ValueError, match="labels is written by the exporter"):
+    with pytest.raises(ValueError, match="labels"):
         export_onnx(net, path, **INPUT, labels=LABELS, metadata={"labels": "[]"})
     with pytest.raises(ValueError, match="3,"):
         export_onnx(net, path, **INPUT, labels=LABELS[:2], metadata={})
@@ -276,7 +276,7 @@ def test_classifier_of_fixed_batch_and_either_dtype(tmp_path: Path, dtype: int, 
         ({"labels": "no json"}, "has no metadata `labels`"),
         ({"labels": "[1, 2, 3]"}, "JSON list of class names is required"),
         ({"labels": "[]"}, "JSON list of class names is required"),
-        ({"labels": '["one", "two"]'}, r"outputs of shape \[3\] for its 2 labels"),
+        ({"labels": '["one", "two"]'}, r"2 labels"),
     ],
 )
 def test_file_that_is_no_classifier(tmp_path: Path, metadata: dict[str, str], message: str) -> None:
@@ -285,7 +285,7 @@ def test_file_that_is_no_classifier(tmp_path: Path, metadata: dict[str, str], me
 
 
 def test_classifier_of_grey_images(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="takes images of 1 channels; 3"):
+    with pytest.raises(ExportError, match="1 channels.*RGB"):
         OnnxClassifier(save_pool(tmp_path / "m.onnx", ("n", 1, 8, 8), metadata={"labels": '["a"]'}))
 
 

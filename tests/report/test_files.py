@@ -14,7 +14,7 @@ from PIL import Image
 
 from mvp_edge.config import InputFormat
 from mvp_edge.export import OnnxClassifier, export_onnx
-from mvp_edge.export.interface import read_interface
+from mvp_edge.export.classifier import read_interface
 from mvp_edge.models.bases import load_base
 from mvp_edge.report import Extras, files, render_html
 from tests.report.example import example_plan, example_report

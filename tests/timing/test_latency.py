@@ -1,5 +1,8 @@
+"""Latency in turns, on pinned threads."""
+
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,17 @@ import pytest
 from onnx import TensorProto
 
 from mvp_edge.core.errors import ExportError
-from mvp_edge.timing.latency import ATTEMPTS, Contender, Latency, Timing, time_in_turns, time_within
+from mvp_edge.timing import latency
+from mvp_edge.timing.latency import (
+    ATTEMPTS,
+    Contender,
+    Latency,
+    Timing,
+    choose_cpus,
+    pinned,
+    time_in_turns,
+    time_within,
+)
 from mvp_edge.timing.session import open_session
 from tests.onnx_files import Dim, save_pool
 
@@ -60,7 +73,7 @@ def test_any_image_model(tmp_path: Path, shape: tuple[Dim, ...], dtype: int, met
 def test_a_file_that_is_no_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(ExportError, match=r"model\.onnx cannot be loaded as an ONNX model \(.+\); make one with"):
+    with pytest.raises(ExportError, match=r"model\.onnx cannot be loaded .*\(.+\).*mvp-edge prune"):
         latencies([path])
 
 
@@ -73,7 +86,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none.onnx", "."])
 def test_missing_file_or_directory(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ExportError, match="is no file"):
+    with pytest.raises(ExportError, match="not a file"):
         open_session(tmp_path / name)
 
 
@@ -87,14 +100,14 @@ def test_missing_file_or_directory(tmp_path: Path, name: str) -> None:
 )
 def test_another_signature(tmp_path: Path, shape: tuple[Dim, ...], dtype: int, inputs: int) -> None:
     path = save_pool(tmp_path / "a.onnx", shape, dtype, inputs=inputs)
-    with pytest.raises(ExportError, match=r"has the inputs .*image0.* is required"):
+    with pytest.raises(ExportError, match=r"inputs .*image0"):
         open_session(path)
 
 
 @pytest.mark.parametrize("stored", [None, "[8]", "[0, 8]", '["8", 8]', "8", "no json"])
 def test_open_size_without_usable_metadata(tmp_path: Path, stored: str | None) -> None:
     path = save_pool(tmp_path / "a.onnx", ("n", 3, "h", "w"), metadata={"input_size": stored} if stored else {})
-    with pytest.raises(ExportError, match="has no metadata `input_size`"):
+    with pytest.raises(ExportError, match="`input_size`"):
         open_session(path)
 
 
@@ -105,7 +118,7 @@ def test_open_channels(tmp_path: Path) -> None:
 
 def test_fixed_batch_of_another_size(tmp_path: Path) -> None:
     path = save_pool(tmp_path / "a.onnx", (4, 3, 8, 8))
-    with pytest.raises(ExportError, match="takes batches of 4, not 1"):
+    with pytest.raises(ExportError, match="--batch 4"):
         latencies([path])
 
 
@@ -120,7 +133,7 @@ def test_loads_but_does_not_run(tmp_path: Path) -> None:
     model.graph.node[-1].output[0] = "pooled"
     model.graph.node.append(helper.make_node("Reshape", ["pooled", "to"], ["logits"]))
     onnx.save(model, path)
-    with pytest.raises(ExportError, match="loads but fails on an image"):
+    with pytest.raises(ExportError, match="fails on an image"):
         latencies([path])
 
 
@@ -199,3 +212,56 @@ def test_a_model_that_seems_too_slow_is_timed_again(
     monkeypatch.setattr("mvp_edge.timing.latency.PAUSE_S", 0.0)
     assert time_within(limit, [Path("dense.onnx"), Path("pruned.onnx")])[-1].latency().median_ms == expected
     assert len(calls) == asked
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four CPUs of two hardware threads each may be used: 0 with 4, 1 with 5, 2 with 6, 3 with 7; 1 is busy."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(latency, "_siblings", lambda cpu: {cpu % 4, cpu % 4 + 4})
+    monkeypatch.setattr(latency, "_busy_shares", lambda: {0: 0.05, 1: 0.9, 2: 0.0, 3: 0.0})
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("threads", "cpus"), [(1, (0,)), (3, (0, 2, 3)), (4, (0, 2, 3, 1)), (5, ())])
+def test_one_cpu_a_core_the_busy_one_last(threads: int, cpus: tuple[int, ...]) -> None:
+    assert choose_cpus(threads) == cpus
+
+
+@pytest.mark.usefixtures("machine")
+def test_only_cpus_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 6, 2}, raising=False)
+    assert choose_cpus(2) == (2, 5)
+
+
+def test_a_system_that_cannot_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert choose_cpus(1) == ()
+    with pinned(()):
+        pass
+
+
+def test_no_thread_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        choose_cpus(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be pinned here")
+def test_the_thread_stays_and_is_set_free_again() -> None:
+    before = os.sched_getaffinity(0)
+    cpu = choose_cpus(1)[0]
+    with pinned([cpu]):
+        assert os.sched_getaffinity(0) == {cpu}
+    assert os.sched_getaffinity(0) == before
+
+
+def test_busy_shares_without_a_proc_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "_ticks", dict)
+    assert latency._busy_shares() == {}
+
+
+def test_busy_share_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([{0: (10, 100), 1: (5, 100)}, {0: (15, 120), 1: (5, 100), 2: (1, 1)}])
+    monkeypatch.setattr(latency, "_ticks", lambda: next(looks))
+    monkeypatch.setattr(latency, "SAMPLE_S", 0)
+    assert latency._busy_shares() == {0: 0.25, 1: 0.0, 2: 0.0}

@@ -29,7 +29,9 @@ def test_png(tmp_path: Path) -> None:
     assert (tmp_path / "a.PNG").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("name", "message"), [("a.pdf", r"ends in \.pdf"), ("a", "nothing"), ("no/a.svg", "mkdir -p")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("a.pdf", r"\.svg or \.png"), ("a", r"\.svg or \.png"), ("no/a.svg", "mkdir -p")]
+)
 def test_files_that_cannot_be(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         plot_latencies(BARS, tmp_path / name, "t")

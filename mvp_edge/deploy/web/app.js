@@ -222,7 +222,7 @@ function showTimes() {
 
 function gain(ratio) {
   const text = (v) => (v >= 10 ? v.toFixed(0) : v.toFixed(1));
-  return ratio >= 1 ? `${text(ratio)}× faster than the whole model` : `${text(1 / ratio)}× slower than the whole model`;
+  return ratio >= 1 ? `${text(ratio)}× faster than the dense model` : `${text(1 / ratio)}× slower than the dense model`;
 }
 
 // A script element, because a page that was opened by double-click may read no other file.
@@ -240,7 +240,7 @@ async function addDense() {
   await ready;
   complain("");
   part("dense").disabled = true;
-  part("dense").textContent = "Loading the whole model…";
+  part("dense").textContent = "Loading the dense model…";
   try {
     const bytes = await unpack(await loadDense());
     delete globalThis.mvpEdgeDense;
@@ -250,7 +250,7 @@ async function addDense() {
   } catch (error) {
     complain(error.message);
     part("dense").disabled = false;
-    part("dense").textContent = "Try again to compare with the whole model";
+    part("dense").textContent = "Try again to compare with the dense model";
     return null;
   }
   return measureAll();

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy.ort_format import fixed_batch
-from mvp_edge.deploy.providers import CHECKER, DOCUMENTED, Provider, eligibility
+from mvp_edge.deploy.targets import CHECKER, DOCUMENTED, Provider, eligibility
 
 ALL = get_args(Provider)
 

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export import export_onnx
-from mvp_edge.export.interface import Interface, read_interface
+from mvp_edge.export.classifier import Interface, read_interface
 from mvp_edge.models.bases import load_base
 from tests.onnx_files import save_pool
 
@@ -54,16 +54,16 @@ def test_colours_last() -> None:
 )
 def test_other_inputs(tmp_path: Path, shape: tuple[int | str, ...], dtype: int, inputs: int) -> None:
     path = save_pool(tmp_path / "a.onnx", shape, dtype, THREE, inputs)
-    with pytest.raises(ExportError, match="required"):
+    with pytest.raises(ExportError, match="image|RGB"):
         read_interface(path)
 
 
 @pytest.mark.parametrize(
     ("shape", "labels", "wanted"),
     [
-        (("n", 3, "h", "w"), '["a", "b", "c"]', "size of its image open"),
+        (("n", 3, "h", "w"), '["a", "b", "c"]', "input_size"),
         (("n", 3, 8, 8), '["a", "b"]', "2 labels"),
-        (("n", 3, 8, 8), "", "no metadata `labels`"),
+        (("n", 3, 8, 8), "", "`labels`"),
         (("n", 3, 8, 8), '{"a": 1}', "JSON list of class names"),
     ],
 )

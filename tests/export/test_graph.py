@@ -14,9 +14,7 @@ from torch import nn
 
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export import OnnxClassifier, export_onnx, take_inventory, verify_onnx
-from mvp_edge.export.folding import fold_normalisation
-from mvp_edge.export.graph import tidy
-from mvp_edge.export.naming import name_by_module
+from mvp_edge.export.graph import fold_normalisation, name_by_module, tidy
 from mvp_edge.timing.session import open_session
 
 INPUT: dict[str, Any] = {"input_size": (8, 6), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}

@@ -1,0 +1,246 @@
+"""The page, and onnxruntime-web: from a directory, from npm once, and never without its checksum."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import re
+import shutil
+import stat
+import tarfile
+import urllib.error
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvp_edge.core.errors import ExportError
+from mvp_edge.deploy import web
+from mvp_edge.deploy.web import SCRIPT, VERSION, WASM, Dense, Embedded, dense_script, find_ort_web, render_page
+from mvp_edge.export.classifier import Interface
+
+FILES = {SCRIPT: b"export {};", WASM: b"\0asm"}
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An archive as npm sends it, whose checksums are taken for the right ones."""
+    path = tmp_path / "sent.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in FILES.items():
+            info = tarfile.TarInfo(f"package/dist/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    monkeypatch.setattr(web, "INTEGRITY", f"sha512-{digest}")
+    monkeypatch.setattr(web, "SHA256", {n: hashlib.sha256(d).hexdigest() for n, d in FILES.items()})
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path / "cache"))
+    return path
+
+
+def fake_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put an `npm` that runs a shell script before everything else."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    npm = folder / "npm"
+    npm.write_text(f"#!/bin/sh\n{script}\n")
+    npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def no_npm(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "npm" else real(name))
+
+
+def test_npm_is_asked_once(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path, monkeypatch, f'echo "$@" >> {tmp_path}/asked; cp {archive} onnxruntime-web.tgz')
+    for _ in range(2):
+        found = find_ort_web(None)
+        assert (found.version, found.script, found.wasm) == (VERSION, FILES[SCRIPT], FILES[WASM])
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 1 and asked[0].startswith(f"pack onnxruntime-web@{VERSION} ")
+
+
+def test_a_damaged_cache_is_filled_again(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path, monkeypatch, f"cp {archive} onnxruntime-web.tgz")
+    find_ort_web(None)
+    wasm = tmp_path / "cache" / "onnxruntime-web" / VERSION / WASM
+    wasm.write_bytes(b"damaged")
+    assert find_ort_web(None).wasm == FILES[WASM] == wasm.read_bytes()
+
+
+def test_without_npm_the_registry_is_asked(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_npm(monkeypatch)
+    asked = []
+
+    def urlopen(url: str, **_: Any) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(archive.read_bytes())
+
+    monkeypatch.setattr(web.urllib.request, "urlopen", urlopen)
+    assert find_ort_web(None).script == FILES[SCRIPT]
+    assert asked == [f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"]
+
+
+def test_another_archive_is_refused(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path, monkeypatch, f"cp {archive} a.tgz; printf x >> a.tgz")
+    with pytest.raises(ExportError, match=r"checksum.*--ort-web DIR"):
+        find_ort_web(None)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_npm_without_a_network(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path, monkeypatch, "echo 'npm error network request failed' >&2; exit 1")
+    with pytest.raises(ExportError, match=r"\(npm error network.*--ort-web DIR"):
+        find_ort_web(None)
+
+
+def test_npm_that_brings_nothing(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path, monkeypatch, "exit 0")
+    with pytest.raises(ExportError, match=r"\(StopIteration\)"):
+        find_ort_web(None)
+
+
+def test_neither_npm_nor_network(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_npm(monkeypatch)
+
+    def urlopen(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(web.urllib.request, "urlopen", urlopen)
+    with pytest.raises(ExportError, match=r"no route to host.*--ort-web DIR"):
+        find_ort_web(None)
+
+
+def test_a_cache_that_cannot_be_written(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path, monkeypatch, f"cp {archive} a.tgz")
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(ExportError, match=r"cannot be written .*--ort-web DIR"):
+        find_ort_web(None)
+
+
+@pytest.mark.parametrize("inner", ["", "dist"])
+def test_a_directory_of_ones_own(fake_ort_web: Path, inner: str) -> None:
+    found = find_ort_web(fake_ort_web / inner)
+    assert found.version == "9.9.9" and found.wasm == b"\0asm fake"
+
+
+def test_a_bare_directory(fake_ort_web: Path) -> None:
+    (fake_ort_web / "package.json").unlink()
+    assert find_ort_web(fake_ort_web).version == ""
+
+
+def test_a_directory_that_lacks_a_file(fake_ort_web: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=rf"has no {SCRIPT} and no {WASM}; .*--ort-web package/dist"):
+        find_ort_web(tmp_path / "none")
+    (fake_ort_web / "dist" / SCRIPT).unlink()
+    with pytest.raises(ExportError, match=rf"has no {SCRIPT}; "):
+        find_ort_web(fake_ort_web)
+
+
+HOSTILE = ("</script><script>alert(1)</script>", "R&D <b>", 'ro"se\\', "日本", "{{ config }}", "sweet_pepper")
+
+
+class Elements(HTMLParser):
+    """The elements with an id, their text, and every reference to another file."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.ids: dict[str, str] = {}
+        self.references: list[str] = []
+        self.policy = ""
+        self.scripts = 0
+        self._open: str | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self._open = values.get("id")
+        self.scripts += tag == "script"
+        if values.get("http-equiv") == "Content-Security-Policy":
+            self.policy = values["content"] or ""
+        if self._open:
+            assert self._open not in self.ids, f"two elements are called {self._open}"
+            self.ids[self._open] = ""
+        self.references += [v for k in ("src", "href") if (v := values.get(k))]
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.ids[self._open] += data
+
+
+def page_of(interface: Interface, fake_ort_web: Path, models: int = 1, dense: bool = False) -> str:
+    embedded = [Embedded(f"Model {i}", f"model {i}".encode()) for i in range(models)]
+    whole = Dense(b"whole", interface) if dense else None
+    return render_page(interface, embedded, whole, find_ort_web(fake_ort_web), [("Cut from", "<base>")])
+
+
+def unpacked(text: str) -> bytes:
+    return gzip.decompress(base64.b64decode(text))
+
+
+@pytest.fixture
+def hostile() -> Interface:
+    return Interface("image", "uint8", "NHWC", (24, 32), 1, "logits", HOSTILE)
+
+
+def test_everything_is_inside(interface: Interface, fake_ort_web: Path) -> None:
+    page = page_of(interface, fake_ort_web)
+    elements = Elements(page)
+    assert elements.references == ["data:,"]
+    assert not re.search(r"""(?:src|href|url|import|fetch)\s*[=(]\s*["']?https?:""", page)
+    assert unpacked(elements.ids["ort-wasm"]) == b"\0asm fake"
+    assert unpacked(elements.ids["ort-script"]) == b"export const fake = '</script>';\n"
+    assert unpacked(elements.ids["model-0"]) == b"model 0"
+    assert elements.policy.startswith("default-src 'none'; ") and "connect-src" not in elements.policy
+    assert "ONNX Runtime Web 9.9.9" in page
+    assert "&lt;base&gt;" in page
+
+
+def test_class_names_do_no_harm(hostile: Interface, fake_ort_web: Path) -> None:
+    page = page_of(hostile, fake_ort_web)
+    elements = Elements(page)
+    config = json.loads(elements.ids["config"])
+    assert tuple(config["classes"]) == HOSTILE
+    assert elements.scripts == Elements(page_of(hostile, fake_ort_web).replace("alert", "")).scripts == 5
+    assert "<script>alert" not in page and "<b>" not in elements.ids["config"]
+    assert (config["width"], config["height"], config["layout"], config["dtype"]) == (32, 24, "NHWC", "uint8")
+    assert "sweet pepper?" in page
+    assert "--aspect: 32 / 24" in page and "rectangle of 32:24" in page
+
+
+def test_every_element_that_the_script_asks_for_is_there(interface: Interface, fake_ort_web: Path) -> None:
+    page = page_of(interface, fake_ort_web, models=2, dense=True)
+    asked = set(re.findall(r'part\("([\w-]+)"\)', page))
+    assert asked and asked <= set(Elements(page).ids)
+
+
+def test_a_choice_only_between_several_models(interface: Interface, fake_ort_web: Path) -> None:
+    assert page_of(interface, fake_ort_web, models=1).count('type="radio"') == 0
+    page = page_of(interface, fake_ort_web, models=2)
+    assert page.count('type="radio"') == 2 and unpacked(Elements(page).ids["model-1"]) == b"model 1"
+
+
+def test_the_whole_model_lies_beside(interface: Interface, fake_ort_web: Path) -> None:
+    assert 'id="dense"' not in page_of(interface, fake_ort_web)
+    page = page_of(interface, fake_ort_web, dense=True)
+    config = json.loads(Elements(page).ids["config"])
+    assert 'id="dense"' in page and config["dense"]["file"] == "dense.js" and config["dense"]["input"] == "image"
+    script = dense_script(Dense(b"whole", interface))
+    name, _, text = script.rstrip(";\n").partition(" = ")
+    assert name == "globalThis.mvpEdgeDense" and unpacked(json.loads(text)) == b"whole"
+
+
+def test_headlines(fake_ort_web: Path) -> None:
+    def title(labels: tuple[str, ...]) -> str:
+        page = page_of(Interface("i", "float32", "NCHW", (8, 8), 1, "o", labels), fake_ort_web)
+        return Elements(page.replace("<h1>", "<h1 id=headline>")).ids["headline"].strip()
+
+    assert title(("cat",)) == "cat?"
+    assert title(("cat", "sea_lion", "dog")) == "cat, sea lion or dog?"
+    assert title(tuple(f"c{i}" for i in range(100))) == "Which of 100 classes is it?"
