@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import records
+from benchmarks import records, rooms
 from benchmarks.measurements import ahnp_scores, folded_norms, runtimes
 from benchmarks.tables import accuracy, device, zoo
 from benchmarks.tables.experiments import tables
@@ -21,6 +21,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 TABLES: dict[str, Callable[[], str]] = {
     "targets": accuracy.targets,
+    "summary": accuracy.summary,
     "images": accuracy.images,
     "targets-unseen": accuracy.unseen,
     "targets-held-out": accuracy.teachers,
@@ -35,10 +36,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "runtimes": runtimes.table,
     "folded-norms": folded_norms.sentence,
     ahnp_scores.QUESTION: ahnp_scores.table,
+    "rooms": rooms.table,
     **tables(),
 }
 
-DERIVED = ("images", "prune-output", *tables())  # tables that look for their records themselves
+DERIVED = ("summary", "images", "prune-output", *tables())  # tables that look for their records themselves
 
 
 def filled(name: str) -> str:

@@ -1,9 +1,22 @@
-"""The tables of the pages are what the records say."""
+"""The pages: tables agree with records, links lead somewhere, the site builds, and what they name exists."""
 
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import pytest
+import yaml
+
+import mvp_edge
+from benchmarks import rooms
 from benchmarks.render import PAGES, TABLES, rendered
+
+ROOT = Path(__file__).parents[1]
+LENGTH = 200  # lines of the README
 
 
 def test_tables_agree_with_the_records() -> None:
@@ -14,22 +27,100 @@ def test_tables_agree_with_the_records() -> None:
         assert rendered(text) == text
 
 
-def test_a_changed_figure_is_noticed() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_changed_figure_is_noticed(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for start in re.finditer(r"<!-- table .* -->\n", text):
+        changed = f"{text[: start.end()]}0{text[start.end() :]}"
+        assert rendered(changed) == text
+
+
+def test_the_readme_is_short() -> None:
     text = PAGES[0].read_text(encoding="utf-8")
-    assert rendered(text.replace("| IFP, 1000 iterations |", "| IFP, 1001 iterations |")) == text
+    assert len(text.splitlines()) <= LENGTH
+    for marker in ("run", "run with images", "tests"):
+        assert text.count(f"<!-- {marker} -->\n```bash\n") == 1
 
 
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for part in page.read_text(encoding="utf-8").split("](")[1:]:
-            target, _, heading = part.split(")")[0].partition("#")
-            if not target.startswith("http"):
-                file = page.parent / target if target else page
-                assert file.exists(), target
-                assert not heading or heading in headings(file), f"{target}#{heading}"
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for part in page.read_text(encoding="utf-8").split("](")[1:]:
+        target, _, heading = part.split(")")[0].partition("#")
+        if not target.startswith("http"):
+            file = page.parent / target if target else page
+            assert file.exists(), target
+            assert not heading or heading in _headings(file), f"{target}#{heading}"
 
 
-def headings(page: Path) -> set[str]:
+def _headings(page: Path) -> set[str]:
     """Return the anchors of a page's headings."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "site").rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r'<(script|link|img|iframe)[^>]* (src|href)="(https?:)?//', text), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_code_exists(page: Path) -> None:
+    for name in set(re.findall(r"\bmvp_edge(?:\.\w+)+", page.read_text(encoding="utf-8"))):
+        _find(name)
+    for name in set(re.findall(r"`((?:mvp_edge|cli|benchmarks|tests)/[\w./-]*)`", page.read_text(encoding="utf-8"))):
+        assert (ROOT / name).exists(), name
+
+
+def _find(name: str) -> Any:
+    """Return the module or the attribute of one that a dotted name stands for."""
+    found: Any = mvp_edge
+    for depth, part in enumerate(name.split(".")[1:], 2):
+        found = getattr(found, part, None) or import_module(".".join(name.split(".")[:depth]))
+    return found
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == mvp_edge.__version__
+
+
+def test_rooms_are_counted() -> None:
+    sources = {
+        "mvp_edge": "",
+        "mvp_edge.core": "\n",
+        "mvp_edge.data": "",
+        "mvp_edge.data.images": "from mvp_edge.core import errors\nfrom mvp_edge.data import folder\n",
+        "mvp_edge.prune": "def late():\n    import mvp_edge.data.images\n",
+        "cli": "from mvp_edge import __version__, prune\nfrom .options import shared\n",
+    }
+    found = rooms.count(sources)
+    assert found.floors == (("core", "mvp_edge"), ("data",), ("prune",), ("cli",))
+    assert found.arrows == {("data", "core"), ("prune", "data"), ("cli", "prune"), ("cli", "mvp_edge")}
+    assert found.summary()["lines_by_room"] == {"cli": 2, "core": 1, "data": 2, "prune": 2}
+    with pytest.raises(ValueError, match="circle"):
+        rooms.count(sources | {"mvp_edge.core": "import mvp_edge.prune"})
+
+
+def test_recorded_counts_of_rooms_are_true() -> None:
+    for record in _known_commits():
+        assert rooms.count(rooms.sources(record["commit"])).summary() == {
+            k: v for k, v in record.items() if k != "commit"
+        }
+    here, last = rooms.count(rooms.sources()).summary(), rooms.recorded()[-1]
+    for figure in ("rooms", "floors"):
+        assert here[figure] == last[figure], f"{figure}: record them with python -m benchmarks.rooms --record"
+    assert here["arrows"] <= last["arrows"]
+
+
+def _known_commits() -> Iterator[dict[str, Any]]:
+    """Yield the records whose commits this checkout has; a copy without git has none."""
+    for record in rooms.recorded():
+        known = subprocess.run(
+            ["git", "cat-file", "-e", f"{record['commit']}^{{commit}}"], cwd=ROOT, capture_output=True
+        )
+        if known.returncode == 0:
+            yield record

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import records
 from benchmarks.measurements.targets import NARROW_VOTERS
+from benchmarks.suite.store import Store
 
 ROWS = {
     "default": "**`mvp-edge prune`, the default**: generalist, 100 iterations, distillation",
@@ -86,12 +87,7 @@ def images() -> str:
     for method, title in IMAGES.items():
         cells = []
         for lists in ("random", "superclasses"):
-            if method == "names-only":
-                rows = [r for r in records.read(method) if r["config"]["lists"] == lists and r["config"]["keep"] == 0.1]
-            else:
-                question = "targets" if lists == "random" else lists
-                rows = [r for r in records.read(question) if r["config"]["method"] == method]
-            top1 = [r["result"]["top1"] for r in (rows if method == "names-only" else _latest_base(rows))]
+            top1 = _top1(method, lists)
             cells.append(_spread(top1) + (f" ({len(top1)} lists)" if len(top1) != 20 else "") if top1 else " | ")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     errors = [abs(r["result"]["told"] - r["result"]["top1"]) for r in records.read("names-only")]
@@ -120,6 +116,56 @@ def _whole_base() -> list[str]:
         f"The whole base fine-tuned, 77 times the MACs, was tried on few: on {lists} it has {tuned:.2f}, restricted to "
         f"the classes as it is {whole:.2f}, and the default {ours:.2f}.",
     ]
+
+
+SUMMARY = {  # title, images, row of `images` (random lists, superclasses), row of the experiment `rivals`
+    "**`mvp-edge prune`, class names only**": ("none", "names-only", "tool-0.1"),
+    "**`mvp-edge prune --data`**": ("500 per class", "default", "tool-0.1"),
+    "base, magnitude-pruned to the same size, distilled": ("500 per class", None, "magnitude-distill-0.1"),
+    "MobileNetV2 of timm, ImageNet weights": ("500 per class", None, "mobilenetv2-32"),
+    "the whole base, not pruned": ("", "base", None),
+}
+
+
+def summary() -> str:
+    """Accuracy, latency and size of the tool, of baselines and of the base: the one table of the README."""
+    lines = [
+        "| | images | top-1 (sd) | top-1, superclasses (sd) | latency | MMACs | KiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rivals = {line["row"]: line for line in Store().lines("rivals")}
+    timed = rivals["latency"]["notes"]
+    dense = next(r["result"] for r in reversed(records.read("edge-latency")) if "resnet18" in r["config"]["base"])
+    for title, (images, method, rival) in SUMMARY.items():
+        if method:
+            random, alike = (_in_brackets(_top1(method, lists)) for lists in ("random", "superclasses"))
+        else:
+            random, alike = f"{rivals[rival]['top1_mean']:.2f} ({rivals[rival]['top1_sd']:.2f})", ""
+        if rival:
+            cells = [
+                f"{timed[f'{rival}/ratio']:.2g}x",
+                f"{timed[f'{rival}/mmacs']:.1f}",
+                f"{timed[f'{rival}/kib']:,.0f}",
+            ]
+        else:
+            model, ratio = dense["models"]["dense"], dense["ratios"]["dense/aligned"]["median"]
+            cells = [f"{ratio:.0f}x", f"{model['macs'] / 1e6:.1f}", f"{model['file_bytes'] / 1024:,.0f}"]
+        lines.append(f"| {title} | {images} | {random} | {alike} | {' | '.join(cells)} |")
+    ms = timed["tool-0.1/ms"]
+    return "\n".join([*lines, "", f"Means over 20 lists. Latency is relative to the first row, {ms:.2f} ms."])
+
+
+def _top1(method: str, lists: str) -> list[float]:
+    if method == "names-only":
+        rows = [r for r in records.read(method) if r["config"]["lists"] == lists and r["config"]["keep"] == 0.1]
+    else:
+        question = "targets" if lists == "random" else lists
+        rows = _latest_base([r for r in records.read(question) if r["config"]["method"] == method])
+    return [r["result"]["top1"] for r in rows]
+
+
+def _in_brackets(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.2f} ({statistics.stdev(values):.2f})"
 
 
 UNSEEN = {"generalist-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
