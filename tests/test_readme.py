@@ -27,12 +27,12 @@ def test_tables_agree_with_the_records() -> None:
         assert rendered(text) == text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_changed_figure_is_noticed(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for start in re.finditer(r"<!-- table .* -->\n", text):
-        changed = f"{text[: start.end()]}0{text[start.end() :]}"
+def test_changed_figures_are_noticed() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        changed, tables = re.subn(r"(<!-- table .* -->\n)", r"\g<1>0", text)
         assert rendered(changed) == text
+        assert changed != text or not tables
 
 
 def test_the_readme_is_short() -> None:
