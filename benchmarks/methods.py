@@ -32,7 +32,8 @@ log = logging.getLogger("benchmarks")
 
 PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
-DISTILLED = recipe("prune", "sgd")
+UNTAUGHT = recipe("prune", "sgd")
+DISTILLED = replace(UNTAUGHT, distill=0.9)
 SPECIALISTS = VoteConfig(voters="specialist")
 GENERALIST = VoteConfig(voters="generalist")
 ANY = VoteConfig(voters="any")
@@ -112,7 +113,7 @@ def delivered(fitting: FitConfig) -> Method:
             return voted(VoteConfig(), fitting)(s)
         model = voted(VoteConfig(), NONE)(s)
         tuned = tune_warily(
-            model, s.zoo, s.prunable, s.task, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress()
+            model, s.prunable.base, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress()
         )
         log.info("%d images: %s", len(s.train), tuned.mix)
         return model

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from benchmarks.cascade import answers, ask, largest_knowing
 from benchmarks.superclasses import SUPERCLASSES
 from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.config import Similarity, VoteConfig
@@ -16,7 +17,6 @@ from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.cascade import answers, ask, largest_knowing
 from mvp_edge.voting.neighbours import Neighbour, rank
 from mvp_edge.zoo.store import Zoo
 
@@ -47,7 +47,7 @@ class Setting:
 
     @cached_property
     def teacher(self) -> torch.Tensor | None:
-        """Logits on the training images that the tool learns from: the base model's where a smaller one is unsure."""
+        """Logits on the training images to distill from: the base model's where a smaller network is unsure."""
         return by_cascade(self)
 
     @cached_property

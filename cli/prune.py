@@ -52,7 +52,7 @@ DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
 # Without images a member is delivered as it is: nothing is trained, and nobody chooses units.
 IDLE_FLAGS = (
-    *("iterations", "batch_size", "lr", "distill", "optimizer", "schedule"),
+    *("iterations", "batch_size", "lr", "optimizer", "schedule"),
     *("channel_multiple", "neighbours", "vote", "temperature"),
 )
 
@@ -203,9 +203,6 @@ def prune(
     optimizer: Optimizer = None,
     batch_size: BatchSize = RECIPE.batch_size,
     lr: Annotated[float | None, rate("prune")] = None,
-    distill: Annotated[
-        float, typer.Option("--distill", help="Weight of distillation, in [0, 1].", rich_help_panel=TRAINING)
-    ] = RECIPE.distill,
     schedule: Annotated[
         Schedule,
         typer.Option(
@@ -249,11 +246,7 @@ def prune(
             )
         ),
         budget=checked(lambda: Budget(**given, typed={})) if given and not wanted else None,
-        fit=checked(
-            lambda: FitOverrides(
-                iterations=iterations, batch_size=batch_size, lr=lr, distill=distill, optimizer=optimizer
-            )
-        ),
+        fit=checked(lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, optimizer=optimizer)),
         device=device,
         seed=seed,
         add_to_zoo=add_to_zoo,

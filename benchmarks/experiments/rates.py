@@ -17,7 +17,7 @@ from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf
 from benchmarks.baselines.power import Power
 from benchmarks.baselines.uvc import Uvc
 from benchmarks.experiments import meta, vit
-from benchmarks.methods import AHNP, DISTILLED, IFP_LR, SPECIALISTS, at_random, iterative, scored, voted
+from benchmarks.methods import AHNP, DISTILLED, IFP_LR, SPECIALISTS, UNTAUGHT, at_random, iterative, scored, voted
 from benchmarks.setting import Setting
 from benchmarks.suite.experiment import Context, Experiment, Form, Row
 from benchmarks.suite.running import cases, try_rows, why_not
@@ -28,7 +28,6 @@ NAME = "rates"
 TASKS = 4
 TASK_SEED = 4000  # neither a zoo's nor a table's
 PAPERS = FitConfig()
-UNTAUGHT = replace(DISTILLED, distill=0.0)
 Train = Callable[[Setting, FitConfig], nn.Module]
 
 

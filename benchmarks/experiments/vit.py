@@ -13,7 +13,7 @@ from mvp_edge.zoo.store import Zoo, open_zoo
 FOLDER = "vit-zoo"
 BUNDLED = "cifar100-vit"
 BASE = "vit-cifar100"
-OURS = recipe("prune", "adamw")
+OURS = replace(recipe("prune", "adamw"), distill=0.9)
 FIT = replace(OURS, warmup=0.0, distill=0.0)
 """As the paper fine-tunes."""
 

@@ -24,6 +24,7 @@ from benchmarks.methods import (
     NONE,
     PAPER,
     SPECIALISTS,
+    UNTAUGHT,
     Method,
     at_random,
     delivered,
@@ -46,12 +47,11 @@ from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.targets")
 NARROW_VOTERS = ("mvp", "one-neighbour", "any")
-UNTAUGHT = replace(DISTILLED, distill=0.0)
 METHODS: dict[str, Method] = {
-    "default": delivered(DISTILLED),
-    "few-5": few(5, delivered(DISTILLED)),
-    "few-20": few(20, delivered(DISTILLED)),
-    "few-100": few(100, delivered(DISTILLED)),
+    "default": delivered(UNTAUGHT),
+    "few-5": few(5, delivered(UNTAUGHT)),
+    "few-20": few(20, delivered(UNTAUGHT)),
+    "few-100": few(100, delivered(UNTAUGHT)),
     "mvp-100": voted(SPECIALISTS, PAPER),
     "mvp-rate-100": voted(
         SPECIALISTS, replace(PAPER, lr=0.1)
@@ -68,8 +68,6 @@ METHODS: dict[str, Method] = {
     "generalist-0": voted(GENERALIST, NONE),
     "generalist-100": voted(GENERALIST, PAPER),
     "untaught": voted(GENERALIST, UNTAUGHT),
-    "few-20-untaught": few(20, delivered(UNTAUGHT)),
-    "few-100-untaught": few(100, delivered(UNTAUGHT)),
     "taught-by-cascade": taught(by_cascade, DISTILLED),
     "taught-by-base": taught(by_base, DISTILLED),
     "taught-by-member": taught(by_member, DISTILLED),
@@ -78,7 +76,8 @@ METHODS: dict[str, Method] = {
     "base": whole_base,
     "base-100": whole_base_tuned(PAPER),
 }
-TAUGHT = ("default", "mvp-distill-100", "any-distill-100")  # on all images
+TAUGHT = ("mvp-distill-100", "any-distill-100")
+DELIVERED = ("default", "few-5", "few-20", "few-100")  # earlier records of these had a teacher
 
 
 def identity(config: dict[str, Any]) -> tuple[object, ...]:
@@ -119,7 +118,7 @@ def main() -> None:
             config = {
                 "task": task.id, "classes": task.names, "method": name, "base_sha256": zoo.base.sha256,
                 "seed": args.seed, "zoo": zoo.name, "members": len(zoo.ids()),
-                **({"teacher": "cascade"} if name in TAUGHT else {}),
+                **({"teacher": "cascade"} if name in TAUGHT else {"teacher": "none"} if name in DELIVERED else {}),
             }  # fmt: skip
             if identity(config) in done:
                 continue

@@ -139,4 +139,7 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         given = ((self.input, InputFormat), (self.precision, Precision), (self.schedule, Schedule))
-        check([f"{v!r} is none of {', '.join(get_args(kind))}" for v, kind in given if v not in get_args(kind)])
+        problems = [f"{v!r} is none of {', '.join(get_args(kind))}" for v, kind in given if v not in get_args(kind)]
+        if self.fit.distill:
+            problems.append(f"distill is {self.fit.distill}; prune trains without a teacher, so it must be 0")
+        check(problems)

@@ -65,11 +65,6 @@ class Stopwatch:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
-    def part(self, name: str, of: str, seconds: float) -> None:
-        """Move `seconds` from stage `of` to stage `name`."""
-        self.seconds[of] -= seconds
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
     @property
     def total(self) -> float:
         """Seconds since the job began."""

@@ -28,7 +28,7 @@ def prune_command(config: PruneConfig) -> str:
     given |= {name: value for name, value in asdict(config.vote).items() if value != getattr(usual.vote, name)}
     # The usual rate and optimiser depend on the network, the rest does not.
     given |= {"lr": config.fit.lr, "optimizer": config.fit.optimizer}
-    for name in ("iterations", "batch_size", "distill"):
+    for name in ("iterations", "batch_size"):
         given[name] = None if getattr(config.fit, name) == getattr(fit, name) else getattr(config.fit, name)
     for name in ("schedule", "precision", "input"):
         given[name] = None if getattr(config, name) == getattr(usual, name) else getattr(config, name)

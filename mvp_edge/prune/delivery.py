@@ -73,7 +73,6 @@ def _deliver(
         "budget": budget,
         "precisions": {
             "asked": config.precision,
-            "calibrated_on": "generated images" if outcome.test is None else "training images",
             "files": [v.to_json() for v in variants],
         },
         "operators": inventory.operators,
@@ -95,9 +94,8 @@ def write_report(directory: Path, report: dict[str, Any], outcome: Outcome, conf
         ExportError: they cannot be written.
     """
     write_json(report, directory / "report.json")
-    shown = outcome.generated if outcome.test is None else outcome.test
-    samples = () if shown is None else gallery(directory / FILES[0], shown)
-    extras = Extras(samples, prune_command(config), "generated" if outcome.test is None else "test")
+    samples = () if outcome.test is None else gallery(directory / FILES[0], outcome.test)
+    extras = Extras(samples, prune_command(config))
     render_html(report, outcome.plan.to_json(), extras, directory / "report.html")
 
 
@@ -145,7 +143,6 @@ def _decisions(outcome: Outcome, config: PruneConfig) -> dict[str, Any]:
         "keep": {"requested": None if config.budget else config.vote.keep, "achieved": round(plan.achieved, 4)},
         "sizes": [s.to_json() for s in outcome.sizes],
         "mix": None if tuned.mix is None else tuned.mix.to_json(),
-        "teacher": None if tuned.asked is None else tuned.asked.to_json(),
         "groups": [
             {"name": g.name, "width": g.width, "kept": len(g.kept), "requested": outcome.requested[g.name]}
             for g in plan.groups

@@ -38,9 +38,8 @@ class Outcome:
         device: Where it was trained.
         warnings: What the user should know so far.
         requested: Units of each group that were asked for, before lanes that cost no time were filled.
-        generated: Images generated from the base model, shown where there are no real ones.
         digest: Checksum of the training images, if there are any.
-        calibration: uint8 images `(N, 3, H, W)` such as the model will see, real or generated, for INT8.
+        calibration: uint8 training images `(N, 3, H, W)`, for INT8.
         before: Logits `(N, classes)` of the network for the test images before it was fine-tuned, if it was.
     """
 
@@ -59,7 +58,6 @@ class Outcome:
     device: torch.device
     warnings: Sequence[str]
     requested: Mapping[str, int]
-    generated: ImageSet | None = None
     digest: str | None = None
     calibration: Tensor | None = None
     before: Tensor | None = None

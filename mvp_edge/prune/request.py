@@ -71,6 +71,8 @@ def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None
 
 
 def _check_settings_without_images(config: PruneConfig) -> None:
+    if config.precision == "int8":
+        raise ConfigError("INT8 is calibrated on images; add --data DIR, or choose another --precision")
     if config.vote.similarity == "leep":
         raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
     if config.vote.method == "smsp":

@@ -242,11 +242,8 @@ def _train(
         if inputs.train is not None:
             wary = config.schedule == "auto" and _works(elected, prunable, inputs.task)
             tuned = (tune_warily if wary else tune)(
-                model, inputs.zoo, prunable, inputs.task, inputs.train, recipe, device=inputs.device, seed=config.seed,
-                progress=progress,
-            )  # fmt: skip
-    if tuned.asked is not None:
-        clock.part("ask_teacher", "fine_tune", tuned.asked.seconds)
+                model, prunable.base, inputs.train, recipe, device=inputs.device, seed=config.seed, progress=progress
+            )
     return tuned, None if tuned.untouched else before
 
 

@@ -11,15 +11,11 @@ from torch import Tensor, nn
 from mvp_edge.config import FitConfig
 from mvp_edge.core.progress import Progress
 from mvp_edge.data import ImageSet
-from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.names.tasks import Task
-from mvp_edge.prune.cascade import Asked, ask
-from mvp_edge.training.loop import BatchSource, drawn, fit, make_optimizer
+from mvp_edge.models.bases import Base
+from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.mixing import Mix, fold_count, steps, tune_mixed
-from mvp_edge.zoo.store import Zoo
 
 MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped
-UNTAUGHT = "distillation is off: the base model does not know all classes of this task"
 GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of those that suit many images; images a step at most
 
 
@@ -31,13 +27,11 @@ class Tuned:
         fit: Settings of each training run; no iterations if there was none.
         mix: What images left out decided, if they were asked.
         warnings: What the user should know.
-        asked: Who taught, if anybody did.
     """
 
     fit: FitConfig
     mix: Mix | None = None
     warnings: tuple[str, ...] = ()
-    asked: Asked | None = None
 
     @property
     def iterations(self) -> int:
@@ -52,9 +46,7 @@ class Tuned:
 
 def tune(
     model: nn.Module,
-    zoo: Zoo,
-    prunable: PrunableModel,
-    task: Task,
+    base: Base,
     data: ImageSet,
     config: FitConfig,
     *,
@@ -66,39 +58,23 @@ def tune(
 
     Args:
         model: On `device`.
-        zoo: Whose largest member spares the base model most questions.
-        prunable: The base model, which teaches if `config.distill` says so and it knows the classes.
-        task: The classes.
-        data: Images of them.
-        config: How.
-        device: Where.
-        seed: Of the batches.
-        progress: Who is told how far it is.
+        base: How images are normalised.
+        data: Images of the classes.
+        config: Settings of the training.
+        device: Device to train on.
+        seed: Seed of the batches.
+        progress: Progress reporter.
     """
-    if config.iterations == 0:
-        return Tuned(config)
-    teacher: Tensor | None = None
-    asked: Asked | None = None
-    warnings: tuple[str, ...] = ()
-    if config.distill > 0:
-        seen = drawn(len(data), config, seed)  # a short training of many images does not see all of them
-        told = ask(prunable, task, data.subset(seen), device, progress, zoo)
-        if told is None:
-            config, warnings = replace(config, distill=0.0), (UNTAUGHT,)
-        else:
-            logits, asked = told
-            teacher = torch.full((len(data), len(task.names)), math.nan).index_copy_(0, seen, logits)
-    with progress.stage("Fine-tuning", config.iterations) as stage:
-        source = BatchSource(data, prunable.base, config, device, seed, teacher)
-        fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
-    return Tuned(config, warnings=warnings, asked=asked)
+    if config.iterations > 0:
+        with progress.stage("Fine-tuning", config.iterations) as stage:
+            source = BatchSource(data, base, config, device, seed)
+            fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
+    return Tuned(config)
 
 
 def tune_warily(
     model: nn.Module,
-    zoo: Zoo,
-    prunable: PrunableModel,
-    task: Task,
+    base: Base,
     data: ImageSet,
     config: FitConfig,
     *,
@@ -111,26 +87,20 @@ def tune_warily(
     Arguments are those of `tune`.
     """
     if len(data) >= MANY_IMAGES or config.iterations == 0:
-        return tune(model, zoo, prunable, task, data, config, device=device, seed=seed, progress=progress)
+        return tune(model, base, data, config, device=device, seed=seed, progress=progress)
     if fold_count(data.labels, len(data.classes)) < 2:
         note = "a class has a single image, so that none can be left out to judge by: the member is delivered as it is"
         return Tuned(replace(config, iterations=0), warnings=(f"{note}; force training with --schedule fixed",))
     config = gentle(config)
-    told = ask(prunable, task, data, device, progress) if config.distill > 0 else None  # of few images, all
-    warnings = (UNTAUGHT,) if told is None and config.distill > 0 else ()
-    config = replace(config, distill=0.0) if told is None else config
-    teacher, asked = told or (None, None)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
-        mix = tune_mixed(
-            model, data, prunable.base, config, device=device, seed=seed, teacher=teacher, stage=stage
-        )  # fmt: skip
+        mix = tune_mixed(model, data, base, config, device=device, seed=seed, stage=stage)
     if mix.share > 0:
-        return Tuned(config, mix, warnings, asked)
+        return Tuned(config, mix)
     note = (
         f"fine-tuning on {len(data)} images did not help on images left out (top-1 {mix.top1[0.0]:.1f} % without, "
         f"{mix.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
     )
-    return Tuned(config, mix, (*warnings, note), asked)
+    return Tuned(config, mix, (note,))
 
 
 def harmed(before: Tensor, after: Tensor, labels: Tensor) -> bool:

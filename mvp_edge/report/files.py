@@ -63,10 +63,8 @@ def precisions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     bytes_full = max((row["bytes"] or 0 for row in rows), default=0)
     ratio_full = max((row["time_ratio"] or 0 for row in rows), default=0)
-    source = (report.get("precisions") or {}).get("calibrated_on")
     return [
         {
-            "calibrated_on": source if row["precision"] == "int8" and row["bytes"] else "",
             "name": PRECISIONS.get(row["precision"], row["precision"]),
             "file": row["file"],
             "kept": row["kept"],

@@ -7,14 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ExportError
 from mvp_edge.core.templates import load_template, read_asset
 from mvp_edge.report.sections import sections
 
-Pictures = Literal["test", "generated"]
 UNIT = re.compile(r"(?<=\d) (?=%|(?:[kMG]|KiB|MiB|ms|s)\b)")  # a line must not end between a number and it
 
 
@@ -42,12 +41,10 @@ class Extras:
     Attributes:
         samples: Pictures with the model's answers.
         command: What made the report.
-        pictures: What the samples are: real `test` images, or images `generated` from the base model.
     """
 
     samples: tuple[Sample, ...] = ()
     command: str = ""
-    pictures: Pictures = "test"
 
 
 def write_json(report: Mapping[str, Any], path: Path) -> None:
@@ -66,7 +63,7 @@ def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extr
     Args:
         report: What `report.json` holds.
         plan: The keep plan as JSON.
-        extras: Sample predictions, what they are made on, and the command.
+        extras: Sample predictions and the command.
         path: File to write; it appears complete or not at all.
 
     Raises:
@@ -76,7 +73,6 @@ def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extr
         "template.html.j2",
         path,
         samples=[_caption(sample) for sample in extras.samples],
-        pictures=extras.pictures,
         command=extras.command,
         **sections(report, plan),
     )

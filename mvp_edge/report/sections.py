@@ -35,7 +35,7 @@ STORIES = {
 VOTING = {"method", "neighbours", "similarity", "vote", "temperature"}  # no say where one member is alone
 BRIEF_S = 0.005  # a stage that is shorter shows as 0.00 s
 STAGES = (
-    *("start", "load", "rank", "size", "vote", "slice", "ask_teacher", "fine_tune"),
+    *("start", "load", "rank", "size", "vote", "slice", "fine_tune"),
     *("export", "evaluate", "quantise", "measure"),
 )
 
@@ -270,8 +270,6 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("ONNX against eager", f"{parity:.1e} at most".replace("-", figures.MINUS)))
     if mix := report.get("mix"):
         facts.append(("Kept of fine-tuning", f"{100 * mix['share']:.0f} %, chosen on {mix['images']} images left out"))
-    if asked := report.get("teacher"):
-        facts.append(("Taught by", _taught(asked)))
     if nominal := report.get("nominal_training_tflops"):
         facts.append(("Nominal training cost", f"{figures.significant(nominal)} TFLOPs"))
     return facts
@@ -288,13 +286,6 @@ def _decisive(report: Mapping[str, Any]) -> dict[str, Any]:
     if "vote" in settings:
         settings["vote"] = {k: v for k, v in settings["vote"].items() if k not in idle}
     return settings
-
-
-def _taught(asked: Mapping[str, Any]) -> str:
-    if asked["member"] is None:
-        return f"the base model, on {asked['images']:,} images"
-    others = asked["images"] - asked["base"]
-    return f"the base model, on {asked['base']:,} images, and {asked['member']}, which was sure of {others:,} others"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -84,12 +84,6 @@ class BatchSource:
             torch.rand(5, self.config.batch_size, generator=self._augment, dtype=torch.float64)
 
 
-def drawn(n: int, config: FitConfig, seed: int) -> Tensor:
-    """Return the sorted positions of those of `n` images that a `BatchSource` of these settings will ever draw."""
-    order = batches(n, config.batch_size, config.iterations, rng(seed, "batches"))
-    return torch.from_numpy(np.unique(np.concatenate([np.empty(0, np.int64), *order])))
-
-
 def learning_rate(step: int, config: FitConfig) -> float:
     """Return the rate of step `step` (from 0): linear warm-up, then a cosine to zero."""
     warmup = config.warmup * config.iterations

@@ -70,7 +70,6 @@ def tune_mixed(
     *,
     device: torch.device,
     seed: int,
-    teacher: Tensor | None = None,
     stage: Stage | None = None,
 ) -> Mix:
     """Fine-tune a network that works already, in place, as far as images left out say that it gains.
@@ -85,7 +84,6 @@ def tune_mixed(
         config: How each copy is trained.
         device: Where.
         seed: Of the folds and the batches.
-        teacher: Logits `(N, C)` on the images, for distillation.
         stage: Progress; `steps(config, data)` in all.
 
     Returns:
@@ -98,8 +96,7 @@ def tune_mixed(
     for left_out in parts:
         rest = torch.ones(len(data), dtype=torch.bool).index_fill_(0, left_out, value=False).nonzero().flatten()
         copied = copy.deepcopy(model)
-        told = None if teacher is None else teacher[rest]
-        source = BatchSource(data.subset(rest), base, config, device, seed, told)
+        source = BatchSource(data.subset(rest), base, config, device, seed)
         fit(copied, source, config, optimizer=make_optimizer(copied, config), stage=stage)
         after.append({k: v.clone() for k, v in copied.state_dict().items()})
         for share in SHARES:

@@ -226,7 +226,6 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--batch-size", "1"],
         ["--lr", "0"],
         ["--lr", "nan"],
-        ["--distill", "1.1"],
         ["--vote", "loud"],
         ["--similarity", "words"],
         ["--voters", "all"],

@@ -19,7 +19,7 @@ from .conftest import Run
 
 COMMANDS = {
     "prune": "--task --data --out --force --precision --input --zoo --keep --channel-multiple --neighbours "
-    "--similarity --voters --vote --temperature --iterations --batch-size --lr --distill --device "
+    "--similarity --voters --vote --temperature --iterations --batch-size --lr --device "
     "--threads --seed --add-to-zoo --json "
     "--quiet",
     "neighbours": "--task --data --zoo --similarity --top --threads --json",
@@ -143,7 +143,7 @@ def test_the_defaults_are_those_of_the_library(tmp_path) -> None:
     expect("pretrain", pretrain, "epochs", "device", "seed", "init", "small_size", "small_epochs")
     assert isinstance(vote, VoteConfig)
     for optimizer in get_args(Optimizer):
-        expect("prune", recipe("prune", optimizer), "iterations", "batch_size", "distill")
+        expect("prune", recipe("prune", optimizer), "iterations", "batch_size")
         expect("zoo build", recipe("specialist", optimizer), "iterations", "batch_size", "distill")
         assert default("zoo build", "generalist_iterations") == recipe("generalist", optimizer).iterations
         assert default("zoo build", "batch_size") == recipe("generalist", optimizer).batch_size

@@ -139,9 +139,10 @@ def test_neighbours_by_words(run: Run, task: Path, generalist_zoo: Path) -> None
     assert "--data" in run("neighbours", "--task", task, "--zoo", generalist_zoo, "--similarity", "leep").error()
 
 
-def test_int8_needs_images(run: Run, task: Path, generalist_zoo: Path) -> None:
-    wanted = words(task, generalist_zoo, "--keep", 0.5, "--force")
-    assert "INT8 needs images" in run(*wanted, "--precision", "int8").error()
-    dropped = run(*wanted, "--json").json["precisions"]["files"][1]
-    assert not dropped["kept"]
-    assert "INT8 needs images" in dropped["reasons"][0]
+def test_without_images_no_int8_file_is_made(run: Run, task: Path, generalist_zoo: Path) -> None:
+    wanted = words(task, generalist_zoo, "--keep", 0.5)
+    assert "--data" in run(*wanted, "--precision", "int8").error()
+    assert not Path("out").exists()
+    int8 = run(*wanted, "--json").json["precisions"]["files"][1]
+    assert (int8["precision"], int8["kept"], int8["bytes"]) == ("int8", False, None)
+    assert "--data" in int8["reasons"][0]

@@ -15,11 +15,3 @@ def test_the_stopwatch_counts_what_was_before_it() -> None:
     clock = Stopwatch(time.perf_counter() - 5)
     assert 5 <= clock.seconds["start"] <= clock.total < 60
     assert Stopwatch().seconds == {} and Stopwatch().total < 5
-
-
-def test_part_of_a_stage_can_be_a_stage_of_its_own() -> None:
-    clock = Stopwatch()
-    clock.seconds["train"] = 5.0
-    clock.part("ask", "train", 2.0)
-    clock.part("ask", "train", 1.0)
-    assert clock.seconds == {"train": 2.0, "ask": 3.0}

@@ -47,21 +47,6 @@ def test_keeping_everything_is_told(images: Path, tiny_zoo: Path, tmp_path: Path
     assert "every unit is kept: this is the base model itself, and no vote changed it" in found["warnings"]
 
 
-@pytest.mark.parametrize(("iterations", "asked"), [(0, None), (1, 4), (2, 8), (9, 24)])
-def test_the_base_model_is_asked_about_the_images_that_training_sees(
-    images: Path, tiny_zoo: Path, tmp_path: Path, iterations: int, asked: int | None
-) -> None:
-    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
-    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
-    fit = FitConfig(iterations=iterations, batch_size=4, lr=0.01, distill=0.5)
-    told = Told()
-    seconds = compress(replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=fit), told)["seconds"]
-    assert ("ask_teacher" in seconds) == (asked is not None)
-    assert min(seconds.values()) >= 0
-    assert told.steps["Reading train images"] == 24
-    assert told.steps.get("Asking the base model") == asked
-
-
 def test_images_left_out_decide_where_images_are_few(images: Path, generalist_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
@@ -191,9 +176,7 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
-    config = replace(
-        config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=2, batch_size=4, distill=0)
-    )
+    config = replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=2, batch_size=4))
     asked: set[str] = set()
     load = Zoo.load
     monkeypatch.setattr(Zoo, "load", lambda zoo, info: asked.add(info.id) or load(zoo, info))
@@ -218,9 +201,7 @@ def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path,
     zoo, photos = Path(shutil.copytree(tiny_zoo, tmp_path / "own")), Path(shutil.copytree(images, tmp_path / "photos"))
     (tmp_path / "classes.txt").write_text("tiger\napple\n")
     config = PruneConfig(tmp_path / "classes.txt", str(photos), tmp_path / "out", zoo=str(zoo), device="cpu")
-    config = replace(
-        config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=1, batch_size=4, distill=0)
-    )
+    config = replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=1, batch_size=4))
     config = replace(config, add_to_zoo=True, force=True)
     first, again = compress(config), compress(config)
     assert "added_member" not in again

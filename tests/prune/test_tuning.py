@@ -14,7 +14,6 @@ from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.cascade import Asked
 from mvp_edge.prune.tuning import MANY_IMAGES, Tuned, gentle, harmed, tune, tune_warily
 from mvp_edge.training.mixing import Mix
 from mvp_edge.voting.assembly import assemble
@@ -24,7 +23,7 @@ from mvp_edge.zoo.store import Zoo
 
 Run = Callable[..., Tuned]
 CPU = torch.device("cpu")
-FIT = FitConfig(iterations=4, batch_size=4, lr=0.01, distill=0.9)
+FIT = FitConfig(iterations=4, batch_size=4, lr=0.01)
 TASK = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"))))
 
 
@@ -41,15 +40,14 @@ def train(images: Path) -> ImageSet:
 
 
 @pytest.fixture
-def run(model: nn.Module, zoo: Zoo, prunable: PrunableModel) -> Run:
+def run(model: nn.Module, prunable: PrunableModel) -> Run:
     return lambda how, data, config=FIT: how(
-        model, zoo, prunable, TASK, data, config, device=CPU, seed=0, progress=SilentProgress()
+        model, prunable.base, data, config, device=CPU, seed=0, progress=SilentProgress()
     )
 
 
 def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
     tuned = run(tune_warily, train)
-    assert tuned.asked == Asked(len(train), len(train))  # so few that the base model is asked about all
     assert tuned.fit == gentle(FIT)
     assert (tuned.fit.iterations, tuned.fit.batch_size) == (2, 4)
     assert tuned.fit.lr == pytest.approx(0.01 / 3)
@@ -60,9 +58,7 @@ def test_many_images_are_trained_on_as_the_settings_say(
     run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mvp_edge.prune.tuning.MANY_IMAGES", len(train))
-    tuned = run(tune_warily, train)
-    assert tuned.asked is not None and tuned.asked.images == len(train) and tuned.asked.member is not None
-    assert replace(tuned, asked=None) == Tuned(FIT)
+    assert run(tune_warily, train) == Tuned(FIT)
     assert MANY_IMAGES == 2000
 
 
@@ -90,16 +86,6 @@ def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeyp
     assert "--schedule fixed" in warning
     monkeypatch.setattr("mvp_edge.prune.tuning.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
     assert run(tune_warily, train).warnings == ()
-
-
-@pytest.mark.parametrize("how", [tune, tune_warily])
-def test_without_a_teacher_the_settings_tell_of_no_distillation(
-    how: Callable[..., Tuned], model: nn.Module, zoo: Zoo, prunable: PrunableModel, train: ImageSet
-) -> None:
-    nameless = replace(prunable, base=replace(prunable.base, classes=()))  # as timm's bases are
-    tuned = how(model, zoo, nameless, TASK, train, FIT, device=CPU, seed=0, progress=SilentProgress())
-    assert (tuned.fit.distill, tuned.asked) == (0, None)
-    assert tuned.warnings[0] == "distillation is off: the base model does not know all classes of this task"
 
 
 @pytest.mark.parametrize(

@@ -88,22 +88,6 @@ def test_fp32_makes_nothing(file: Path, images: ImageSet) -> None:
     assert [p.name for p in file.parent.iterdir()] == ["model.onnx"]
 
 
-def test_without_test_images_int8_is_dropped(file: Path, images: ImageSet) -> None:
-    _, small = try_precisions(file, "auto", images.images, None, seed=0)
-    assert (small.kept, small.top1) == (False, None)
-    assert "unknown" in small.reasons[0] and "make it with --precision int8" in small.reasons[0]
-    _, kept = try_precisions(file, "int8", images.images, None, seed=0)
-    assert kept.kept and file.with_name("model-int8.onnx").is_file()
-
-
-def test_no_time_is_spent_on_what_nobody_could_judge(
-    file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mvp_edge.prune.variants.quantise_int8", lambda *_: pytest.fail("nothing is quantised"))
-    assert try_precisions(file, "auto", images.images, None, seed=0)[1].size_bytes is None
-    assert "--data" in try_precisions(file, "auto", None, None, seed=0)[1].reasons[0]  # the flag would not work
-
-
 @pytest.mark.parametrize("calibration", [None, torch.zeros(0, 3, 16, 16, dtype=torch.uint8)])
 def test_without_calibration_images(file: Path, images: ImageSet, calibration: torch.Tensor | None) -> None:
     _, small = try_precisions(file, "auto", calibration, images, seed=0)

@@ -62,7 +62,6 @@ def example_report() -> dict[str, Any]:
         "operators": {"Conv": 20, "Relu": 17, "Add": 8, "Gemm": 1},
         "precisions": {
             "asked": "auto",
-            "calibrated_on": "training images",
             "files": [
                 {
                     "precision": "fp32",
@@ -135,7 +134,7 @@ def example_report() -> dict[str, Any]:
                 "similarity": "leep",
                 "vote": "top",
             },
-            "fit": {"iterations": 100, "batch_size": 128, "lr": 0.05, "distill": 0.9},
+            "fit": {"iterations": 100, "batch_size": 128, "lr": 0.05},
         },
         "environment": {
             "python": "3.11.7",

@@ -14,7 +14,6 @@ from mvp_edge.training.loop import (
     Batch,
     BatchSource,
     accuracy,
-    drawn,
     fit,
     learning_rate,
     loss_of,
@@ -79,17 +78,6 @@ def test_a_skipped_source_goes_on_where_it_was() -> None:
     late.skip(4)
     a, b = whole.next(), late.next()
     assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
-
-
-@pytest.mark.parametrize("iterations", [0, 1, 2, 9])
-def test_what_will_be_drawn_is_known_beforehand(iterations: int) -> None:
-    config = FitConfig(iterations=iterations, batch_size=16, crop=0)
-    data = two_colours()
-    numbered = replace(data, labels=torch.arange(len(data)))
-    source = BatchSource(numbered, BASE, config, CPU, 5)
-    seen = {int(label) for _ in range(iterations) for label in source.next().labels}
-    assert drawn(len(data), config, 5).tolist() == sorted(seen)
-    assert len(seen) == min(len(data), 16 * iterations)
 
 
 def test_the_rate_warms_up_and_ends_at_zero() -> None:

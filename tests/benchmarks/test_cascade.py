@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import cascade
+from benchmarks.cascade import Asked, answers, ask, largest_knowing
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune import cascade
-from mvp_edge.prune.cascade import Asked, answers, ask, largest_knowing
 from mvp_edge.zoo.store import Zoo, open_zoo
 
 CPU, SILENT = torch.device("cpu"), SilentProgress()
