@@ -55,7 +55,7 @@ def bench(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Time ONNX models on this machine, in turns, on pinned threads, with ONNX Runtime on the CPU."""
+    """Measure the latency of ONNX models on this machine, in turns, with ONNX Runtime on the CPU."""
     from mvp_edge.timing.latency import Contender, time_in_turns
     from mvp_edge.timing.plot import check_format
 

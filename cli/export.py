@@ -72,7 +72,7 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a folder for Android, iOS, the web or any ONNX Runtime: .ort files, labels, facts, code."""
+    """Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code."""
     if target != "web" and (ort_web is not None or with_dense):
         raise typer.BadParameter("--ort-web and --with-dense are for --target web")
     if zoo is not None and not with_dense:

@@ -1,4 +1,4 @@
-"""Entry point: the time is taken, and signals are listened to, before the first slow import."""
+"""Entry point: records the time and handles signals before the first slow import."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import contextlib
 import io
 import sys
 
-from . import interrupt, start
+from . import process
 
 
 def main() -> None:
     """Run the command line."""
-    start.mark()
-    interrupt.listen()
+    process.start()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a class may have a name that the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):  # class names may contain characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
         from .app import app
@@ -22,5 +21,5 @@ def main() -> None:
         app()
     except KeyboardInterrupt as e:
         with contextlib.suppress(OSError):  # the terminal may have been closed
-            sys.stderr.write(f"{interrupt.message(e)}\n")
-        sys.exit(interrupt.status())
+            sys.stderr.write(f"{process.message(e)}\n")
+        sys.exit(process.status())

@@ -1,4 +1,4 @@
-"""`mvp-edge neighbours`: the zoo's tasks nearest to a class list."""
+"""`mvp-edge neighbours`: the zoo members nearest to a class list."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def neighbours(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the earlier tasks that are nearest to a class list: by images (LEEP) or by words (WordNet)."""
+    """Show the zoo members nearest to a class list, by images (LEEP) or by names (WordNet)."""
     config = checked(lambda: replace(DEFAULT, similarity=similarity, voters=voters))
     if similarity == "leep" and data is None:
         raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")

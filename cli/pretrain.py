@@ -103,7 +103,7 @@ def pretrain(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a base model: warm-up and cosine, crops, flips and Cutout; one safetensors file with metadata."""
+    """Train a base model: one safetensors file with metadata."""
     config = checked(
         lambda: PretrainConfig(
             base=base,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from . import interrupt
+from . import process
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -58,7 +58,7 @@ class Terminal:
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
         """Open a stage; a finished one stays in sight until the command ends."""
-        interrupt.check()
+        process.check()
         task = self._bars.add_task(name, total=total, note="")
         yield _TerminalStage(self._bars, task)
         done = total if total is not None else 1
@@ -70,7 +70,7 @@ class _TerminalStage:
         self._bars, self._task = bars, task
 
     def advance(self, n: int = 1) -> None:
-        interrupt.check()
+        process.check()
         self._bars.advance(self._task, n)  # pyright: ignore[reportArgumentType]
 
     def note(self, text: str) -> None:
@@ -89,7 +89,7 @@ class Log:
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
         """Open a stage."""
-        interrupt.check()
+        process.check()
         yield _LogStage(self, name, total)
 
     def say(self, text: str) -> None:
@@ -106,7 +106,7 @@ class _LogStage:
         self._done, self._note = 0, ""
 
     def advance(self, n: int = 1) -> None:
-        interrupt.check()
+        process.check()
         self._done += n
         share = f" {self._done}/{self._total}" if self._total else ""
         self._log.say(f"{self._name}{share}" + (f" ({self._note})" if self._note else ""))

@@ -45,8 +45,8 @@ from .options import (
     print_json,
     rate,
 )
+from .process import started
 from .progress import STARTING, shown
-from .start import began
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
@@ -264,9 +264,9 @@ def prune(
             from mvp_edge.prune.run import compress
         use_threads(threads)
         if wanted:
-            made = compress_family(config, wanted, progress, began(), classes)
+            made = compress_family(config, wanted, progress, started(), classes)
         else:
-            made = compress(config, progress, began(), classes)
+            made = compress(config, progress, started(), classes)
     idle = _typed(context, *IDLE_FLAGS) if data is None else []
     delivered = "without images a member is delivered as it is, so"
     notes = [f"{delivered} {', '.join(idle)} changes nothing; add --data DIR"] if idle else []

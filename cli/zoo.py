@@ -72,7 +72,7 @@ def example(words: str) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    app.add_typer(zoo, name="zoo", help="Make, grow and inspect a zoo of pruned models.")
+    app.add_typer(zoo, name="zoo", help="Make, extend and inspect a zoo of pruned models.")
 
 
 @zoo.command("build", epilog=BUILD_EPILOG)

@@ -49,14 +49,14 @@ def test_ctrl_c_that_somebody_swallowed(
     run: Run, task: Path, images: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A bare `except` or a destructor in a library may lose it; the next step of progress finds it."""
-    from mvp_edge_cli import interrupt  # pyright: ignore[reportMissingImports]
+    from mvp_edge_cli import process  # pyright: ignore[reportMissingImports]
 
-    monkeypatch.setattr(interrupt, "_seen", [])
+    monkeypatch.setattr(process, "_received", [])
     real = torch.randn
 
     def swallow(*args: Any, **names: Any) -> torch.Tensor:
         with contextlib.suppress(KeyboardInterrupt):
-            interrupt._remember(2, None)
+            process._receive(2, None)
         return real(*args, **names)
 
     monkeypatch.setattr(torch, "randn", swallow)
@@ -134,13 +134,13 @@ def test_a_signal_in_the_middle_of_the_work(tmp_path: Path, number: signal.Signa
 def test_what_nohup_has_silenced_stays_silent() -> None:
     code = (
         "import signal\n"
-        "from mvp_edge_cli import interrupt\n"
+        "from mvp_edge_cli import process\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "interrupt.listen()\n"
+        "process.start()\n"
         "signal.raise_signal(signal.SIGHUP)\n"
-        "assert not interrupt.received() and interrupt.status() == 130\n"
+        "assert not process.interrupted() and process.status() == 130\n"
         "try:\n    signal.raise_signal(signal.SIGTERM)\n"
-        "except KeyboardInterrupt:\n    print(interrupt.status())\n"
+        "except KeyboardInterrupt:\n    print(process.status())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "143\n"
