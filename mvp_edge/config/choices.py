@@ -18,6 +18,7 @@ Packing = Literal["float16", "int8"]
 Parent = Literal["generalist", "base"]
 Schedule = Literal["auto", "fixed"]
 Optimizer = Literal["sgd", "adamw"]
+Norms = Literal["batch", "fixed"]
 Pruner = Literal["auto", "ifp", "ahnp"]
 Embedding = Literal["whole", "pruned"]
 

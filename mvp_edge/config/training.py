@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
-from mvp_edge.config.choices import Importance, Optimizer, check, size_problems
+from mvp_edge.config.choices import Importance, Norms, Optimizer, check, size_problems
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class FitConfig:
         distill: Weight of the distillation loss against the cross-entropy, in [0, 1].
         temperature: Softening of the teacher's and the student's outputs.
         optimizer: `sgd`, or `adamw` for networks with attention.
+        norms: Statistics of batch norms: of the `batch`, or `fixed` as they are, so that training on a few classes
+            does not move them.
     """
 
     iterations: int = 100
@@ -40,11 +42,14 @@ class FitConfig:
     distill: float = 0.0
     temperature: float = 2.0
     optimizer: Optimizer = "sgd"
+    norms: Norms = "batch"
 
     def __post_init__(self) -> None:
         problems = []
         if self.optimizer not in get_args(Optimizer):
             problems.append(f"{self.optimizer!r} is none of {', '.join(get_args(Optimizer))}")
+        if self.norms not in get_args(Norms):
+            problems.append(f"norms is {self.norms!r}; it must be one of {', '.join(get_args(Norms))}")
         if self.iterations < 0:
             problems.append(f"iterations is {self.iterations}; it must be 0 or more")
         if self.batch_size < 2:
@@ -67,8 +72,9 @@ class FitConfig:
         check(problems)
 
     def to_recipe(self) -> dict[str, Any]:
-        """Return a JSON-ready value that names a zoo's members; SGD goes without saying, as when there was no other."""
-        return {k: v for k, v in asdict(self).items() if (k, v) != ("optimizer", "sgd")}
+        """Return a JSON-ready value that names a zoo's members; what there was only one of once goes without saying."""
+        once = (("optimizer", "sgd"), ("norms", "batch"))
+        return {k: v for k, v in asdict(self).items() if (k, v) not in once}
 
 
 @dataclass(frozen=True)

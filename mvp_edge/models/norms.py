@@ -49,6 +49,15 @@ def require_trainable(model: nn.Module) -> None:
         )
 
 
+def fix_norms(model: nn.Module) -> None:
+    """Let batch norms of a network in training mode use their running statistics and leave them as they are.
+
+    Statistics that follow a narrow choice of pictures ruin a network for all others; scales and biases still train.
+    """
+    for _, norm in _norms(model):
+        norm.eval()
+
+
 @torch.inference_mode()
 def unfold(model: nn.Module, images: Tensor, base: Base, device: torch.device) -> None:
     """Give batch norms the statistics of what runs through them, in place; the network computes the same as before.

@@ -19,7 +19,7 @@ from mvp_edge.core.progress import SilentProgress, Stage
 from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models.bases import Base
-from mvp_edge.models.norms import require_trainable
+from mvp_edge.models.norms import fix_norms, require_trainable
 from mvp_edge.training.optimizers import make_optimizer as make_optimizer
 
 CHECK_EVERY = 20
@@ -138,6 +138,8 @@ def fit(
     require_trainable(model)
     stage = stage or SilentProgress()
     model.train()
+    if config.norms == "fixed":
+        fix_norms(model)
     for step in range(start, config.iterations):
         if before_step is not None:
             before_step(step)

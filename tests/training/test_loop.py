@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
+from mvp_edge.config.choices import Norms
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import ImageSet, forward_batch, normalise
 from mvp_edge.models.architectures import head_of, new_model, set_head
@@ -49,6 +50,19 @@ def test_training_learns_and_repeats_exactly() -> None:
     assert losses[-1] < 0.5 * losses[0]
     assert accuracy(predict(model, data.images, BASE, CPU), data).top1 >= 95
     assert train(1)[1] == train(1)[1] != train(2)[1]
+
+
+@pytest.mark.parametrize("norms", ["batch", "fixed"])
+def test_fixed_norms_keep_their_statistics_and_still_train(norms: Norms) -> None:
+    model = new_model("test_resnet", 2)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    config = FitConfig(iterations=3, batch_size=16, lr=0.02, norms=norms)
+    fit(model, BatchSource(two_colours(), BASE, config, CPU, 0), config, optimizer=make_optimizer(model, config))
+    after = model.state_dict()
+    statistics = [k for k in after if k.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(before[k], after[k]) for k in statistics) == (norms == "fixed")
+    assert any(not torch.equal(before[k], after[k]) for k in after if k.endswith("bn1.weight"))
 
 
 @pytest.mark.parametrize("iterations", [1, 30])
