@@ -24,9 +24,8 @@ from mvp_edge.prune.tuning import MANY_IMAGES, tune_warily
 from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, reestimate_norms
 from mvp_edge.training.recipes import recipe
-from mvp_edge.voting.assembly import assemble, vote
-from mvp_edge.voting.neighbours import Neighbour
-from mvp_edge.voting.voters import select_voters
+from mvp_edge.voting.meta_vote import assemble, vote
+from mvp_edge.voting.neighbours import Neighbour, select_voters
 
 log = logging.getLogger("benchmarks")
 

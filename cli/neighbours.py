@@ -146,7 +146,7 @@ def _voters(
     data: str | None,
 ) -> tuple[list[Neighbour], list[str]]:
     """Return who votes in `prune` with the same words at its default size, or a warning that says why nobody can."""
-    from mvp_edge.voting.voters import ready_made, select_voters
+    from mvp_edge.voting.neighbours import ready_made, select_voters
 
     if data is not None:
         return select_voters(ranked, prunable, task, config), []

@@ -25,7 +25,7 @@ from mvp_edge.models.widening import zero_new_inputs
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
 from mvp_edge.pruners.ifp import ImportanceMeter
 from mvp_edge.training.loop import BatchSource, reestimate_norms
-from mvp_edge.voting.averaging import Voter, average
+from mvp_edge.voting.meta_vote import average
 from mvp_edge.zoo.member import Member, MemberInfo
 from tests.bases import small_base
 from tests.transformers import KINDS, SIZE, drawn_plan, small_vit
@@ -122,7 +122,7 @@ def test_a_voter_with_the_same_plan_is_copied_and_new_heads_are_silent() -> None
     plan = drawn_plan(table, 0.5)
     base = sliced_copy(model, table, plan).state_dict()
     voter = {k: torch.randn_like(v) for k, v in base.items()}
-    found = average(table, plan, base, [Voter(plan, voter)])
+    found = average(table, plan, base, [(plan, voter)])
     assert all(torch.allclose(found[k], v) for k, v in voter.items())
 
     table = find_groups(model, SIZE, "head")

@@ -24,8 +24,7 @@ from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import canonical
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import reestimate_norms
-from mvp_edge.voting.assembly import vote
-from mvp_edge.voting.averaging import Voter, average
+from mvp_edge.voting.meta_vote import average, vote
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.member import Member
 
@@ -137,7 +136,7 @@ def _from(start: Start, fit: FitConfig) -> Callable[[Setting], nn.Module]:
         plan, voters = vote(s.zoo, s.prunable, specialist(s)[: SPECIALISTS.neighbours], SPECIALISTS, counts, s.seed)
         model = sliced_copy(s.prunable.model, s.prunable.table, plan)
         if start.weights == "mean":
-            ballots = [Voter(v.info.plan, s.prunable.headless(v.state)) for v in voters]
+            ballots = [(v.info.plan, s.prunable.headless(v.state)) for v in voters]
             model.load_state_dict(average(s.prunable.table, plan, model.state_dict(), ballots))
         model = on_device(model, s.device).eval()
         if start.norms:

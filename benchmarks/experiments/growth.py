@@ -20,9 +20,8 @@ from mvp_edge.config import FitConfig
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.voting.assembly import assemble, vote
-from mvp_edge.voting.neighbours import rank
-from mvp_edge.voting.voters import select_voters
+from mvp_edge.voting.meta_vote import assemble, vote
+from mvp_edge.voting.neighbours import rank, select_voters
 from mvp_edge.zoo.member import MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo, open_zoo
 

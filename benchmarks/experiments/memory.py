@@ -25,9 +25,8 @@ from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.voting.assembly import assemble
-from mvp_edge.voting.voters import vote_weights
-from mvp_edge.voting.votes import count_votes
+from mvp_edge.voting.meta_vote import assemble, count_votes
+from mvp_edge.voting.neighbours import vote_weights
 
 NAME = "memory"
 TASKS = 10

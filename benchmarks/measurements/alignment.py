@@ -33,7 +33,7 @@ from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.prune.sizing import Votes, choose_counts
 from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.voting.assembly import assemble, vote
+from mvp_edge.voting.meta_vote import assemble, vote
 from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.alignment")

@@ -25,7 +25,7 @@ from mvp_edge_cli.amounts import family  # pyright: ignore[reportMissingImports]
 from benchmarks import records
 from benchmarks.methods import DISTILLED, tuned
 from benchmarks.setting import Setting, load, target_tasks
-from mvp_edge.budget.probe import time_call
+from mvp_edge.budget.latency import time_call
 from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.core.device import on_host, resolve_device
 from mvp_edge.core.errors import BudgetError
@@ -38,8 +38,8 @@ from mvp_edge.prune import sizing
 from mvp_edge.prune.costs import OVER
 from mvp_edge.timing.latency import time_within
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.voting.assembly import assemble, vote
-from mvp_edge.voting.voters import knowing, select_voters, vote_weights
+from mvp_edge.voting.meta_vote import assemble, vote
+from mvp_edge.voting.neighbours import knowing, select_voters, vote_weights
 from mvp_edge.zoo.store import open_zoo
 
 log = logging.getLogger("benchmarks.measurements.budgets")

@@ -25,9 +25,8 @@ from mvp_edge.data import DataSource, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.voting.assembly import vote
-from mvp_edge.voting.neighbours import rank
-from mvp_edge.voting.voters import select_voters
+from mvp_edge.voting.meta_vote import vote
+from mvp_edge.voting.neighbours import rank, select_voters
 from mvp_edge.zoo.creation import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
 

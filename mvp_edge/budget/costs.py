@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
-from mvp_edge.budget.products import Products
 from mvp_edge.models.attention import is_attention
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.models.macs import macs_by_module
@@ -18,6 +17,60 @@ from mvp_edge.models.macs import macs_by_module
 FLOAT_BYTES = 4
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _WEIGHTED = (nn.Conv2d, nn.Linear)
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """`sum_t weight[t] * length[t, 0] * length[t, 1]`, where a length is `fixed + sum_g per_unit[g] * counts[g]`.
+
+    Every tensor of a network is such a term: the two dimensions that groups may run through are the lengths, the others
+    are in the weight.
+
+    Attributes:
+        weight: Of the terms `(T,)`.
+        fixed: Positions that no group covers `(T, 2)`.
+        per_unit: Positions of one unit `(T, 2, G)`.
+        multiple: Lengths that depend on a count are rounded up to multiples of this.
+    """
+
+    weight: np.ndarray
+    fixed: np.ndarray
+    per_unit: np.ndarray
+    multiple: int = 1
+
+    def terms(self, counts: np.ndarray) -> np.ndarray:
+        """Return the terms without their weights `(..., T)` for counts `(..., G)`."""
+        length = self.fixed + np.einsum("tdg,...g->...td", self.per_unit, counts)
+        if self.multiple > 1:
+            length = np.where(self.per_unit.any(-1), np.ceil(length / self.multiple) * self.multiple, length)
+        return length[..., 0] * length[..., 1]
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """Return the sum `(...)` for counts `(..., G)`."""
+        return self.terms(counts) @ self.weight
+
+    def weighted(self, weight: np.ndarray) -> Products:
+        """Return the same terms with other weights."""
+        return replace(self, weight=weight)
+
+    def joined(self, other: Products) -> Products:
+        """Return the terms of both."""
+        pairs = ((self.weight, other.weight), (self.fixed, other.fixed), (self.per_unit, other.per_unit))
+        return Products(*(np.concatenate(pair) for pair in pairs), multiple=self.multiple)
+
+    def padded(self, multiple: int) -> Products:
+        """Return the same terms with lengths rounded up to multiples of `multiple`."""
+        return replace(self, multiple=multiple)
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """What one network costs: the median milliseconds of a call, if it was timed, and exact counts."""
+
+    latency_ms: float | None
+    macs: int
+    params: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +104,11 @@ class Costs:
         """Return counts `(G,)` in the order of `names`."""
         return np.array([by_name[n] for n in self.names])
 
-    def share(self, counts: np.ndarray) -> tuple[float, float]:
-        """Return which parts of the whole network's multiply-adds and parameters are left at counts `(G,)`.
+    def fraction_left(self, counts: np.ndarray) -> tuple[float, float]:
+        """Return the fractions of the whole network's multiply-adds and parameters that are left at counts `(G,)`.
 
-        At the smallest counts this is the floor of pruning: what no group runs through cannot be taken away. In a
-        transformer whose embedding stays whole, that is the embedding's own cost.
+        At the smallest counts this is the unprunable cost: that of what no group runs through, such as the embedding of
+        a transformer.
         """
         whole = self.widths
         return float(self.macs(counts) / self.macs(whole)), float(self.params(counts) / self.params(whole))

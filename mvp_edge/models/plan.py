@@ -103,17 +103,17 @@ def make_plan(widths: Mapping[str, int], kept: Mapping[str, Iterable[int]]) -> K
 
 
 def keep_count(width: int, keep: float, channel_multiple: int = 1, unit_channels: int = 1) -> int:
-    """Return how many of `width` units to keep: the aligned count nearest to `keep * width`.
+    """Return how many of `width` units to keep: the multiple nearest to `keep * width`.
 
-    Vector units work on whole lanes, so counts that are multiples of 8 channels run up to twice as fast as the
-    ratio's own odd counts. At least one lane is kept, and never more than `width`.
+    Processors compute several channels at once, so multiples of 8 run up to twice as fast as the ratio's own
+    counts. At least one multiple is kept, and never more than `width`.
 
     Args:
         width: Units of the group in the base model.
         keep: Fraction to keep, in (0, 1].
-        channel_multiple: Channels a lane holds; 1 keeps the count as the ratio falls.
+        channel_multiple: The channels of the count are a multiple of this; 1 takes the ratio's own count.
         unit_channels: Channels one unit stands for (grouped convolutions: the width of a group; attention: that of a
-            head, so that one head of 32 or 64 channels is whole lanes already, and any number of heads is aligned).
+            head, so that any number of heads of 32 or 64 channels is a multiple of 8).
 
     Example:
         >>> [keep_count(w, 0.1, 8) for w in (64, 128, 256, 512)]
@@ -125,9 +125,8 @@ def keep_count(width: int, keep: float, channel_multiple: int = 1, unit_channels
         raise PlanError(f"keep is {keep}; it must be in (0, 1]")
     if channel_multiple < 1:
         raise PlanError(f"channel multiple is {channel_multiple}; it must be at least 1")
-    lane = channel_multiple // math.gcd(channel_multiple, unit_channels)
-    lanes = max(1, math.floor(keep * width / lane + 0.5))
-    return min(width, lanes * lane)
+    units = channel_multiple // math.gcd(channel_multiple, unit_channels)
+    return min(width, units * max(1, math.floor(keep * width / units + 0.5)))
 
 
 def iou(a: KeepPlan, b: KeepPlan) -> dict[str, float]:

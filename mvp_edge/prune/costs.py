@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mvp_edge.budget import costs_of
+from mvp_edge.budget.costs import costs_of
 from mvp_edge.config import PruneConfig
 from mvp_edge.export import take_inventory
 from mvp_edge.models.architectures import head_of
@@ -42,7 +42,7 @@ def measure(
     stored = take_inventory(file)
     base_macs = count_macs(base_model, input_size)
     reach = costs_of(base_model, prunable.table, input_size, prunable.head, head_of(base_model).out_features)
-    floor, _ = reach.share(np.ones_like(reach.widths))
+    floor, _ = reach.fraction_left(np.ones_like(reach.widths))
     keep = outcome.plan.achieved if config.budget else config.vote.keep
     nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)
     costs = {

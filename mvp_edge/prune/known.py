@@ -8,8 +8,7 @@ from typing import Any
 
 from mvp_edge.names.tasks import Task
 from mvp_edge.training.loop import Accuracy, score
-from mvp_edge.voting.neighbours import Neighbour
-from mvp_edge.voting.voters import ROUNDING, knowing
+from mvp_edge.voting.neighbours import ROUNDING, Neighbour, knowing
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo
 
@@ -73,7 +72,7 @@ def known_sizes(zoo: Zoo, task: Task, ranked: Sequence[Neighbour]) -> list[Size]
 
 
 def keep_to_ask_for(member: MemberInfo) -> float:
-    """Return the ratio that gets a member: the one it was made at, unless its lanes have led too far from that."""
+    """Return the ratio that gets a member: the one it was made at, unless rounding led too far from that."""
     made_at, achieved = member.recipe.get("keep"), member.plan.achieved
     if isinstance(made_at, int | float) and abs(achieved - made_at) <= ROUNDING:
         return float(made_at)

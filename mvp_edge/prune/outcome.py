@@ -37,7 +37,7 @@ class Outcome:
         tuned: How it was fine-tuned; no iterations if it was not.
         device: Where it was trained.
         warnings: What the user should know so far.
-        requested: Units of each group that were asked for, before lanes that cost no time were filled.
+        requested: Units of each group that were asked for, before counts were raised where that costs no time.
         digest: Checksum of the training images, if there are any.
         calibration: uint8 training images `(N, 3, H, W)`, for INT8.
         before: Logits `(N, classes)` of the network for the test images before it was fine-tuned, if it was.

@@ -28,9 +28,17 @@ from mvp_edge.prune.sizing import Sizing, Votes, choose_counts, largest_within, 
 from mvp_edge.prune.tuning import Tuned, tune, tune_warily
 from mvp_edge.training.loop import predict
 from mvp_edge.training.optimizers import resolve_fit
-from mvp_edge.voting.assembly import assemble, stays_base, vote
-from mvp_edge.voting.neighbours import Neighbour, rank, similarity_used
-from mvp_edge.voting.voters import knowing, ready_made, select_voters, sole_voter, vote_weights
+from mvp_edge.voting.meta_vote import assemble, stays_base, vote
+from mvp_edge.voting.neighbours import (
+    Neighbour,
+    knowing,
+    rank,
+    ready_made,
+    select_voters,
+    similarity_used,
+    sole_voter,
+    vote_weights,
+)
 from mvp_edge.zoo.member import Member, MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo, open_zoo
 

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mvp_edge.budget import Costs, Groups, Limit, Utility, costs_of, fit_latency, search
-from mvp_edge.budget.free_lanes import fill_free_lanes
-from mvp_edge.budget.meet import Bound, fit_budget
-from mvp_edge.budget.probe import PROBES, Achieved, LatencyProbe, probe_counts
-from mvp_edge.budget.search import Rule
+from mvp_edge.budget.costs import Achieved, Costs, costs_of
+from mvp_edge.budget.latency import PROBES, LatencyProbe, fit_latency, probe_counts, raise_where_free
+from mvp_edge.budget.search import Bound, Groups, Limit, Rule, Utility, fit_budget, search
 from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import Progress
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners import base_importance, target_counts
-from mvp_edge.voting.votes import count_votes
+from mvp_edge.voting.meta_vote import count_votes
 
-BUDGET_ALIGN = 8  # lanes that a search climbs in under `--channel-multiple auto`, before free ones are filled
+BUDGET_MULTIPLE = 8  # of channels that a search climbs in under `--channel-multiple auto`, before counts are raised
 HEADROOM_BYTES = 1024  # for the notes that a delivered file carries and a weighed one does not
 LATENCY_AIM = 0.98  # the delivered file is measured anew, on a machine that may be busier then
 TIE_BREAK = 1e-3  # of a whole vote: what the base's importance may weigh against votes
@@ -38,7 +36,7 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Sizing:
-    """Units to keep by group, before and after lanes that cost no time were filled."""
+    """Units to keep by group, before and after they were raised where that costs no time."""
 
     requested: dict[str, int]
     counts: dict[str, int]
@@ -107,7 +105,7 @@ def largest_within(
     with progress.stage("Fitting the budget", len(plans)) as stage:
         for plan in plans:
             found = probe.achieved(costs.counts(plan.counts), _figures(bounds))
-            if all(bound.share(found) <= 1 for bound in bounds):
+            if all(bound.used(found) <= 1 for bound in bounds):
                 return plan
             stage.advance()
     raise BudgetError(
@@ -135,7 +133,7 @@ def _missed(bounds: Sequence[Bound], least: Achieved, budget: Budget) -> list[st
         f"the smallest has {shown(b.figure, getattr(least, b.figure) + room.get(b.figure, 0))}, and {asked[b.figure]} "
         f"{shown(b.figure, b.most + room.get(b.figure, 0))}"
         for b in bounds
-        if b.share(least) > 1
+        if b.used(least) > 1
     ]
 
 
@@ -172,7 +170,7 @@ class _Sizer:
         return self.filled(counts, [])
 
     def by_budget(self, budget: Budget) -> Sizing:
-        channel_multiple = BUDGET_ALIGN if self.config.channel_multiple == "auto" else self.config.channel_multiple
+        channel_multiple = BUDGET_MULTIPLE if self.config.channel_multiple == "auto" else self.config.channel_multiple
         groups = Groups.of(self.costs.widths, self.unit_channels, channel_multiple)
         bounds = self.bounds(budget, groups)
         initial = [self.costs.counts(plan.counts) for plan in self.votes.initial]
@@ -216,7 +214,7 @@ class _Sizer:
         requested = self.costs.by_name(counts)
         if self.config.channel_multiple != "auto":
             return Sizing(requested, requested)
-        with self.progress.stage("Filling free lanes") as stage:
+        with self.progress.stage("Raising counts that cost no time") as stage:
 
             def time_ms(some: np.ndarray) -> float:
                 stage.advance()
@@ -224,9 +222,9 @@ class _Sizer:
 
             def allowed(some: np.ndarray) -> bool:
                 achieved = self.probe.achieved(some, _figures(bounds)) if bounds else None
-                return achieved is None or all(b.share(achieved) <= 1 for b in bounds)
+                return achieved is None or all(b.used(achieved) <= 1 for b in bounds)
 
-            full = fill_free_lanes(counts, self.costs.widths, self.unit_channels, time_ms, allowed)
+            full = raise_where_free(counts, self.costs.widths, self.unit_channels, time_ms, allowed)
         return Sizing(requested, self.costs.by_name(full))
 
     def out_of_reach(
@@ -237,13 +235,13 @@ class _Sizer:
         finer = "" if channel_multiple == 1 else ", or --channel-multiple 1 for a smaller one"
         advice = f"Allow a little more than that{finer}{self._timed(bounds, least)}"
         return BudgetError(
-            f"no sub-network of {self.prunable.base.name} in lanes of {channel_multiple} channels meets the budget: "
-            f"{'; '.join(_missed(bounds, least, budget))}. {advice}"
+            f"no sub-network of {self.prunable.base.name} in multiples of {channel_multiple} channels meets the "
+            f"budget: {'; '.join(_missed(bounds, least, budget))}. {advice}"
         )
 
     def _timed(self, bounds: Sequence[Bound], least: Achieved) -> str:
         """Say how to have networks timed again, where it was their time that was too long."""
-        late = any(b.figure == "latency_ms" and b.share(least) > 1 for b in bounds)
+        late = any(b.figure == "latency_ms" and b.used(least) > 1 for b in bounds)
         return f". Was this computer busy when that was timed? Remove {self.probe.file} to time anew" if late else ""
 
 

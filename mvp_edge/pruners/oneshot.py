@@ -13,10 +13,10 @@ from mvp_edge.models.plan import KeepPlan, keep_count, make_plan
 def target_counts(table: GroupTable, keep: float, channel_multiple: ChannelMultiple) -> dict[str, int]:
     """Return the units to keep of every group; the same rule for zoo members, votes and baselines.
 
-    Under `auto` this is what is asked for: the count as the ratio falls, before lanes are filled.
+    Under `auto` this is the ratio's own count, before it is raised where that costs no time.
     """
-    lane = 1 if channel_multiple == "auto" else channel_multiple
-    return {g.name: keep_count(g.width, keep, lane, g.unit_channels) for g in table.groups}
+    multiple = 1 if channel_multiple == "auto" else channel_multiple
+    return {g.name: keep_count(g.width, keep, multiple, g.unit_channels) for g in table.groups}
 
 
 def base_importance(model: nn.Module, table: GroupTable) -> dict[str, np.ndarray]:

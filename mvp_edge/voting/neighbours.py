@@ -1,9 +1,10 @@
-"""Who is near: the members of a zoo by how much their tasks tell about a new one (Algorithm 1, line 1)."""
+"""Line 1 of Algorithm 1: the zoo's members ranked by the similarity of their tasks, and those that vote."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
+from mvp_edge.pruners.oneshot import target_counts
 from mvp_edge.training.loop import predict
 from mvp_edge.voting.leep import leep
 from mvp_edge.zoo.member import MemberInfo
@@ -24,16 +26,17 @@ from mvp_edge.zoo.store import Zoo
 
 RANKING_IMAGES = 256
 PREFILTER = 64
+ROUNDING = 0.01  # of all units: counts that are multiples of channels may exceed the ratio a member was made at
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A member and how near its task is; higher is nearer.
+    """A member and the similarity of its task; higher is nearer.
 
     Attributes:
         info: The member.
         similarity: At most 0 by LEEP, from 0 to 1 by WordNet.
-        measure: By which of the two.
+        measure: Which of the two it is.
     """
 
     info: MemberInfo
@@ -61,17 +64,17 @@ def rank(
     to the most promising specialists. Without images, `auto` is WordNet.
 
     Args:
-        zoo: Where the members are.
+        zoo: Holds the members.
         prunable: The zoo's base model; only LEEP needs it.
         task: With synsets.
         images: Training images of the task, if there are any; only LEEP needs them.
         config: `similarity` and `voters` matter here.
-        device: Where to compute LEEP.
+        device: Computes LEEP.
         seed: Of the sample of images.
         stage: Progress.
         exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
         only: Ids of the members to look at; all if there are none.
-        prefilter: How many of the specialists nearest by WordNet LEEP looks at.
+        prefilter: How many of the specialists nearest by WordNet are ranked by LEEP.
 
     Raises:
         ZooError: the zoo has no member of the wanted kind, or one is damaged.
@@ -95,10 +98,88 @@ def rank(
 
 
 def similarity_used(config: VoteConfig, images: ImageSet | None) -> Similarity:
-    """Return what decides who is near."""
+    """Return the similarity that ranks: `auto` is LEEP where there are images."""
     if config.similarity != "auto":
         return config.similarity
     return "wordnet" if images is None else "leep"
+
+
+def select_voters(
+    ranked: Sequence[Neighbour],
+    prunable: PrunableModel,
+    task: Task,
+    config: VoteConfig,
+    counts: Mapping[str, int] | None = None,
+) -> list[Neighbour]:
+    """Return the voters: the generalist that votes alone, or the nearest members; arguments as for `sole_voter`."""
+    return sole_voter(ranked, prunable, task, config, counts) or list(ranked[: config.neighbours])
+
+
+def sole_voter(
+    ranked: Sequence[Neighbour],
+    prunable: PrunableModel,
+    task: Task,
+    config: VoteConfig,
+    counts: Mapping[str, int] | None = None,
+) -> list[Neighbour]:
+    """Return the generalist that votes alone, if there is one; similarity does not matter for that.
+
+    It knows all classes of the task. It is the largest inside the requested counts, so that it can be widened to them
+    and compute the same at first; where none is inside, it is the smallest around them. Generalists vote alone only
+    under `auto` and `generalist`.
+
+    Args:
+        ranked: Members.
+        prunable: The base model.
+        task: What the model is for.
+        config: `voters`, `method` and `keep` matter here.
+        counts: Units to keep by group; those of the ratio if there are none.
+    """
+    if config.voters not in ("auto", "generalist") or config.method != "mvp":
+        return []
+    wanted = counts or target_counts(prunable.table, config.keep, config.channel_multiple)
+    generalist = knowing(ranked, task)
+    inside = [n for n in generalist if all(c <= wanted[g] for g, c in n.info.plan.counts.items())]
+    around = [n for n in generalist if all(c >= wanted[g] for g, c in n.info.plan.counts.items())]
+    return inside[:1] or sorted(around, key=lambda n: n.info.plan.achieved)[:1]
+
+
+def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
+    """Return the generalists that know all classes of a task, in the order of `MemberInfo.standing`."""
+    return sorted((n for n in ranked if n.info.covers(task)), key=lambda n: n.info.standing)
+
+
+def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[float]:
+    """Return the weight of each neighbour's vote: 1, or its similarity for `smsp` if any is above 0.
+
+    LEEP is a mean log probability; its exponential, the typical probability of the right class, lies in (0, 1] as
+    WordNet's similarity does.
+    """
+    alike = [math.exp(n.similarity) if n.measure == "leep" else n.similarity for n in neighbours]
+    return alike if config.method == "smsp" and any(alike) else [1.0] * len(neighbours)
+
+
+def ready_made(ranked: Sequence[Neighbour], task: Task, keep: float) -> Neighbour:
+    """Return the largest generalist within a ratio that knows all classes of the task: it works without training.
+
+    Args:
+        ranked: Members.
+        task: What the model is for.
+        keep: Fraction of all units; a member may have `ROUNDING` more.
+
+    Raises:
+        ZooError: there is none; the message says what to do instead.
+    """
+    able = knowing(ranked, task)
+    if not able:
+        raise ZooError("no member of the zoo knows all classes of this task; add images with --data DIR")
+    fitting = [n for n in able if n.info.plan.achieved <= keep + ROUNDING]
+    if not fitting:
+        raise ZooError(
+            f"keep {keep:g} is less than the smallest member that works without images "
+            f"({able[-1].info.plan.achieved:.3f}); keep more, or add images with --data DIR"
+        )
+    return fitting[0]
 
 
 def _leep_all(
@@ -117,7 +198,7 @@ def _leep_all(
         alike[(len(info.task.classes), *info.plan.counts.values())].append(info)
     found = []
     for group in alike.values():
-        # Members of one shape take turns in one network: only their tensors are exchanged.
+        # Members of one shape share one network: only their tensors are exchanged.
         model = on_device(zoo.load(group[0]).network(prunable), device)
         for info in group:
             model.load_state_dict(zoo.load(info).state, strict=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mvp_edge.budget import Groups, Limit, Products, Utility
+from mvp_edge.budget.costs import Products
+from mvp_edge.budget.search import Groups, Limit, Utility
 
 WIDTHS = np.array([16, 32, 64])
 

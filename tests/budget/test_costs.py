@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from mvp_edge.budget import costs_of
+from mvp_edge.budget.costs import costs_of
 from mvp_edge.export import export_onnx
 from mvp_edge.models.architectures import head_name, set_head
 from mvp_edge.models.groups import find_groups
@@ -76,8 +76,8 @@ def test_the_floor_of_heads_and_nodes_is_the_embedding() -> None:
     for embedding in ("whole", "pruned"):
         table = find_groups(model, SIZE, "head", embedding)
         costs = costs_of(model, table, SIZE, "head", 7)
-        floors.append(costs.share(np.ones(len(costs.names), int)))
-        assert costs.share(costs.widths) == (1, 1)
+        floors.append(costs.fraction_left(np.ones(len(costs.names), int)))
+        assert costs.fraction_left(costs.widths) == (1, 1)
     assert min(floors[0]) > 0.2 and max(floors[1]) < 0.1
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvp_edge.budget import Groups, Limit, Products, Utility, search
-from mvp_edge.budget.search import Rule
+from mvp_edge.budget.costs import Achieved, Products
+from mvp_edge.budget.search import Bound, Groups, Limit, Rule, Utility, fit_budget, search
 from tests.budget.synthetic import WIDTHS, chain, groups, limit, utility
 
 RULES = st.sampled_from(["balanced", "uniform", "global"])
@@ -32,7 +32,7 @@ def test_no_limit_is_ever_exceeded(bound: float, rule: Rule, channel_multiple: i
 
 
 @given(bounds, RULES)
-def test_no_further_lane_fits(bound: float, rule: Rule) -> None:
+def test_no_further_step_fits(bound: float, rule: Rule) -> None:
     counts = found(bound, rule)
     for g in range(3):
         if counts[g] < WIDTHS[g]:
@@ -43,12 +43,12 @@ def test_no_further_lane_fits(bound: float, rule: Rule) -> None:
 
 @given(bounds, bounds, st.sampled_from(["uniform", "balanced"]))
 def test_a_larger_budget_is_never_used_for_less(one: float, other: float, rule: Rule) -> None:
-    """Rising bounds follow one path until a lane does not fit; what is spent then differs by less than that lane."""
+    """Rising bounds follow one path until a step does not fit; what is spent then differs by less than that step."""
     low, high = sorted((one, other))
-    lane = max(
+    step = max(
         float(chain()(found(low, rule) + d)) - float(chain()(found(low, rule))) for d in 4 * np.eye(3, dtype=int)
     )
-    assert chain()(found(high, rule)) >= chain()(found(low, rule)) - lane
+    assert chain()(found(high, rule)) >= chain()(found(low, rule)) - step
 
 
 @given(st.floats(1.05, 1.0 * MOST / LEAST))
@@ -90,8 +90,8 @@ def test_a_climb_goes_on_from_its_start() -> None:
     assert search(groups(), utility(), [limit(LEAST)], "uniform", start) is None
 
 
-def test_lanes_of_units_that_stand_for_many_channels() -> None:
-    assert Groups.of(WIDTHS, np.array([1, 4, 16]), 8).lanes.tolist() == [8, 2, 1]
+def test_multiples_of_units_that_stand_for_many_channels() -> None:
+    assert Groups.of(WIDTHS, np.array([1, 4, 16]), 8).multiples.tolist() == [8, 2, 1]
 
 
 def test_wide_groups_are_climbed_in_strides() -> None:
@@ -111,3 +111,54 @@ def test_wide_groups_are_climbed_in_strides() -> None:
 @pytest.mark.parametrize("bound", [LEAST - 1, 0.5])
 def test_nothing_fits(bound: float) -> None:
     assert search(groups(), utility(), [limit(bound)], "uniform") is None
+
+
+TRUTH = chain((4.0, 2.0, 1.0, 1.0))
+SMALLEST = float(TRUTH(groups(1).least))
+
+
+def measure(counts: np.ndarray) -> Achieved:
+    return Achieved(float(TRUTH(counts)), int(counts.sum()), 1, 1)
+
+
+@given(
+    st.floats(1.3 * SMALLEST, 0.95 * MOST),
+    st.floats(0.3, 3.0),
+    st.tuples(*[st.floats(0.6, 1.6)] * 3),
+    st.sampled_from(["uniform", "balanced"]),
+)
+def test_a_model_that_is_off_still_leads_to_the_budget(most: float, scale: float, off: tuple[float, ...], rule) -> None:
+    model = chain((4.0 * off[0], 2.0 * off[1], 1.0 * off[2], 1.0))
+    fitted = fit_budget(
+        [Bound("latency_ms", most, lambda c: scale * model(c))], groups(1), utility(), measure, rule=rule
+    )
+    assert fitted is not None
+    assert fitted.achieved.latency_ms <= most
+    assert fitted.achieved.latency_ms >= 0.9 * most
+
+
+def test_all_bounds_hold_and_the_tightest_is_used_up() -> None:
+    bounds = [Bound("latency_ms", 0.5 * MOST, chain((5.0, 1.0, 1.0, 1.0))), Bound("macs", 50, lambda c: c.sum(-1))]
+    fitted = fit_budget(bounds, groups(1), utility(), measure, rule="uniform")
+    assert fitted is not None
+    assert fitted.achieved.macs == 50
+    assert fitted.achieved.latency_ms < 0.5 * MOST
+
+
+def test_the_first_initial_plan_that_fits_is_where_it_starts() -> None:
+    initial = [WIDTHS, np.array([2, 30, 3]), np.array([1, 2, 3])]
+    fitted = fit_budget(
+        [Bound("latency_ms", 0.4 * MOST, TRUTH)], groups(1), utility(), measure, rule="uniform", initial=initial
+    )
+    assert fitted is not None
+    assert fitted.counts[1] >= 30
+
+
+def test_a_budget_out_of_reach() -> None:
+    assert fit_budget([Bound("latency_ms", SMALLEST - 1, TRUTH)], groups(1), utility(), measure, rule="uniform") is None
+
+
+def test_a_budget_for_everything_keeps_everything() -> None:
+    fitted = fit_budget([Bound("latency_ms", 2 * MOST, TRUTH)], groups(4), utility(), measure, rule="uniform")
+    assert fitted is not None
+    assert (fitted.counts == WIDTHS).all()

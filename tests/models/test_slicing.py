@@ -12,7 +12,7 @@ from mvp_edge.models.architectures import head_name, new_model
 from mvp_edge.models.groups import GroupTable, find_groups
 from mvp_edge.models.plan import KeepPlan, full_plan, keep_count, make_plan
 from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
-from mvp_edge.voting.averaging import Voter, average
+from mvp_edge.voting.meta_vote import average
 
 ARCHITECTURES = [
     "resnet18-cifar",
@@ -170,7 +170,7 @@ class TestAverage:
         plan = random_plan(table, 0.1)
         base = sliced_copy(model, table, plan).state_dict()
         voter = {k: torch.randn_like(v) if v.is_floating_point() else v for k, v in base.items()}
-        for key, value in average(table, plan, base, [Voter(plan, voter)]).items():
+        for key, value in average(table, plan, base, [(plan, voter)]).items():
             assert torch.allclose(value, voter[key])
 
     def test_entries_are_means_over_those_that_kept_both_ends(self, resnet: tuple[nn.Module, GroupTable]) -> None:
@@ -180,7 +180,7 @@ class TestAverage:
         states = []
         for value, p in ((1.0, a), (2.0, b)):
             state = sliced_copy(model, table, p).state_dict()
-            states.append(Voter(p, {k: torch.full_like(v, value) for k, v in state.items() if not k.startswith("fc")}))
+            states.append((p, {k: torch.full_like(v, value) for k, v in state.items() if not k.startswith("fc")}))
         result = average(table, plan, base, states)
         name = "layer1.0.conv1"  # reads group conv1, writes its own
         for i, unit in enumerate(plan[name]):

@@ -10,7 +10,7 @@ from mvp_edge.models.plan import KeepPlan, make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import can_widen, contains, widen_head, zero_new_inputs
 from mvp_edge.training.loop import predict
-from mvp_edge.voting.assembly import assemble
+from mvp_edge.voting.meta_vote import assemble
 from mvp_edge.zoo.member import Member
 from mvp_edge.zoo.store import open_zoo
 from tests.transformers import SIZE, small_vit

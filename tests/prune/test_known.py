@@ -8,8 +8,7 @@ from mvp_edge.models.plan import make_plan
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.known import keep_to_ask_for, known_score, known_sizes
-from mvp_edge.voting.neighbours import Neighbour
-from mvp_edge.voting.voters import ready_made
+from mvp_edge.voting.neighbours import Neighbour, ready_made
 from mvp_edge.zoo.location import bundled_zoos
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import open_zoo

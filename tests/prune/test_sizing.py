@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from mvp_edge.budget import costs_of
-from mvp_edge.budget.probe import LatencyProbe
+from mvp_edge.budget.costs import costs_of
+from mvp_edge.budget.latency import LatencyProbe
 from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import SilentProgress
@@ -70,7 +70,7 @@ def test_a_budget_of_counts_is_kept_and_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     budget: dict[str, Any] = {name: limit}
-    monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("no limit asks for times"))
+    monkeypatch.setattr("mvp_edge.budget.latency.time_call", lambda file: pytest.fail("no limit asks for times"))
     found = choose(prunable, plans, Budget(**budget))
     one = probe(prunable)
     achieved = getattr(one.achieved(one.costs.counts(found.counts), {figure}), figure) / (
@@ -90,14 +90,14 @@ def test_a_latency_budget_is_kept_and_used(
     prunable: PrunableModel, plans: list[KeepPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
-    monkeypatch.setattr("mvp_edge.budget.probe.time_call", lanes_of_four)
+    monkeypatch.setattr("mvp_edge.budget.latency.time_call", lanes_of_four)
     one = probe(prunable)
     least, most = one.times_ms(np.array([np.minimum(4, one.costs.widths), one.costs.widths]))
     limit = float(np.sqrt(least * most))
     found = choose(prunable, plans, Budget(latency_ms=limit))
     taken = float(one.times_ms(one.costs.counts(found.counts)[None])[0])
     assert 0.9 * limit <= taken <= limit
-    monkeypatch.setattr("mvp_edge.budget.probe.time_call", lambda file: pytest.fail("the times are remembered"))
+    monkeypatch.setattr("mvp_edge.budget.latency.time_call", lambda file: pytest.fail("the times are remembered"))
     assert choose(prunable, plans, Budget(latency_ms=limit)) == found
 
 
@@ -132,7 +132,9 @@ def test_a_budget_out_of_reach_says_how_near_it_came(prunable: PrunableModel, pl
         choose(prunable, plans, Budget(latency_ms=1e-6), replace(CONFIG, channel_multiple=1))
 
 
-def test_auto_fills_free_lanes(prunable: PrunableModel, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_raises_counts_where_that_costs_no_time(
+    prunable: PrunableModel, plans: list[KeepPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def padded(self: LatencyProbe, rows: np.ndarray, stage: object = None) -> np.ndarray:
         return (np.ceil(rows / 8) * 8).sum(1)
 

@@ -16,9 +16,8 @@ from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.tuning import MANY_IMAGES, Tuned, gentle, harmed, tune, tune_warily
 from mvp_edge.training.mixing import Mix
-from mvp_edge.voting.assembly import assemble
-from mvp_edge.voting.neighbours import rank
-from mvp_edge.voting.voters import knowing
+from mvp_edge.voting.meta_vote import assemble
+from mvp_edge.voting.neighbours import knowing, rank
 from mvp_edge.zoo.store import Zoo
 
 Run = Callable[..., Tuned]
