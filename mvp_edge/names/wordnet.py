@@ -5,24 +5,17 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from textwrap import shorten
-from typing import TYPE_CHECKING
 
 from mvp_edge.core.errors import TaskError
+from mvp_edge.names.dictionary import Synset, nouns
 from mvp_edge.names.tasks import Task, TaskClass, canonical
 
-if TYPE_CHECKING:
-    from nltk.corpus.reader.wordnet import Synset
-
-    from mvp_edge.names.dictionary import NounReader
-
-_WNID = re.compile(r"n(\d{8})")
-_SENSE = re.compile(r"\S+\.n\.0*[1-9]\d*")
+IMAGENET_CLASSES = 1000
 _MAX_WORDS = 4
 _MAX_SHOWN = 5
 _LONG_PART = 5  # letters: `phone` in `telephone`; shorter ones are in too many words, as `ray` is in `crayon`
@@ -45,19 +38,51 @@ def resolve(task: Task) -> Task:
          TaskClass(name='n02012849', synset='crane.n.05'),
          TaskClass(name='zxqv', synset=None))
     """
-    problems = [
-        f"class {c.name!r}: there is no noun synset {c.synset!r} in WordNet 3.0; {_nearest(c)}"
-        for c in task.classes
-        if c.synset is not None and _find(c.synset) is None
-    ]
-    if problems:
-        raise TaskError("; ".join(problems) + ". Correct it in the class list, or leave out `= synset`.")
+    check_synsets(task)
     return Task(tuple(replace(c, synset=_synset_name(c)) for c in task.classes))
 
 
 def resolve_names(names: Sequence[str]) -> Task:
-    """Return the resolved task of bare class names, such as those that a base model knows."""
+    """Return the resolved task of the names that a base knows; ImageNet's names and wnids have its synsets."""
+    if len(names) == IMAGENET_CLASSES:
+        imagenet = imagenet_classes()
+        if tuple(names) in (imagenet.names, _imagenet_wnids()):
+            return imagenet
     return resolve(Task(tuple(map(TaskClass, names))))
+
+
+@cache
+def imagenet_classes() -> Task:
+    """Return the 1,000 classes of ImageNet-1k in the order of all its classifiers' outputs, with their synsets.
+
+    A class is called by the first of its words that means no other class; without such a word, by its synset, as the
+    two cranes are.
+    """
+    synsets = list(map(_existing, _imagenet_wnids()))
+    own = {s.offset for s in synsets}
+
+    def label(synset: Synset) -> str:
+        for word in synset.words:
+            if own.intersection(nouns().offsets(word.lower())) == {synset.offset}:
+                return word.replace("_", " ")
+        return synset.name
+
+    return Task(tuple(TaskClass(label(s), s.name) for s in synsets))
+
+
+def check_synsets(task: Task) -> None:
+    """Refuse synsets of a class list that WordNet does not have.
+
+    Raises:
+        TaskError: There are such; the message shows the nearest that do exist, for all such classes.
+    """
+    problems = [
+        f"class {c.name!r}: there is no noun synset {c.synset!r} in WordNet 3.0; {_nearest(c)}"
+        for c in task.classes
+        if c.synset is not None and nouns().find(c.synset) is None
+    ]
+    if problems:
+        raise TaskError("; ".join(problems) + ". Correct it in the class list, or leave out `= synset`.")
 
 
 def describe(synset: str) -> str:
@@ -77,6 +102,22 @@ def ambiguous(task: Task) -> dict[str, tuple[str, ...]]:
     """
     candidates = {c.name: _senses(c.name) for c in task.classes if c.synset is None and _known(c.name) is None}
     return {name: tuple(map(_describe, senses)) for name, senses in candidates.items() if len(senses) > 1}
+
+
+def checked_sense(name: str) -> Synset | None:
+    """Return the sense that the hand-checked table of known data sets gives a name, or None."""
+    return nouns().find(_curated().get(canonical(name), ""))
+
+
+def meanings(name: str) -> Iterator[tuple[str, list[Synset], int]]:
+    """Yield the words that a name may be, their senses, and how many of these WordNet's tagged texts use.
+
+    Its spellings with `_`, `-` or nothing between words come one after the other, each before its singulars. The most
+    frequent sense comes first.
+    """
+    for spelling in _spellings(name):
+        for form in nouns().forms(spelling):
+            yield form, nouns().senses_of(form), nouns().used(form)
 
 
 def task_similarity(a: Task, b: Task) -> float:
@@ -105,8 +146,8 @@ def task_similarity(a: Task, b: Task) -> float:
 def nearest_classes(wanted: TaskClass, known: Task, count: int) -> list[str]:
     """Return the names of at most `count` classes of a resolved task that may be meant; none where nothing is near.
 
-    First those that share a word with the wanted class (`maple` and `maple_tree`) or a long part of one, else those
-    spelled alike; then synonyms, then those to which one of its senses comes near.
+    First those that share a word with the wanted class (`maple` and `maple_tree`) or a long part of one; for a name
+    that is not in WordNet, else those spelled alike; then synonyms, then those to which one of its senses comes near.
     """
     name, words = canonical(wanted.name), _singulars(wanted.name)
     spelled = {canonical(c.name): c.name for c in known.classes}
@@ -119,7 +160,9 @@ def nearest_classes(wanted: TaskClass, known: Task, count: int) -> list[str]:
         return len(short) / len(long) / 2 if len(short) >= _LONG_PART and short in long else 0.0
 
     found = [n for n in sorted(spelled, key=lambda n: -shared(n)) if shared(n) > 0]
-    near = [spelled[n] for n in found or difflib.get_close_matches(name, list(spelled), count, cutoff=0.8)]
+    if not found and not _senses(wanted.name):
+        found = difflib.get_close_matches(name, list(spelled), count, cutoff=0.8)
+    near = [spelled[n] for n in found]
     meant = {c.name: _nearness(wanted, c) for c in known.classes}
     near += [n for n in sorted(meant, key=lambda n: -meant[n]) if meant[n] >= _NEAR]
     return list(dict.fromkeys(near))[:count]
@@ -131,7 +174,7 @@ def rank(task: Task, others: Sequence[Task]) -> list[float]:
 
 
 def _singulars(name: str) -> set[str]:
-    return {_nouns().morphy(word, "n") or word for word in canonical(name).split("_")}
+    return {next(iter(nouns().forms(word)), word) for word in canonical(name).split("_")}
 
 
 def _nearness(wanted: TaskClass, known: TaskClass) -> float:
@@ -144,12 +187,11 @@ def _nearness(wanted: TaskClass, known: TaskClass) -> float:
     if wanted.synset is None or goal is None:
         return 0.0
     senses = _senses(wanted.name)
-    if wanted.synset not in [s.name() for s in senses[:1]]:
+    if wanted.synset not in [s.name for s in senses[:1]]:
         return _class_similarity(wanted, known)
-    if goal in [s.name() for s in senses]:
+    if goal in [s.name for s in senses]:
         return 1.0
-    alike = [str(s.name()) for s in senses if s.lexname() == senses[0].lexname()]
-    return max(_wup(*sorted((name, goal))) for name in alike)
+    return max(_wup(*sorted((s.name, goal))) for s in senses if s.kind == senses[0].kind)
 
 
 def _class_similarity(x: TaskClass, y: TaskClass) -> float:
@@ -160,22 +202,18 @@ def _class_similarity(x: TaskClass, y: TaskClass) -> float:
 
 @cache
 def _wup(first: str, second: str) -> float:
-    # NLTK breaks ties between equally deep common ancestors by the order of its arguments: callers sort the names.
-    x, y = _existing(first), _existing(second)
-    # With several paths to the root, NLTK may find an ancestor of x "deeper" than x itself: wup(apple, apple) = 0.91.
-    return 1.0 if x == y else x.wup_similarity(y) or 0.0
+    return nouns().wup(_existing(first), _existing(second))
 
 
 def _existing(name: str) -> Synset:
-    if (synset := _find(name)) is None:
+    if (synset := nouns().find(name)) is None:
         raise TaskError(f"there is no noun synset {name!r} in WordNet 3.0; resolve the task's classes first.")
     return synset
 
 
-def _nouns() -> NounReader:
-    from mvp_edge.names.dictionary import nouns  # NLTK takes 0.2 s to import
-
-    return nouns()
+@cache
+def _imagenet_wnids() -> tuple[str, ...]:
+    return tuple((files("mvp_edge") / "assets" / "imagenet1k.txt").read_text(encoding="ascii").split())
 
 
 @cache
@@ -185,26 +223,19 @@ def _curated() -> dict[str, str]:
 
 
 def _synset_name(c: TaskClass) -> str | None:
-    found = _find(c.synset) if c.synset is not None else _known(c.name) or next(iter(_senses(c.name)), None)
-    return None if found is None else found.name()
+    found = nouns().find(c.synset) if c.synset is not None else _known(c.name) or next(iter(_senses(c.name)), None)
+    return None if found is None else found.name
 
 
 def _known(name: str) -> Synset | None:
     """Return the noun of a name that needs no guess: one of the curated table, or a wnid."""
-    return _find(_curated().get(canonical(name), canonical(name)))
-
-
-def _find(text: str) -> Synset | None:
-    """Return the synset that `crane.n.05` or `n02012849` names."""
-    if wnid := _WNID.fullmatch(text):
-        return _nouns().at_offset(int(wnid[1]))
-    return _nouns().named(text.lower()) if _SENSE.fullmatch(text) else None
+    return nouns().find(_curated().get(canonical(name), name.strip().lower()))
 
 
 def _senses(name: str) -> list[Synset]:
     """Return the noun senses of a name, the most frequent first; plurals are reduced to singulars."""
     for spelling in _spellings(name):
-        if senses := [s for s in _nouns().synsets(spelling, pos="n") if s is not None]:
+        if senses := nouns().senses(spelling):
             return senses
     return []
 
@@ -219,15 +250,11 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def _describe(synset: Synset) -> str:
-    return f"{synset.name()}: {_gloss(synset)}"
+    return f"{synset.name}: {synset.meaning}"
 
 
 def _in_short(synset: Synset) -> str:
-    return f"{synset.name()} ({shorten(_gloss(synset), 60)})"
-
-
-def _gloss(synset: Synset) -> str:
-    return synset.definition() or ""
+    return f"{synset.name} ({shorten(synset.meaning, 60)})"
 
 
 def _nearest(c: TaskClass) -> str:
@@ -235,6 +262,6 @@ def _nearest(c: TaskClass) -> str:
     senses = _senses(word) or _senses(c.name)
     if senses:
         return "candidates: " + ", ".join(map(_in_short, senses[:_MAX_SHOWN]))
-    lemmas = [lemma for lemma in _nouns().all_lemma_names(pos="n") if lemma[0] == word[0]]
+    lemmas = [lemma for lemma in nouns().words() if lemma[0] == word[0]]
     close = difflib.get_close_matches(word, lemmas, n=_MAX_SHOWN)
     return f"nearest words: {', '.join(close)}" if close else "no word comes near it"

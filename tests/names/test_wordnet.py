@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
 from importlib.resources import files
 
 import pytest
@@ -11,9 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvp_edge.core.errors import TaskError
-from mvp_edge.names.dictionary import PackagedFile, nouns
-from mvp_edge.names.tasks import Task, TaskClass, canonical
-from mvp_edge.names.wordnet import ambiguous, nearest_classes, rank, resolve, resolve_names, task_similarity
+from mvp_edge.names.dictionary import nouns
+from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
+from mvp_edge.names.wordnet import (
+    ambiguous,
+    imagenet_classes,
+    nearest_classes,
+    rank,
+    resolve,
+    resolve_names,
+    task_similarity,
+)
 from mvp_edge.zoo.location import read_base_classes
 
 ASSETS = files("mvp_edge") / "assets"
@@ -38,45 +43,6 @@ def similarity(a: str, b: str) -> float:
     return task_similarity(resolved(a), resolved(b))
 
 
-# The shipped dictionary.
-
-
-@pytest.mark.parametrize("file", ["data.noun", "index.noun", "noun.exc"])
-def test_dictionary_is_the_distribution_s_byte_for_byte(file):
-    with PackagedFile(file).open() as stream:
-        digest = hashlib.sha256(stream.read()).hexdigest()
-    assert f"{digest}  {file}" in (ASSETS / "wordnet" / "README").read_text()
-
-
-def test_licence_travels_with_the_dictionary():
-    licence = (ASSETS / "wordnet" / "LICENSE").read_text()
-    assert "WordNet 3.0 Copyright 2006 by Princeton University" in licence
-    assert "Permission to use, copy, modify and distribute" in licence
-
-
-def test_packaged_files_serve_nltk():
-    pointer = PackagedFile().join("lexnames")
-    with pointer.open(encoding="ascii") as stream:
-        lines = stream.read().splitlines()
-    assert len(lines) == 45
-    assert lines[5] == "05\tnoun.animal\t1"
-    assert pointer.file_size() == sum(len(line) + 1 for line in lines)
-    assert PackagedFile("index.verb").open().read() == b""
-
-
-def test_every_noun_is_there_and_offsets_are_wnids():
-    assert sum(1 for _ in nouns().all_lemma_names(pos="n")) == 117_798
-    for wnid, name in (("n01440764", "tench.n.01"), ("n03792782", "mountain_bike.n.01"), ("n07739125", "apple.n.01")):
-        assert synset(wnid) == name
-    assert nouns().at_offset(2012850) is None
-    assert nouns().at_offset(99_999_999) is None
-
-
-def test_import_is_lazy():
-    code = "import sys, mvp_edge.names.wordnet; sys.exit('nltk' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 # The curated table.
 
 
@@ -86,6 +52,7 @@ def test_tables_are_complete():
         "cifar100": 100,
         "caltech101": 101,
         "flowers102": 103,
+        "everyday": 2,
     }
 
 
@@ -103,15 +70,18 @@ def test_data_sets_do_not_contradict_each_other():
     assert [name for name, found in senses.items() if len(found) > 1] == []
 
 
+# Lexicographer files: animal, artifact, body, communication, food, object, person, plant, possession.
+VISIBLE = {5, 6, 8, 10, 13, 17, 18, 20, 21}
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_curated_senses_are_things_one_can_photograph(section):
-    kinds = {"animal", "artifact", "body", "communication", "food", "object", "person", "plant", "possession"}
     for expected in SECTIONS[section].values():
-        noun = nouns().named(expected)
+        noun = nouns().find(expected)
         assert noun is not None
-        assert noun.lexname() in {f"noun.{kind}" for kind in kinds}
+        assert noun.kind in VISIBLE
         # A sense such as Magnolia, the genus, hangs below `group`, far from every plant.
-        assert not any("genus" in repr(ancestor) for path in noun.hypernym_paths() for ancestor in path)
+        assert not any("genus" in word for offset in nouns().above(noun) for word in nouns()[offset].words)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +111,9 @@ def test_curated_senses_are_things_one_can_photograph(section):
     ],
 )
 def test_hand_checked_glosses(name, gloss):
-    noun = nouns().named(synset(name) or "")
+    noun = nouns().find(synset(name) or "")
     assert noun is not None
-    assert gloss in (noun.definition() or "")
+    assert gloss in noun.meaning
 
 
 # Resolving.
@@ -155,6 +125,8 @@ def test_hand_checked_glosses(name, gloss):
         ("sweet pepper", "sweet_pepper.n.02"),
         ("Sweet-Pepper", "sweet_pepper.n.02"),
         ("n02012849", "crane.n.05"),
+        ("Crane.n.05", "crane.n.05"),
+        ("jack-in-the-pulpit.n.01", "jack-in-the-pulpit.n.01"),
         ("zebras", "zebra.n.01"),
         ("ice cream", "ice_cream.n.01"),
         ("rain coat", "raincoat.n.01"),
@@ -235,6 +207,8 @@ CIFAR = resolve_names(read_base_classes(None)[1])
         ("spaceship", []),
         ("crayon", []),
         ("zxqv", []),
+        ("leopart", ["leopard"]),
+        ("lump", []),  # a word of its own, not a lamp
     ],
 )
 def test_names_that_may_be_meant(name, near):
@@ -247,6 +221,29 @@ def test_a_sense_that_is_given_is_the_only_one_that_may_be_meant():
     assert nearest_classes(TaskClass("maple", "maple.n.01"), CIFAR, 3) == ["maple_tree"]  # as it is spelled
     assert nearest_classes(TaskClass("tv", "television.n.01"), CIFAR, 3) == ["television"]  # the first sense: a guess
     assert len(nearest_classes(TaskClass("tree"), CIFAR, 3)) == 3
+
+
+# ImageNet's classes.
+
+
+def test_imagenet_s_classes_have_names_of_their_own():
+    base = imagenet_classes()
+    assert len(base.classes) == 1000
+    assert len(numbered(base.names)) == 1000
+    assert [base.classes[i].name for i in (0, 134, 517, 673, 999)] == [
+        "tench", "crane.n.05", "crane.n.04", "mouse", "toilet tissue",
+    ]  # fmt: skip
+    assert base.classes[673].synset == "mouse.n.04"
+
+
+def test_names_and_wnids_of_imagenet_get_imagenet_s_senses():
+    base = imagenet_classes()
+    synsets = [nouns().find(c.synset or "") for c in base.classes]
+    wnids = [f"n{s.offset:08d}" for s in synsets if s is not None]
+    assert wnids == sorted(wnids)
+    assert resolve_names(base.names) is resolve_names(wnids) is base
+    assert resolve_names(["mouse"]).classes[0].synset == "mouse.n.01"
+    assert resolve_names([f"x{i}" for i in range(1000)]).classes[0].synset is None
 
 
 # Similarity.

@@ -1,0 +1,300 @@
+"""Which classes of a base stand for each name of a class list: `espresso` is one of ImageNet's, `dog` is 118."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from textwrap import shorten
+from types import MappingProxyType
+from typing import Any
+
+from mvp_edge.core.errors import TaskError
+from mvp_edge.names import wordnet
+from mvp_edge.names.dictionary import Synset, nouns
+from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
+
+LOW_COVERAGE = 0.1  # `fish` (16 of ImageNet's classes) has 0.05, `bird` (59) 0.16
+_MAX_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class NamedClasses:
+    """What stands for one name.
+
+    Attributes:
+        name: As the user typed it.
+        synset: Its WordNet noun, such as `dog.n.01`; None if WordNet has no such noun.
+        meaning: What WordNet says of that noun.
+        classes: Positions of the base classes, ascending; none if the base does not know the name.
+        taken: Base classes of this noun that belong to a more specific name of the list, by that name.
+        coverage: Share of the noun's most specific kinds in WordNet that the base can tell, in [0, 1]; None if unknown.
+        note: Why this meaning was taken, where others come to mind.
+        near: Names of base classes that may be meant, for a name that the base does not know.
+    """
+
+    name: str
+    synset: str | None
+    meaning: str
+    classes: tuple[int, ...]
+    taken: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    coverage: float | None = None
+    note: str = ""
+    near: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What stands for each name of a task, in its order.
+
+    Attributes:
+        base: The base classes, resolved, in the order of the base's outputs.
+        named: One entry for each name. Each base class belongs to one name at most.
+    """
+
+    base: Task
+    named: tuple[NamedClasses, ...]
+
+    @property
+    def task(self) -> Task:
+        """The task with the senses that were taken. Resolving it again gives the same base classes."""
+        return Task(tuple(TaskClass(n.name, n.synset) for n in self.named))
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Positions of the base classes of each name."""
+        return tuple(n.classes for n in self.named)
+
+    @property
+    def unknown(self) -> tuple[NamedClasses, ...]:
+        """The names that the base does not know."""
+        return tuple(n for n in self.named if not n.classes)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided: classes that went to a more specific name, and senses that were not taken."""
+        return [note for n in self.named for note in (*_overlaps(n), n.note) if note]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The names of which the base knows little."""
+        return [
+            f"{n.name!r} ({n.synset}) stands for {self.shown(n)} only, {100 * n.coverage:.1f} % of its kinds in "
+            "WordNet; photographs of other kinds may not be recognised"
+            for n in self.named
+            if n.coverage is not None and n.coverage < LOW_COVERAGE
+        ]
+
+    def shown(self, named: NamedClasses) -> str:
+        """Return the base classes of a name in words: their names, or how many there are."""
+        names = [self.base.names[i] for i in named.classes]
+        more = len(names) - _MAX_SHOWN
+        return ", ".join(names) if more <= 1 else f"{', '.join(names[:_MAX_SHOWN])} and {more} more classes"
+
+    def require_known(self, base: str, listing: str) -> None:
+        """Refuse names that the base does not know.
+
+        Args:
+            base: How messages call the base.
+            listing: The command that lists all that it knows.
+
+        Raises:
+            TaskError: There are such names; the message has the nearest known ones and the ways out.
+        """
+        if self.unknown:
+            lines = [f"class {n.name!r} is unknown to {base}{_nearest(n)}" for n in self.unknown]
+            raise TaskError(
+                f"{'; '.join(lines)}; take known classes (all of them: {listing}) or nouns above them, "
+                "or add images of them with --data DIR"
+            )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return a JSON-ready value: for each name what stands for it, with names of base classes."""
+        names = self.base.names
+        return [
+            {
+                "name": n.name,
+                "synset": n.synset,
+                "meaning": n.meaning,
+                "classes": [names[i] for i in n.classes],
+                "taken": {name: [names[i] for i in classes] for name, classes in n.taken},
+                "coverage": None if n.coverage is None else round(n.coverage, 4),
+                "note": n.note,
+                "near": list(n.near),
+            }
+            for n in self.named
+        ]
+
+
+def resolve_to_base(task: Task, base: Task) -> Resolution:
+    """Resolve each name of a class list to a WordNet noun, and that to the base classes at or below it.
+
+    A base class that is itself the noun stands alone: a base that tells whales from dolphins means other whales. Of
+    several senses the one that the base knows is taken. It may know several: then the hand-checked table decides, then
+    the sense without which WordNet's tagged texts do: `cat` is the pet, as they have no `cat` that is a lion.
+    A base class that several names claim goes to the most specific one, which is the one with the fewest base classes.
+
+    Args:
+        task: The class list as it was read: a synset in it is taken for the user's word.
+        base: What the base knows, resolved (`wordnet.resolve_names`).
+
+    Returns:
+        What stands for each name. A name that the base does not know stays without base classes.
+
+    Raises:
+        TaskError: A synset does not exist, a name has several senses that the base knows, two names stand for the same
+            base classes, or all base classes of a name belong to more specific ones. The message has all such names.
+    """
+    wordnet.check_synsets(task)
+    known = _Known.of(base)
+    problems: list[str] = []
+    found = []
+    for c in task.classes:
+        choice = _choose(c, known)
+        if isinstance(choice, str):
+            problems.append(choice)
+        else:
+            found.append(choice)
+    if problems:
+        raise TaskError("; ".join(problems))
+    return Resolution(base, tuple(_disjoint(found)))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A base's classes by name, by synset, and by all synsets above them."""
+
+    base: Task
+    by_name: dict[str, int]
+    at: dict[int, tuple[int, ...]]
+    below: dict[int, tuple[int, ...]]
+
+    @staticmethod
+    @cache
+    def of(base: Task) -> _Known:
+        at: dict[int, list[int]] = {}
+        below: dict[int, list[int]] = {}
+        for i, c in enumerate(base.classes):
+            if c.synset is not None and (synset := nouns().find(c.synset)) is not None:
+                at.setdefault(synset.offset, []).append(i)
+                for offset in nouns().above(synset):
+                    below.setdefault(offset, []).append(i)
+        return _Known(
+            base, numbered(base.names), {k: tuple(v) for k, v in at.items()}, {k: tuple(v) for k, v in below.items()}
+        )
+
+    def classes(self, synset: Synset) -> tuple[int, ...]:
+        return self.at.get(synset.offset) or self.below.get(synset.offset, ())
+
+    def coverage(self, synset: Synset) -> float:
+        """Return the share of the most specific kinds of a noun that lie at or below a base class."""
+        kinds = nouns().below(synset)
+        leaves = {offset for offset in kinds if not nouns()[offset].below}
+        told = {leaf for offset in self.at.keys() & kinds.keys() for leaf in nouns().below(nouns()[offset])}
+        return len(leaves & told) / len(leaves)
+
+
+def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
+    """Return what stands for one name, or what is wrong with it."""
+    namesake = known.by_name.get(canonical(c.name))
+    own = known.base.classes[namesake].synset if namesake is not None else None
+    if namesake is not None and (c.synset is None or own is None or nouns().find(c.synset) == nouns().find(own)):
+        entry = _entry(c.name, nouns().find(own or c.synset or ""), (namesake,), 1.0)
+        usual = wordnet.resolve(Task((c,))).classes[0].synset
+        return replace(entry, note=_sense_note(entry, usual, ()))
+    given = nouns().find(c.synset if c.synset is not None else c.name.strip().lower())
+    for word, senses, used in [("", [given], 1)] if given is not None else wordnet.meanings(c.name):
+        if told := [s for s in senses if known.classes(s)]:
+            checked = wordnet.checked_sense(word)
+            taken = _preferred(checked, senses[:used], told, known)
+            if taken is None:
+                return _ambiguous(c.name, told, known)
+            entry = _entry(c.name, taken, known.classes(taken), known.coverage(taken))
+            others = [s for s in told if s != taken]
+            return replace(entry, note=_sense_note(entry, (checked or senses[0]).name, others))
+    (wanted,) = wordnet.resolve(Task((c,))).classes
+    near = tuple(wordnet.nearest_classes(wanted, known.base, _MAX_SHOWN))
+    return replace(_entry(c.name, nouns().find(wanted.synset or ""), (), None), near=near)
+
+
+def _entry(name: str, synset: Synset | None, classes: tuple[int, ...], coverage: float | None) -> NamedClasses:
+    called, meaning = (None, "") if synset is None else (synset.name, synset.meaning)
+    return NamedClasses(name, called, meaning, classes, coverage=coverage)
+
+
+def _preferred(checked: Synset | None, used: Sequence[Synset], told: Sequence[Synset], known: _Known) -> Synset | None:
+    """Return the sense to take of those that the base knows, or None where only the user can say.
+
+    Args:
+        checked: What the hand-checked table says.
+        used: The senses that tagged texts use, the most frequent first.
+        told: The senses that the base knows.
+        known: What the base knows.
+    """
+    if len({known.classes(s) for s in told}) == 1:
+        return told[0]
+    if checked in told:
+        return checked
+    return told[0] if [s for s in told if s in used] == [told[0]] == list(used[:1]) else None
+
+
+def _sense_note(n: NamedClasses, usual: str | None, others: Sequence[Synset]) -> str:
+    """Return why a meaning was taken, if it is not the usual one, or not the only one."""
+    text = f"{n.name!r} is taken as {n.synset} ({n.meaning})"
+    if others:
+        return f"{text}; for another meaning write {_lines(n.name, others)}"
+    return "" if n.synset == usual else f"{text}, the meaning that the base knows"
+
+
+def _ambiguous(name: str, told: Sequence[Synset], known: _Known) -> str:
+    shown = Resolution(known.base, ()).shown
+    what = {s.name: f": {shown(_entry(name, s, known.classes(s), None))}" for s in told if s.offset not in known.at}
+    return f"class {name!r} has several meanings that the base knows: write {_lines(name, told, what)}"
+
+
+def _lines(name: str, senses: Sequence[Synset], what: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the lines of a class list that bind a name to each of several senses."""
+    return " or ".join(f"`{name} = {s.name}` ({shorten(s.meaning, 60)}{what.get(s.name, '')})" for s in senses)
+
+
+def _disjoint(found: Sequence[NamedClasses]) -> Iterable[NamedClasses]:
+    """Give each base class to the most specific of the names that claim it.
+
+    Raises:
+        TaskError: Two names claim the same, or one is left with nothing.
+    """
+    problems = []
+    first: dict[tuple[int, ...], NamedClasses] = {}
+    for n in (n for n in found if n.classes):
+        same = first.setdefault(n.classes, n)
+        if same is not n:
+            problems.append(f"{same.name!r} and {n.name!r} stand for the same classes of the base; leave one out")
+    owner: dict[int, NamedClasses] = {}
+    for n in sorted(found, key=lambda n: (len(n.classes), n.synset or "", canonical(n.name))):
+        for i in n.classes:
+            owner.setdefault(i, n)
+    result = []
+    for n in found:
+        taken: dict[str, list[int]] = {}
+        for i in n.classes:
+            if owner[i] is not n:
+                taken.setdefault(owner[i].name, []).append(i)
+        left = tuple(i for i in n.classes if owner[i] is n)
+        if n.classes and not left and not problems:
+            problems.append(f"nothing is left of {n.name!r} beside {', '.join(map(repr, taken))}; leave it out")
+        result.append(replace(n, classes=left, taken=tuple((name, tuple(of)) for name, of in sorted(taken.items()))))
+    if problems:
+        raise TaskError("; ".join(problems))
+    return result
+
+
+def _overlaps(n: NamedClasses) -> list[str]:
+    return [f"{n.name!r} does not include {name!r} ({_count(len(of))})" for name, of in n.taken]
+
+
+def _nearest(n: NamedClasses) -> str:
+    return f" (nearest: {', '.join(n.near)})" if n.near else ""
+
+
+def _count(classes: int) -> str:
+    return "1 class" if classes == 1 else f"{classes} classes"
