@@ -17,6 +17,7 @@ from benchmarks.render import PAGES, TABLES, rendered
 
 ROOT = Path(__file__).parents[1]
 LENGTH = 200  # lines of the README
+TEXTS = (*PAGES, ROOT / "CONTRIBUTING.md")
 
 
 def test_tables_agree_with_the_records() -> None:
@@ -42,7 +43,7 @@ def test_the_readme_is_short() -> None:
         assert text.count(f"<!-- {marker} -->\n```bash\n") == 1
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for part in page.read_text(encoding="utf-8").split("](")[1:]:
         target, _, heading = part.split(")")[0].partition("#")
@@ -67,7 +68,7 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
         assert not re.search(r'<(script|link|img|iframe)[^>]* (src|href)="(https?:)?//', text), page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_named_code_exists(page: Path) -> None:
     for name in set(re.findall(r"\bmvp_edge(?:\.\w+)+", page.read_text(encoding="utf-8"))):
         _find(name)
