@@ -236,6 +236,16 @@ def show_accuracy(result: dict[str, Any]) -> None:
     warn(result["warnings"])
 
 
+def show_predictions(result: dict[str, Any]) -> None:
+    """Show a line for each picture: the most likely class and its probability."""
+    table = Table("picture", "class", "probability", "", box=None, header_style="bold")
+    for row in result["predictions"]:
+        probability = row["probability"]
+        table.add_row(escape(row["file"]), escape(row["class"]), percent(100 * probability), bar(probability))
+    console().print(table)
+    warn(result["warnings"])
+
+
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
     table = Table("zoo", "base", "members", "generalist", "mean top-1", "size", box=None, header_style="bold")

@@ -1,0 +1,74 @@
+"""`mvp-edge predict`: what a delivered model sees in photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Json, Quiet, Threads, print_json
+from .progress import STARTING, shown
+
+EPILOG = """
+[bold]Examples[/]
+
+mvp-edge predict out/ photo.jpg
+
+mvp-edge predict out/model-int8.onnx photos/*.jpg --json
+"""
+MODEL = "model.onnx"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command("predict", epilog=EPILOG)(predict)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A directory that `prune` made, or an ONNX file.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures to classify.")],
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify pictures with a model that `prune` or `export` made."""
+    with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            import numpy as np
+            import torch
+
+            from mvp_edge.core.device import use_threads
+            from mvp_edge.core.errors import DataError
+            from mvp_edge.data.images import decode_all
+            from mvp_edge.export import OnnxClassifier
+
+        use_threads(threads)
+        classifier = OnnxClassifier(model / MODEL if model.is_dir() else model, torch.get_num_threads())
+        with progress.stage("Reading pictures", len(photos)) as stage:
+            pixels = decode_all(photos, range(len(photos)), classifier.input_size, stage.advance)
+        if not len(pixels.images):
+            path, reason = pixels.failures[0]
+            raise DataError(f"none of {len(photos)} pictures can be read; the first is {path}: {reason}")
+        with progress.stage("Classifying", None):
+            probabilities = torch.as_tensor(classifier.predict(pixels.images)).softmax(1).numpy()
+    best = probabilities.argmax(1)
+    predictions = [
+        {
+            "file": str(photos[position]),
+            "class": classifier.labels[best[row]],
+            "probability": round(float(probabilities[row, best[row]]), 4),
+            "probabilities": {
+                name: round(float(p), 4) for name, p in zip(classifier.labels, probabilities[row], strict=True)
+            },
+        }
+        for row, position in enumerate(np.asarray(pixels.labels))
+    ]
+    warnings = [f"{path} cannot be read: {reason}" for path, reason in pixels.failures]
+    result: dict[str, Any] = {"model": str(model), "predictions": predictions, "warnings": warnings}
+    if json:
+        print_json(result)
+    else:
+        from .tables import show_predictions
+
+        show_predictions(result)
