@@ -37,6 +37,7 @@ SCRIPTS = {
     "precision": "INT8 and float16",
     "ahnp-scores": "which scores suit AHNP",
     "runtimes": "do other runtimes agree",
+    "leep": "does cross-fitted LEEP rank as well, and what does noise score",
     "folded-norms": "can weights with folded norms be trained",
 }
 """Questions with a script of their own, whose arguments are passed on; `all` leaves them out."""

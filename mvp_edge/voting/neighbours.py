@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mvp_edge.config import Similarity, VoteConfig
 from mvp_edge.core.device import on_device
 from mvp_edge.core.errors import ZooError
-from mvp_edge.core.progress import SilentProgress, Stage
+from mvp_edge.core.progress import Stage
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.models.prunable import PrunableModel
@@ -93,7 +94,12 @@ def rank(
         nearest = sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))
         chosen = [i for _, i in nearest if i.kind == "generalist"]
         chosen += [i for _, i in nearest if i.kind == "specialist"][:prefilter]
-        pairs = _leep_all(zoo, prunable, chosen, images, device, seed, stage or SilentProgress())
+        sample = images.subset(rng(seed, "ranking").permutation(len(images))[:RANKING_IMAGES])
+        pairs = []
+        for info, probabilities in predictions(zoo, prunable, chosen, sample.images, device):
+            pairs.append(Neighbour(info, leep(probabilities, sample.labels)))
+            if stage is not None:
+                stage.advance()
     return sorted(pairs, key=lambda n: (-n.similarity, n.info.id))
 
 
@@ -182,27 +188,16 @@ def ready_made(ranked: Sequence[Neighbour], task: Task, keep: float) -> Neighbou
     return fitting[0]
 
 
-def _leep_all(
-    zoo: Zoo,
-    prunable: PrunableModel,
-    infos: Sequence[MemberInfo],
-    images: ImageSet,
-    device: torch.device,
-    seed: int,
-    stage: Stage,
-) -> list[Neighbour]:
-    order = rng(seed, "ranking").permutation(len(images))[:RANKING_IMAGES]
-    sample = images.subset(order)
+def predictions(
+    zoo: Zoo, prunable: PrunableModel, infos: Sequence[MemberInfo], images: Tensor, device: torch.device
+) -> Iterator[tuple[MemberInfo, Tensor]]:
+    """Yield each member with its class probabilities `(N, Z)` for uint8 images `(N, 3, H, W)`, in no fixed order."""
     alike: dict[tuple[int, ...], list[MemberInfo]] = defaultdict(list)
     for info in infos:
         alike[(len(info.task.classes), *info.plan.counts.values())].append(info)
-    found = []
     for group in alike.values():
         # Members of one shape share one network: only their tensors are exchanged.
         model = on_device(zoo.load(group[0]).network(prunable), device)
         for info in group:
             model.load_state_dict(zoo.load(info).state, strict=False)
-            logits = predict(model, sample.images, prunable.base, device)
-            found.append(Neighbour(info, leep(logits.softmax(1), sample.labels)))
-            stage.advance()
-    return found
+            yield info, predict(model, images, prunable.base, device).softmax(1)

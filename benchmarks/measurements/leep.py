@@ -1,0 +1,203 @@
+"""Does cross-fitting LEEP cost anything in the ranking of neighbours, and what does pure noise score?
+
+    python -m benchmarks leep --data DIR [--zoo DIR] [--tasks 20] [--few 5]
+
+On random 5-class tasks of the data set, all generalists and the 32 specialists nearest by WordNet are scored on 256
+images and on `--few` images a class by four scores: LEEP as published (`leep`), with P(y|z) from one half of the images
+and the score on the other, both ways (`halves`), leave-one-out (`ours`), and so with a tenth of the prior's weight
+(`tenth`). A score is compared with a linear classifier fitted to 200 images on each member's features, on test images
+(`probe`), and with the network that the five nearest specialists vote for, its head fitted to the same 200 images,
+without a training step (`voted`). One record for each task, in `results/measurements/leep.jsonl`, and one for noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from benchmarks import records
+from benchmarks.setting import target_tasks
+from mvp_edge.config import VoteConfig
+from mvp_edge.core.streams import rng, torch_rng
+from mvp_edge.data import ImageSet, open_source
+from mvp_edge.models.architectures import set_head
+from mvp_edge.models.heads import ridge_head
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.names import wordnet
+from mvp_edge.names.tasks import Task
+from mvp_edge.pruners import target_counts
+from mvp_edge.training.loop import accuracy, predict
+from mvp_edge.voting.leep import leep as ours
+from mvp_edge.voting.meta_vote import assemble, vote
+from mvp_edge.voting.neighbours import RANKING_IMAGES, Neighbour
+from mvp_edge.zoo.store import Zoo, open_zoo
+
+log = logging.getLogger("benchmarks.measurements.leep")
+CPU = torch.device("cpu")
+WAYS, NEAREST, SPECIALISTS, PROBE_IMAGES, TEST_IMAGES = 5, 5, 32, 200, 200
+SHARPNESS, DRAWS = 3.0, 20  # of noise: standard deviation of the logits, and how often it is drawn
+
+
+def leep(theta: Tensor, labels: Tensor) -> float:
+    """Return LEEP as published."""
+    joint = torch.zeros(int(labels.max()) + 1, theta.shape[1], dtype=torch.float64).index_add_(0, labels, theta)
+    conditional = joint / joint.sum(0).clamp(min=1e-12)
+    return float((conditional[labels] * theta).sum(1).clamp(min=1e-12).log().mean())
+
+
+def halves(theta: Tensor, labels: Tensor) -> float:
+    """Return LEEP with P(y|z) from one half of each class and the score on the other, both ways, averaged."""
+    prior = labels.bincount().double() / len(labels)
+    half = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        half[(labels == label).nonzero().flatten()[::2]] = True
+    total = 0.0
+    for fit, score in ((half, ~half), (~half, half)):
+        joint = torch.zeros(len(prior), theta.shape[1], dtype=torch.float64).index_add_(0, labels[fit], theta[fit])
+        conditional = (joint + prior[:, None]) / (joint.sum(0) + 1)
+        total += float((conditional[labels[score]] * theta[score]).sum(1).log().sum())
+    return total / len(labels)
+
+
+def tenth(theta: Tensor, labels: Tensor) -> float:
+    """Return our score with a tenth of the prior's weight."""
+    return ours(theta, labels, 0.1)
+
+
+SCORES: dict[str, Callable[[Tensor, Tensor], float]] = {"leep": leep, "halves": halves, "ours": ours, "tenth": tenth}
+
+
+def sample(images: ImageSet, count: int, purpose: str) -> ImageSet:
+    """Return images drawn at random."""
+    return images.subset(rng(0, purpose).permutation(len(images))[:count])
+
+
+def few_of(images: ImageSet, each: int) -> list[int]:
+    """Return the positions of the first images of each class."""
+    return [int(i) for label in images.labels.unique() for i in (images.labels == label).nonzero().flatten()[:each]]
+
+
+def members(zoo: Zoo, task: Task) -> list[str]:
+    """Return all generalists and the specialists nearest by WordNet."""
+    infos = [i for i in zoo.infos() if i.task.id != task.id]
+    words = wordnet.rank(task, [i.task for i in infos])
+    nearest = [i for _, i in sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))]
+    specialists = [i.id for i in nearest if i.kind == "specialist"][:SPECIALISTS]
+    return [i.id for i in nearest if i.kind == "generalist"] + specialists
+
+
+@torch.no_grad()
+def compare(
+    zoo: Zoo, prunable: PrunableModel, task: Task, train: ImageSet, test: ImageSet, few: int
+) -> dict[str, object]:
+    """Return for each number of images and each score what its ranking is worth."""
+    ranking, fitting = sample(train, RANKING_IMAGES, "ranking"), sample(train, PROBE_IMAGES, "probe")
+    held_out = sample(test, TEST_IMAGES, "test")
+    chosen = {"many": list(range(len(ranking))), "few": few_of(ranking, few)}
+    probes, scores = {}, {(size, name): {} for size in chosen for name in SCORES}
+    for name in members(zoo, task):
+        model = zoo.load(zoo.info(name)).network(prunable).eval()
+        theta = predict(model, ranking.images, prunable.base, CPU).double().softmax(1)
+        for (size, score), mine in scores.items():
+            mine[name] = SCORES[score](theta[chosen[size]], ranking.labels[chosen[size]])
+        set_head(model, ridge_head(model, fitting, prunable.base, CPU))
+        probes[name] = accuracy(predict(model, held_out.images, prunable.base, CPU), held_out).top1
+    result: dict[str, object] = {
+        "probe_best": max(probes.values()),
+        "probe_mean": float(np.mean(list(probes.values()))),
+    }
+    voted: dict[tuple[str, ...], float] = {}
+    for (size, score), mine in scores.items():
+        order = sorted(mine, key=lambda n: (-mine[n], n))
+        specialists = tuple(n for n in order if zoo.info(n).kind == "specialist")[:NEAREST]
+        if specialists not in voted:
+            voted[specialists] = assembled(zoo, prunable, specialists, task, fitting, held_out)
+        plain = scores[size, "leep"]
+        first = sorted(plain, key=lambda n: (-plain[n], n))[:NEAREST]
+        result[f"{size}/{score}"] = {
+            "nearest": round(mine[order[0]], 4),
+            "nearest_specialist": round(mine[specialists[0]], 4),
+            "spearman": round(float(spearmanr([mine[n] for n in probes], list(probes.values())).statistic), 4),
+            "spearman_specialists": round(rank_correlation(zoo, mine, probes), 4),
+            "generalists_first": sum(zoo.info(n).kind == "generalist" for n in order[:4]),
+            "same_nearest": len(set(first) & set(order[:NEAREST])),
+            "probe_first": round(probes[order[0]], 2),
+            "probe_nearest": round(float(np.mean([probes[n] for n in order[:NEAREST]])), 2),
+            "voted": round(voted[specialists], 2),
+        }
+    return result
+
+
+def rank_correlation(zoo: Zoo, scores: dict[str, float], probes: dict[str, float]) -> float:
+    """Return Spearman's correlation of a score with the probe's accuracy over the specialists."""
+    names = [n for n in probes if zoo.info(n).kind == "specialist"]
+    return float(spearmanr([scores[n] for n in names], [probes[n] for n in names]).statistic)
+
+
+def assembled(
+    zoo: Zoo, prunable: PrunableModel, names: tuple[str, ...], task: Task, train: ImageSet, test: ImageSet
+) -> float:
+    """Return the top-1 of the network that some members vote for, before any training step."""
+    config = VoteConfig(voters="specialist")
+    counts = target_counts(prunable.table, config.keep, config.channel_multiple)
+    plan, voters = vote(zoo, prunable, [Neighbour(zoo.info(n), 0.0) for n in names], config, counts, 0)
+    model = assemble(prunable, plan, voters, task, train, device=CPU)
+    return accuracy(predict(model, test.images, prunable.base, CPU), test).top1
+
+
+def noise() -> list[dict[str, object]]:
+    """Return what members score whose logits are noise, above chance, on average over draws."""
+    rows = []
+    for each in (5, 51):
+        labels = torch.arange(WAYS).repeat_interleave(each)
+        for classes in (5, 100, 1000):
+            draw = torch_rng(0, f"noise {each} {classes}")
+            thetas = [
+                (SHARPNESS * torch.randn(len(labels), classes, generator=draw, dtype=torch.float64)).softmax(1)
+                for _ in range(DRAWS)
+            ]
+            above = {
+                name: round(float(np.mean([score(t, labels) for t in thetas])) + math.log(WAYS), 3)
+                for name, score in SCORES.items()
+            }
+            rows.append({"images": len(labels), "source_classes": classes, "above_chance": above})
+    return rows
+
+
+def main() -> None:
+    """Measure and append the records that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--zoo")
+    parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument("--few", type=int, default=5, help="images a class")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    done = [r["config"] for r in records.read("leep")]
+    about: dict[str, object] = {"kind": "noise", "ways": WAYS, "sharpness": SHARPNESS, "draws": DRAWS}
+    if about not in done:
+        records.append("leep", about, {"rows": noise()}, CPU)
+    source, zoo = open_source(args.data), open_zoo(args.zoo)
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    for task in target_tasks(zoo, source.classes, WAYS, args.tasks):
+        about = {
+            "kind": "task", "task": task.id, "classes": list(task.names), "data": source.name, "zoo": zoo.name,
+            "base_sha256": zoo.base.sha256, "few": args.few, "specialists": SPECIALISTS,
+        }  # fmt: skip
+        if about in done:
+            continue
+        train, test = (source.load(task.names, split, zoo.base.input_size) for split in ("train", "test"))
+        result = compare(zoo, prunable, task, train, test, args.few)
+        records.append("leep", about, result, CPU)
+        log.info("%s %s", ",".join(task.names), result)
+
+
+if __name__ == "__main__":
+    main()
