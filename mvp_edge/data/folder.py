@@ -22,10 +22,10 @@ TEST_SHARE = 0.2
 
 
 class Reader(Protocol):
-    """Delivers the images of some classes, which it knows by their position."""
+    """Reads images by the positions of their classes."""
 
     def count(self, split: Split, index: int) -> int:
-        """Return how many images the class at `index` should have."""
+        """Return the number of images of the class at `index`."""
         ...
 
     def read(self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None) -> Pixels:
@@ -35,7 +35,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Listing:
-    """The classes of a data set, the reader of their images, and what the user should know about it."""
+    """The classes of a data set, the reader of their images, and notes for the user."""
 
     classes: tuple[str, ...]
     reader: Reader
@@ -53,7 +53,7 @@ class FileReader:
     files: Mapping[Split, Sequence[Sequence[Path]]]
 
     def count(self, split: Split, index: int) -> int:
-        """Return how many files the class at `index` has."""
+        """Return the number of files of the class at `index`."""
         return len(self.files[split][index])
 
     def read(self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None) -> Pixels:
@@ -65,7 +65,7 @@ class FileReader:
 def split_files(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Divide the files of a class into training and test files by the hashes of their names.
 
-    The choice depends on nothing but the names: not on the machine, the order or the directory.
+    The split depends only on the names: not on the machine, the order or the directory.
 
     Returns:
         Training and test files, each sorted: a fifth is test, at least one file, unless it is the only one.
@@ -89,9 +89,9 @@ def list_folder(folder: Path) -> Listing:
             have the same name up to case, `-`, `_` and blanks.
     """
     if not folder.exists():
-        raise DataError(f"{folder} does not exist; give a directory in the layout {LAYOUTS}")
+        raise DataError(f"{folder} does not exist; give a directory with the layout {LAYOUTS}")
     if not folder.is_dir():
-        raise DataError(f"{folder} is a file, not a directory; give a directory in the layout {LAYOUTS}")
+        raise DataError(f"{folder} is a file; give a directory with the layout {LAYOUTS}")
     try:
         return _list(folder)
     except OSError as error:
@@ -104,7 +104,7 @@ def list_classes(folder: Path, ignore: Sequence[str] = ()) -> dict[str, tuple[Pa
 
 
 def divide(classes: Mapping[str, Sequence[Path]]) -> Listing:
-    """Return the listing of classes whose files are not divided into training and test yet."""
+    """Return the listing of classes without a test split: a part of each class becomes the test split."""
     halves = [split_files(files) for files in classes.values()]
     reader = FileReader({"train": [train for train, _ in halves], "test": [test for _, test in halves]})
     note = f"no test split in the data: {TEST_SHARE:.0%} of each class, chosen by file name, are used for testing"
@@ -122,17 +122,17 @@ def _list(folder: Path) -> Listing:
     else:
         listing = _join(_checked(train) if train else {}, _checked(test) if test else {})
         if train is None:
-            test_notes += (f"{folder} has no train folder: its images can only be used for testing",)
+            test_notes += (f"{folder} has no train folder; its images are only used for testing",)
     if not any(listing.reader.count(split, i) for split in ("train", "test") for i in range(len(listing.classes))):
         raise DataError(
-            f"no image in {folder}, which must be in the layout {LAYOUTS}; "
-            f"an image file ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{folder} has no images; the layout must be {LAYOUTS}, "
+            f"and image files must end in one of {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
     return Listing(listing.classes, listing.reader, listing.notes + train_notes + test_notes)
 
 
 def _join(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]]) -> Listing:
-    """Bring classes together whose folders are spelled differently in the two splits."""
+    """Join classes whose folders are spelled differently in the two splits."""
     names = {canonical(name): name for name in (*test, *train)}
     ordered = sorted(names, key=lambda key: names[key])
     by_split: dict[Split, Mapping[str, Sequence[Path]]] = {"train": train, "test": test}
@@ -144,7 +144,7 @@ def _join(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]
 
 
 def _split_folder(folder: Path, names: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
-    """Find the folder of a split; images directly in it show that it is a class which happens to have that name."""
+    """Find the folder of a split; a folder with images directly inside is a class with that name."""
     found = [
         path
         for wanted in names

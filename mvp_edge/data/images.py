@@ -1,4 +1,4 @@
-"""Image files to tensors: decode, bring to RGB, scale and crop; what cannot be read is reported, never guessed."""
+"""Image files to tensors: decode, convert to RGB, scale and crop; unreadable files are reported."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 OnImage = Callable[[int], None]
-"""Called with the number of images that were finished since the last call."""
+"""Called with the number of images finished since the last call."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"]
 )
 
-# What Pillow's decoders raise on damaged bytes, as far as is known.
+# Errors that Pillow's decoders are known to raise on damaged bytes.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -97,7 +97,7 @@ class ImageSet:
 
 
 def skipped_warnings(*sets: ImageSet) -> list[str]:
-    """Return what the user is told of images that could not be read: one warning, or none."""
+    """Return one warning about images that could not be read, or none."""
     paths = [path for images in sets for path in images.skipped]
     shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
     return [f"{len(paths)} unreadable images were skipped: {shown}"] if paths else []
@@ -105,13 +105,13 @@ def skipped_warnings(*sets: ImageSet) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """What a reader delivers: the images that could be read, and (path, reason) for each that could not.
+    """Result of a reader.
 
     Attributes:
-        images: uint8 `(N, 3, H, W)`.
+        images: The readable images, uint8 `(N, 3, H, W)`.
         labels: int64 `(N,)`.
-        requested: Number of images that there should have been.
-        failures: The rest of them.
+        requested: Number of images, with the unreadable ones.
+        failures: Path and reason of each unreadable image.
     """
 
     images: Tensor
@@ -123,8 +123,8 @@ class Pixels:
 def decode(path: Path, size: Size) -> np.ndarray:
     """Read one image file.
 
-    The image is turned upright (EXIF), laid on white where it is transparent, scaled so that it just covers `size`
-    (antialiased bilinear), and cropped in the centre. An image that has the size already is not touched.
+    The image is turned upright (EXIF), put on white where it is transparent, scaled to just cover `size` (antialiased
+    bilinear), and cropped in the centre. An image of that size is not changed.
 
     Args:
         path: The file.
@@ -134,14 +134,14 @@ def decode(path: Path, size: Size) -> np.ndarray:
         uint8 RGB `(H, W, 3)`.
 
     Raises:
-        OSError: And others: what Pillow raises on a file that is damaged or no image.
-        ValueError: If the image has so many pixels that it may be a decompression bomb, or has no 8-bit meaning.
+        OSError: And others of Pillow: the file is damaged or not an image.
+        ValueError: If the image has too many pixels (a decompression bomb), or pixels without an 8-bit meaning.
     """
     with Image.open(path, formats=_FORMATS) as image:
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and image.width * image.height > limit:
             raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {limit}")
-        # A JPEG decoder can skip detail for free; twice the size needed leaves enough for the antialiasing below.
+        # A JPEG decoder can downscale for free; twice the required size is enough for the antialiasing below.
         factor = 2 * max(size) / min(image.size)
         if factor < 1:
             image.draft("RGB", (round(image.width * factor), round(image.height * factor)))
@@ -150,7 +150,7 @@ def decode(path: Path, size: Size) -> np.ndarray:
 
 
 def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_image: OnImage | None = None) -> Pixels:
-    """Read many image files on torch's number of threads; Pillow decodes without holding the interpreter lock.
+    """Read many image files on as many threads as torch uses; Pillow decodes without the interpreter lock.
 
     Args:
         paths: Files, in the order of the result.
@@ -159,7 +159,7 @@ def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_imag
         on_image: Progress callback, called from the calling thread.
 
     Returns:
-        Images and labels in the order of `paths`, whatever the threads did, without those that could not be read.
+        Images and labels in the order of `paths`, without unreadable ones.
     """
     images = np.empty((len(paths), 3, *size), dtype=np.uint8)
     reasons: list[str | None] = [None] * len(paths)
@@ -173,7 +173,7 @@ def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_imag
                 reasons[i] = _reason(error)
         return stop - start
 
-    # Filters are global to the process, so they are set once around the pool and not in its threads.
+    # Warning filters are global to the process, so they are set around the pool and not in its threads.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
@@ -211,9 +211,9 @@ def resize(images: Tensor, size: Size) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """Say in one line, without the path, why a file could not be read."""
+    """Return in one line, without the path, why a file could not be read."""
     if isinstance(error, UnidentifiedImageError):
-        return "no image of a known format"
+        return "not an image of a known format"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0]
 

@@ -1,9 +1,8 @@
-"""Public data sets by name: downloaded and verified by torchvision, parsed here without ever unpickling anything."""
+"""Public data sets by name: torchvision downloads and verifies them; they are parsed here, never unpickled."""
 
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import logging
 import shutil
 import socket
@@ -12,15 +11,144 @@ import tempfile
 import urllib.error
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.places import cache_dir
-from mvp_edge.data.folder import Listing
-from mvp_edge.data.formats import caltech101, cifar, files_of, pets, stl10, torchvision_set
+from mvp_edge.data.folder import FileReader, Listing, Split, divide, list_classes
+from mvp_edge.data.images import OnImage, Pixels, Size, resize
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayReader:
+    """Reads images from memory.
+
+    Attributes:
+        images: For each split, uint8 `(N, 3, h, w)`.
+        labels: For each split, the class positions `(N,)`.
+    """
+
+    images: dict[Split, np.ndarray]
+    labels: dict[Split, np.ndarray]
+
+    def count(self, split: Split, index: int) -> int:
+        """Return the number of images of the class at `index`."""
+        return int(np.count_nonzero(self.labels[split] == index))
+
+    def read(self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None) -> Pixels:
+        """Copy and resize the images of the classes at `indices`."""
+        rows = [np.flatnonzero(self.labels[split] == index) for index in indices]
+        labels = np.repeat(np.arange(len(indices)), [len(found) for found in rows])
+        images = np.ascontiguousarray(self.images[split][np.concatenate(rows)])
+        if on_image is not None:
+            on_image(len(images))
+        return Pixels(resize(torch.from_numpy(images), size), torch.from_numpy(labels), len(images))
+
+
+def torchvision_set(class_name: str) -> Any:
+    """Return a data set class of torchvision, imported here because that takes a second."""
+    import torchvision.datasets
+
+    return getattr(torchvision.datasets, class_name)
+
+
+def cifar(folder: str, files: dict[Split, tuple[str, ...]], names: str, label_bytes: int) -> Callable[[Path], Listing]:
+    """Return a parser of CIFAR's binary version: per image the label bytes, the finest last, and 3 x 32 x 32 pixels."""
+
+    def parse(root: Path) -> Listing:
+        classes = _lines(root / folder / names)
+        images: dict[Split, np.ndarray] = {}
+        labels: dict[Split, np.ndarray] = {}
+        for split, parts in files.items():
+            data = np.concatenate([_records(root / folder / part, label_bytes + 3072) for part in parts])
+            labels[split] = _checked_labels(data[:, label_bytes - 1], len(classes))
+            images[split] = data[:, label_bytes:].reshape(-1, 3, 32, 32)
+        return Listing(classes, ArrayReader(images, labels))
+
+    return parse
+
+
+def stl10(root: Path) -> Listing:
+    """Parse STL-10: labels start at 1, pixels are stored by column."""
+    folder = root / "stl10_binary"
+    classes = _lines(folder / "class_names.txt")
+    images: dict[Split, np.ndarray] = {}
+    labels: dict[Split, np.ndarray] = {}
+    for split in ("train", "test"):
+        images[split] = _records(folder / f"{split}_X.bin", 3 * 96 * 96).reshape(-1, 3, 96, 96).swapaxes(2, 3)
+        labels[split] = _checked_labels(_records(folder / f"{split}_y.bin", 1)[:, 0].astype(np.int64) - 1, len(classes))
+        if len(labels[split]) != len(images[split]):
+            raise ValueError(f"{len(images[split])} {split} images but {len(labels[split])} labels")
+    return Listing(classes, ArrayReader(images, labels))
+
+
+def caltech101(root: Path) -> Listing:
+    """List Caltech-101, without its folder of random images; it has no test split."""
+    return divide(list_classes(root / "caltech101" / "101_ObjectCategories", ignore=("BACKGROUND_Google",)))
+
+
+def pets(root: Path) -> Listing:
+    """List the breeds of Oxford-IIIT Pet; the class is the file name without its number."""
+    folder = root / "oxford-iiit-pet"
+    pairs: dict[Split, list[tuple[str, Path]]] = {}
+    lists: dict[Split, str] = {"train": "trainval.txt", "test": "test.txt"}
+    for split, file in lists.items():
+        images = [line.split()[0] for line in _lines(folder / "annotations" / file)]
+        pairs[split] = [(image.rsplit("_", 1)[0], folder / "images" / f"{image}.jpg") for image in images]
+    return _by_class(pairs)
+
+
+def files_of(class_name: str, splits: dict[Split, tuple[str, ...]]) -> Callable[[Path], Listing]:
+    """Return a parser that lists the files with torchvision, whose loader returns the path unread."""
+
+    def parse(root: Path) -> Listing:
+        pairs: dict[Split, list[tuple[str, Path]]] = {}
+        for split, parts in splits.items():
+            sets = [torchvision_set(class_name)(root=str(root), split=part, loader=Path) for part in parts]
+            pairs[split] = [
+                (data.classes[label].rstrip("?"), path)
+                for data in sets
+                for path, label in map(data.__getitem__, range(len(data)))
+            ]
+        return _by_class(pairs)
+
+    return parse
+
+
+def _by_class(pairs: dict[Split, list[tuple[str, Path]]]) -> Listing:
+    classes = tuple(sorted({name for found in pairs.values() for name, _ in found}))
+    files: dict[Split, list[tuple[Path, ...]]] = {}
+    for split, found in pairs.items():
+        of: dict[str, list[Path]] = {name: [] for name in classes}
+        for name, path in found:
+            of[name].append(path)
+        files[split] = [tuple(sorted(of[name])) for name in classes]
+    return Listing(classes, FileReader(files))
+
+
+def _records(path: Path, length: int) -> np.ndarray:
+    data = np.fromfile(path, dtype=np.uint8)
+    if data.size == 0 or data.size % length:
+        raise ValueError(f"{path.name} has {data.size} bytes, not a multiple of {length}")
+    return data.reshape(-1, length)
+
+
+def _checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels from {labels.min()} to {labels.max()} for {classes} classes")
+    return labels
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    return tuple(line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip())
+
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 30.0
@@ -41,40 +169,33 @@ class _Named:
     """How to get and read one data set.
 
     Attributes:
-        url: Of the archive.
+        url: URL of the archive.
         fetch: Downloads and unpacks into a directory.
         parse: Lists the classes and images in that directory.
-        needs: Package that torchvision wants for it.
     """
 
     url: str
     fetch: Callable[[Path, str], None]
     parse: Callable[[Path], Listing]
-    needs: str | None = None
 
 
 def open_named(name: str) -> tuple[Listing, Path]:
-    """Open one of `NAMES`, downloading it first where the cache does not have it.
+    """Open one of `NAMES`, and download it first if it is not in the cache.
 
     Returns:
         The listing and the directory that holds the data.
 
     Raises:
-        DataError: If the download fails or what lies in the cache cannot be understood.
+        DataError: If the download fails or the files in the cache are damaged.
     """
     recipe = _SETS[name]
-    if recipe.needs and importlib.util.find_spec(recipe.needs) is None:
-        raise DataError(
-            f"{name} needs the package {recipe.needs}: type `pip install {recipe.needs}`, "
-            "or unpack the images yourself and give the directory with --data DIR"
-        )
     target = cache_dir() / "datasets" / name
     if not target.is_dir():
         _download(name, recipe, target)
     try:
         return recipe.parse(target), target
     except (OSError, ValueError, LookupError, RuntimeError) as error:
-        raise DataError(f"{target} is damaged ({error}); delete it, and {name} is downloaded again") from error
+        raise DataError(f"{target} is damaged ({error}); delete it to download {name} again") from error
 
 
 def _download(name: str, recipe: _Named, target: Path) -> None:
@@ -92,8 +213,8 @@ def _download(name: str, recipe: _Named, target: Path) -> None:
         staging.rename(target)
     except _FAILURES as error:
         if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection open
-        if not target.is_dir():  # where it is, another process was faster
+            error.close()  # the error keeps the connection open
+        if not target.is_dir():  # if it exists, another process was faster
             raise DataError(_no_download(name, recipe, target, error)) from error
     finally:
         if staging is not None:
@@ -110,7 +231,7 @@ def _no_download(name: str, recipe: _Named, target: Path, error: Exception) -> s
 
 @contextmanager
 def _connection_timeout(seconds: float) -> Iterator[None]:
-    """Let a dead network fail instead of hanging: torchvision's downloader sets no timeout of its own."""
+    """Set a timeout for a dead network, because torchvision's downloader has none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -158,7 +279,6 @@ _SETS = {
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
         _dataset("Flowers102"),
         files_of("Flowers102", {"train": ("train", "val"), "test": ("test",)}),
-        needs="scipy",
     ),
     "oxfordiiitpet": _Named("https://www.robots.ox.ac.uk/~vgg/data/pets/", _dataset("OxfordIIITPet"), pets),
     "food101": _Named(

@@ -1,4 +1,4 @@
-"""Open a data set by directory or name, and load the images of the classes that a task asks for."""
+"""Open a data set by directory or name, and load the images of a task's classes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class DataSource:
     """A data set whose images are not loaded yet.
 
     Attributes:
-        name: Short name: that of the directory or of the torchvision set.
+        name: Name of the directory or of the torchvision set.
         classes: Class names as the data spells them.
         location: Directory of the data.
-        reader: Delivers the pixels.
-        notes: What the user should know about the data, for example how they were split.
+        reader: Reads the pixels.
+        notes: Notes for the user, such as how the data were split.
     """
 
     name: str
@@ -41,8 +41,8 @@ class DataSource:
         """Load all images of some classes.
 
         Args:
-            classes: Names in the order of the labels; they match the data's whatever the case and whether words are
-                joined by `_`, `-` or a blank. None = all classes of the data.
+            classes: Names in the order of the labels; case, `_`, `-` and blanks make no difference. None = all classes
+                of the data.
             split: `train` or `test`.
             size: Height and width of the images in the result.
             on_image: Progress callback, called with the number of images finished since the last call.
@@ -53,7 +53,7 @@ class DataSource:
         Raises:
             DataError: If classes are unknown, repeated or without images (all such problems at once), or if more than
                 a tenth of the images or all those of a class cannot be read.
-            ValueError: If `split` is no split, or `size` is not positive.
+            ValueError: If `split` is not a split, or `size` is not positive.
         """
         if split not in ("train", "test"):
             raise ValueError(f"split must be train or test, not {split!r}")
@@ -74,13 +74,13 @@ class DataSource:
         return sum(self.reader.count(split, index) for index in self._positions(names, split))
 
     def _positions(self, names: tuple[str, ...], split: Split) -> list[int]:
-        """Find the requested classes in the data, or report everything that is wrong with the request."""
+        """Return the positions of the classes in the data, or report all problems at once."""
         known = numbered(self.classes)
         keys = [canonical(name) for name in names]
         unknown = [name for name, key in zip(names, keys, strict=True) if key not in known]
         problems = [self._unknown(name) for name in unknown]
         if unknown and all(re.fullmatch(r"n\d{8}", name) for name in self.classes):
-            problems.append("the folders have WordNet ids: write the ids in the class list")
+            problems.append("the folders are named by WordNet ids; write ids in the class list")
         repeated = sorted({name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1})
         if repeated:
             problems.append(f"given more than once: {', '.join(repeated)}; write each class once")
@@ -91,10 +91,10 @@ class DataSource:
         ]
         if empty:
             problems.append(
-                f"no {split} images for {_some(empty, 10)}; add images to {self.location} or leave the classes out"
+                f"no {split} images for {_some(empty, 10)}; add images to {self.location} or remove the classes"
             )
         if not names:
-            problems.append("no class was asked for; name at least one")
+            problems.append("the class list is empty; name at least one class")
         if problems:
             raise DataError("\n".join([f"data {self.name} ({self.location}) does not fit the classes:", *problems]))
         return [known[key] for key in keys]
@@ -102,14 +102,14 @@ class DataSource:
     def _unknown(self, name: str) -> str:
         spelling = {canonical(own): own for own in self.classes}
         near = [spelling[key] for key in difflib.get_close_matches(canonical(name), spelling, n=3, cutoff=0.0)]
-        return f"unknown class {name!r}: write the name of a class folder, nearest are {', '.join(near)}"
+        return f"unknown class {name!r}; write the name of a class folder, such as {', '.join(near)}"
 
     def _check_readable(self, pixels: Pixels, names: tuple[str, ...]) -> None:
         examples = [f"{path} ({reason})" for path, reason in pixels.failures[:5]]
         bad = len(pixels.failures)
         if bad > MAX_UNREADABLE * pixels.requested:
             raise DataError(
-                f"{bad} of {pixels.requested} images cannot be read, at most {MAX_UNREADABLE:.0%} may be unreadable; "
+                f"{bad} of {pixels.requested} images cannot be read, more than the allowed {MAX_UNREADABLE:.0%}; "
                 "repair or delete them, for example:\n" + "\n".join(examples)
             )
         left = set(pixels.labels.tolist())
@@ -125,14 +125,14 @@ def open_source(spec: str) -> DataSource:
     """Open a data set.
 
     Args:
-        spec: A directory in one of the layouts `DIR/{train,test|val|valid}/CLASS/*` and `DIR/CLASS/*`, or, where there
-            is no such path, the name of a torchvision set, which is downloaded into the cache on first use.
+        spec: A directory in one of the layouts `DIR/{train,test|val|valid}/CLASS/*` and `DIR/CLASS/*`, or, if there is
+            no such path, the name of a torchvision set, which is downloaded into the cache on first use.
 
     Returns:
         The data set, its classes listed but no image loaded.
 
     Raises:
-        DataError: If there are no such data, the directory has another layout, or the download fails.
+        DataError: If the data do not exist, the directory has another layout, or the download fails.
 
     Example:
         >>> source = open_source("cifar100")  # doctest: +SKIP
@@ -143,7 +143,7 @@ def open_source(spec: str) -> DataSource:
     try:
         path = path.expanduser()
     except RuntimeError as e:
-        raise DataError(f"{spec!r}: no home directory is known for {path.parts[0]}; write the whole path") from e
+        raise DataError(f"{spec!r}: {path.parts[0]} has no home directory; write the whole path") from e
     if spec.strip() and path.exists():
         listing = list_folder(path)
         return DataSource(path.resolve().name, listing.classes, path, listing.reader, listing.notes)
