@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -117,6 +117,12 @@ Threads = Annotated[
     typer.Option(
         "--threads", min=1, metavar="N", help="CPU threads to compute on. Default: torch's own choice.",
         rich_help_panel=MACHINE,
+    ),
+]  # fmt: skip
+Bf16 = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(
+        "--bf16", help="Train in bfloat16. auto: with AMX or a recent CUDA card.", rich_help_panel=MACHINE,
     ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same device: same result.", rich_help_panel=MACHINE)]

@@ -16,6 +16,7 @@ from .options import (
     OUTPUT,
     TRAINING,
     BatchSize,
+    Bf16,
     Data,
     Device,
     Force,
@@ -99,6 +100,7 @@ def pretrain(
     ] = RECIPE.cutout,
     device: Device = "auto",
     threads: Threads = None,
+    bf16: Bf16 = "auto",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -128,9 +130,10 @@ def pretrain(
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is not a directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.build.pretrain import pretrain as train
-    from mvp_edge.core.device import use_threads
+    from mvp_edge.core.device import use_bf16, use_threads
 
     use_threads(threads)
+    use_bf16(bf16)
     try:
         with shown(quiet=quiet) as progress:
             result = train(config, progress)

@@ -29,6 +29,7 @@ from .options import (
     TRAINING,
     VOTING,
     BatchSize,
+    Bf16,
     Device,
     Json,
     Keep,
@@ -53,7 +54,7 @@ RECIPE = recipe("prune", "sgd")
 # Without images a member is delivered as it is: nothing is trained, and nobody chooses units.
 IDLE_FLAGS = (
     *("iterations", "batch_size", "lr", "optimizer", "schedule"),
-    *("channel_multiple", "neighbours", "vote", "temperature"),
+    *("channel_multiple", "neighbours", "vote", "temperature", "bf16"),
 )
 
 EPILOG = """
@@ -214,6 +215,7 @@ def prune(
     ] = DEFAULT.schedule,
     device: Device = DEFAULT.device,
     threads: Threads = None,
+    bf16: Bf16 = "auto",
     seed: Seed = DEFAULT.seed,
     json: Json = False,
     quiet: Quiet = False,
@@ -259,10 +261,11 @@ def prune(
     with shown(quiet=quiet) as progress:
         classes = check_request(config)
         with progress.stage(STARTING):
-            from mvp_edge.core.device import use_threads
+            from mvp_edge.core.device import use_bf16, use_threads
             from mvp_edge.prune.family import compress_family
             from mvp_edge.prune.run import compress
         use_threads(threads)
+        use_bf16(bf16)
         if wanted:
             made = compress_family(config, wanted, progress, started(), classes)
         else:

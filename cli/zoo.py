@@ -16,6 +16,7 @@ from .options import (
     INPUT,
     TRAINING,
     BatchSize,
+    Bf16,
     ChannelMultiple,
     Data,
     Device,
@@ -160,6 +161,7 @@ def build(
     ] = GENERALIST.iterations,
     device: Device = "auto",
     threads: Threads = None,
+    bf16: Bf16 = "auto",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -182,13 +184,14 @@ def build(
     from mvp_edge.build.member import untaught
     from mvp_edge.build.members import build_generalists, build_specialists
     from mvp_edge.build.sampling import specialist_tasks
-    from mvp_edge.core.device import resolve_device, use_threads
+    from mvp_edge.core.device import resolve_device, use_bf16, use_threads
     from mvp_edge.data import open_source
     from mvp_edge.models.prunable import PrunableModel
 
     from .tables import warn
 
     use_threads(threads)
+    use_bf16(bf16)
     place = resolve_device(device)
     source = open_source(data)
     try:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -16,7 +14,9 @@ from mvp_edge.core.errors import ConfigError
 
 Network = TypeVar("Network", bound=nn.Module)
 
-WORTH_BF16 = 1.2  # times as fast as float32, below which bfloat16 is not worth its rounding
+Bf16 = Literal["auto", "on", "off"]
+
+_bf16: Bf16 = "auto"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -66,45 +66,29 @@ def use_threads(count: int | None) -> None:
     torch.set_num_threads(count)
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Return whether matrix products in bfloat16 are faster than in float32 on this device."""
+def use_bf16(choice: Bf16) -> None:
+    """Set whether this process trains in bfloat16: `on`, `off`, or `auto` where the hardware computes in it fast."""
+    global _bf16
+    _bf16 = choice
+
+
+def trains_in_bf16(device: torch.device) -> bool:
+    """Return whether training on `device` computes in bfloat16: as `use_bf16` says, or by the hardware's own flags.
+
+    On the CPU `auto` wants matrix units (AMX). With AVX-512 BF16 alone some machines take half the time of float32 and
+    others half as long again, most of all in depthwise networks. It is never timed: the same seed gives the same
+    result.
+    """
+    if _bf16 != "auto":
+        return _bf16 == "on"
     if device.type == "cuda":
         # `is_bf16_supported` is also true of cards that only emulate it, and reads the current card.
         return torch.cuda.get_device_properties(device).major >= 8
-    if device.type != "cpu":
-        return False
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")) and _bf16_gain() >= WORTH_BF16
-
-
-@cache
-def _bf16_gain() -> float:
-    """Measure how many times as fast as float32 a matrix product is in bfloat16; a fifth of a second, once a process.
-
-    The processor's flags do not show it: of two machines with AVX-512 BF16, one took half the time of float32, the
-    other one and a half times.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several threads on a busy machine wait for each other
-    try:
-        gain = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
-    finally:
-        torch.set_num_threads(threads)
-    return gain
-
-
-def _product_seconds(dtype: torch.dtype) -> float:
-    factor = torch.ones(512, 512, dtype=dtype)
-    seconds = []
-    for _ in range(8):  # the first ones compile a kernel, others may be interrupted
-        start = time.perf_counter()
-        _ = factor @ factor
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def autocast(device: torch.device, *, bf16: bool) -> AbstractContextManager[Any]:
-    """Return a bfloat16 autocast context if it is requested and faster, else one that does nothing."""
-    if bf16 and has_fast_bf16(device):
+    """Return a bfloat16 autocast context if `bf16` allows it and the process uses it, else one that does nothing."""
+    if bf16 and trains_in_bf16(device):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()

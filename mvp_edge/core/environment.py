@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mvp_edge.core.device import has_fast_bf16
+from mvp_edge.core.device import trains_in_bf16
 
 
 def own_version() -> str:
@@ -38,7 +38,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "device": str(device),
         **({"accelerator": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
-        "bf16": has_fast_bf16(device),
+        "bf16": trains_in_bf16(device),
         "packages": packages,
     }
 

@@ -130,7 +130,7 @@ def fit(
         before_step: Called with the number of the step; it may slice the model and exchange the optimiser's parameters.
         after_step: Called with the number of the step and its loss.
         stage: Progress.
-        bf16: Compute in bfloat16 where that is fast: a fifth less time for the smallest networks, half for dense ones.
+        bf16: Compute in bfloat16 where the process trains in it (`core.device.trains_in_bf16`).
 
     Raises:
         ConfigError: the model's batch norms are folded, or training diverges.

@@ -21,16 +21,16 @@ from .conftest import Run
 COMMANDS = {
     "prune": "--task --data --out --force --precision --input --zoo --keep --channel-multiple --neighbours "
     "--similarity --voters --vote --temperature --iterations --batch-size --lr --device "
-    "--threads --seed --add-to-zoo --json "
-    "--quiet",
+    "--threads --bf16 --seed --add-to-zoo --json --quiet",
     "neighbours": "--task --data --zoo --similarity --top --threads --json",
     "bench": "--vs --threads --runs --batch --profile --plot --json",
     "eval": "--data --threads --json",
-    "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --force --json",
+    "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --bf16 --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --channel-multiple --iterations --lr "
     "--batch-size --importance "
-    "--method --sparsity --threshold --optimizer --generalist --generalist-iterations --seed --device --threads --json",
+    "--method --sparsity --threshold --optimizer --generalist --generalist-iterations --seed --device --threads "
+    "--bf16 --json",
     "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
     "zoo show": "--json",

@@ -4,8 +4,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mvp_edge.core import device as device_module
-from mvp_edge.core.device import autocast, on_device, on_host, resolve_device, use_threads
+from mvp_edge.core.device import (
+    Bf16,
+    autocast,
+    on_device,
+    on_host,
+    resolve_device,
+    trains_in_bf16,
+    use_bf16,
+    use_threads,
+)
 from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import ConfigError
 
@@ -47,14 +55,33 @@ def test_autocast_only_where_asked_for() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(0.6, torch.float32), (2.0, torch.bfloat16)])
-def test_bfloat16_is_used_where_it_was_measured_to_be_faster(
-    gain: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def own_bf16() -> Iterator[None]:
+    """The choice of bfloat16, put back afterwards."""
+    yield
+    use_bf16("auto")
+
+
+@pytest.mark.parametrize(
+    ("choice", "flags", "dtype"),
+    [
+        ("auto", {"avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ("auto", {"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ("auto", {}, torch.float32),
+        ("on", {}, torch.bfloat16),
+        ("off", {"amx_bf16": True}, torch.float32),
+    ],
+)
+def test_bfloat16_is_chosen_or_follows_the_hardware(
+    choice: Bf16, flags: dict[str, bool], dtype: torch.dtype, own_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    monkeypatch.setattr(device_module, "_bf16_gain", lambda: gain)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    use_bf16(choice)
     with autocast(torch.device("cpu"), bf16=True):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+    assert environment(torch.device("cpu"))["bf16"] is (dtype == torch.bfloat16)
+    with autocast(torch.device("cpu"), bf16=False):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("major", "fast"), [(7, False), (8, True), (12, True)])
@@ -68,13 +95,8 @@ def test_bfloat16_is_used_on_cards_that_compute_in_it(major: int, fast: bool, mo
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # emulation included
     second = torch.device("cuda", 1)
-    assert device_module.has_fast_bf16(second) is fast
+    assert trains_in_bf16(second) is fast
     assert asked == [second]
-
-
-def test_measuring_bfloat16_leaves_the_threads_alone(own_threads: int) -> None:
-    assert device_module._bf16_gain.__wrapped__() > 0
-    assert torch.get_num_threads() == own_threads
 
 
 def test_weights_are_laid_out_for_where_they_are() -> None:
