@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks.baselines.masking import dense_copy, fit_head, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
+from mvp_edge.models.attention import embed_tokens
 from mvp_edge.training.loop import fit
 from mvp_edge.training.optimizers import make_optimizer
 
@@ -64,7 +65,7 @@ class PowerViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(B, C)`."""
         vit = self.vit
-        x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+        x = vit.norm_pre(vit.patch_drop(embed_tokens(vit, vit.patch_embed(images))))
         weight = x.new_ones(x.shape[:2])
         for number, block in enumerate(vit.blocks):
             x, received = attended(block, x, weight)

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvp_edge.models.attention import attentions
+from mvp_edge.models.attention import attentions, embed_tokens, replace_token_embedding
 
 
 def for_phones(model: nn.Module) -> nn.Module:
@@ -32,9 +32,7 @@ def for_phones(model: nn.Module) -> nn.Module:
         path, _, leaf = name.rpartition(".")
         setattr(clone.get_submodule(path), leaf, FourDimensional(attention))
     if isinstance(clone, VisionTransformer) and _has_plain_patches(clone):
-        # In the instance's dictionary, because a registered module would be found only after the method of the class.
-        clone.__dict__["_pos_embed"] = Tokens(clone)
-        clone.patch_embed.flatten = False
+        replace_token_embedding(clone, Tokens(clone))
     return clone.eval()
 
 
@@ -68,7 +66,7 @@ class Tokens:
         height, width = original.patch_embed.grid_size
         with torch.no_grad():
             nothing = torch.zeros(1, height * width, original.patch_embed.proj.out_channels)
-            self.table = original._pos_embed(nothing)
+            self.table = embed_tokens(original, nothing)
         self.patches, self.prefix = height * width, self.table.shape[1] - height * width
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """Multi-head self-attention as timm writes it: one linear layer for queries, keys and values, one that joins the heads.
 
-A head is `head_dim` channels of each of the three. Heads may go; `head_dim` and the softmax's scale never change.
+A head is `head_dim` channels of each of the three. Heads may go; `head_dim` and the softmax's scale never change. The
+only place that touches private names of timm's transformers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeGuard
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def is_attention(layer: nn.Module) -> TypeGuard[Any]:
@@ -25,3 +27,15 @@ def mend_attention(layer: Any) -> None:
     """Make the layer's own record of its heads true again after `qkv` was sliced, in place."""
     layer.num_heads = layer.qkv.weight.shape[0] // (3 * layer.head_dim)
     layer.attn_dim = layer.num_heads * layer.head_dim
+
+
+def embed_tokens(vit: Any, patches: Tensor) -> Tensor:
+    """Return tokens `(N, T, C)` of patches, with positions, class and register tokens added."""
+    return vit._pos_embed(patches)
+
+
+def replace_token_embedding(vit: Any, embed: Callable[[Tensor], Tensor]) -> None:
+    """Let a transformer make its tokens `(N, T, C)` from the map of patches `(N, C, H, W)` by `embed`, in place."""
+    # In the instance's dictionary, because a registered module would be found only after the method of the class.
+    vit.__dict__["_pos_embed"] = embed
+    vit.patch_embed.flatten = False

@@ -7,17 +7,17 @@ this one table, so that they cannot disagree.
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from mvp_edge.config import Embedding
 from mvp_edge.core.errors import PlanError
 from mvp_edge.models.attention import attentions
+from mvp_edge.models.dependencies import Coupling, coupled_groups
 from mvp_edge.models.plan import KeepPlan
 
 Index = tuple[tuple[int, ...], ...]  # unit -> the positions that belong to it
@@ -135,16 +135,8 @@ def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedd
     Raises:
         PlanError: the graph contains a layer that cannot be sliced faithfully.
     """
-    training = model.training
-    parameter = next(model.parameters())
-    example = torch.zeros(1, 3, *input_size, device=parameter.device, dtype=parameter.dtype)
-    try:
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch-pruning reports free parameters (layer scale) that it handles well
-            graph = tp.DependencyGraph().build_dependency(model, example)
-        raw = [_read(graph, model, items) for items in _all_groups(graph, model, head)]
-    finally:
-        model.train(training)
+    couplings = coupled_groups(model, input_size, model.get_submodule(head), _WEIGHTED)
+    raw = [_read(model, items) for items in couplings]
     if embedding == "whole":
         readers = {f"{name}.qkv" for name in attentions(model)}
         raw = [r for r in raw if readers.isdisjoint(consumer for consumer, _ in r.consumers)]
@@ -154,28 +146,21 @@ def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedd
     return GroupTable(tuple(sorted(groups, key=lambda g: order[g.name])))
 
 
-def _all_groups(graph: tp.DependencyGraph, model: nn.Module, head: str) -> list[tp.dependency.Group]:
-    ignored = [model.get_submodule(head)]
-    return list(graph.get_all_groups(ignored_layers=ignored, root_module_types=list(_WEIGHTED)))
-
-
-def _read(graph: tp.DependencyGraph, model: nn.Module, items: tp.dependency.Group) -> _Raw:
+def _read(model: nn.Module, items: Sequence[Coupling]) -> _Raw:
     modules = {m: n for n, m in model.named_modules()}
     parameters = {p: n for n, p in model.named_parameters()}
-    roots = [modules[i.dep.target.module] for i in items if isinstance(i.dep.target.module, _WEIGHTED)
-             and graph.is_out_channel_pruning_fn(i.dep.handler)]  # fmt: skip
+    roots = [modules[i.target] for i in items if isinstance(i.target, _WEIGHTED) and i.is_output]
     first = min(roots, key=list(modules.values()).index)
-    raw = _Raw(first, len(items[0].idxs), [], [], [])
+    raw = _Raw(first, len(items[0].positions), [], [], [])
     for item in items:
-        target = item.dep.target.module
         where: dict[int, list[int]] = defaultdict(list)
-        for position, root in zip(item.idxs, item.root_idxs, strict=True):
-            where[root].append(position)
-        if isinstance(target, nn.Parameter):
-            sizes = [d for d, n in enumerate(target.shape) if n > 1]
-            raw.dimensions.append((parameters[target], sizes[-1] if sizes else 0, where))
-        elif target in modules:
-            _read_layer(raw, modules[target], target, where, graph.is_out_channel_pruning_fn(item.dep.handler))
+        for position, unit in zip(item.positions, item.units, strict=True):
+            where[unit].append(position)
+        if isinstance(item.target, nn.Parameter):
+            sizes = [d for d, n in enumerate(item.target.shape) if n > 1]
+            raw.dimensions.append((parameters[item.target], sizes[-1] if sizes else 0, where))
+        elif item.target in modules:
+            _read_layer(raw, modules[item.target], item.target, where, item.is_output)
     return raw
 
 

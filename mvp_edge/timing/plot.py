@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from mvp_edge.core.errors import ExportError
@@ -32,6 +33,8 @@ def check_format(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise ExportError(f"--plot {path} must end in {' or '.join(FORMATS)}")
+    if find_spec("matplotlib") is None:
+        raise ExportError("--plot needs matplotlib, which is not installed; type: pip install matplotlib")
     if not path.absolute().parent.is_dir():
         raise ExportError(f"{path.parent} is not a directory; make it with: mkdir -p {path.parent}")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mvp_edge.core.errors import ExportError
-from mvp_edge.timing.plot import LatencyBar, plot_latencies
+from mvp_edge.timing.plot import LatencyBar, check_format, plot_latencies
 
 BARS = [LatencyBar("dense.onnx", 1, 12.0, 0.2), LatencyBar("model.onnx", 2, 0.2, 0.01, "60x faster")]
 
@@ -38,3 +38,9 @@ def test_files_that_cannot_be(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "dir.svg").mkdir()
     with pytest.raises(ExportError, match="cannot be written"):
         plot_latencies(BARS, tmp_path / "dir.svg", "t")
+
+
+def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvp_edge.timing.plot.find_spec", lambda name: None)
+    with pytest.raises(ExportError, match="pip install matplotlib"):
+        check_format(tmp_path / "a.svg")
