@@ -34,7 +34,7 @@ def limit(name: str) -> Callable[[str], float]:
         try:
             value = float(text)
         except ValueError as e:
-            raise typer.BadParameter(f"{text!r} is no such limit; write it as {EXAMPLES[name]}") from e
+            raise typer.BadParameter(f"{text!r} is not a limit; write it as {EXAMPLES[name]}") from e
         return _limited(text, value)
 
     return read
@@ -51,7 +51,7 @@ def family(text: str, common: dict[str, float]) -> list[Budget]:
         found = _amount(part)
         if found is None:
             raise typer.BadParameter(
-                f"{part.strip()!r} is no budget; write 1ms, 200KiB, 2MMACs or 100kparams, separated by commas"
+                f"{part.strip()!r} is not a budget; write 1ms, 200KiB, 2MMACs or 100kparams, separated by commas"
             )
         name, value = found[0], _limited(part.strip(), found[1])
         if name in common:
@@ -66,12 +66,12 @@ def family(text: str, common: dict[str, float]) -> list[Budget]:
 
 def _limited(text: str, value: float) -> float:
     if not 0 < value < math.inf:
-        raise typer.BadParameter(f"{text!r} is no such limit; it must be above 0 and finite")
+        raise typer.BadParameter(f"{text!r} is not a limit; it must be above 0 and finite")
     return value
 
 
 def _amount(text: str) -> tuple[str, float] | None:
-    """Return what an amount limits, and the limit in the unit that its name tells; None if it cannot be read."""
+    """Return what an amount limits, and the limit in the unit of its name; None if it cannot be read."""
     match = AMOUNT.fullmatch(text.strip())
     if match is None:
         return None

@@ -127,7 +127,7 @@ def neighbours(
 
 
 def guesses(ambiguous: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what the user is told of names that have several meanings, the one that was taken first."""
+    """Return a warning for each name with several meanings; the one that was taken comes first."""
     told = []
     for name, senses in ambiguous.items():
         (taken, meaning), (other, another) = (sense.split(": ", 1) for sense in senses[:2])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def is_attention(layer: nn.Module) -> TypeGuard[Any]:
-    """Say whether a layer is self-attention of this form."""
+    """Return whether a layer is self-attention of this form."""
     linear = all(isinstance(getattr(layer, name, None), nn.Linear) for name in ("qkv", "proj"))
     return linear and all(isinstance(getattr(layer, name, None), int) for name in ("num_heads", "head_dim"))
 

@@ -52,7 +52,7 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
     gram += penalty * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     weight = torch.linalg.solve(gram, x.T @ y).T
     # Logits are left within about [0, 1]: a head scaled up to suit the cross-entropy sends larger gradients into the
-    # prunable, and the trials that scaled it trained badly at rates above 0.01 (its share was not measured alone).
+    # backbone, and the trials that scaled it trained badly at rates above 0.01 (its share was not measured alone).
     return _linear(weight.float(), (share - weight @ centre).float())
 
 

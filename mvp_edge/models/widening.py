@@ -1,7 +1,6 @@
-"""Adding units to a trained network without changing what it computes (in the manner of Net2Net, Chen et al., 2016).
+"""Zero-initialised widening: new units that change no output at first (Net2Net, Chen et al., 2016).
 
-A unit that is new takes its inputs' weights from the base model, but nothing reads it yet: the weights of its consumers
-are zero. Training brings it in.
+A new unit takes its input weights from the base model. The weights that read it are zero until training changes them.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from mvp_edge.models.plan import KeepPlan
 
 
 def contains(plan: KeepPlan, smaller: KeepPlan) -> bool:
-    """Say whether a plan keeps all that a smaller one for the same base keeps."""
+    """Return whether a plan keeps all that a smaller one for the same base keeps."""
     return plan.widths == smaller.widths and all(set(g.kept) <= set(plan[g.name]) for g in smaller.groups)
 
 
 def can_widen(table: GroupTable, plan: KeepPlan, held: KeepPlan) -> bool:
-    """Say whether a network that keeps `held` can grow to `plan` and still compute the same.
+    """Return whether a network that keeps `held` can be widened to `plan` and compute the same.
 
     A layer norm takes its mean and variance over all channels, those that nothing reads included.
     """
@@ -44,21 +43,19 @@ def zero_new_inputs(
         state: Tensors sliced to `plan`.
         head: Name of the classifier, which is left alone.
     """
-    inputs = {f"{consumer.module}.weight" for group in table.groups for consumer in group.consumers} - {
-        f"{head}.weight"
-    }
+    inputs = {f"{c.module}.weight" for group in table.groups for c in group.consumers} - {f"{head}.weight"}
     have, want = kept_positions(table, held), kept_positions(table, plan)
     result = dict(state)
     for name in inputs & want.keys():
         if 1 in want[name]:  # a grouped convolution has no such dimension: its units read themselves only
-            heard = torch.isin(want[name][1], have[name][1])
+            read = torch.isin(want[name][1], have[name][1])
             shape = [-1 if d == 1 else 1 for d in range(state[name].ndim)]
-            result[name] = state[name] * heard.to(state[name]).view(shape)
+            result[name] = state[name] * read.to(state[name]).view(shape)
     return result
 
 
 def widen_head(rows: nn.Linear, table: GroupTable, plan: KeepPlan, held: KeepPlan, head: str) -> nn.Linear:
-    """Return a classifier of a network that keeps `held` for one that keeps `plan`; it does not read what is new."""
+    """Return a classifier of a network that keeps `held` for one that keeps `plan`; it does not read the new units."""
     name = f"{head}.weight"
     have, want = (kept_positions(table, p).get(name, {}).get(1) for p in (held, plan))
     if have is None or want is None or len(have) == len(want):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.core.progress import Stage
 from mvp_edge.models.groups import Group, GroupTable
-from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
-from mvp_edge.models.slicing import exchange, slice_model
-from mvp_edge.pruners.ifp import places
+from mvp_edge.models.plan import KeepPlan, full_plan
+from mvp_edge.models.slicing import exchange
+from mvp_edge.pruners.units import cut, highest, positions_in
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.optimizers import SECOND_MOMENT, Together
 
@@ -76,7 +76,7 @@ class UnitScores:
                 layer = self._model.get_submodule(consumer.module)
                 channels = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
                 index = torch.full((int(channels),), len(plan[name]))  # pyright: ignore[reportArgumentType]
-                where = torch.from_numpy(places(consumer, plan[name]))
+                where = torch.from_numpy(positions_in(consumer, plan[name]))
                 index[where] = torch.arange(len(where))[:, None]
                 self._index[name, consumer.module] = index.to(self.values[name].device)
 
@@ -164,29 +164,26 @@ def automatic_prune(
 
     def event(step: int) -> None:
         if step > 0 and scores.values:
-            cut(schedule.threshold if step < allotted else math.inf)
+            drop_below(schedule.threshold if step < allotted else math.inf)
 
-    def cut(threshold: float) -> None:
+    def drop_below(threshold: float) -> None:
         nonlocal plan
         chosen = {}
         for name in scores.values:
             size = scores.magnitudes(name)
             n = max(wanted[name], int((size >= threshold).sum()))
-            chosen[name] = np.sort(np.argsort(-size, kind="stable")[:n])
+            chosen[name] = np.sort(highest(size, n))
         if all(len(positions) == plan.counts[name] for name, positions in chosen.items()):
             return
-        kept = {g.name: np.asarray(g.kept)[chosen[g.name]] if g.name in chosen else g.kept for g in plan.groups}
-        smaller = make_plan(table.widths, kept)
-        slice_model(model, table, smaller, current=plan, optimizer=optimizer)
-        scores.select(chosen, smaller, optimizer)
-        plan = smaller
+        plan = cut(model, table, plan, chosen, optimizer)
+        scores.select(chosen, plan, optimizer)
         for name in [n for n in scores.values if plan.counts[n] == wanted[n]]:
             scores.fold(name, optimizer)
 
     try:
         fit(model, source, config, optimizer=optimizer, before_step=event, stage=stage)
         if scores.values and config.iterations > 0:
-            cut(math.inf)
+            drop_below(math.inf)
     finally:
         scores.close()
     return plan

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, Importance, PruneSchedule
 from mvp_edge.core.progress import Stage
-from mvp_edge.models.groups import Consumer, GroupTable
-from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
-from mvp_edge.models.slicing import slice_model
-from mvp_edge.pruners.oneshot import target_counts
+from mvp_edge.models.groups import GroupTable
+from mvp_edge.models.plan import KeepPlan, full_plan
+from mvp_edge.pruners.units import cut, highest, mean_of_normalised, positions_in, target_counts
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 
 
 class ImportanceMeter:
-    """Accumulates what each unit is worth, from what the layers that consume it see during training.
+    """Accumulates the importance of each unit from what the layers that consume it see during training.
 
     A consumer's input is the activation after norm and non-linearity, whatever lies between. Scores of a group are
     the mean over its consumers, each normalised by its own mean.
@@ -57,12 +56,11 @@ class ImportanceMeter:
         result = {}
         for group in self._table.groups:
             kept = plan[group.name]
-            total = np.zeros(len(kept))
-            for consumer in group.consumers:
-                values = self._sums[group.name, consumer.module].cpu().double().numpy()
-                values = values[places(consumer, kept)].mean(1)
-                total += values / max(values.mean(), 1e-12)
-            result[group.name] = total / max(1, len(group.consumers))
+            values = [
+                self._sums[group.name, c.module].cpu().double().numpy()[positions_in(c, kept)].mean(1)
+                for c in group.consumers
+            ]
+            result[group.name] = mean_of_normalised(values, len(kept))
         return result
 
     def reset(self) -> None:
@@ -76,12 +74,6 @@ class ImportanceMeter:
 
 def _per_channel(layer: nn.Module, x: Tensor) -> Tensor:
     return x.mean((0, 2, 3)) if isinstance(layer, nn.Conv2d) else x.flatten(0, -2).mean(0)
-
-
-def places(consumer: Consumer, kept: tuple[int, ...]) -> np.ndarray:
-    """Return where each kept unit's channels stand in the sliced input `(kept, channels)`."""
-    place = {p: i for i, p in enumerate(sorted(p for u in kept for p in consumer.index[u]))}
-    return np.array([[place[p] for p in consumer.index[u]] for u in kept])
 
 
 def iterative_prune(
@@ -126,16 +118,12 @@ def iterative_prune(
 
     def prune(share: float) -> None:
         nonlocal plan
-        scores = meter.scores(plan) if schedule.importance != "random" else None
-        kept = {}
-        for group in plan.groups:
-            n = max(counts[group.name], math.floor(len(group.kept) * share))
-            values = rng.random(len(group.kept)) if scores is None else scores[group.name]
-            best = np.argsort(-values, kind="stable")[:n]
-            kept[group.name] = np.asarray(group.kept)[best]
-        smaller = make_plan(table.widths, kept)
-        slice_model(model, table, smaller, current=plan, optimizer=optimizer)
-        plan = smaller
+        if schedule.importance == "random":
+            scores = {g.name: rng.random(len(g.kept)) for g in plan.groups}
+        else:
+            scores = meter.scores(plan)
+        left = {name: max(counts[name], math.floor(have * share)) for name, have in plan.counts.items()}
+        plan = cut(model, table, plan, {name: highest(scores[name], n) for name, n in left.items()}, optimizer)
         meter.reset()
         if plan.counts == counts:
             meter.close()

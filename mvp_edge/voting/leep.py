@@ -14,7 +14,8 @@ def leep(source_probabilities: Tensor, labels: Tensor, prior_images: float = PRI
     LEEP predicts an image's class y from the member's classes z: `sum_z P(y|z) theta(z)`, where P(y|z) is estimated on
     the same images. With many source classes and few images that remembers them: pure noise over 1,000 classes looks
     near. Here P(y|z) comes from the other images (leave-one-out), and from the frequencies of y where these have shown
-    little of z. A member whose predictions say nothing scores the negative entropy of the labels or a little less.
+    little of z. A member that tells nothing of the classes scores the negative entropy of the labels or a
+    little less.
 
     Args:
         source_probabilities: Softmax outputs `(N, Z)` of the member on the target task's images.

@@ -19,7 +19,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
-from mvp_edge.pruners.oneshot import target_counts
+from mvp_edge.pruners.units import target_counts
 from mvp_edge.training.loop import predict
 from mvp_edge.voting.leep import leep
 from mvp_edge.zoo.member import MemberInfo

@@ -14,7 +14,7 @@ from .conftest import Run
     [
         (["prune", "--keep", "10%"], "'--keep': '10%' is no number; write 0.1"),
         (["prune", "--keep", "half"], "'--keep': 'half' is no number; write a fraction such as 0.1"),
-        (["prune", "--max-latency-ms", "0"], "'--max-latency-ms': '0' is no such limit; it must be above 0 and finite"),
+        (["prune", "--max-latency-ms", "0"], "'--max-latency-ms': '0' is not a limit; it must be above 0 and finite"),
         (["prune", "--precision", "int4"], "'--precision': 'int4' is not one of 'auto', 'fp32', 'fp16', 'int8'."),
         (
             ["export", "out", "--target", "tflite"],
