@@ -37,7 +37,7 @@ def test_a_budget_has_a_limit_and_a_name() -> None:
 )
 def test_settings_of_a_training_are_in_range(name: str, wrong: tuple[float, ...], right: tuple[float, ...]) -> None:
     for value in wrong:
-        with pytest.raises(ConfigError, match=f"{name} is {value}; it must be"):
+        with pytest.raises(ConfigError, match=f"{name.replace('_', ' ')} is {value}; it must be"):
             FitConfig(**{name: value})  # pyright: ignore[reportArgumentType]
     for value in right:
         assert getattr(FitConfig(**{name: value}), name) == value  # pyright: ignore[reportArgumentType]
@@ -45,13 +45,13 @@ def test_settings_of_a_training_are_in_range(name: str, wrong: tuple[float, ...]
 
 @pytest.mark.parametrize("name", ["schedule", "input", "precision"])
 def test_words_of_a_run_are_known(name: str) -> None:
-    with pytest.raises(ConfigError, match="'automatic' is none of "):
+    with pytest.raises(ConfigError, match=f"{name} is 'automatic'"):
         PruneConfig(Path("classes.txt"), None, **{name: "automatic"})  # pyright: ignore[reportArgumentType]
 
 
 def test_steps_between_prunings_are_not_negative() -> None:
     assert PruneSchedule(every=0).every == 0
-    with pytest.raises(ConfigError, match="every is -5; it must be 0 or more steps"):
+    with pytest.raises(ConfigError, match="every is -5"):
         PruneSchedule(every=-5)
 
 
@@ -59,5 +59,5 @@ def test_lanes_are_a_number_or_auto() -> None:
     assert VoteConfig(channel_multiple="auto").channel_multiple == "auto"
     with pytest.raises(ConfigError, match="channel multiple is 0"):
         VoteConfig(channel_multiple=0)
-    with pytest.raises(ConfigError, match="'luck' is none of mvp, smsp"):
+    with pytest.raises(ConfigError, match="'luck'.*mvp, smsp"):
         VoteConfig(method="luck")  # pyright: ignore

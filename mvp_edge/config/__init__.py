@@ -1,4 +1,4 @@
-"""Settings of a run, checked where they are made."""
+"""Settings of a run, checked when they are made."""
 
 from mvp_edge.config.choices import (
     ChannelMultiple,

@@ -1,8 +1,9 @@
-"""What settings may be, and how they are checked."""
+"""Values that settings may have, and the check of them."""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal, get_args
 
 from mvp_edge.core.errors import ConfigError
 
@@ -29,11 +30,41 @@ def check(problems: list[str]) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def size_problems(keep: float, channel_multiple: ChannelMultiple) -> list[str]:
-    """Return what is wrong with a fraction to keep and a channel multiple."""
+def out_of_range(settings: object, **allowed: Any) -> list[str]:
+    """Return one sentence for each setting outside its range: an interval such as `"(0, 1]"`, or a `Literal`."""
     problems = []
-    if not 0 < keep <= 1:
-        problems.append(f"keep is {keep}; it must be in (0, 1], such as 0.1 to keep a tenth")
-    if channel_multiple != "auto" and channel_multiple < 1:
-        problems.append(f"channel multiple is {channel_multiple}; it must be at least 1, or auto")
+    for name, wanted in allowed.items():
+        value, shown = getattr(settings, name), name.replace("_", " ")
+        if not isinstance(wanted, str):
+            if value not in get_args(wanted):
+                problems.append(f"{shown} is {value!r}; it must be one of {', '.join(get_args(wanted))}")
+        elif not _inside(value, wanted):
+            problems.append(f"{shown} is {value}; it must be {_in_words(wanted)}")
     return problems
+
+
+def size_problems(settings: Any) -> list[str]:
+    """Return what is wrong with a fraction to keep and a channel multiple."""
+    problems = out_of_range(settings, keep="(0, 1]")
+    if settings.channel_multiple != "auto":
+        problems += out_of_range(settings, channel_multiple="[1, inf]")
+    return problems
+
+
+def _ends(interval: str) -> tuple[float, float]:
+    low, high = interval[1:-1].split(",")
+    return float(low), float(high)
+
+
+def _inside(value: float, interval: str) -> bool:
+    low, high = _ends(interval)
+    return (low <= value if interval[0] == "[" else low < value) and (
+        value <= high if interval[-1] == "]" else value < high
+    )
+
+
+def _in_words(interval: str) -> str:
+    low, high = _ends(interval)
+    if high < math.inf:
+        return f"in {interval}"
+    return f"{'at least' if interval[0] == '[' else 'above'} {low:g}{' and finite' if interval[-1] == ')' else ''}"

@@ -1,4 +1,4 @@
-"""How a model is made for a task: `mvp-edge prune`."""
+"""Settings of `mvp-edge prune`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from mvp_edge.config.choices import (
     ChannelMultiple,
@@ -18,6 +17,7 @@ from mvp_edge.config.choices import (
     Vote,
     Voters,
     check,
+    out_of_range,
     size_problems,
 )
 from mvp_edge.config.training import FitConfig, FitOverrides
@@ -28,7 +28,7 @@ _LABEL_UNITS = {"latency_ms": (1, "ms"), "macs": (1e6, "MMACs"), "params": (1e3,
 
 @dataclass(frozen=True)
 class VoteConfig:
-    """How the nearest tasks vote (Algorithm 1, lines 1-8).
+    """Vote of the nearest members (Algorithm 1, lines 1-8).
 
     Attributes:
         method: `mvp`: the most voted units of each group, the same fraction of every group unless a budget says
@@ -37,13 +37,12 @@ class VoteConfig:
         keep: Fraction of every group's units to keep; of all units together for `smsp`.
         channel_multiple: Kept counts are multiples of this many channels; `auto` raises them where that costs no
             time on this machine.
-        neighbours: How many of the nearest members vote.
-        similarity: What is near: LEEP on the task's images, or WordNet on the class names; `auto` is LEEP where there
-            are images.
-        voters: Members that may vote: `specialist` as in the paper, `generalist`, or `any`. `auto` leaves it to
-            one generalist that knows all classes, the largest that fits inside the size asked for, which won on
-            the held-out tasks that we tried; `any` where the zoo has none.
-        vote: The units with most votes, or a sample as in Equation 1.
+        neighbours: Number of members that vote.
+        similarity: LEEP on the task's images, or WordNet on the class names; `auto` is LEEP if there are images.
+        voters: Members that may vote: `specialist` as in the paper, `generalist`, or `any`. `auto` is the one largest
+            generalist within the size that knows all classes, which was best on the held-out tasks, or `any` if the
+            zoo has none.
+        vote: The units with the most votes, or a sample as in Equation 1.
         temperature: Tau of Equation 1.
     """
 
@@ -57,28 +56,21 @@ class VoteConfig:
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
-        problems = size_problems(self.keep, self.channel_multiple)
-        if self.neighbours < 1:
-            problems.append(f"neighbours is {self.neighbours}; it must be at least 1")
-        if not self.temperature > 0:
-            problems.append(f"temperature is {self.temperature}; it must be above 0 (for its limit 0, use --vote top)")
-        literals = ((self.similarity, Similarity), (self.vote, Vote), (self.voters, Voters), (self.method, Method))
-        for value, kind in literals:
-            if value not in get_args(kind):
-                problems.append(f"{value!r} is none of {', '.join(get_args(kind))}")
-        check(problems)
+        ranges = {"neighbours": "[1, inf]", "temperature": "(0, inf]"}
+        words = {"similarity": Similarity, "vote": Vote, "voters": Voters, "method": Method}
+        check(size_problems(self) + out_of_range(self, **ranges, **words))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a delivered model may cost; None where there is no limit, but at least one is given.
+    """Upper limits of a delivered model, at least one; None is no limit.
 
     Attributes:
         latency_ms: Median time of one image on this machine, ONNX Runtime, one thread.
         macs: Multiply-adds of one image, as measured.
         params: Parameters.
         size_kib: Size of `model.onnx` in KiB (1024 bytes).
-        typed: Limits by name as they were typed, such as `2MiB`, where the label should say it so.
+        typed: Limits by name as typed, such as `2MiB`, for the label.
     """
 
     latency_ms: float | None = None
@@ -109,17 +101,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Everything that `mvp-edge prune` is told.
+    """Settings of a run of `prune`.
 
     Attributes:
-        task: The class list's file, or its classes as they were typed.
-        fit: How it is fine-tuned; overrides leave the rest to the recipe for the kind of network.
-        input: What the delivered file takes: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`, as a
-            camera or a decoder gives it. Both normalise inside.
-        schedule: `auto` fine-tunes a network that works already more gently where images are few, and keeps as much of
-            it as images left out gain by; `fixed` takes `fit` as it is.
-        precision: What is written beside `model.onnx`, which is always float32: nothing (`fp32`), a half-precision
-            file, an INT8 file, or (`auto`) an INT8 file if it earns its place.
+        task: The file of the class list, or its classes.
+        fit: Fine-tuning; overrides keep the rest of the recipe for the kind of network.
+        input: Input of the delivered file: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`. Both
+            are normalised inside the file.
+        schedule: `auto` fine-tunes a working network with a lower rate if images are few, and keeps as much of the
+            change as improves held-out images; `fixed` uses `fit` as it is.
+        precision: A second file beside `model.onnx`, which is always float32: none (`fp32`), half precision, INT8, or
+            (`auto`) INT8 if it passes the accuracy and size gate.
     """
 
     task: Path | Task
@@ -138,8 +130,7 @@ class PruneConfig:
     schedule: Schedule = "auto"
 
     def __post_init__(self) -> None:
-        given = ((self.input, InputFormat), (self.precision, Precision), (self.schedule, Schedule))
-        problems = [f"{v!r} is none of {', '.join(get_args(kind))}" for v, kind in given if v not in get_args(kind)]
+        problems = out_of_range(self, input=InputFormat, precision=Precision, schedule=Schedule)
         if self.fit.distill:
-            problems.append(f"distill is {self.fit.distill}; prune trains without a teacher, so it must be 0")
+            problems.append(f"distill is {self.fit.distill}; it must be 0, because prune trains without a teacher")
         check(problems)

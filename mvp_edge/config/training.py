@@ -1,12 +1,11 @@
-"""How a network is trained, and pruned meanwhile."""
+"""Training of a network, and pruning during training."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
-from mvp_edge.config.choices import Importance, Norms, Optimizer, check, size_problems
+from mvp_edge.config.choices import Importance, Norms, Optimizer, check, out_of_range, size_problems
 
 
 @dataclass(frozen=True)
@@ -45,41 +44,23 @@ class FitConfig:
     norms: Norms = "batch"
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.optimizer not in get_args(Optimizer):
-            problems.append(f"{self.optimizer!r} is none of {', '.join(get_args(Optimizer))}")
-        if self.norms not in get_args(Norms):
-            problems.append(f"norms is {self.norms!r}; it must be one of {', '.join(get_args(Norms))}")
-        if self.iterations < 0:
-            problems.append(f"iterations is {self.iterations}; it must be 0 or more")
-        if self.batch_size < 2:
-            problems.append(f"batch size is {self.batch_size}; it must be at least 2")
-        if not 0 < self.lr <= 10:
-            problems.append(f"learning rate is {self.lr}; it must be in (0, 10]")
-        for name in ("distill", "warmup"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                problems.append(f"{name} is {value}; it must be in [0, 1]")
-        for name in ("momentum", "label_smoothing"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                problems.append(f"{name} is {value}; it must be in [0, 1)")
-        if not 0 <= self.weight_decay < math.inf:
-            problems.append(f"weight_decay is {self.weight_decay}; it must be 0 or more")
-        if not 0 < self.temperature < math.inf:
-            problems.append(f"temperature is {self.temperature}; it must be above 0 and finite")
-        for name in ("crop", "cutout"):
-            if (value := getattr(self, name)) < 0:
-                problems.append(f"{name} is {value}; it must be 0 or more pixels")
-        check(problems)
+        check(
+            out_of_range(
+                self, optimizer=Optimizer, norms=Norms, iterations="[0, inf]", batch_size="[2, inf]", lr="(0, 10]",
+                momentum="[0, 1)", weight_decay="[0, inf)", warmup="[0, 1]", label_smoothing="[0, 1)",
+                crop="[0, inf]", cutout="[0, inf]", distill="[0, 1]", temperature="(0, inf)",
+            )
+        )  # fmt: skip
 
     def to_recipe(self) -> dict[str, Any]:
-        """Return a JSON-ready value that names a zoo's members; what there was only one of once goes without saying."""
+        """Return a JSON-ready value that identifies members; values that were once the only ones are left out."""
         once = (("optimizer", "sgd"), ("norms", "batch"))
         return {k: v for k, v in asdict(self).items() if (k, v) not in once}
 
 
 @dataclass(frozen=True)
 class FitOverrides:
-    """What a user wants of a `FitConfig`; the rest is left to the recipe for the network (`training.recipes`)."""
+    """Settings that override the recipe for the kind of network (`training.recipes`); None keeps the recipe's."""
 
     iterations: int | None = None
     batch_size: int | None = None
@@ -92,7 +73,7 @@ class FitOverrides:
         self.over(FitConfig())
 
     def over(self, recipe: FitConfig) -> FitConfig:
-        """Return a recipe with what the user wants.
+        """Return a recipe with these settings.
 
         Raises:
             ConfigError: a value is out of its range.
@@ -105,7 +86,7 @@ class PruneSchedule:
     """When and how much is pruned.
 
     Attributes:
-        keep: Fraction of every group's units that is left at the end.
+        keep: Fraction of every group's units that is kept at the end.
         channel_multiple: Kept counts are multiples of this many channels.
         every: Steps between two pruning events (the paper's h); 0 takes a hundredth of the iterations, which is what
             the paper's own cost columns imply: pruning ends within the first tenth, the rest is fine-tuning.
@@ -120,12 +101,7 @@ class PruneSchedule:
     importance: Importance = "activation"
 
     def __post_init__(self) -> None:
-        problems = size_problems(self.keep, self.channel_multiple)
-        if self.every < 0:
-            problems.append(f"every is {self.every}; it must be 0 or more steps")
-        if not 0 < self.drop < 1:
-            problems.append(f"drop is {self.drop}; it must be in (0, 1)")
-        check(problems)
+        check(size_problems(self) + out_of_range(self, every="[0, inf]", drop="(0, 1)", importance=Importance))
 
 
 @dataclass(frozen=True)
@@ -133,10 +109,11 @@ class ScoreSchedule:
     """How AHNP's scores of heads and nodes are learned.
 
     Attributes:
-        sparsity: Weight of the scores' L1 norm in the loss (lambda); which the paper does not give.
-        threshold: Units whose score is less are cut off (tau); the paper does not give it.
+        sparsity: Weight of the scores' L1 norm in the loss (lambda); the paper gives no value.
+        threshold: Units with a lower score are cut (tau); the paper gives no value.
         lr: Peak learning rate of the scores.
-        share: Fraction of the iterations in which the target is to be reached; what is left to cut then goes at once.
+        share: Fraction of the iterations until the target is reached; units still above the target are then cut at
+            once.
     """
 
     sparsity: float = 1e-2
@@ -145,12 +122,4 @@ class ScoreSchedule:
     share: float = 0.1
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 <= self.sparsity < math.inf:
-            problems.append(f"sparsity is {self.sparsity}; it must be 0 or more")
-        for name in ("threshold", "share"):
-            if not 0 < (value := getattr(self, name)) < 1:
-                problems.append(f"{name} is {value}; it must be in (0, 1)")
-        if not 0 < self.lr <= 1:
-            problems.append(f"learning rate of scores is {self.lr}; it must be in (0, 1]")
-        check(problems)
+        check(out_of_range(self, sparsity="[0, inf)", threshold="(0, 1)", lr="(0, 1]", share="(0, 1)"))

@@ -74,7 +74,7 @@ def test_bases_with_attention_are_pruned_by_scores(prunable: PrunableModel) -> N
     assert scores_for(config, prunable) is None and scores_for(config, vit) == config.scores
     assert scores_for(replace(config, method="ahnp"), prunable) == config.scores
     assert scores_for(replace(config, method="ifp"), vit) is None
-    with pytest.raises(ConfigError, match="'luck' is none of auto, ifp, ahnp"):
+    with pytest.raises(ConfigError, match="'luck'.*auto, ifp, ahnp"):
         BuildConfig(method="luck")  # pyright: ignore[reportArgumentType]
 
 

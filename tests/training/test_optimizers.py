@@ -162,5 +162,5 @@ def test_recipes_are_those_of_the_paper() -> None:
 def test_wishes_are_checked() -> None:
     with pytest.raises(ConfigError, match="distill is 2"):
         FitOverrides(distill=2)
-    with pytest.raises(ConfigError, match="'adam' is none of sgd, adamw"):
+    with pytest.raises(ConfigError, match="'adam'.*sgd, adamw"):
         FitOverrides(optimizer="adam")  # pyright: ignore[reportArgumentType]
