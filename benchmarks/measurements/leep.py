@@ -1,13 +1,14 @@
 """Does cross-fitting LEEP cost anything in the ranking of neighbours, and what does pure noise score?
 
-    python -m benchmarks leep --data DIR [--zoo DIR] [--tasks 20] [--few 5]
+    python -m benchmarks leep --data DIR [--zoo DIR] [--tasks 20] [--few 5] [--scores]
 
 On random 5-class tasks of the data set, all generalists and the 32 specialists nearest by WordNet are scored on 256
 images and on `--few` images a class by four scores: LEEP as published (`leep`), with P(y|z) from one half of the images
 and the score on the other, both ways (`halves`), leave-one-out (`ours`), and so with a tenth of the prior's weight
 (`tenth`). A score is compared with a linear classifier fitted to 200 images on each member's features, on test images
 (`probe`), and with the network that the five nearest specialists vote for, its head fitted to the same 200 images,
-without a training step (`voted`). One record for each task, in `results/measurements/leep.jsonl`, and one for noise.
+without a training step (`voted`). With `--scores` nothing is compared: the scores alone show how far a data set is from
+the zoo. One record for each task, in `results/measurements/leep.jsonl`, and one for noise.
 """
 
 from __future__ import annotations
@@ -93,38 +94,62 @@ def members(zoo: Zoo, task: Task) -> list[str]:
     return [i.id for i in nearest if i.kind == "generalist"] + specialists
 
 
+Scores = dict[tuple[str, str], dict[str, float]]  # (number of images, score) -> member -> value
+
+
+@torch.no_grad()
+def score(zoo: Zoo, prunable: PrunableModel, task: Task, train: ImageSet, few: int) -> Scores:
+    """Return what every member scores on `many` and on `few` images."""
+    ranking = sample(train, RANKING_IMAGES, "ranking")
+    chosen = {"many": list(range(len(ranking))), "few": few_of(ranking, few)}
+    found: Scores = {(size, name): {} for size in chosen for name in SCORES}
+    for name in members(zoo, task):
+        model = zoo.load(zoo.info(name)).network(prunable)
+        theta = predict(model, ranking.images, prunable.base, CPU).double().softmax(1)
+        for (size, kind), mine in found.items():
+            mine[name] = SCORES[kind](theta[chosen[size]], ranking.labels[chosen[size]])
+    return found
+
+
+def summary(zoo: Zoo, found: Scores) -> dict[str, dict[str, float]]:
+    """Return the highest score of any member and of a specialist."""
+    specialists = {i.id for i in zoo.infos() if i.kind == "specialist"}
+    return {
+        f"{size}/{kind}": {
+            "nearest": round(max(mine.values()), 4),
+            "nearest_specialist": round(max(v for n, v in mine.items() if n in specialists), 4),
+        }
+        for (size, kind), mine in found.items()
+    }
+
+
 @torch.no_grad()
 def compare(
-    zoo: Zoo, prunable: PrunableModel, task: Task, train: ImageSet, test: ImageSet, few: int
+    zoo: Zoo, prunable: PrunableModel, task: Task, train: ImageSet, test: ImageSet, found: Scores
 ) -> dict[str, object]:
     """Return for each number of images and each score what its ranking is worth."""
-    ranking, fitting = sample(train, RANKING_IMAGES, "ranking"), sample(train, PROBE_IMAGES, "probe")
-    held_out = sample(test, TEST_IMAGES, "test")
-    chosen = {"many": list(range(len(ranking))), "few": few_of(ranking, few)}
-    probes, scores = {}, {(size, name): {} for size in chosen for name in SCORES}
+    fitting, held_out = sample(train, PROBE_IMAGES, "probe"), sample(test, TEST_IMAGES, "test")
+    probes = {}
     for name in members(zoo, task):
-        model = zoo.load(zoo.info(name)).network(prunable).eval()
-        theta = predict(model, ranking.images, prunable.base, CPU).double().softmax(1)
-        for (size, score), mine in scores.items():
-            mine[name] = SCORES[score](theta[chosen[size]], ranking.labels[chosen[size]])
+        model = zoo.load(zoo.info(name)).network(prunable)
         set_head(model, ridge_head(model, fitting, prunable.base, CPU))
         probes[name] = accuracy(predict(model, held_out.images, prunable.base, CPU), held_out).top1
     result: dict[str, object] = {
         "probe_best": max(probes.values()),
-        "probe_mean": float(np.mean(list(probes.values()))),
+        "probe_mean": round(float(np.mean(list(probes.values()))), 2),
     }
     voted: dict[tuple[str, ...], float] = {}
-    for (size, score), mine in scores.items():
+    for (size, kind), mine in found.items():
         order = sorted(mine, key=lambda n: (-mine[n], n))
         specialists = tuple(n for n in order if zoo.info(n).kind == "specialist")[:NEAREST]
         if specialists not in voted:
             voted[specialists] = assembled(zoo, prunable, specialists, task, fitting, held_out)
-        plain = scores[size, "leep"]
+        plain = found[size, "leep"]
         first = sorted(plain, key=lambda n: (-plain[n], n))[:NEAREST]
-        result[f"{size}/{score}"] = {
+        result[f"{size}/{kind}"] = {
             "nearest": round(mine[order[0]], 4),
             "nearest_specialist": round(mine[specialists[0]], 4),
-            "spearman": round(float(spearmanr([mine[n] for n in probes], list(probes.values())).statistic), 4),
+            "spearman": round(float(spearmanr([mine[n] for n in probes], list(probes.values()))[0]), 4),
             "spearman_specialists": round(rank_correlation(zoo, mine, probes), 4),
             "generalists_first": sum(zoo.info(n).kind == "generalist" for n in order[:4]),
             "same_nearest": len(set(first) & set(order[:NEAREST])),
@@ -138,7 +163,7 @@ def compare(
 def rank_correlation(zoo: Zoo, scores: dict[str, float], probes: dict[str, float]) -> float:
     """Return Spearman's correlation of a score with the probe's accuracy over the specialists."""
     names = [n for n in probes if zoo.info(n).kind == "specialist"]
-    return float(spearmanr([scores[n] for n in names], [probes[n] for n in names]).statistic)
+    return float(spearmanr([scores[n] for n in names], [probes[n] for n in names])[0])
 
 
 def assembled(
@@ -177,6 +202,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--zoo")
     parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument("--scores", action="store_true", help="only what the members score")
     parser.add_argument("--few", type=int, default=5, help="images a class")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -188,13 +214,18 @@ def main() -> None:
     prunable = PrunableModel.of(zoo.base, zoo.load_base())
     for task in target_tasks(zoo, source.classes, WAYS, args.tasks):
         about = {
-            "kind": "task", "task": task.id, "classes": list(task.names), "data": source.name, "zoo": zoo.name,
+            "kind": "scores" if args.scores else "task", "task": task.id,
+            "classes": list(task.names), "data": source.name, "zoo": zoo.name,
             "base_sha256": zoo.base.sha256, "few": args.few, "specialists": SPECIALISTS,
         }  # fmt: skip
         if about in done:
             continue
-        train, test = (source.load(task.names, split, zoo.base.input_size) for split in ("train", "test"))
-        result = compare(zoo, prunable, task, train, test, args.few)
+        train = source.load(task.names, "train", zoo.base.input_size)
+        found = score(zoo, prunable, task, train, args.few)
+        if args.scores:
+            result = summary(zoo, found)
+        else:
+            result = compare(zoo, prunable, task, train, source.load(task.names, "test", zoo.base.input_size), found)
         records.append("leep", about, result, CPU)
         log.info("%s %s", ",".join(task.names), result)
 
