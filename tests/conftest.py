@@ -19,8 +19,7 @@ from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
-from mvp_edge.zoo.creation import create_zoo
-from mvp_edge.zoo.store import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 from tests.bases import small_base
 
 COLOURS = {

@@ -20,6 +20,7 @@ from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base, find_base, read_tensors
 from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.norms import IMAGES, is_folded, unfold
+from mvp_edge.models.tensors import load_weights
 
 ARCH = "mobilenetv2_100"
 KERAS_INPUT = "x/127.5-1"  # how a file's metadata names pixels in [-1, 1]
@@ -100,5 +101,5 @@ def load(weights: Path, pixels: int) -> tuple[Base, nn.Module]:
     expected = {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     if wrong := [k for k, shape in expected.items() if k not in tensors or tensors[k].shape != shape]:
         raise ConfigError(f"{weights} is not {ARCH}: {len(wrong)} tensors are missing or differ, {wrong[0]} first")
-    network.load_state_dict(tensors, strict=False)
+    load_weights(network, {k: v for k, v in tensors.items() if k in expected})
     return base, network.eval()

@@ -22,6 +22,7 @@ from mvp_edge.core.device import on_device
 from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.models.architectures import head_name, head_of, set_head
 from mvp_edge.models.heads import random_head
+from mvp_edge.models.tensors import load_weights
 from mvp_edge.training.loop import fit, make_optimizer
 
 State = dict[str, Tensor]
@@ -111,7 +112,7 @@ def meta_train(
             _adapt(setting, inner, masks, config.inner, seed + 1000 * iteration + number)
             adapted.append(_trunk_state(inner, head))
         moved = meta_step(theta, adapted, config.step * (1 - iteration / config.iterations))
-        model.load_state_dict(moved, strict=False)
+        load_weights(model, {**model.state_dict(), **moved})
     final = magnitude_masks(model, head, config.keep)
     final.apply()
     return final
@@ -131,7 +132,9 @@ class Reptile:
         """Train the sparse meta-network on the setting's task."""
         model = copy.deepcopy(setting.prunable.model)
         tensors = load_file(self.weights(setting))
-        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("mask/")}, strict=False)
+        trained = {k: v for k, v in tensors.items() if not k.startswith("mask/")}
+        rows = {k: v for k, v in model.state_dict().items() if k.startswith(f"{head_name(model)}.")}
+        load_weights(model, {**rows, **trained})
         model = on_device(model, setting.device)
         held = {k.removeprefix("mask/"): v.bool().to(setting.device) for k, v in tensors.items() if "mask/" in k}
         masks = Masks(model, held)

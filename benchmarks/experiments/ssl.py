@@ -28,8 +28,7 @@ from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.zoo.creation import create_zoo
-from mvp_edge.zoo.store import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 
 NAME = "ssl"
 SMALL_EPOCHS, EPOCHS = 2.0, 2.25  # epochs in all; the first are of small views, at a third of the price

@@ -27,8 +27,7 @@ from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.meta_vote import vote
 from mvp_edge.voting.neighbours import rank, select_voters
-from mvp_edge.zoo.creation import create_zoo
-from mvp_edge.zoo.store import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 
 log = logging.getLogger("benchmarks.measurements.packing")
 CPU = torch.device("cpu")

@@ -116,12 +116,13 @@ def verify_base(prunable: PrunableModel, schedule: PruneSchedule) -> None:
 
 
 def make_recipe(
-    parent: Member | None, schedule: PruneSchedule, scores: ScoreSchedule | None, fit: FitConfig, seed: int, data: str
-) -> dict[str, object]:
-    """Return how a member is made, which with its task names it; every word of it must stay for those made with IFP."""
-    # Stored recipes name the channel multiple `align`.
-    how = {"method": "ifp", **{"align" if k == "channel_multiple" else k: v for k, v in asdict(schedule).items()}}
+    parent: Member | None, schedule: PruneSchedule, scores: ScoreSchedule | None, fit: FitConfig, seed: int, data: str,
+    data_sha256: str,
+) -> dict[str, object]:  # fmt: skip
+    """Return how a member is made and from which images, which with its task names it; every word of it must stay."""
+    how = {"method": "ifp", **asdict(schedule)}
     if scores is not None:
-        how = {"method": "ahnp", "keep": schedule.keep, "align": schedule.channel_multiple, "scores": asdict(scores)}
+        size = {"keep": schedule.keep, "channel_multiple": schedule.channel_multiple}
+        how = {"method": "ahnp", **size, "scores": asdict(scores)}
     parent_id = None if parent is None else parent.info.id
-    return {**how, "parent": parent_id, "fit": fit.to_recipe(), "seed": seed, "data": data}
+    return {**how, "parent": parent_id, "fit": fit.to_recipe(), "seed": seed, "data": data, "data_sha256": data_sha256}

@@ -22,7 +22,7 @@ from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import Member, MemberInfo, member_id
-from mvp_edge.zoo.outputs import Outputs
+from mvp_edge.zoo.member import Outputs
 from mvp_edge.zoo.store import Zoo
 
 
@@ -51,24 +51,28 @@ def build_specialists(
         found = find_parent(zoo, prunable, everything, config.schedule)
         parent = None if found is None else zoo.load(found)
     fit, scores = fit_for("specialist", config, prunable), scores_for(config, prunable)
-    recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name)
-    pending = [t for t in tasks if not zoo.has(member_id(t, recipe))]
-    teacher = teacher or Teacher(prunable, device)
-    if pending:
-        verify_base(prunable, config.schedule)
+    size, teacher, verified = prunable.base.input_size, teacher or Teacher(prunable, device), False
     with progress.stage("Members", len(tasks)) as stage:
-        stage.advance(len(tasks) - len(pending))
-        for task, member in _claimed(zoo, pending, recipe):
-            train = data.load(task.names, "train", prunable.base.input_size)
-            test = data.load(task.names, "test", prunable.base.input_size)
-            model, plan = make_member(
-                prunable, train, config.schedule, fit, device=device, seed=config.seed, parent=parent,
-                teacher=teacher.logits(train) if fit.distill > 0 else None, scores=scores,
-            )  # fmt: skip
-            info = MemberInfo(member, task, "specialist", plan, zoo.base.sha256, recipe)
-            made.append(_add(zoo, prunable, model, info, test))
-            stage.note(f"{', '.join(task.names)}: {made[-1].top1:.1f} %")
-            stage.advance()
+        for task in tasks:
+            images = data.sha256(task.names, "train", size)
+            recipe = make_recipe(parent, config.schedule, scores, fit, config.seed, data.name, images)
+            member = member_id(task, recipe)
+            with ExitStack() as held:
+                if zoo.has(member) or not held.enter_context(zoo.claim(member)):
+                    stage.advance()
+                    continue
+                if not verified:
+                    verify_base(prunable, config.schedule)
+                    verified = True
+                train, test = (data.load(task.names, split, size) for split in ("train", "test"))
+                model, plan = make_member(
+                    prunable, train, config.schedule, fit, device=device, seed=config.seed, parent=parent,
+                    teacher=teacher.logits(train) if fit.distill > 0 else None, scores=scores,
+                )  # fmt: skip
+                info = MemberInfo(member, task, "specialist", plan, zoo.base.sha256, recipe)
+                made.append(_add(zoo, prunable, model, info, test))
+                stage.note(f"{', '.join(task.names)}: {made[-1].top1:.1f} %")
+                stage.advance()
     return made
 
 
@@ -98,7 +102,7 @@ def build_generalists(
         schedule = replace(config.schedule, keep=keep)
         found = find_parent(zoo, prunable, task, schedule) if config.parent == "generalist" else None
         parent = None if found is None else zoo.load(found)
-        recipe = make_recipe(parent, schedule, scores, fit, config.seed, data.name)
+        recipe = make_recipe(parent, schedule, scores, fit, config.seed, data.name, train.sha256)
         member = member_id(task, recipe)
         with _turn(zoo, member, progress) as mine:
             if not mine:
@@ -135,11 +139,3 @@ def _add(zoo: Zoo, prunable: PrunableModel, model: nn.Module, info: MemberInfo, 
     logits = predict(restored, test.images, prunable.base, device)
     info = replace(info, top1=round(accuracy(logits, test).top1, 2))
     return zoo.add(info, state, Outputs(logits, test.labels) if info.kind == "generalist" else None).info
-
-
-def _claimed(zoo: Zoo, tasks: Sequence[Task], recipe: dict[str, object]) -> Iterator[tuple[Task, str]]:
-    for task in tasks:
-        member = member_id(task, recipe)
-        with zoo.claim(member) as mine:
-            if mine:
-                yield task, member

@@ -14,7 +14,7 @@ from mvp_edge.models.norms import IMAGES, is_folded, unfold
 from mvp_edge.core.device import on_device, on_host
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.streams import rng
-from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.store import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
 
 NORM_CLASSES = 16  # whose images batch norms are measured on

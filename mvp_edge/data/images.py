@@ -6,7 +6,7 @@ import hashlib
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,9 +74,9 @@ class ImageSet:
     @property
     def sha256(self) -> str:
         """Checksum of images and labels, as hexadecimal digits."""
-        digest = hashlib.sha256(self.images.contiguous().numpy().data)
-        digest.update(self.labels.contiguous().numpy().data)
-        return digest.hexdigest()
+        return joint_sha256(
+            (pixels_sha256(self.images[self.labels == i]) for i in range(len(self.classes))), self.labels
+        )
 
     def subset(self, idx: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
         """Return the images at the positions `idx`, in that order."""
@@ -94,6 +94,19 @@ class ImageSet:
         labels = self.labels.numpy()
         chosen = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in range(len(self.classes))]
         return self.subset(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen])))
+
+
+def pixels_sha256(images: Tensor) -> bytes:
+    """Return the checksum of the images of one class."""
+    return hashlib.sha256(images.contiguous().numpy().data).digest()
+
+
+def joint_sha256(classes: Iterable[bytes], labels: Tensor) -> str:
+    """Return the checksum of images from those of their classes, by label, and the order in which they come."""
+    digest = hashlib.sha256(labels.contiguous().numpy().data)
+    for each in classes:
+        digest.update(each)
+    return digest.hexdigest()
 
 
 def skipped_warnings(*sets: ImageSet) -> list[str]:

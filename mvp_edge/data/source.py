@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from mvp_edge.core.errors import DataError
 from mvp_edge.data.folder import LAYOUTS, Reader, Split, list_folder
-from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size
+from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
 from mvp_edge.data.named import NAMES, open_named
 from mvp_edge.names.tasks import canonical, numbered
 
@@ -34,6 +36,7 @@ class DataSource:
     location: Path
     reader: Reader = field(repr=False)
     notes: tuple[str, ...] = ()
+    _read: dict[tuple[Split, int, Size], tuple[bytes, int]] = field(default_factory=dict, repr=False, compare=False)
 
     def load(
         self, classes: Sequence[str] | None, split: Split, size: Size, on_image: OnImage | None = None
@@ -72,6 +75,22 @@ class DataSource:
         """
         names = self.classes if classes is None else tuple(classes)
         return sum(self.reader.count(split, index) for index in self._positions(names, split))
+
+    def sha256(self, classes: Sequence[str], split: Split, size: Size) -> str:
+        """Return the checksum of the images that `load` returns, with one class in memory at a time; each is read once.
+
+        Raises:
+            DataError: As `load` does, except for unreadable images.
+        """
+        found = []
+        for position in self._positions(tuple(classes), split):
+            key = split, position, size
+            if key not in self._read:
+                images = self.reader.read(split, [position], size, None).images
+                self._read[key] = pixels_sha256(images), len(images)
+            found.append(self._read[key])
+        labels = torch.arange(len(found)).repeat_interleave(torch.tensor([count for _, count in found]))
+        return joint_sha256((digest for digest, _ in found), labels)
 
     def _positions(self, names: tuple[str, ...], split: Split) -> list[int]:
         """Return the positions of the classes in the data, or report all problems at once."""

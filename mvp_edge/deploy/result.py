@@ -12,7 +12,7 @@ from torch import nn
 from mvp_edge.core.errors import ConfigError, ExportError, ZooError
 from mvp_edge.export import export_onnx
 from mvp_edge.models.architectures import head_of
-from mvp_edge.models.bases import BUNDLED, Base, file_sha256, load_base
+from mvp_edge.models.bases import BUNDLED, Base, load_base
 from mvp_edge.zoo.store import open_zoo
 
 MODELS = {"fp32": "model.onnx", "fp16": "model-fp16.onnx", "int8": "model-int8.onnx"}
@@ -126,9 +126,10 @@ def write_dense(result: Result, zoo: str | None, path: Path) -> None:
 
 def _load(result: Result, zoo: str | None) -> tuple[Base, nn.Module]:
     try:
-        bundled = BUNDLED.get(result.base.name)  # a base of the user's own may have the name of a bundled one
-        if zoo is None and bundled is not None and file_sha256(bundled) == result.base.sha256:
-            return load_base(result.base.name)
+        if zoo is None and result.base.name in BUNDLED:
+            base, model = load_base(result.base.name)
+            if base.sha256 == result.base.sha256:  # a base of the user's own may have the name of a bundled one
+                return base, model
         opened = open_zoo(zoo or str(result.report.get("zoo")))
         return opened.base, opened.load_base()
     except (ConfigError, ZooError) as e:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.places import ASSETS, DEFAULT_ZOO
 from mvp_edge.models.architectures import head_name, new_model
 from mvp_edge.models.download import download_weights
-from mvp_edge.models.tensors import pack, unpack
+from mvp_edge.models.tensors import COUNTER, content_sha256, load_weights, pack, unpack
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Base:
         std: Standard deviation, likewise.
         classes: Class names in the order of the outputs.
         licence: Of the weights.
-        sha256: Of the weights' file; empty until weights are loaded.
+        sha256: Identity of the weights (`content_sha256`); empty until they are loaded.
         top1: Accuracy in percent on the test split of what it was trained on, if known.
         recipe: How it was trained.
         embedding: Whether sub-networks of a transformer keep its embedding whole, which every block reads and adds to,
@@ -156,12 +155,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ConfigError(f"{path} is no readable safetensors file ({e}); it may be truncated, fetch it again") from e
 
 
-def file_sha256(path: Path) -> str:
-    """Return the checksum of a file as hexadecimal digits."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
 def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
     tensors, meta = read_tensors(path)
     if "mvp_edge" in meta:
@@ -172,14 +165,14 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
     if known is None:
         raise ConfigError(f"{path} does not say what model it is; name one with --base and give it with --weights")
     model = new_model(known.arch, max(1, len(known.classes) or _outputs(known, tensors)))
-    expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith(COUNTER)}
     wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
     if wrong:
         raise ConfigError(
             f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first"
         )
-    model.load_state_dict(tensors, strict=False)
-    return Base.from_json({**known.to_json(), "sha256": file_sha256(path)}), model.eval()
+    load_weights(model, {k: v for k, v in tensors.items() if k in expected})
+    return replace(known, sha256=content_sha256(model.state_dict())), model.eval()
 
 
 def _told(path: Path, text: str) -> Base:

@@ -28,11 +28,19 @@ _WEIGHTED = (nn.Conv2d, nn.Linear)
 
 @dataclass(frozen=True)
 class SlicedDimension:
-    """One dimension of one tensor through which a group runs; `index[unit]` lists the unit's positions there."""
+    """One dimension of one tensor through which a group runs.
+
+    Attributes:
+        tensor: Its name.
+        dim: Number of the dimension.
+        index: `index[unit]` lists the unit's positions there.
+        length: Of the dimension in the base model; positions of no unit always stay.
+    """
 
     tensor: str
     dim: int
     index: Index
+    length: int
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,7 @@ Positions = dict[str, dict[int, Tensor]]  # tensor name -> dimension -> kept pos
 def kept_positions(table: GroupTable, plan: KeepPlan) -> Positions:
     """Return what a plan keeps of every tensor that any group runs through.
 
-    Positions that no group covers (in a concatenation with unprunable inputs, say) are kept where a covered one
-    follows; those behind the last covered one are not, which the comparison with the masked network brings to light.
+    Positions that no group covers (in a concatenation with unprunable inputs, say) are kept.
 
     Raises:
         PlanError: the plan is for another base model.
@@ -100,12 +107,9 @@ def kept_positions(table: GroupTable, plan: KeepPlan) -> Positions:
     for group in table.groups:
         gone = sorted(set(range(group.width)) - set(plan[group.name]))
         for dimension in group.dimensions:
-            index = torch.tensor(dimension.index)
-            length = int(index.max()) + 1
-            flags = keep.get((dimension.tensor, dimension.dim), torch.ones(0, dtype=torch.bool))
-            flags = torch.cat([flags, torch.ones(max(0, length - len(flags)), dtype=torch.bool)])
-            flags[index[gone].flatten()] = False
-            keep[dimension.tensor, dimension.dim] = flags
+            place = dimension.tensor, dimension.dim
+            flags = keep.setdefault(place, torch.ones(dimension.length, dtype=torch.bool))
+            flags[torch.tensor(dimension.index)[gone].flatten()] = False
     positions: Positions = defaultdict(dict)
     for (tensor, dim), flags in keep.items():
         positions[tensor][dim] = flags.nonzero().flatten()
@@ -142,7 +146,7 @@ def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedd
         raw = [r for r in raw if readers.isdisjoint(consumer for consumer, _ in r.consumers)]
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     groups = [_merge(members, model) for members in _coupled_by_grouped_convs(raw, model)]
-    _check_places(groups, model)
+    _check_places(groups)
     return GroupTable(tuple(sorted(groups, key=lambda g: order[g.name])))
 
 
@@ -240,7 +244,10 @@ def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
         return tuple(tuple(sorted(p)) for p in positions)
 
     names = list(dict(model.named_modules()))
-    dimensions = [SlicedDimension(n, d, by_unit(w, u, n)) for r, u in members for n, d, w in r.dimensions]
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    dimensions = [
+        SlicedDimension(n, d, by_unit(w, u, n), tensors[n].shape[d]) for r, u in members for n, d, w in r.dimensions
+    ]
     consumers = [Consumer(n, by_unit(w, u, n)) for r, u in members for n, w in r.consumers]
     norms = [Consumer(n, by_unit(w, u, n)) for r, u in members for n, w in r.norms]
     first = min((r.root for r, _ in members), key=names.index)
@@ -248,11 +255,10 @@ def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
     return Group(first, width, unit_channels, tuple(dimensions), tuple(consumers), tuple(norms))
 
 
-def _check_places(groups: list[Group], model: nn.Module) -> None:
+def _check_places(groups: list[Group]) -> None:
     """Refuse positions that a tensor does not have: the graph has not understood how its layer is used."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for dimension in (dimension for group in groups for dimension in group.dimensions):
-        if max(unit[-1] for unit in dimension.index) >= tensors[dimension.tensor].shape[dimension.dim]:
+        if max(unit[-1] for unit in dimension.index) >= dimension.length:
             raise PlanError(
                 f"{dimension.tensor}: its layer is used in a way that cannot be sliced; use another base model"
             )

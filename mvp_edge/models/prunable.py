@@ -13,6 +13,7 @@ from mvp_edge.models.bases import Base
 from mvp_edge.models.groups import GroupTable, find_groups
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.slicing import faithfulness
+from mvp_edge.models.tensors import COUNTER
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class PrunableModel:
 
     def state_of(self, model: nn.Module) -> dict[str, Tensor]:
         """Return a sliced model's tensors as they are stored in a zoo."""
-        return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+        return {k: v for k, v in model.state_dict().items() if not k.endswith(COUNTER)}
 
     def headless(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors without those of the classifier, whose rows mean other classes in every member."""

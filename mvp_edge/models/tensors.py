@@ -8,6 +8,7 @@ class token) stay as precise as they are.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -15,9 +16,11 @@ from collections.abc import Mapping
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvp_edge.config import Packing
+
+COUNTER = "num_batches_tracked"  # how many batches a batch norm has seen: nothing is computed with it
 
 _GZIP = b"\x1f\x8b"
 _SCALE = ":scale"
@@ -75,6 +78,35 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
             value = value.float() * _along(scale, value)
         tensors[name] = value.float() if value.is_floating_point() else value
     return tensors, header.get("__metadata__", {})
+
+
+def content_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the identity of weights as hexadecimal digits: a checksum of names, types, shapes and values.
+
+    It is that of the numbers, not of a file: how they are stored and compressed does not matter.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(n for n in tensors if not n.endswith(COUNTER)):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load all tensors of a network, in place; only the counters of batch norms may be missing.
+
+    Raises:
+        ValueError: others are missing, unknown to the network or of another shape. The network then holds a mixture.
+    """
+    try:
+        missing, unknown = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as e:  # shapes differ
+        raise ValueError(str(e).splitlines()[-1].strip()) from e
+    missing = [name for name in missing if not name.endswith(COUNTER)]
+    if missing or unknown:
+        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not part of the network"
+        raise ValueError(f"{len(missing)} tensors are missing and {len(unknown)} unknown: {what}")
 
 
 def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

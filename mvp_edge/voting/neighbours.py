@@ -199,5 +199,5 @@ def predictions(
         # Members of one shape share one network: only their tensors are exchanged.
         model = on_device(zoo.load(group[0]).network(prunable), device)
         for info in group:
-            model.load_state_dict(zoo.load(info).state, strict=False)
+            zoo.load(info).load_into(model)
             yield info, predict(model, images, prunable.base, device).softmax(1)

@@ -11,7 +11,7 @@ from mvp_edge.core.errors import ZooError
 from mvp_edge.core.places import ASSETS, DEFAULT_ZOO, user_directory
 from mvp_edge.names.tasks import canonical
 
-FORMAT = 2
+FORMAT = 3
 
 
 def bundled_zoos() -> dict[str, Path]:

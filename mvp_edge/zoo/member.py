@@ -1,12 +1,15 @@
-"""One member of a zoo: a recipe (task, plan, how it was made, how good it is) plus sliced tensors."""
+"""One member of a zoo: a recipe (task, plan, how it was made, how good it is), sliced tensors, and their outputs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.core.errors import PlanError, ZooError
@@ -14,8 +17,8 @@ from mvp_edge.models.architectures import set_head
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.models.tensors import unpack
-from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.models.tensors import load_weights, squeeze, unpack
+from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.zoo.location import FORMAT
 
 MemberKind = Literal["specialist", "generalist"]
@@ -115,17 +118,35 @@ class Member:
 
         Args:
             prunable: The base model that it was cut from.
+
+        Raises:
+            ZooError: its tensors do not fit its plan.
         """
         model = sliced_copy(prunable.model, prunable.table, self.info.plan)
         weight = self.state[f"{prunable.head}.weight"]
         set_head(model, nn.Linear(weight.shape[1], weight.shape[0]))
-        model.load_state_dict(self.state, strict=False)
+        self.load_into(model)
         return model.eval()
+
+    def load_into(self, model: nn.Module) -> None:
+        """Load its tensors into a network of its shape, in place.
+
+        Raises:
+            ZooError: its tensors are not those of the network.
+        """
+        try:
+            load_weights(model, self.state)
+        except ValueError as e:
+            raise ZooError(f"member {self.info.id} does not fit its plan ({e}); remove its directory") from e
 
 
 def member_id(task: Task, recipe: dict[str, Any]) -> str:
-    """Return the name of the member that a recipe makes for a task."""
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    """Return the name of the member that a recipe makes for a task.
+
+    The images count with their content (`data_sha256`), not with the name of their folder (`data`).
+    """
+    identity = {k: v for k, v in recipe.items() if k != "data"}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{task.id}-{digest[:6]}"
 
 
@@ -139,3 +160,57 @@ def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
         return unpack(data)[0]
     except ValueError as e:
         raise ZooError(f"{where} is no readable safetensors file ({e}); remove its directory and build it again") from e
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a generalist answers to all images of a test split: enough for its accuracy on any of its classes.
+
+    Attributes:
+        logits: Float `(N, C)`.
+        labels: Integer `(N,)`.
+    """
+
+    logits: Tensor
+    labels: Tensor
+
+    def of(self, classes: Sequence[str], known: Sequence[str]) -> Outputs:
+        """Return the images and columns of some classes, in their order.
+
+        Args:
+            classes: The classes asked for, all among `known`.
+            known: Names of the columns.
+        """
+        row = numbered(known)
+        columns = torch.tensor([row[canonical(n)] for n in classes])
+        place = torch.full((len(known),), -1)
+        place[columns] = torch.arange(len(columns))
+        labels = place[self.labels]
+        return Outputs(self.logits[labels >= 0][:, columns], labels[labels >= 0])
+
+
+def write_outputs(outputs: Outputs) -> bytes:
+    """Return outputs as bytes: how far each logit is below the largest of its image, in half precision.
+
+    The nearer to the largest, the finer the steps, so that no two leading logits become equal. The two bytes of the
+    halves lie apart, as gzip shortens nothing but the upper ones: three quarters of the size.
+    """
+    largest = outputs.logits.amax(1, keepdim=True)
+    halves = (outputs.logits - largest).half().view(torch.uint8)
+    labels = outputs.labels.to(torch.int16)
+    tensors = {"lower": halves[:, 0::2], "upper": halves[:, 1::2], "largest": largest, "labels": labels}
+    return squeeze(save({k: v.contiguous() for k, v in tensors.items()}))
+
+
+def read_outputs(data: bytes, where: str) -> Outputs:
+    """Read what `write_outputs` wrote.
+
+    Raises:
+        ZooError: the bytes are damaged.
+    """
+    try:
+        tensors, _ = unpack(data)
+        halves = torch.stack((tensors["lower"], tensors["upper"]), -1).view(torch.float16).squeeze(-1)
+        return Outputs(tensors["largest"] + halves.float(), tensors["labels"].long())
+    except (ValueError, KeyError) as e:
+        raise ZooError(f"{where} is damaged ({e}); remove its directory and build the member again") from e

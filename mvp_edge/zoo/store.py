@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -23,18 +24,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from torch import Tensor, nn
 
 from mvp_edge.config import Packing
+from mvp_edge.core.atomic import sync_directory, write_atomically
 from mvp_edge.core.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.core.places import ASSETS
-from mvp_edge.models.bases import Base, file_sha256, load_base
-from mvp_edge.models.tensors import pack, squeeze, unpack
+from mvp_edge.models.bases import Base, load_base, pack_base
+from mvp_edge.models.tensors import content_sha256, pack, squeeze, unpack
 from mvp_edge.names.tasks import Task
-from mvp_edge.zoo.location import damaged, read_zoo_file, roots
-from mvp_edge.zoo.member import Member, MemberInfo, read_weights
-from mvp_edge.zoo.outputs import Outputs, pack_outputs, unpack_outputs
+from mvp_edge.zoo.location import FORMAT, damaged, read_zoo_file, roots
+from mvp_edge.zoo.member import Member, MemberInfo, Outputs, read_outputs, read_weights, write_outputs
 
 STALE_SECONDS = 24 * 3600
 WEIGHTS = "weights.safetensors.gz"
@@ -133,7 +134,7 @@ class Zoo:
         if not info.outputs_sha256:
             return None
         path = self._directory(info.id) / OUTPUTS
-        return unpack_outputs(self._checked(path, info.outputs_sha256), str(path))
+        return read_outputs(self._checked(path, info.outputs_sha256), str(path))
 
     def as_stored(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors as they would be read back after packing."""
@@ -153,7 +154,7 @@ class Zoo:
         files = {WEIGHTS: squeeze(pack(state, self.packing))}
         info = replace(info, weights_sha256=_sha256(files[WEIGHTS]))
         if outputs is not None:
-            files[OUTPUTS] = pack_outputs(outputs)
+            files[OUTPUTS] = write_outputs(outputs)
             info = replace(info, outputs_sha256=_sha256(files[OUTPUTS]))
         members = self.directory / "members"
         partial = members / f".{info.id}.{secrets.token_hex(4)}"
@@ -165,6 +166,7 @@ class Zoo:
             _sync(partial)
             if new := not self.has(info.id):
                 partial.rename(members / info.id)
+                sync_directory(members)
         except OSError as e:
             if not self.has(info.id):
                 raise self._unwritable(e) from e
@@ -199,20 +201,15 @@ class Zoo:
         Raises:
             ZooError: the zoo cannot be written.
         """
-        locks = self.directory / ".locks"
-        lock = FileLock(locks / f"{member}.lock", timeout=patience_s)
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        except OSError as e:
-            raise self._unwritable(e) from e
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(zoo_lock(self.directory, member, patience_s))
+            except Timeout:
+                yield False
+                return
+            except OSError as e:
+                raise self._unwritable(e) from e
             yield not self.has(member)
-        finally:
-            lock.release()
 
     def load_base(self) -> nn.Module:
         """Return the base model with its weights.
@@ -221,19 +218,21 @@ class Zoo:
             ZooError: its file is missing, damaged or another one than when the zoo was made.
         """
         path = self.path / BASE
-        if path.is_file() and file_sha256(path) != self.base.sha256:
-            raise ZooError(f"{path} does not match its checksum; {self._repair}")
         try:
-            return load_base(str(path))[1]
+            found, model = load_base(str(path))
         except ConfigError as e:
             raise ZooError(f"zoo {self.name}: {e}; {self._repair}") from e
+        if found.sha256 != self.base.sha256:
+            raise ZooError(f"{path} holds other weights than this zoo was made for; {self._repair}")
+        return model
 
     def verify(self) -> list[str]:
         """Check every file against its checksum and return what is wrong, one line a problem."""
         problems = []
-        base = self.path / BASE
-        if not base.is_file() or file_sha256(base) != self.base.sha256:
-            problems.append(f"{base} is missing or does not match its checksum; {self._repair}")
+        try:
+            self.load_base()
+        except MvpEdgeError as e:
+            problems.append(str(e))
         for name in self.ids():
             try:
                 info = self.info(name)
@@ -332,8 +331,59 @@ def open_zoo(name: str | None) -> Zoo:
         raise damaged(path, e) from e
 
 
+def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int8") -> Zoo:
+    """Make an empty zoo for a base model, or open the one that is there.
+
+    Any number of processes may do so at once: one makes it, the others open what it has made.
+
+    Raises:
+        ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
+    """
+    data = pack_base(model, base, packing)
+    base = replace(base, sha256=content_sha256(unpack(data)[0]))
+    _refuse_foreign_files(path)
+    try:
+        (path / "members").mkdir(parents=True, exist_ok=True)
+        with zoo_lock(path, "zoo", math.inf):
+            if not (path / "zoo.json").exists():
+                write_atomically(path / BASE, squeeze(data))
+                value = {"format": FORMAT, "name": path.resolve().name, "packing": packing, "base": base.to_json()}
+                write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
+    except OSError as e:
+        raise ZooError(f"zoo {path} cannot be written ({e}); choose another directory or make room") from e
+    zoo = open_zoo(str(path))
+    if zoo.base != base:
+        raise ZooError(
+            f"{path} is a zoo of {zoo.base.name} ({zoo.base.sha256[:12]}), not of {base.name} ({base.sha256[:12]}); "
+            "choose another directory"
+        )
+    return zoo
+
+
+def _refuse_foreign_files(path: Path) -> None:
+    """Refuse a directory that holds anything but a zoo, whole or as a process that was killed has left it.
+
+    Names with a dot are those under which files are written first.
+    """
+    found = {f.name for f in path.iterdir() if not f.name.startswith(".")} if path.is_dir() else set()
+    if (path.exists() and not path.is_dir()) or ("zoo.json" not in found and found - {BASE, "members"}):
+        raise ZooError(f"{path} exists and is no zoo; choose another directory")
+
+
 def _sync(directory: Path) -> None:
     """Make sure that what the directory holds has reached the disk before it gets its name."""
     for file in directory.iterdir():
         with file.open("rb") as f:
             os.fsync(f.fileno())
+    sync_directory(directory)
+
+
+def zoo_lock(directory: Path, name: str, patience_s: float) -> BaseFileLock:
+    """Return a lock among all processes that write to a zoo; the operating system frees that of one that dies.
+
+    Raises:
+        OSError: the zoo cannot be written.
+    """
+    locks = directory / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{name}.lock", timeout=patience_s)

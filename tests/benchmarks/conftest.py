@@ -19,8 +19,7 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.models.bases import load_base
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.zoo.creation import create_zoo
-from mvp_edge.zoo.store import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 from tests.conftest import save_tiny_base
 
 CLASSES = [name for names in list(SUPERCLASSES.values())[:6] for name in names[:2]]

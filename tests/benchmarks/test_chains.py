@@ -22,7 +22,7 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.models.architectures import ARCHITECTURES
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.store import create_zoo
 from tests.bases import small_base
 from tests.transformers import SIZE, small_vit
 

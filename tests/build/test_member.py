@@ -41,7 +41,7 @@ def test_without_a_parent_or_teacher_the_head_is_new(prunable: PrunableModel, im
 
 
 def test_members_of_earlier_versions_keep_their_names() -> None:
-    """A zoo is filled up only if the same settings give the same names; they were first told when IFP was all."""
+    """A zoo is filled up only if the same settings and images give the same names."""
     bundled = open_zoo(None)
     prunable = PrunableModel.of(bundled.base, bundled.load_base())
     infos = [i for i in bundled.infos() if i.recipe.get("method") == "ifp"]
@@ -54,16 +54,17 @@ def test_members_of_earlier_versions_keep_their_names() -> None:
         parent = None if found is None else Member(found, {})
         wanted = ("iterations", "batch_size", *(["lr", "distill"] if info.kind == "specialist" else []))
         fit = resolve_fit(FitOverrides(**{k: told["fit"][k] for k in wanted}), info.kind, prunable.model)
-        recipe = make_recipe(parent, schedule, None, fit, told["seed"], told["data"])
+        recipe = make_recipe(parent, schedule, None, fit, told["seed"], told["data"], told["data_sha256"])
         assert member_id(info.task, recipe) == info.id
 
 
 def test_what_is_new_has_another_name() -> None:
     fit = FitConfig()
     recipes = [
-        make_recipe(None, PruneSchedule(), scores, each, 0, "data")
+        make_recipe(None, PruneSchedule(), scores, each, 0, "data", images)
         for scores in (None, ScoreSchedule(), ScoreSchedule(sparsity=0.5))
         for each in (fit, replace(fit, optimizer="adamw"))
+        for images in ("0" * 64, "1" * 64)
     ]
     assert len({json.dumps(r) for r in recipes}) == len(recipes)
 

@@ -19,7 +19,7 @@ from mvp_edge.models.groups import GroupTable
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.training.loop import accuracy, predict, score
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo.store import create_zoo
 from mvp_edge.zoo.store import Zoo, open_zoo
 from tests.bases import small_base
 from tests.conftest import COLOURS
@@ -129,3 +129,23 @@ def test_generalist_members_with_heads_are_a_chain(images: Path, tmp_path: Path)
         assert {info.plan.counts[g.name] for g in vit.table.groups if g.unit_channels > 1} == {1}
         weights = zoo.load(info).network(vit).state_dict()
         assert all(v.isfinite().all() for v in weights.values())
+
+
+def test_other_images_in_a_folder_of_the_same_name_are_other_members(zoo: Zoo, prunable: PrunableModel, images: Path,
+                                                                     tmp_path: Path) -> None:  # fmt: skip
+    own = open_zoo(str(shutil.copytree(zoo.path, tmp_path / "own")))
+    training = FitConfig(iterations=2, batch_size=4)
+    config = BuildConfig(members=2, ways=2, schedule=PruneSchedule(keep=0.5, channel_multiple=4), fit=training)
+    photos, other, renamed = (tmp_path / "here" / "photos", tmp_path / "there" / "photos", tmp_path / "pictures")
+    for folder in (photos, other, renamed):
+        shutil.copytree(images, folder)
+    for name in COLOURS:
+        (other / "train" / name / "0.png").unlink()
+
+    def built(folder: Path) -> set[str]:
+        data, silent = open_source(str(folder)), SilentProgress()
+        return {i.id for i in build_specialists(own, prunable, data, config, device=CPU, progress=silent)}
+
+    assert len(built(photos)) == len(built(other)) == 2
+    assert built(renamed) == built(photos) == built(other) == set()
+    assert len({i.recipe["data_sha256"] for i in own.infos() if i.recipe["data"] == "photos"}) == 4

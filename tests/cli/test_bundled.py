@@ -53,4 +53,4 @@ def test_the_package_is_no_larger_than_promised() -> None:
     files = [f for f in ASSETS.parent.rglob("*") if f.is_file() and f.suffix != ".pyc"]
     assert sum(f.stat().st_size for f in files) <= 64 * 2**20
     vit = ASSETS / "zoos" / "cifar100-vit"
-    assert sum(f.stat().st_size for f in vit.rglob("*") if f.is_file()) <= 20 * 2**20
+    assert sum(f.stat().st_size for f in vit.rglob("*") if f.is_file()) <= 21 * 2**20

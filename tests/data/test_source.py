@@ -173,3 +173,9 @@ def test_real_photographs(real: Path, name: str, classes: int) -> None:
     assert data.skipped == ()
     assert set(data.labels.tolist()) == set(range(5))
     assert data.images.float().std() > 20
+
+
+def test_the_checksum_of_images_that_are_not_all_in_memory(shared_tree: Path) -> None:
+    source = open_source(str(shared_tree))
+    for names in (source.classes, source.classes[::-1], source.classes[:1]):
+        assert source.sha256(names, "train", (8, 8)) == source.load(names, "train", (8, 8)).sha256

@@ -12,8 +12,7 @@ from mvp_edge.deploy.web import SCRIPT, WASM
 from mvp_edge.export import export_onnx
 from mvp_edge.export.classifier import Interface, read_interface
 from mvp_edge.models.bases import load_base
-from mvp_edge.zoo.creation import create_zoo
-from mvp_edge.zoo.store import open_zoo
+from mvp_edge.zoo.store import create_zoo, open_zoo
 
 LABELS = ("apple", "chair", "crab", "plain", "rose", "tiger")
 

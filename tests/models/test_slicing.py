@@ -155,6 +155,26 @@ def test_a_layer_that_cannot_be_sliced_is_named() -> None:
         find_groups(Odd(), (16, 16), "fc")
 
 
+class Beside(nn.Module):
+    """A network whose second layer reads the first one's filters and, behind them, the image itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(11, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(torch.cat([self.first(x), x], 1)).mean((2, 3)))
+
+
+def test_positions_of_no_unit_stay_behind_the_last_unit_too() -> None:
+    torch.manual_seed(0)
+    model = Beside()
+    table = find_groups(model, (8, 8), "head")
+    plan = make_plan(table.widths, {"first": [1, 6], "second": [0, 2, 3]})
+    assert tuple(sliced_copy(model, table, plan).second.weight.shape) == (3, 5, 3, 3)  # pyright: ignore
+    assert faithfulness(model, table, plan, torch.randn(2, 3, 8, 8)) <= 1e-5
+
+
 def test_masking_leaves_no_hook_behind(resnet: tuple[nn.Module, GroupTable]) -> None:
     model, table = resnet
     images = torch.randn(2, 3, 32, 32)

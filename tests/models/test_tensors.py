@@ -1,7 +1,10 @@
+import gzip
+
 import pytest
 import torch
+from torch import nn
 
-from mvp_edge.models.tensors import Packing, pack, squeeze, unpack
+from mvp_edge.models.tensors import Packing, content_sha256, load_weights, pack, squeeze, unpack
 
 STATE = {
     "conv.weight": torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)),
@@ -64,3 +67,37 @@ def test_damaged_bytes_are_refused(damage, squeezed: bool) -> None:
     data = pack(STATE, "int8")
     with pytest.raises(ValueError):
         unpack(damage(squeeze(data) if squeezed else data))
+
+
+def test_identity_is_content() -> None:
+    """Compression, memory layout, order and counters do not matter; names, shapes, types and values do."""
+    weight = STATE["conv.weight"]
+    state = {"a": weight, "b": torch.ones(2)}
+    same = content_sha256(state)
+    stored = pack(state, "float16")
+    files = (stored, squeeze(stored), gzip.compress(stored, 1, mtime=7))
+    assert len({content_sha256(unpack(f)[0]) for f in files}) == 1
+    assert content_sha256({"b": torch.ones(2), "a": weight.to(memory_format=torch.channels_last)}) == same
+    assert content_sha256({**state, "n.num_batches_tracked": torch.tensor(3)}) == same
+    others = [
+        {"a": weight},
+        {"a": weight, "c": torch.ones(2)},
+        {"a": weight.flatten(1), "b": torch.ones(2)},
+        {"a": weight, "b": torch.ones(2, dtype=torch.int32)},
+        {"a": weight, "b": torch.tensor([1.0, 2.0])},
+    ]
+    assert len({same, *map(content_sha256, others)}) == 6
+
+
+def test_only_counters_may_be_missing() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    state = {k: v.clone() + 1 for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    load_weights(model, state)
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
+    for name in state:
+        with pytest.raises(ValueError, match=f"{name} is missing"):
+            load_weights(model, {k: v for k, v in state.items() if k != name})
+    with pytest.raises(ValueError, match="2.weight is not part of the network"):
+        load_weights(model, {**state, "2.weight": torch.ones(1)})
+    with pytest.raises(ValueError, match="1.bias"):
+        load_weights(model, {**state, "1.bias": torch.ones(5)})

@@ -43,8 +43,8 @@ def units(n: int, channels: int = 1) -> tuple[tuple[int, ...], ...]:
 NODES = Group(
     "hidden", 12, 1,
     (
-        SlicedDimension("hidden.weight", 0, units(12)), SlicedDimension("hidden.bias", 0, units(12)),
-        SlicedDimension("head.weight", 1, units(12)),
+        SlicedDimension("hidden.weight", 0, units(12), 12), SlicedDimension("hidden.bias", 0, units(12), 12),
+        SlicedDimension("head.weight", 1, units(12), 12),
     ),
     (Consumer("head", units(12)),), (),
 )  # fmt: skip

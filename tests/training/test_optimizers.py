@@ -134,9 +134,9 @@ def hidden_nodes(model: nn.Module, mlp: str) -> GroupTable:
     width = model.get_submodule(f"{mlp}.fc1").out_features
     index = tuple((i,) for i in range(int(width)))  # pyright: ignore[reportArgumentType]
     dimensions = (
-        SlicedDimension(f"{mlp}.fc1.weight", 0, index),
-        SlicedDimension(f"{mlp}.fc1.bias", 0, index),
-        SlicedDimension(f"{mlp}.fc2.weight", 1, index),
+        SlicedDimension(f"{mlp}.fc1.weight", 0, index, len(index)),
+        SlicedDimension(f"{mlp}.fc1.bias", 0, index, len(index)),
+        SlicedDimension(f"{mlp}.fc2.weight", 1, index, len(index)),
     )
     return GroupTable((Group(f"{mlp}.fc1", len(index), 1, dimensions, (Consumer(f"{mlp}.fc2", index),), ()),))
 

@@ -1,6 +1,8 @@
+import gzip
 import json
 import multiprocessing
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,16 @@ import torch
 
 from mvp_edge.core.errors import ZooError
 from mvp_edge.models.architectures import new_model
+from mvp_edge.models.bases import load_base
 from mvp_edge.models.plan import full_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.zoo.creation import create_zoo
+from mvp_edge.zoo import store
 from mvp_edge.zoo.location import read_generalist_classes
-from mvp_edge.zoo.member import MemberInfo
-from mvp_edge.zoo.store import Zoo, open_zoo
+from mvp_edge.zoo.member import Member, MemberInfo, Outputs
+from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 from tests.bases import small_base
 
 
@@ -84,7 +87,7 @@ def test_the_size_of_a_zoo_that_another_process_adds_to(zoo: Zoo, monkeypatch: p
 
 def test_nothing_in_a_zoo_is_a_pickle(zoo: Zoo) -> None:
     zoo.add(*member(zoo))
-    assert {f.suffix for f in zoo.path.rglob("*") if f.is_file()} == {".json", ".gz"}
+    assert {f.suffix for f in zoo.path.rglob("*") if f.is_file()} == {".json", ".gz", ".lock"}
 
 
 def test_adding_twice_keeps_the_first(zoo: Zoo) -> None:
@@ -221,3 +224,81 @@ def test_a_bundled_zoo_grows_in_the_users_directory(zoo: Zoo, tmp_path: Path) ->
     assert [i.id for i in grown.infos()] == [info.id]
     assert grown.load(info).info == info
     assert zoo.infos() == []
+
+
+def test_the_same_base_in_another_file_is_the_same(zoo: Zoo) -> None:
+    """Python 3.13 writes another gzip header than 3.12."""
+    file = zoo.path / "base.safetensors.gz"
+    before = file.read_bytes()
+    file.write_bytes(gzip.compress(gzip.decompress(before), 1, mtime=5))
+    assert file.read_bytes() != before
+    assert zoo.verify() == []
+    assert load_base(str(file))[0] == zoo.base
+
+
+def test_a_base_of_another_reading_is_another(zoo: Zoo) -> None:
+    """The same weights with other names of classes."""
+    with pytest.raises(ZooError, match="is a zoo of tiny"):
+        create_zoo(zoo.path, replace(zoo.base, classes=("c", "b", "a")), zoo.load_base())
+
+
+def test_a_member_without_a_tensor_is_refused(zoo: Zoo) -> None:
+    """It would keep that of the member before, where members take turns in one network."""
+    info, state = member(zoo)
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    name = next(k for k in state if k.endswith("running_mean"))
+    with pytest.raises(ZooError, match=f"one does not fit its plan .*{name} is missing"):
+        Member(info, {k: v for k, v in state.items() if k != name}).network(prunable)
+
+
+def test_stored_outputs_keep_small_gaps(zoo: Zoo) -> None:
+    logits = torch.tensor([[-30.0, 4.99, 5.0], [20.0, 12.0, 20.02]])
+    info, state = member(zoo)
+    found = zoo.outputs(zoo.add(info, state, Outputs(logits, torch.tensor([2, 2]))).info)
+    assert found is not None
+    assert found.logits.argmax(1).tolist() == [2, 2]
+    assert torch.equal(found.labels, torch.tensor([2, 2]))
+
+
+def test_a_second_creator_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, write, found = small_base("test_resnet", classes=("a", "b", "c")), store.write_atomically, []
+    torch.manual_seed(0)
+    first, second = new_model("test_resnet", 3), new_model("test_resnet", 3)
+
+    def make() -> None:
+        try:
+            found.append(create_zoo(tmp_path / "zoo", base, second))
+        except ZooError as e:
+            found.append(e)
+
+    other = threading.Thread(target=make)
+
+    def interrupted(path: Path, data: bytes) -> None:
+        if path.name == "zoo.json" and not other.ident:
+            other.start()  # between the first one's base and its description
+            other.join(1)
+        write(path, data)
+
+    monkeypatch.setattr(store, "write_atomically", interrupted)
+    zoo = create_zoo(tmp_path / "zoo", base, first)
+    other.join()
+    assert open_zoo(str(zoo.path)).verify() == []
+    assert isinstance(found[0], ZooError) and "is a zoo of tiny" in str(found[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="shows which file a descriptor is of")
+def test_names_reach_the_disk(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    fsync = os.fsync
+
+    def told(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", told)
+    zoo.add(*member(zoo))
+    assert {f.name for f in flushed[:-2]} == {"member.json", "weights.safetensors.gz"}
+    assert [f.parent.name for f in flushed[-2:]] == ["members", "zoo"]  # the member's own directory, then theirs
+    flushed.clear()
+    create_zoo(zoo.path.parent / "another", zoo.base, zoo.load_base())
+    assert [f.name for f in flushed if f.is_dir()] == ["another", "another"]
