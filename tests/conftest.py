@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 from tests.bases import small_base
 
+# Every worker of pytest-xdist has one core; threads of two workers on the same cores ruin each other's time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 COLOURS = {
     "apple": (200, 30, 30),
     "chair": (120, 80, 40),
@@ -30,6 +34,16 @@ COLOURS = {
     "rose": (220, 60, 160),
     "tiger": (240, 200, 40),
 }
+
+
+@pytest.fixture(autouse=True)
+def short_timings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure latencies in a moment: what is tested of them is that they are there, but in the tests of `timing`."""
+    if "timing" not in request.path.parts:
+        monkeypatch.setattr("mvp_edge.timing.latency.PATIENCE_S", 0.3)
+        monkeypatch.setattr("mvp_edge.timing.latency.SAMPLE_S", 0.01)
+        monkeypatch.setattr("mvp_edge.timing.latency.PAUSE_S", 0.0)
+        monkeypatch.setattr("mvp_edge.budget.latency.ENOUGH_S", 0.02)
 
 
 @pytest.fixture
