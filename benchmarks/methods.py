@@ -20,7 +20,7 @@ from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.heads import random_head, ridge_head, shared_rows
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.prune.tuning import MANY_IMAGES, tune_warily
+from mvp_edge.prune.fit import MANY_IMAGES, tune_low_data
 from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, reestimate_norms
 from mvp_edge.training.recipes import recipe
@@ -111,7 +111,7 @@ def delivered(fitting: FitConfig) -> Method:
         if len(s.train) >= MANY_IMAGES:
             return voted(VoteConfig(), fitting)(s)
         model = voted(VoteConfig(), NONE)(s)
-        tuned = tune_warily(
+        tuned = tune_low_data(
             model, s.prunable.base, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress()
         )
         log.info("%d images: %s", len(s.train), tuned.mix)

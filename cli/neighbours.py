@@ -80,7 +80,7 @@ def neighbours(
         with progress.stage(STARTING):
             from mvp_edge.core.device import resolve_device, use_threads
             from mvp_edge.models.prunable import PrunableModel
-            from mvp_edge.prune.known import keep_to_ask_for
+            from mvp_edge.prune.accuracy import selecting_keep
             from mvp_edge.prune.run import far_warning
             from mvp_edge.voting.neighbours import rank, similarity_used
             from mvp_edge.zoo.store import open_zoo
@@ -108,7 +108,7 @@ def neighbours(
                 "classes": list(n.info.task.names),
                 "similarity": round(n.similarity, 4),
                 "kind": n.info.kind,
-                "keep": keep_to_ask_for(n.info),
+                "keep": selecting_keep(n.info),
                 "top1": n.info.top1,
                 "votes": n in voting,
             }

@@ -119,13 +119,14 @@ def prune(
         ),
     ] = DEFAULT.force,
     add_to_zoo: Annotated[
-        bool, typer.Option("--add-to-zoo", help="Let the zoo grow by this model.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--add-to-zoo", help="Add this model to the zoo.", rich_help_panel=OUTPUT)
     ] = DEFAULT.add_to_zoo,
     precision: Annotated[
         Precision,
         typer.Option(
             "--precision",
-            help="Beside the float32 file: nothing (fp32), fp16, int8, or int8 if it earns its place (auto).",
+            help="Beside the float32 file: nothing (fp32), fp16, int8, or int8 if it passes the accuracy and size gate "
+            "(auto).",
             rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.precision,
@@ -264,6 +265,7 @@ def prune(
             from mvp_edge.core.device import use_bf16, use_threads
             from mvp_edge.prune.family import compress_family
             from mvp_edge.prune.run import compress
+            from mvp_edge.report import FamilyReport
         use_threads(threads)
         use_bf16(bf16)
         if wanted:
@@ -276,10 +278,12 @@ def prune(
     from .tables import show_family, show_report, warn
 
     if json:
-        print_json(made)
+        print_json(made.to_json())
+    elif isinstance(made, FamilyReport):
+        show_family(made)
     else:
-        (show_family if wanted else show_report)(made)
-    warn([*made["warnings"], *notes])
+        show_report(made)
+    warn([*made.warnings, *notes])
 
 
 def _typed(context: typer.Context, *names: str) -> list[str]:

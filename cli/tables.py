@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mvp_edge.report.figures import gain, limited, percent, quantity, significant, storage, threads
+
+if TYPE_CHECKING:
+    from mvp_edge.report import FamilyReport, Report
 
 BAR_WIDTH = 20
 SHOWN_CLASSES = 6
@@ -54,77 +57,86 @@ def member_in_words(member: dict[str, Any]) -> str:
     return names(member["classes"])
 
 
-def show_report(report: dict[str, Any]) -> None:
-    """Show what `prune` made."""
-    score, latency, seconds, out = report["accuracy"], report["latency_ms"], report["seconds"], console()
-    dense, pruned = latency["dense"], latency["pruned"]
+def show_report(report: Report) -> None:
+    """Show the model that `prune` made."""
+    latency, out = report.latency_ms, console()
+    dense, pruned = latency.dense.median, latency.pruned.median
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
-    known = f"[bold green]{percent(score['top1'])}[/] of {score['n']} test images"
-    if (before := score["top1_before"]) is not None:
-        known += f", before fine-tuning: {percent(before)}"
-    if base := report["base_accuracy"]:
-        both = f"base {percent(base['top1'])}"
-        if base["n"] != score["n"]:
-            both = f"on {base['n']} of them {percent(base['model_top1'])}, {both}"
-        known += f"; {both}"
-    grid.add_row("top-1", "unknown" if score["top1"] is None else known)
-    grid.add_row("", f"[dim]{escape(score['source'])}[/]")
-    onnx, dense_onnx = report["bytes"]["onnx"], report["bytes"].get("dense_onnx")
-    grid.add_row("file", storage(onnx) + (f", {gain(dense_onnx, onnx, 'smaller', 'larger')}" if dense_onnx else ""))
-    grid.add_row("MACs", f"{quantity(report['macs'])}, {gain(report['base_macs'], report['macs'], 'fewer', 'more')}")
+    grid.add_row("top-1", _accuracy_in_words(report))
+    source = escape(report.accuracy.source)
+    if (interval := report.accuracy.interval) is not None:
+        source += f"; 95 % interval {interval[0]:.1f} to {interval[1]:.1f} %"
+    grid.add_row("", f"[dim]{source}[/]")
+    onnx = report.bytes.onnx
+    grid.add_row("file", f"{storage(onnx)}, {gain(report.bytes.dense_onnx, onnx, 'smaller', 'larger')}")
+    grid.add_row("MACs", f"{quantity(report.macs)}, {gain(report.base_macs, report.macs, 'fewer', 'more')}")
     grid.add_row(
         "latency",
-        f"{significant(pruned['median'])} ms (iqr {significant(pruned['iqr'], 2)}), "
-        f"{gain(dense['median'], pruned['median'], 'faster', 'slower')} than {significant(dense['median'])} ms, "
-        f"{threads(latency['threads'])}",
+        f"{significant(pruned)} ms (iqr {significant(latency.pruned.iqr, 2)}), "
+        f"{gain(dense, pruned, 'faster', 'slower')} than {significant(dense)} ms, {threads(latency.threads)}",
     )
-    for name, value in (report.get("budget") or {}).items():
-        share = value["achieved"] / value["limit"]
-        spent = f"{limited(name, value['achieved'])} of {limited(name, value['limit'])}"
-        grid.add_row("budget", f"{spent} ({percent(100 * share)}) {bar(share)}")
-    for row in report.get("precisions", {}).get("files", [])[1:]:
-        unmade = "dropped" if row["bytes"] is not None else "not made"
-        verdict = "[green]kept[/]" if row["kept"] else f"[yellow]{unmade}[/]"
-        measured = [] if row["top1"] is None else [percent(row["top1"])]
-        if row["bytes"] is not None:  # its time is among the reasons, by that of the float32 file in turns
-            measured += [storage(row["bytes"])]
-        told = [*([", ".join(measured)] if measured else []), *row["reasons"]]
-        grid.add_row(escape(row["precision"]), f"{verdict}: {escape('; '.join(told))}")
-    if (mix := report.get("mix")) and mix["share"] > 0:
-        top1 = {row["share"]: percent(row["top1"]) for row in mix["held_out"]}
+    for name, value in (report.budget or {}).items():
+        used = value.achieved / value.limit
+        figures = f"{limited(name, value.achieved)} of {limited(name, value.limit)}"
+        grid.add_row("budget", f"{figures} ({percent(100 * used)}) {bar(used)}")
+    for row in report.precisions.files[1:]:
+        verdict = "[green]kept[/]" if row.kept else f"[yellow]{'not made' if row.bytes is None else 'dropped'}[/]"
+        # Its time is among the reasons, as a ratio to that of the float32 file.
+        measured = [] if row.top1 is None else [percent(row.top1)]
+        measured += [] if row.bytes is None else [storage(row.bytes)]
+        parts = [*([", ".join(measured)] if measured else []), *row.reasons]
+        grid.add_row(escape(row.precision), f"{verdict}: {escape('; '.join(parts))}")
+    if (chosen := report.interpolation) and chosen.weight > 0:
+        top1 = {row.weight: percent(row.top1) for row in chosen.held_out}
         grid.add_row(
             "fine-tuned",
-            f"{100 * mix['share']:.0f} % of the way: {top1[0.0]} before, {top1[mix['share']]} after, on "
-            f"{mix['images']} images left out",
+            f"{100 * chosen.weight:.0f} % of the way: {top1[0.0]} before, {top1[chosen.weight]} after, on "
+            f"{chosen.images} held-out images",
         )
-    grid.add_row("kept", f"{percent(100 * report['keep']['achieved'])} of the units of {escape(report['base'])}")
-    here = [n["id"] for n in report["neighbours"]]
-    if others := [s for s in report["sizes"] if s["member"] not in here]:
-        grid.add_row("other sizes", ", ".join(f"{percent(s['top1'])} at --keep {s['keep']:g}" for s in others))
+    grid.add_row("kept", f"{percent(100 * report.keep.achieved)} of the units of {escape(report.base)}")
+    here = [v.id for v in report.voters]
+    if others := [s for s in report.sizes if s.member not in here]:
+        grid.add_row("other sizes", ", ".join(f"{percent(s.top1)} at --keep {s.keep:g}" for s in others))
     voters = Table.grid(padding=(0, 2))
-    for neighbour in report["neighbours"]:
-        voters.add_row(f"{neighbour['similarity']:.2f}", member_in_words(neighbour))
-    scale = SCALES[report["settings"]["vote"]["similarity"]]
-    grid.add_row("member" if report["origin"] == "ready-made" else "voters", f"[dim]nearest by {scale}[/]")
+    for voter in report.voters:
+        voters.add_row(f"{voter.similarity:.2f}", member_in_words(voter.to_json()))
+    scale = SCALES[report.settings.vote.similarity]
+    grid.add_row("member" if report.origin == "ready-made" else "voters", f"[dim]nearest by {scale}[/]")
     grid.add_row("", voters)
+    seconds = report.seconds
     stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
-    grid.add_row("files", f"{escape(report['out'])}: {' '.join(report['files'])}")
+    grid.add_row("files", f"{escape(report.out)}: {' '.join(report.files)}")
     out.print(grid)
 
 
-def show_family(index: dict[str, Any]) -> None:
+def _accuracy_in_words(report: Report) -> str:
+    """Return the accuracy, that before fine-tuning, and that of the base."""
+    score, base = report.accuracy, report.base_accuracy
+    if score.top1 is None:
+        return "unknown"
+    text = f"[bold green]{percent(score.top1)}[/] of {score.n} test images"
+    if score.top1_before is not None:
+        text += f", before fine-tuning: {percent(score.top1_before)}"
+    if base is None:
+        return text
+    if base.n != score.n:
+        return f"{text}; on {base.n} of them {percent(base.model_top1)}, base {percent(base.top1)}"
+    return f"{text}; base {percent(base.top1)}"
+
+
+def show_family(index: FamilyReport) -> None:
     """Show a line for each model of a family; those that no other beats in both accuracy and latency are marked."""
     table = Table("budget", "top-1", "latency", "file", "MACs", "kept", "", box=None, header_style="bold")
-    for m in index["models"]:
+    for m in index.models:
         table.add_row(
-            escape(m["directory"]), percent(m["top1"]), f"{m['latency_ms']:.3f} ms", f"{m['size_kib']:.0f} KiB",
-            quantity(m["macs"]), percent(100 * m["keep"]), "[green]best[/]" if "latency_ms" in m["front"] else "",
+            escape(m.directory), percent(m.top1), f"{m.latency_ms:.3f} ms", f"{m.size_kib:.0f} KiB",
+            quantity(m.macs), percent(100 * m.keep), "[green]best[/]" if "latency_ms" in m.front else "",
         )  # fmt: skip
     out = console()
     out.print(table)
-    out.print(f"[dim]{index['seconds']['total']:.1f} s; compare them in {escape(index['out'])}/index.html[/]")
+    out.print(f"[dim]{index.seconds['total']:.1f} s; compare them in {escape(index.out)}/index.html[/]")
 
 
 def show_neighbours(result: dict[str, Any]) -> None:

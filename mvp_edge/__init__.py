@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mvp_edge.names.tasks import Task, read_task
     from mvp_edge.prune.family import compress_family
     from mvp_edge.prune.run import compress
+    from mvp_edge.report.record import FamilyReport, Report
     from mvp_edge.zoo.store import Zoo, open_zoo
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ExportError",
+    "FamilyReport",
     "FitConfig",
     "FitOverrides",
     "KeepPlan",
@@ -47,6 +49,7 @@ __all__ = [
     "OnnxClassifier",
     "PlanError",
     "PruneConfig",
+    "Report",
     "Task",
     "TaskError",
     "VoteConfig",
@@ -77,6 +80,7 @@ _HOMES = {
     "models.bases": ("Base", "load_base"),
     "prune.family": ("compress_family",),
     "prune.run": ("compress",),
+    "report.record": ("FamilyReport", "Report"),
     "models.plan": ("KeepPlan",),
     "names.tasks": ("Task", "read_task"),
     "zoo.store": ("Zoo", "open_zoo"),

@@ -21,7 +21,7 @@ import torch
 from benchmarks import records
 from benchmarks.methods import PAPER, tuned
 from benchmarks.setting import Setting, load, target_tasks
-from mvp_edge.config import ChannelMultiple, VoteConfig
+from mvp_edge.config import ChannelMultiple, PruneConfig, VoteConfig
 from mvp_edge.core.device import resolve_device
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
@@ -30,7 +30,7 @@ from mvp_edge.models.macs import count_macs
 from mvp_edge.models.plan import make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.prune.sizing import Votes, choose_counts
+from mvp_edge.prune.size import Votes, choose_counts
 from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.meta_vote import assemble, vote
@@ -44,9 +44,8 @@ BLOCKS, RUNS = 30, 8
 def counts_of(prunable: PrunableModel, keep: float, channel_multiple: ChannelMultiple) -> dict[str, int]:
     """Return the counts of one setting."""
     plans = Votes([], [])
-    return choose_counts(
-        prunable, VoteConfig(keep=keep, channel_multiple=channel_multiple), None, plans, list("abcde"), SilentProgress()
-    ).counts
+    config = PruneConfig(Path("classes.txt"), None, vote=VoteConfig(keep=keep, channel_multiple=channel_multiple))
+    return dict(choose_counts(prunable, config, plans, list("abcde"), SilentProgress()).counts)
 
 
 def time_lanes(prunable: PrunableModel, keep: float) -> dict[str, object]:

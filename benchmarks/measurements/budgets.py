@@ -26,7 +26,7 @@ from benchmarks import records
 from benchmarks.methods import DISTILLED, tuned
 from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge.budget.latency import time_call
-from mvp_edge.config import Budget, VoteConfig
+from mvp_edge.config import Budget, PruneConfig, VoteConfig
 from mvp_edge.core.device import on_host, resolve_device
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import SilentProgress
@@ -34,8 +34,8 @@ from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
 from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.prune import sizing
-from mvp_edge.prune.costs import OVER
+from mvp_edge.prune import size
+from mvp_edge.prune.deliver import OVER
 from mvp_edge.timing.latency import time_within
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.meta_vote import assemble, vote
@@ -52,11 +52,12 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
     begin = time.perf_counter()
     voters = s.ranked[: config.neighbours]
     initial = knowing(s.ranked, s.task) if config.method == "mvp" else []
-    votes = sizing.Votes(
+    votes = size.Votes(
         [n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in initial]
     )  # fmt: skip
     try:
-        sized = sizing.choose_counts(s.prunable, config, budget, votes, s.task.names, SilentProgress())
+        wanted = PruneConfig(Path("classes.txt"), "", vote=config, budget=budget)
+        sized = size.choose_counts(s.prunable, wanted, votes, s.task.names, SilentProgress())
     except BudgetError as e:
         return {"status": "out of reach", "reason": str(e)}
     size_s = time.perf_counter() - begin
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sizing.RULES["mvp"] = args.rule
+    size.RULES["mvp"] = args.rule
     device = resolve_device(args.device)
     zoo, source = open_zoo(args.zoo), open_source(args.data)
     prunable = PrunableModel.of(zoo.base, zoo.load_base())

@@ -23,6 +23,7 @@ from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.run import compress
+from mvp_edge.report import Report
 from mvp_edge.training.loop import accuracy
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -50,10 +51,10 @@ def main() -> None:
             report, logits = deliver(zoo, task, args.keep, test.images)
             result = {
                 "top1": round(accuracy(logits, test).top1, 2),
-                "told": report["accuracy"]["top1"],
+                "told": report.accuracy.top1,
                 "n": len(test),
-                "macs": report["macs"],
-                "bytes": report["bytes"]["onnx"],
+                "macs": report.macs,
+                "bytes": report.bytes.onnx,
                 "seconds": round(time.perf_counter() - begin, 2),
             }
             config = {
@@ -64,7 +65,7 @@ def main() -> None:
             log.info("%s %s: %.1f, told %.1f", lists, ",".join(task.names), result["top1"], result["told"])
 
 
-def deliver(zoo: Zoo, task: Task, keep: float, images: torch.Tensor) -> tuple[dict, torch.Tensor]:
+def deliver(zoo: Zoo, task: Task, keep: float, images: torch.Tensor) -> tuple[Report, torch.Tensor]:
     """Return the report of a run without images, and what the delivered file says of images."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "classes.txt"

@@ -19,7 +19,7 @@ from benchmarks import records
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.prune.variants import try_precisions
+from mvp_edge.prune.precision import try_precisions
 from mvp_edge.zoo.store import open_zoo
 
 SEED = 0

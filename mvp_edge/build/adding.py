@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from mvp_edge.core.errors import PlanError, ZooError
-from mvp_edge.prune.delivery import member_recipe
+from mvp_edge.prune.deliver import member_recipe
+from mvp_edge.report import Report
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import Task, TaskClass
@@ -33,18 +34,16 @@ def add_result(zoo: Zoo, result: Path) -> Added:
         ZooError: a file is missing or damaged, no images were used, the weights do not fit the plan, the model was cut
             from another base, or the zoo cannot be written.
     """
-    plan_json, report = _read_json(result / "plan.json"), _read_json(result / "report.json")
+    plan_json, report_json = _read_json(result / "plan.json"), _read_json(result / "report.json")
     state = read_weights(_read(result / "weights.safetensors"), str(result / "weights.safetensors"))
     try:
         base_name, base_sha256 = plan_json["base"]["name"], plan_json["base"]["sha256"]
         plan = KeepPlan.from_json(plan_json)
-        classes = zip(report["task"]["classes"], report["task"]["synsets"], strict=True)
-        task = Task(tuple(TaskClass(name, synset) for name, synset in classes))
-        recipe, unseen = member_recipe(report), report["data"] is None
-        top1 = None if unseen else float(report["accuracy"]["top1"])
+        report = Report.from_json(report_json)
+        task = Task(tuple(map(TaskClass, report.task.classes, report.task.synsets)))
     except (KeyError, TypeError, ValueError, PlanError) as e:
         raise ZooError(f"{result} is no complete result ({e!r}); make it again with: mvp-edge prune --force") from e
-    if unseen:
+    if report.data is None:
         raise ZooError(
             f"{result} was made without images: a member as it is, which is in its zoo already; add a result of: "
             "mvp-edge prune --data DIR"
@@ -55,7 +54,9 @@ def add_result(zoo: Zoo, result: Path) -> Added:
             f"({zoo.base.sha256[:12]}); give the zoo of its own base with --zoo"
         )
     _check_fit(zoo, plan, state, len(task.classes), result)
-    info = MemberInfo(member_id(task, recipe), task, "specialist", plan, base_sha256, recipe, top1)
+    recipe = member_recipe(report.settings, report.budget, report.seed, report.data, report.data_sha256)
+    name, top1 = member_id(task, recipe), report.accuracy.top1
+    info = MemberInfo(name, task, "specialist", plan, base_sha256, recipe, top1)
     return zoo.add(info, state)
 
 

@@ -176,16 +176,15 @@ def _page(result: Result, made: _Made, dense: Dense | None, ort_web: OrtWeb) -> 
 
 
 def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
-    """Return name and value of what the report contains; older results may lack some."""
-    report = result.report
-    score, macs, base_macs = report.get("accuracy") or {}, report.get("macs"), report.get("base_macs")
+    """Return names and values of the page's facts."""
+    report, score = result.report, result.report.accuracy
     facts = [("Cut from", result.base.name)]
-    if score.get("top1") is not None:
-        facts.append(("Top-1 accuracy", f"{score['top1']} % ({score.get('source', 'source unknown')})"))
-    if macs and base_macs:
-        facts.append(("Multiply-adds", f"{quantity(macs)} of {quantity(base_macs)}"))
-    if report.get("params"):
-        facts.append(("Parameters", quantity(report["params"])))
+    if score.top1 is not None:
+        facts.append(("Top-1 accuracy", f"{score.top1} % ({score.source})"))
+    facts += [
+        ("Multiply-adds", f"{quantity(report.macs)} of {quantity(report.base_macs)}"),
+        ("Parameters", quantity(report.params)),
+    ]
     sizes = [f"{f.name} {storage(f.stat().st_size)}" for f in sorted(made.folder.glob("*.ort"))]
     return [*facts, ("Files", ", ".join(sizes)), ("Made by", f"mvp-edge {own_version()}")]
 

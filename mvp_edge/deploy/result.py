@@ -13,6 +13,7 @@ from mvp_edge.core.errors import ConfigError, ExportError, ZooError
 from mvp_edge.export import export_onnx
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import BUNDLED, Base, load_base
+from mvp_edge.report import Report
 from mvp_edge.zoo.store import open_zoo
 
 MODELS = {"fp32": "model.onnx", "fp16": "model-fp16.onnx", "int8": "model-int8.onnx"}
@@ -24,14 +25,14 @@ class Result:
 
     Attributes:
         path: The directory.
-        report: Content of `report.json`.
+        report: Its report.
         base: The base model that the network was cut from.
         labels: Class names in the order of the logits.
         models: ONNX files by precision: `fp32`, and others if they passed the accuracy and size gate or were requested.
     """
 
     path: Path
-    report: dict[str, Any]
+    report: Report
     base: Base
     labels: tuple[str, ...]
     models: dict[str, Path]
@@ -46,19 +47,28 @@ def read_result(directory: Path) -> Result:
     if not directory.is_dir():
         raise ExportError(f"{directory} is not a directory; give a result of `mvp-edge prune`, such as out/")
     problems: list[str] = []
-    report = _json(directory / "report.json", problems)
+    report = _report(directory / "report.json", problems)
     plan = _json(directory / "plan.json", problems)
     labels = tuple(line for line in _text(directory / "labels.txt", problems).splitlines() if line)
     models = {k: directory / name for k, name in MODELS.items() if k == "fp32" or (directory / name).is_file()}
     if not models["fp32"].is_file():
         problems.append("model.onnx is missing")
     base = _base(plan, problems)
-    if problems or base is None:
+    if problems or base is None or report is None:
         raise ExportError(
             f"{directory} is not a complete result: {'; '.join(problems)}; give a result of `mvp-edge prune`, or make "
             "it again with: mvp-edge prune --force"
         )
     return Result(directory, report, base, labels, models)
+
+
+def _report(path: Path, problems: list[str]) -> Report | None:
+    value = _json(path, problems)
+    try:
+        return Report.from_json(value) if value else None
+    except ValueError as e:
+        problems.append(f"{path.name} is damaged ({e})")
+    return None
 
 
 def _base(plan: dict[str, Any], problems: list[str]) -> Base | None:
@@ -130,7 +140,7 @@ def _load(result: Result, zoo: str | None) -> tuple[Base, nn.Module]:
             base, model = load_base(result.base.name)
             if base.sha256 == result.base.sha256:  # a base of the user's own may have the name of a bundled one
                 return base, model
-        opened = open_zoo(zoo or str(result.report.get("zoo")))
+        opened = open_zoo(zoo or result.report.zoo)
         return opened.base, opened.load_base()
     except (ConfigError, ZooError) as e:
         raise ExportError(

@@ -1,9 +1,27 @@
-"""Whether a file of lower precision earns its place beside the float32 one."""
+"""The delivered model in other precisions; a file is kept if it passes the accuracy and size gate."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+import msgspec
+import torch
+from torch import Tensor
+
+from mvp_edge.config import Precision
+from mvp_edge.core.errors import ExportError
+from mvp_edge.core.streams import rng
+from mvp_edge.data import ImageSet
+from mvp_edge.export.precision import CALIBRATION_IMAGES, convert_fp16, quantise_int8
+from mvp_edge.prune.accuracy import predict_file
+from mvp_edge.report.record import LatencyRecord, PrecisionRecord
+from mvp_edge.timing.latency import Contender, Timing, time_in_turns
+from mvp_edge.training.loop import accuracy
+
+ROUNDS = 16
 MAX_DROP = 1.0  # points of top-1
 FASTER = 0.9  # of the time, or less
 SMALLER = 2 / 3  # of the bytes, or less
@@ -12,12 +30,20 @@ NOT_SLOWER = 1.1
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A file in another precision that was not measured yet."""
+
+    precision: Literal["int8", "fp16"]
+    path: Path
+
+
+@dataclass(frozen=True)
 class Figures:
-    """What was measured of a file.
+    """Measured figures of a file.
 
     Attributes:
-        top1: Percent on real test images, or None where there are none.
-        size_bytes: Of the file.
+        top1: Percent on test images, or None where there are none.
+        size_bytes: Bytes of the file.
         median_ms: Latency of one image.
     """
 
@@ -28,30 +54,126 @@ class Figures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision with its two reasons: what it does to the accuracy, and to time and size."""
+    """A decision with its two reasons: the change of accuracy, and that of time and size."""
 
-    earned: bool
+    passed: bool
     reasons: tuple[str, str]
 
 
+def try_precisions(
+    file: Path, wanted: Precision, calibration: Tensor | None, test: ImageSet | None, seed: int
+) -> tuple[PrecisionRecord, ...]:
+    """Write `file` in the wanted precision beside it and measure both; a file that does not pass the gate is deleted.
+
+    A precision that was requested by name is kept in any case, with the reasons.
+
+    Args:
+        file: The float32 file, `model.onnx`; others are called `model-int8.onnx` and `model-fp16.onnx`.
+        wanted: `auto` tries INT8.
+        calibration: uint8 RGB training images `(N, 3, H, W)`. None: no INT8 file can be made.
+        test: Images that were not trained on, if there are any.
+        seed: Seed of the sample of calibration images.
+
+    Returns:
+        The float32 file first, then what was tried.
+
+    Raises:
+        ExportError: a precision that was requested by name cannot be made.
+    """
+    made = make_precision(file, wanted, calibration, seed)
+    timings = []
+    if isinstance(made, Candidate):
+        timings = time_in_turns([Contender(file), Contender(made.path)], rounds=ROUNDS)
+    return judge_precision(file, wanted, made, timings, test, _top1(file, test) if timings else None)
+
+
+def make_precision(
+    file: Path, wanted: Precision, calibration: Tensor | None, seed: int
+) -> Candidate | PrecisionRecord | None:
+    """Write `file` in the wanted precision beside it; arguments as for `try_precisions`.
+
+    Returns:
+        The file, or a record with the reason why there is none; None if nothing is wanted.
+
+    Raises:
+        ExportError: a precision that was requested by name cannot be made.
+    """
+    if wanted == "fp32":
+        return None
+    precision = "int8" if wanted == "auto" else wanted
+    target = file.with_name(f"{file.stem}-{precision}.onnx")
+    try:
+        if precision == "fp16":
+            convert_fp16(file, target)
+        else:
+            if calibration is None or len(calibration) == 0:
+                raise ExportError("INT8 needs images to calibrate with; give some with --data")
+            order = rng(seed, "calibration").permutation(len(calibration))[:CALIBRATION_IMAGES]
+            quantise_int8(file, target, calibration[torch.from_numpy(order)].numpy())
+    except ExportError as e:
+        if wanted != "auto":
+            raise
+        return PrecisionRecord(precision=precision, file=target.name, kept=False, passed=False, reasons=(str(e),))
+    return Candidate(precision, target)
+
+
+def judge_precision(
+    file: Path,
+    wanted: Precision,
+    made: Candidate | PrecisionRecord | None,
+    timings: Sequence[Timing],
+    test: ImageSet | None,
+    top1: float | None,
+) -> tuple[PrecisionRecord, ...]:
+    """Compare the result of `make_precision` with the float32 file, and delete it if it does not pass the gate.
+
+    Args:
+        file: The float32 file.
+        wanted: As for `try_precisions`, whose result this returns.
+        made: Result of `make_precision`.
+        timings: Of the float32 file and the candidate, which took turns; ignored if there is no candidate.
+        test: Images that were not trained on, if there are any.
+        top1: Percent of the float32 file on them.
+    """
+    full = PrecisionRecord(precision="fp32", file=file.name, kept=True, passed=True)
+    if not isinstance(made, Candidate):
+        return (full,) if made is None else (full, made)
+    scores = (top1, _top1(made.path, test))
+    first, second = (
+        Figures(score, t.contender.path.stat().st_size, t.latency().median_ms)
+        for score, t in zip(scores, timings, strict=True)
+    )
+    paired = timings[1].ratio_to(timings[0])
+    ratio = paired.median if paired else second.median_ms / first.median_ms
+    verdict = judge(first, second, ratio)
+    kept = verdict.passed or wanted != "auto"
+    if not kept:
+        made.path.unlink()
+    small = PrecisionRecord(
+        precision=made.precision, file=made.path.name, kept=kept, passed=verdict.passed, reasons=verdict.reasons
+    )
+    return (
+        _measured(full, first, timings[0], 1.0),
+        _measured(small, second, timings[1], ratio),
+    )
+
+
 def judge(full: Figures, small: Figures, time_ratio: float) -> Verdict:
-    """Decide whether `small` is worth a second file.
+    """Decide whether a second file passes the accuracy and size gate.
 
-    It is if both hold:
+    It does if both hold:
 
-    - Its top-1 is less than `MAX_DROP` points below that of the float32 file, on the same test images. Where there are
-      none, nobody knows, and it is not.
-    - It is faster or smaller in a way that matters. Faster: at most `FASTER` of the time and no more bytes. Smaller: at
-      most `SMALLER` of the bytes, and `SAVED_BYTES` less, at no more than `NOT_SLOWER` of the time. A few kilobytes
-      are lost in any app, and a small model that is slower has missed its purpose.
+    - Its top-1 is less than `MAX_DROP` points below that of the float32 file on the same test images.
+    - It is faster (at most `FASTER` of the time and no more bytes), or smaller (at most `SMALLER` of the bytes and
+      `SAVED_BYTES` less, at no more than `NOT_SLOWER` of the time).
 
     Args:
         full: The float32 file.
         small: The candidate.
-        time_ratio: Time of the candidate by that of the float32 file, from a paired measurement.
+        time_ratio: Time of the candidate divided by that of the float32 file, from a paired measurement.
 
     Example:
-        >>> judge(Figures(92.0, 425_000, 0.23), Figures(91.8, 136_000, 0.18), 0.8).earned
+        >>> judge(Figures(92.0, 425_000, 0.23), Figures(91.8, 136_000, 0.18), 0.8).passed
         True
     """
     accurate, first = _accuracy(full.top1, small.top1)
@@ -67,6 +189,20 @@ def judge(full: Figures, small: Figures, time_ratio: float) -> Verdict:
     return Verdict(accurate and (faster or smaller), (first, second))
 
 
+def failed_gate(files: Sequence[PrecisionRecord]) -> list[str]:
+    """Return warnings about files that were requested by name and do not pass the gate."""
+    return [
+        f"{f.file} was requested, but does not pass the accuracy and size gate: {'; '.join(f.reasons)}"
+        for f in files
+        if f.kept and not f.passed
+    ]
+
+
+def latency_record(timing: Timing) -> LatencyRecord:
+    """Return the latency of a file as the report holds it."""
+    return LatencyRecord.from_json(timing.latency().to_json())
+
+
 def _accuracy(full: float | None, small: float | None) -> tuple[bool, str]:
     if full is None or small is None:
         return False, "accuracy is unknown without real test images"
@@ -79,3 +215,17 @@ def _accuracy(full: float | None, small: float | None) -> tuple[bool, str]:
 
 def _times(ratio: float) -> str:
     return f"{ratio:.2f} times"
+
+
+def _top1(path: Path, test: ImageSet | None) -> float | None:
+    return None if test is None else accuracy(predict_file(path, test), test).top1
+
+
+def _measured(record: PrecisionRecord, figures: Figures, timing: Timing, ratio: float) -> PrecisionRecord:
+    return msgspec.structs.replace(
+        record,
+        top1=None if figures.top1 is None else round(figures.top1, 2),
+        bytes=figures.size_bytes,
+        latency_ms=latency_record(timing),
+        time_ratio=round(ratio, 4),
+    )

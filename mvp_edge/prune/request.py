@@ -1,26 +1,29 @@
-"""What `prune` is asked for, as far as it can be refused without torch, before any work."""
+"""The request to `prune`: checked as far as possible without torch, and the command that repeats it."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.output import check_output
 from mvp_edge.names import wordnet
-from mvp_edge.names.tasks import ONE_A_LINE, Task, TaskClass, read_task, separated
+from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, read_task, separated
+from mvp_edge.training.recipes import recipe
 from mvp_edge.zoo.location import read_base_classes, read_known_classes
 
 
 def check_request(config: PruneConfig) -> Task:
-    """Refuse what cannot be done, as far as the settings, the class list and the zoo's description tell.
+    """Check the settings, the class list and the zoo's description.
 
     Returns:
-        What `requested_task` does: a class list that comes through a pipe can be read but once.
+        As `requested_task`: a class list that comes through a pipe can be read only once.
 
     Raises:
-        MvpEdgeError: a result cannot be written there, or `requested_task` refuses the rest.
+        MvpEdgeError: a result cannot be written there, or see `requested_task`.
     """
     check_place(config)
     return requested_task(config)
@@ -68,6 +71,32 @@ def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None
         raise TaskError(
             f"{'; '.join(lines)}; take known classes (all of them: {listing}), or add images of them with --data DIR"
         )
+
+
+def prune_command(config: PruneConfig) -> str:
+    """Return the command that repeats a run: all options that affect the model and are not the default, and the seed.
+
+    A class list that came from no file is read from the standard input again.
+
+    Example:
+        >>> from pathlib import Path
+        >>> prune_command(PruneConfig(Path("my classes.txt"), "photos", precision="fp32"))
+        "mvp-edge prune --task 'my classes.txt' --data photos --precision fp32 --seed 0"
+    """
+    usual, fit = PruneConfig(config.task, config.data), recipe("prune", "sgd")
+    listed = STANDARD_INPUT if isinstance(config.task, Task) else config.task
+    given: dict[str, Any] = {"task": listed, "data": config.data, "zoo": config.zoo}
+    given |= {f"max_{name}": f"{value:.12g}" for name, value in (config.budget.given if config.budget else {}).items()}
+    given |= {name: value for name, value in asdict(config.vote).items() if value != getattr(usual.vote, name)}
+    # The default rate and optimiser depend on the network, the rest does not.
+    given |= {"lr": config.fit.lr, "optimizer": config.fit.optimizer}
+    for name in ("iterations", "batch_size"):
+        given[name] = None if getattr(config.fit, name) == getattr(fit, name) else getattr(config.fit, name)
+    for name in ("schedule", "precision", "input"):
+        given[name] = None if getattr(config, name) == getattr(usual, name) else getattr(config, name)
+    given["seed"] = config.seed
+    flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
+    return shlex.join(["mvp-edge", "prune", *(word for flag in flags for word in flag)])
 
 
 def _check_settings_without_images(config: PruneConfig) -> None:

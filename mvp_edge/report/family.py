@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mvp_edge.report import figures
 from mvp_edge.report.page import render
+from mvp_edge.report.record import FamilyModel, FamilyReport
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 20, 34
 TICKS = (1, 2, 5)
+COSTS = {"latency_ms": "Latency, ms", "size_kib": "File, KiB"}
 
 
 @dataclass(frozen=True)
@@ -38,50 +39,48 @@ class Plot:
     up: tuple[tuple[float, str], ...]
 
 
-def render_family(index: Mapping[str, Any], path: Path) -> None:
+def render_family(index: FamilyReport, path: Path) -> None:
     """Write the index as one page that needs no network.
 
     Args:
-        index: What `index.json` holds.
+        index: The models of the family.
         path: File to write; it appears complete or not at all.
 
     Raises:
         ExportError: the file cannot be written.
     """
-    models = index["models"]
     rows = [
         {
-            "directory": m["directory"],
-            "top1": figures.percent(m["top1"]),
-            "latency": f"{figures.significant(m['latency_ms'])} ms",
-            "size": figures.storage(1024 * m["size_kib"]),
-            "macs": figures.quantity(m["macs"]),
-            "params": figures.quantity(m["params"]),
-            "keep": figures.percent(100 * m["keep"]),
+            "directory": m.directory,
+            "top1": figures.percent(m.top1),
+            "latency": f"{figures.significant(m.latency_ms)} ms",
+            "size": figures.storage(1024 * m.size_kib),
+            "macs": figures.quantity(m.macs),
+            "params": figures.quantity(m.params),
+            "keep": figures.percent(100 * m.keep),
         }
-        for m in models
+        for m in index.models
     ]
-    known = [m for m in models if m["top1"] is not None]
-    costs = {"latency_ms": "Latency, ms", "size_kib": "File, KiB"}
-    plots = [plot(known, cost, title) for cost, title in costs.items()] if known else []
+    known = [m for m in index.models if m.top1 is not None]
+    plots = [plot(known, cost, title) for cost, title in COSTS.items()] if known else []
     render(
         "family.html.j2",
         path,
-        names=", ".join(index["task"]["classes"]),
-        base=index["base"],
+        names=", ".join(index.task.classes),
+        base=index.base,
         rows=rows,
         plots=plots,
-        n=max(m["n"] for m in models),
-        warnings=index["warnings"],
+        n=max(m.n for m in index.models),
+        warnings=index.warnings,
         width=WIDTH,
         height=HEIGHT,
         box=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
     )
 
 
-def plot(models: Sequence[Mapping[str, Any]], cost: str, title: str) -> Plot:
+def plot(models: Sequence[FamilyModel], cost: str, title: str) -> Plot:
     """Lay out one plot of models whose accuracy is known; its axes end a little beyond the outermost ones."""
-    costs, top1 = [m[cost] for m in models], [m["top1"] for m in models]
+    costs, top1 = [getattr(m, cost) for m in models], [m.top1 or 0.0 for m in models]
     left, right = math.log(min(costs) / 1.25), math.log(max(costs) * 1.25)
     low, high = max(0, math.floor(min(top1)) - 1), min(100, math.ceil(max(top1)) + 1)
 
@@ -92,14 +91,8 @@ def plot(models: Sequence[Mapping[str, Any]], cost: str, title: str) -> Plot:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low), 1)
 
     points = tuple(
-        Point(
-            x(m[cost]),
-            y(m["top1"]),
-            m["directory"],
-            f"{m['directory']}: {figures.percent(m['top1'])}",
-            cost in m["front"],
-        )
-        for m in models
+        Point(x(spent), y(score), m.directory, f"{m.directory}: {figures.percent(score)}", cost in m.front)
+        for m, spent, score in zip(models, costs, top1, strict=True)
     )
     front = sorted((p.x, p.y) for p in points if p.front)
     step = max(1, math.ceil((high - low) / 6))

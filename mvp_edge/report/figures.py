@@ -1,4 +1,4 @@
-"""From numbers to what is drawn and written: lengths in percent, marks, and readable figures. Pure functions."""
+"""Numbers as text and as lengths in percent. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mvp_edge.config import Similarity
+from mvp_edge.report.record import LatencyRecord
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -110,18 +111,6 @@ def length(value: float, full: float) -> float:
     return round(min(100.0, max(0.0, 100 * value / full)), 2) if full > 0 else 0.0
 
 
-def interval(share_percent: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share measured on `n` images, in percent.
-
-    References:
-        Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
-    """
-    z, p = 1.96, share_percent / 100
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
-
-
 def similarity_lengths(similarities: Sequence[float], measure: Similarity) -> list[float]:
     """Return the bars of similarities by a measure, in percent.
 
@@ -131,19 +120,18 @@ def similarity_lengths(similarities: Sequence[float], measure: Similarity) -> li
     return [length(math.exp(s) if measure == "leep" else s, 1) for s in similarities]
 
 
-def latency_bars(latency_ms: Mapping[str, Mapping[str, float]], labels: Mapping[str, str]) -> list[Bar]:
-    """Return one bar for each model on a common scale, with the interquartile range as a whisker about the median."""
-    rows = [(label, latency_ms[key]) for key, label in labels.items() if latency_ms.get(key)]
-    full = max((row["median"] + row["iqr"] / 2 for _, row in rows), default=0)
+def latency_bars(latencies: Mapping[str, LatencyRecord]) -> list[Bar]:
+    """Return one bar for each labelled latency on a common scale, with the interquartile range about the median."""
+    full = max((row.median + row.iqr / 2 for row in latencies.values()), default=0)
     return [
         Bar(
             label,
-            f"{significant(row['median'])} ms",
-            length(row["median"], full),
-            (length(row["median"] - row["iqr"] / 2, full), length(row["iqr"], full)),
-            f"IQR {significant(row['iqr'], 2)} ms" + (f", p95 {significant(row['p95'])} ms" if "p95" in row else ""),
+            f"{significant(row.median)} ms",
+            length(row.median, full),
+            (length(row.median - row.iqr / 2, full), length(row.iqr, full)),
+            f"IQR {significant(row.iqr, 2)} ms, p95 {significant(row.p95)} ms",
         )
-        for label, row in rows
+        for label, row in latencies.items()
     ]
 
 

@@ -1,48 +1,42 @@
-"""What the page says of the delivered files: how to use them, precisions, operators, how few bytes are not weights."""
+"""What the page shows of the delivered files: how to use them, precisions, operators, how few bytes are not weights."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 from mvp_edge.report import figures
+from mvp_edge.report.record import ImageRecord, OutputRecord, PrecisionRecord, Report
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "INT8"}
 TARGETS = ("android", "ios", "web")
 
 
-def usage(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what an app must know to run `model.onnx`: facts, lines of Python, and how to go on to a device.
-
-    None for a report that does not tell what the file takes.
-    """
-    interface = report.get("interface")
-    if not interface:
-        return None
-    image, output = interface["input"], interface["output"]
-    low, high = image["range"]
-    shape = " x ".join(str(side or 1) for side in image["shape"])
-    kept = [row["file"] for row in (report.get("precisions") or {}).get("files", [])[1:] if row["kept"]]
+def usage(report: Report) -> dict[str, Any]:
+    """Return what an app needs to run `model.onnx`: facts, lines of Python, and the command for a device."""
+    image, output = report.interface.input, report.interface.output
+    low, high = image.range
+    shape = " x ".join(str(side or 1) for side in image.shape)
+    kept = [row.file for row in report.precisions.files[1:] if row.kept]
     return {
         "facts": [
-            ("File", "model.onnx" + (f"; {', '.join(kept)} takes and gives the same" if kept else "")),
-            ("Input", f"{image['name']}: {image['dtype']}, {shape} ({image['layout']}), or more pictures at once"),
-            ("Pixels", f"raw {image['channels']} from {low:g} to {high:g}; the model normalises them itself"),
-            ("Output", f"{output['name']}: {output['shape'][-1]} numbers in the order of labels.txt; softmax them"),
+            ("File", "model.onnx" + (f"; {', '.join(kept)} has the same input and output" if kept else "")),
+            ("Input", f"{image.name}: {image.dtype}, {shape} ({image.layout}), or a batch of images"),
+            ("Pixels", f"raw {image.channels} from {low:g} to {high:g}; the model normalises them itself"),
+            ("Output", f"{output.name}: {output.shape[-1]} logits in the order of labels.txt; apply softmax"),
         ],
         "python": _python(image, output),
-        "export": f"mvp-edge export {shlex.quote(report.get('out', 'out'))} --target {TARGETS[0]}",
+        "export": f"mvp-edge export {shlex.quote(report.out)} --target {TARGETS[0]}",
         "targets": TARGETS[1:],
     }
 
 
-def _python(image: Mapping[str, Any], output: Mapping[str, Any]) -> str:
-    """Return lines short enough for the page that say what is on a picture."""
-    size = f"({image['width']}, {image['height']})"
-    axes = ".transpose(0, 3, 1, 2)" if image["layout"] == "NCHW" else ""
-    scale = "" if image["dtype"] == "uint8" else " / np.float32(255)"
-    run = f'run(["{output["name"]}"], {{"{image["name"]}": pixels{scale}}})[0]'
+def _python(image: ImageRecord, output: OutputRecord) -> str:
+    """Return lines of Python, short enough for the page, that classify a picture."""
+    size = f"({image.width}, {image.height})"
+    axes = ".transpose(0, 3, 1, 2)" if image.layout == "NCHW" else ""
+    scale = "" if image.dtype == "uint8" else " / np.float32(255)"
+    run = f'run(["{output.name}"], {{"{image.name}": pixels{scale}}})[0]'
     return "\n".join(
         (
             "import numpy as np, onnxruntime as ort",
@@ -56,44 +50,41 @@ def _python(image: Mapping[str, Any], output: Mapping[str, Any]) -> str:
     )
 
 
-def precisions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def precisions(report: Report) -> list[dict[str, Any]]:
     """Return a row for each precision that was tried; none where there is nothing to compare."""
-    rows = (report.get("precisions") or {}).get("files", [])
+    rows = report.precisions.files
     if len(rows) < 2:
         return []
-    bytes_full = max((row["bytes"] or 0 for row in rows), default=0)
-    ratio_full = max((row["time_ratio"] or 0 for row in rows), default=0)
+    bytes_full = max(row.bytes or 0 for row in rows)
+    ratio_full = max(row.time_ratio or 0 for row in rows)
     return [
         {
-            "name": PRECISIONS.get(row["precision"], row["precision"]),
-            "file": row["file"],
-            "kept": row["kept"],
+            "name": PRECISIONS[row.precision],
+            "file": row.file,
+            "kept": row.kept,
             "verdict": _verdict(row),
-            "reasons": row["reasons"],
-            "made": row["bytes"] is not None,
-            "top1": figures.percent(row["top1"]),
-            "top1_length": _length(row["top1"], 100),
-            "bytes": figures.UNKNOWN if row["bytes"] is None else figures.storage(row["bytes"]),
-            "bytes_length": _length(row["bytes"], bytes_full),
+            "reasons": row.reasons,
+            "made": row.bytes is not None,
+            "top1": figures.percent(row.top1),
+            "top1_length": _length(row.top1, 100),
+            "bytes": figures.UNKNOWN if row.bytes is None else figures.storage(row.bytes),
+            "bytes_length": _length(row.bytes, bytes_full),
             "time": _time(row),
-            "time_length": _length(row["time_ratio"], ratio_full),
+            "time_length": _length(row.time_ratio, ratio_full),
         }
         for row in rows
     ]
 
 
-def contents(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the operators of the float32 file and what it holds beside its parameters."""
-    operators = report.get("operators")
-    if not operators:
-        return None
-    whole, parameters = report["bytes"]["onnx"], report["bytes"].get("parameters")
-    text = f"{sum(operators.values())} nodes of {len(operators)} operators"
-    if parameters:
-        text += f"; {figures.storage(whole)}, {whole / parameters:.3f} times the bytes of its weights"
-    if (rank := report.get("largest_rank")) is not None:
-        text += f"; no tensor has more than {rank} dimensions"
-    return {"operators": list(operators.items()), "text": text}
+def contents(report: Report) -> dict[str, Any]:
+    """Return the operators of the float32 file, and how much of it is not parameters."""
+    whole, operators = report.bytes.onnx, report.operators
+    return {
+        "operators": list(operators.items()),
+        "text": f"{sum(operators.values())} nodes of {len(operators)} operators; {figures.storage(whole)}, "
+        f"{whole / report.bytes.parameters:.3f} times the bytes of its weights; no tensor has more than "
+        f"{report.largest_rank} dimensions",
+    }
 
 
 def _length(value: float | None, full: float) -> float | None:
@@ -101,16 +92,16 @@ def _length(value: float | None, full: float) -> float | None:
     return None if value is None else figures.length(value, full)
 
 
-def _time(row: Mapping[str, Any]) -> str:
-    """Return the median of the float32 file, and of others the paired ratio to it: medians alone may say otherwise."""
-    if row["time_ratio"] is None:
+def _time(row: PrecisionRecord) -> str:
+    """Return the median of the float32 file, and of others the paired ratio to it, which medians may contradict."""
+    if row.time_ratio is None or row.latency_ms is None:
         return figures.UNKNOWN
-    if row["precision"] == "fp32":
-        return f"{figures.significant(row['latency_ms']['median'])} ms"
-    return f"{row['time_ratio']:.2f} {figures.TIMES}"
+    if row.precision == "fp32":
+        return f"{figures.significant(row.latency_ms.median)} ms"
+    return f"{row.time_ratio:.2f} {figures.TIMES}"
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
-    if not row["kept"]:
-        return "dropped" if row["bytes"] is not None else "not made"
-    return "kept" if row["earned"] else "kept as asked"
+def _verdict(row: PrecisionRecord) -> str:
+    if not row.kept:
+        return "dropped" if row.bytes is not None else "not made"
+    return "kept" if row.passed else "kept as requested"

@@ -1,25 +1,31 @@
-"""The report of a run: what it won, what it lost, and how it came about, as JSON and as one self-contained page."""
+"""The report of a run as one self-contained page."""
 
 from __future__ import annotations
 
-import json
+import base64
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mvp_edge.core.atomic import write_atomically
-from mvp_edge.core.errors import ExportError
+import numpy as np
+from PIL import Image
+
 from mvp_edge.core.templates import load_template, read_asset
+from mvp_edge.report.record import Report, write_text
 from mvp_edge.report.sections import sections
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNIT = re.compile(r"(?<=\d) (?=%|(?:[kMG]|KiB|MiB|ms|s)\b)")  # a line must not end between a number and it
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and what the model says.
+    """One image and the model's prediction.
 
     Attributes:
         image: PNG data URI, from `image_uri`.
@@ -39,43 +45,28 @@ class Extras:
     """What the page shows beyond the report.
 
     Attributes:
-        samples: Pictures with the model's answers.
-        command: What made the report.
+        samples: Test images with the model's predictions.
+        command: The command that repeats the run.
     """
 
     samples: tuple[Sample, ...] = ()
     command: str = ""
 
 
-def write_json(report: Mapping[str, Any], path: Path) -> None:
-    """Write `report` to `path`, complete or not at all.
-
-    Raises:
-        ExportError: the file cannot be written.
-        ValueError: a number is not finite; what could not be measured is null, with a warning that says why.
-    """
-    _write(path, json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def render_html(report: Mapping[str, Any], plan: Mapping[str, Any], extras: Extras, path: Path) -> None:
+def render_html(report: Report, kept: Mapping[str, Sequence[int]], extras: Extras, path: Path) -> None:
     """Write the report as one page that needs no network and follows the reader's light or dark setting.
 
     Args:
-        report: What `report.json` holds.
-        plan: The keep plan as JSON.
+        report: The report.
+        kept: Kept units by group.
         extras: Sample predictions and the command.
         path: File to write; it appears complete or not at all.
 
     Raises:
         ExportError: the file cannot be written.
     """
-    render(
-        "template.html.j2",
-        path,
-        samples=[_caption(sample) for sample in extras.samples],
-        command=extras.command,
-        **sections(report, plan),
-    )
+    samples = [_caption(sample) for sample in extras.samples]
+    render("template.html.j2", path, samples=samples, command=extras.command, **sections(report, kept))
 
 
 def render(template: str, path: Path, **values: Any) -> None:
@@ -86,14 +77,17 @@ def render(template: str, path: Path, **values: Any) -> None:
     """
     style = read_asset("report", "style.css")
     text = load_template("report", template).render(style=style, **values)
-    _write(path, UNIT.sub("\N{NO-BREAK SPACE}", text) + "\n")
+    write_text(path, UNIT.sub("\N{NO-BREAK SPACE}", text) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text.encode("utf-8"))
-    except OSError as e:
-        raise ExportError(f"{path} cannot be written ({e.strerror or e}); choose another directory with --out") from e
+def image_uri(image: np.ndarray | Tensor) -> str:
+    """Return a uint8 RGB image `(3, H, W)` as a PNG data URI."""
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
+        raise ValueError(f"the image is {pixels.dtype} {pixels.shape}; uint8 (3, H, W) is required")
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _caption(sample: Sample) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def rank(
     seed: int,
     stage: Stage | None = None,
     exclude: frozenset[str] = frozenset(),
-    only: frozenset[str] = frozenset(),
+    members: Sequence[MemberInfo] | None = None,
     prefilter: int = PREFILTER,
 ) -> list[Neighbour]:
     """Return the zoo's members, nearest first.
@@ -74,14 +74,14 @@ def rank(
         seed: Of the sample of images.
         stage: Progress.
         exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
-        only: Ids of the members to look at; all if there are none.
+        members: Members to rank; None ranks all of the zoo.
         prefilter: How many of the specialists nearest by WordNet are ranked by LEEP.
 
     Raises:
         ZooError: the zoo has no member of the wanted kind, or one is damaged.
     """
-    infos = [i for i in zoo.infos() if config.voters in ("auto", "any", i.kind) and i.task.id not in exclude]
-    infos = [i for i in infos if not only or i.id in only]
+    members = zoo.infos() if members is None else members
+    infos = [i for i in members if config.voters in ("auto", "any", i.kind) and i.task.id not in exclude]
     if not infos:
         wanted = "members" if config.voters in ("auto", "any") else f"{config.voters} members"
         raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")

@@ -30,7 +30,7 @@ def test_a_class_list_alone_is_enough(run: Run, tmp_path: Path, name: str) -> No
     assert report["largest_rank"] <= 4
     assert report["unprunable_macs"] < report["macs"] < report["base_macs"] / 7
     assert json.loads(Path("out/plan.json").read_text())["groups"]
-    (voter,) = report["neighbours"]
+    (voter,) = report["voters"]
     words = ("neighbours", "--task", task, "--zoo", name, "--top", 1)
     assert run(*words, "--json").json["voters"] == [voter["id"]]
     assert f"{voter['id']} votes alone in `prune`" in run(*words).out

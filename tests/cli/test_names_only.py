@@ -48,10 +48,10 @@ def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, gene
     small, large = sorted((i for i in zoo.infos() if i.kind == "generalist"), key=lambda i: i.plan.achieved)
     for keep, expected in ((0.6, small), (0.8, large), (1.0, large)):
         report = run(*words(task, generalist_zoo, "--keep", keep, "--json", "--force")).json
-        assert [n["id"] for n in report["neighbours"]] == [expected.id]
+        assert [n["id"] for n in report["voters"]] == [expected.id]
         assert report["keep"] == {"requested": keep, "achieved": round(expected.plan.achieved, 4)}
         far = expected.plan.achieved < 0.8 * keep
-        assert any("was asked for, and the largest member" in w for w in report["warnings"]) is far
+        assert any("was requested, and the largest member" in w for w in report["warnings"]) is far
     assert "keep more" in run(*words(task, generalist_zoo, "--keep", 0.1, "--out", "none")).error()
     assert not Path("none").exists()
 
@@ -68,7 +68,7 @@ def test_lanes_do_not_decide_which_member_it_is(
             task, generalist_zoo, "--keep", 0.5, "--channel-multiple", channel_multiple, "--precision", "fp32", "--json"
         )
     )
-    assert [n["id"] for n in done.json["neighbours"]] == [small.id]
+    assert [n["id"] for n in done.json["voters"]] == [small.id]
     assert "so --channel-multiple changes nothing" in " ".join(done.err.split())
 
 

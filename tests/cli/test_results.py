@@ -13,6 +13,8 @@ import torch
 
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.bases import load_base
+from mvp_edge.report import Report
+from tests.report.example import example_report
 
 from .conftest import Done, Run
 
@@ -25,15 +27,16 @@ def test_prune_prints_its_report(pruned: tuple[Path, Done]) -> None:
     assert (out / "labels.txt").read_text() == "tiger\napple\nrose\n"
     assert done.json["seed"] == 1
     assert done.json["keep"]["requested"] == 0.5
-    assert len(done.json["neighbours"]) == 2
+    assert len(done.json["voters"]) == 2
 
 
 def test_json_is_ascii_whatever_the_classes_are_called(run: Run, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {"task": {"classes": ["pêche", "桃"]}, "warnings": []}
+    names = ["pêche", "桃"]
+    made = example_report() | {"task": {"classes": names, "synsets": [None, None], "id": "t"}}
     monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
-    monkeypatch.setattr("mvp_edge.prune.run.compress", lambda *_: made)
+    monkeypatch.setattr("mvp_edge.prune.run.compress", lambda *_: Report.from_json(made))
     done = run("prune", "--task", task, "--json")
-    assert done.out.isascii() and done.json == made
+    assert done.out.isascii() and done.json["task"]["classes"] == names
 
 
 def test_prune_for_people(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_budget_without_images(
     large = run(*words, "--max-params", "10M").json
     small = run(*words, "--max-params", large["params"] - 1).json
     assert large["params"] > small["params"]  # the two generalists as they are
-    assert small["neighbours"][0]["kind"] == "generalist"
+    assert small["voters"][0]["kind"] == "generalist"
     assert any("not used up" in w for w in large["warnings"])
     error = run(*words, "--max-params", "1k").error()
     assert f"smallest has {small['params']:,} parameters" in error and "--data" in error

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from mvp_edge_cli.tables import show_report, versus  # pyright: ignore[reportMissingImports]
 
+from mvp_edge.report import Report
 from tests.report.example import example_report
 
 
@@ -21,7 +22,7 @@ def test_members_are_told_with_what_makes_them_near(
 ) -> None:
     made = report()
     made["settings"]["vote"]["similarity"] = measure
-    show_report(made)
+    show_report(Report.from_json(made))
     out = " ".join(capsys.readouterr().out.split())
     assert (
         f"voters nearest by {scale} -0.31 generalist, keep 0.1, all 100 classes -0.74 apple, cup, pear, rose, whale"
@@ -40,7 +41,7 @@ def test_members_are_told_with_what_makes_them_near(
 def test_the_base_is_told_with_the_model_on_the_same_images(
     n: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_report(report(base_accuracy={"top1": 96.2, "n": n, "model_top1": 93.0}))
+    show_report(Report.from_json(report(base_accuracy={"top1": 96.2, "n": n, "model_top1": 93.0})))
     assert said in " ".join(capsys.readouterr().out.split())
 
 
@@ -48,11 +49,11 @@ def test_a_precision_is_told_with_its_paired_time_only(capsys: pytest.CaptureFix
     made = report()
     small = made["precisions"]["files"][1]
     small["latency_ms"]["median"] = 0.648
-    show_report(made)
+    show_report(Report.from_json(made))
     out = " ".join(capsys.readouterr().out.split())
     assert "int8 kept: 91.4 %, 133 KiB; top-1 is 0.20 points lower; 0.80 times the time" in out and "0.648" not in out
     small |= {"kept": False, "top1": None, "bytes": None, "latency_ms": None, "reasons": ["no images"]}
-    show_report(made)
+    show_report(Report.from_json(made))
     assert "int8 not made: no images" in " ".join(capsys.readouterr().out.split())
 
 

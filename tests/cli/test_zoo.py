@@ -180,7 +180,7 @@ def test_neighbours_tells_who_votes_in_prune(
     run: Run, task: Path, images: Path, generalist_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--task", task, "--zoo", generalist_zoo, "--data", images]
-    pruned = run("prune", *words, "--iterations", 0, "--json", "--precision", "fp32").json["neighbours"]
+    pruned = run("prune", *words, "--iterations", 0, "--json", "--precision", "fp32").json["voters"]
     found = run("neighbours", *words, "--json").json
     assert found["voters"] == [n["id"] for n in found["neighbours"] if n["votes"]] == [n["id"] for n in pruned]
     assert {n["kind"] for n in found["neighbours"]} == {"specialist", "generalist"}

@@ -13,6 +13,7 @@ from mvp_edge.export import export_onnx
 from mvp_edge.export.classifier import Interface, read_interface
 from mvp_edge.models.bases import load_base
 from mvp_edge.zoo.store import create_zoo, open_zoo
+from tests.report.example import example_report
 
 LABELS = ("apple", "chair", "crab", "plain", "rose", "tiger")
 
@@ -35,7 +36,7 @@ def made_result(base_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )  # fmt: skip
     (out / "labels.txt").write_text("".join(f"{name}\n" for name in LABELS))
     (out / "plan.json").write_text(json.dumps({"base": base.to_json(), "groups": []}))
-    report = {"zoo": "own", "accuracy": {"top1": 90.0, "n": 24}, "macs": 2e6, "base_macs": 4e6, "params": 5e5}
+    report = example_report() | {"zoo": "own"}
     (out / "report.json").write_text(json.dumps(report))
     return out
 

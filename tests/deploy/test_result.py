@@ -18,7 +18,7 @@ def test_a_result_is_read(result: Path) -> None:
     assert found.labels[0] == "apple" and len(found.labels) == 6
     assert found.models == {"fp32": result / "model.onnx"}
     assert found.base.arch == "test_resnet"
-    assert found.report["zoo"] == "own"
+    assert found.report.zoo == "own"
 
 
 def test_an_int8_model_is_found(result: Path) -> None:

@@ -9,7 +9,9 @@ from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.testing import CliRunner
 
 from mvp_edge.config import Budget, FitOverrides, PruneConfig, VoteConfig
-from mvp_edge.prune.command import prune_command
+from mvp_edge.prune.request import prune_command
+from mvp_edge.report import Report
+from tests.report.example import example_report
 
 TASK = Path("my classes.txt")
 
@@ -31,13 +33,12 @@ def test_what_is_usual_is_left_out() -> None:
 def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     read: list[PruneConfig] = []
 
-    def note(config: PruneConfig, *_: object) -> dict[str, object]:
+    def note(config: PruneConfig, *_: object) -> Report:
         read.append(config)
-        return {"warnings": []}
+        return Report.from_json(example_report())
 
     monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
     monkeypatch.setattr("mvp_edge.prune.run.compress", note)
-    monkeypatch.setattr("mvp_edge_cli.tables.show_report", lambda report: None)
     done = CliRunner().invoke(app, shlex.split(prune_command(config))[1:])
     assert done.exit_code == 0, done.output
     (found,) = read

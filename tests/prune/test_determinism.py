@@ -33,7 +33,7 @@ def delivered(out: Path, images: Path, zoo: Path) -> tuple[bytes, bytes, np.ndar
     pixels = np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32)
     logits = session.run(None, {session.get_inputs()[0].name: pixels})[0]
     plan, weights = (out / "plan.json").read_bytes(), (out / "weights.safetensors").read_bytes()
-    return plan, weights, np.asarray(logits), report["environment"]["bf16"]
+    return plan, weights, np.asarray(logits), report.environment["bf16"]
 
 
 def test_two_runs_are_equal_bit_for_bit(

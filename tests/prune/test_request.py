@@ -13,8 +13,7 @@ import pytest
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, TaskError, ZooError
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.command import prune_command
-from mvp_edge.prune.request import check_request, requested_task
+from mvp_edge.prune.request import check_request, prune_command, requested_task
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,9 @@ from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.family import compress_family
 from mvp_edge.prune.run import Inputs, Prepared, compress, far_warning, size
-from mvp_edge.prune.sizing import Sizing, Votes
+from mvp_edge.prune.size import Sizing, Votes
+from mvp_edge.report import Report
+from mvp_edge.report.record import BaseAccuracyRecord
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.store import Zoo, open_zoo
@@ -43,8 +46,8 @@ def test_keeping_everything_is_told(images: Path, tiny_zoo: Path, tmp_path: Path
     (tmp_path / "classes.txt").write_text("tiger\napple\n")
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(tiny_zoo), device="cpu")
     found = compress(replace(config, vote=VoteConfig(keep=1), fit=FitConfig(iterations=0)))
-    assert found["keep"]["achieved"] == 1
-    assert "every unit is kept: this is the base model itself, and no vote changed it" in found["warnings"]
+    assert found.keep.achieved == 1
+    assert "every unit is kept: this is the base model itself, unchanged by the vote" in found.warnings
 
 
 def test_images_left_out_decide_where_images_are_few(images: Path, generalist_zoo: Path, tmp_path: Path) -> None:
@@ -56,14 +59,14 @@ def test_images_left_out_decide_where_images_are_few(images: Path, generalist_zo
     told = Told()
     report = compress(config, told)
     assert told.steps["Fine-tuning"] == 6  # half as many, on each of three folds
-    mix = report["mix"]
-    assert (mix["images"], mix["folds"]) == (24, 3)
-    assert [row["share"] for row in mix["held_out"]] == [0, 0.25, 0.5, 0.75, 1]
-    assert any("--schedule fixed" in w for w in report["warnings"]) == (mix["share"] == 0)
-    assert "delivered ONNX file" in report["accuracy"]["source"]
+    chosen = report.interpolation
+    assert chosen is not None and (chosen.images, chosen.folds) == (24, 3)
+    assert [row.weight for row in chosen.held_out] == [0, 0.25, 0.5, 0.75, 1]
+    assert any("--schedule fixed" in w for w in report.warnings) == (chosen.weight == 0)
+    assert "delivered ONNX file" in report.accuracy.source
     report = compress(replace(config, schedule="fixed", force=True))
-    assert report["settings"]["fit"]["iterations"] == 4
-    assert report["mix"] is None
+    assert report.settings.fit.iterations == 4
+    assert report.interpolation is None
 
 
 @pytest.mark.parametrize(("lr", "harm"), [(0.5, True), (1e-9, False)])
@@ -76,12 +79,13 @@ def test_what_fine_tuning_did_is_told_by_the_test_images(
         config, vote=VoteConfig(keep=0.5, channel_multiple=4), schedule="fixed", precision="fp32", force=True
     )
     plain = compress(replace(config, fit=FitConfig(iterations=0)))
-    assert plain["accuracy"]["top1_before"] is None  # nothing was trained
+    assert plain.accuracy.top1_before is None  # nothing was trained
     tuned = compress(replace(config, fit=FitConfig(iterations=3, batch_size=4, lr=lr)))
-    assert tuned["accuracy"]["top1_before"] == plain["accuracy"]["top1"]
-    assert any("fine-tuning made the model worse" in w for w in tuned["warnings"]) == harm
-    assert (tuned["accuracy"]["top1"] < plain["accuracy"]["top1"]) == harm
-    assert compress(replace(config, data=None))["accuracy"]["top1_before"] is None
+    assert tuned.accuracy.top1_before == plain.accuracy.top1
+    assert any("fine-tuning made the model worse" in w for w in tuned.warnings) == harm
+    assert tuned.accuracy.top1 is not None and plain.accuracy.top1 is not None
+    assert (tuned.accuracy.top1 < plain.accuracy.top1) == harm
+    assert compress(replace(config, data=None)).accuracy.top1_before is None
 
 
 def test_a_size_between_members_begins_as_the_member_inside_it(
@@ -92,9 +96,9 @@ def test_a_size_between_members_begins_as_the_member_inside_it(
     config = replace(config, precision="fp32", fit=FitConfig(iterations=0), force=True)
     member = compress(replace(config, vote=VoteConfig(keep=0.5)))
     grown = compress(replace(config, vote=VoteConfig(keep=0.6, channel_multiple=4), data=str(images)))
-    assert grown["neighbours"][0]["id"] == member["neighbours"][0]["id"] and len(grown["neighbours"]) == 1
-    assert member["keep"]["achieved"] < grown["keep"]["achieved"]
-    assert (grown["origin"], grown["accuracy"]["confusion"]) == ("ready-made", member["accuracy"]["confusion"])
+    assert grown.voters[0].id == member.voters[0].id and len(grown.voters) == 1
+    assert member.keep.achieved < grown.keep.achieved
+    assert (grown.origin, grown.accuracy.confusion) == ("ready-made", member.accuracy.confusion)
 
 
 def test_the_base_is_scored_beside_the_model(
@@ -109,15 +113,15 @@ def test_the_base_is_scored_beside_the_model(
     logits = predict(zoo.load_base(), test.images, zoo.base, torch.device("cpu"))[:, columns]
     half = replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4))
     found = compress(half)
-    expected = {"top1": round(accuracy(logits, test).top1, 2), "n": 12, "model_top1": found["accuracy"]["top1"]}
-    assert found["base_accuracy"] == expected
-    monkeypatch.setattr("mvp_edge.prune.evaluation.BASE_IMAGES", 5)
+    top1 = round(accuracy(logits, test).top1, 2)
+    assert found.base_accuracy == BaseAccuracyRecord(top1=top1, n=12, model_top1=found.accuracy.top1 or 0)
+    monkeypatch.setattr("mvp_edge.prune.accuracy.BASE_IMAGES", 5)
     found = compress(half)
     few = test.subset(rng(half.seed, "base").permutation(12)[:5])
     said = OnnxClassifier(half.out / "model.onnx").predict(few.images.numpy())
-    wanted = {"n": 5, "model_top1": round(accuracy(torch.as_tensor(said), few).top1, 2)}
-    assert found["base_accuracy"].items() >= wanted.items()
-    assert compress(replace(half, data=None))["base_accuracy"] is None
+    assert found.base_accuracy is not None and found.base_accuracy.n == 5
+    assert found.base_accuracy.model_top1 == round(accuracy(torch.as_tensor(said), few).top1, 2)
+    assert compress(replace(half, data=None)).base_accuracy is None
 
 
 def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, generalist_zoo: Path, tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_a_base_that_does_not_know_a_class_has_no_score(images: Path, generalist
     (tmp_path / "classes.txt").write_text("tiger\nspaceship\n")
     config = PruneConfig(tmp_path / "classes.txt", str(own), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=0))
-    assert compress(fast)["base_accuracy"] is None
+    assert compress(fast).base_accuracy is None
 
 
 def test_a_base_that_knows_a_class_in_another_sense_has_no_score(
@@ -137,7 +141,7 @@ def test_a_base_that_knows_a_class_in_another_sense_has_no_score(
     (tmp_path / "classes.txt").write_text("tiger = tiger.n.01\nrose\n")  # a fierce person, not the cat
     config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     fast = replace(config, precision="fp32", vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=0))
-    assert compress(fast)["base_accuracy"] is None
+    assert compress(fast).base_accuracy is None
 
 
 def test_only_a_member_that_does_not_know_the_list_can_be_far(zoo: Zoo) -> None:
@@ -157,11 +161,11 @@ def test_a_budget_is_searched_from_the_generalist_members_that_may_vote_alone(
 ) -> None:
     asked: list[int] = []
 
-    def choose(prunable: PrunableModel, vote: VoteConfig, budget: Budget, votes: Votes, *_: object) -> Sizing:
+    def choose(prunable: PrunableModel, config: PruneConfig, votes: Votes, *_: object) -> Sizing:
         asked.append(len(votes.initial))
         return Sizing({}, {})
 
-    monkeypatch.setattr("mvp_edge.prune.run.choose_counts", choose)
+    monkeypatch.setattr("mvp_edge.prune.size.choose_counts", choose)
     task = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("rose"))))
     train = ImageSet(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), task.names)
     inputs = Inputs(task, zoo, torch.device("cpu"), [], train)
@@ -181,19 +185,44 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     load = Zoo.load
     monkeypatch.setattr(Zoo, "load", lambda zoo, info: asked.add(info.id) or load(zoo, info))
 
-    def run(config: PruneConfig) -> dict[str, Any]:
+    def run(config: PruneConfig) -> Report:
         asked.clear()
         return compress(replace(config, force=True))
 
     alone = run(config)
-    assert asked == {alone["neighbours"][0]["id"]}
+    assert asked == {alone.voters[0].id}
     budget = run(replace(config, budget=Budget(params=60_000)))
-    assert len(asked) == len(open_zoo(str(generalist_zoo)).ids()) and budget["budget"]["params"]["achieved"] <= 60_000
-    assert len(run(replace(config, vote=replace(config.vote, voters="specialist")))["neighbours"]) == len(asked) == 2
-    monkeypatch.setattr("mvp_edge.prune.run._decisive", lambda *_: frozenset())
+    assert len(asked) == len(open_zoo(str(generalist_zoo)).ids()) and budget.params <= 60_000
+    assert len(run(replace(config, vote=replace(config.vote, voters="specialist"))).voters) == len(asked) == 2
+    monkeypatch.setattr("mvp_edge.prune.run.ratio_decides", lambda _: False)
     everyone = run(config)
     assert len(asked) == 4
-    assert all(alone[key] == everyone[key] for key in ("neighbours", "accuracy", "macs", "mix", "warnings"))
+    assert all(
+        getattr(alone, key) == getattr(everyone, key)
+        for key in ("voters", "accuracy", "macs", "interpolation", "warnings")
+    )
+
+
+@pytest.mark.parametrize("with_images", [False, True])
+def test_each_member_is_read_once(
+    images: Path, generalist_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_images: bool
+) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    data = str(images) if with_images else None
+    config = PruneConfig(tmp_path / "classes.txt", data, tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
+    reads: Counter[str] = Counter()
+    read = Path.read_text
+
+    def count(path: Path, *args: Any, **names: Any) -> str:
+        reads[path.parent.name] += path.name == "member.json"
+        return read(path, *args, **names)
+
+    monkeypatch.setattr(Path, "read_text", count)
+    vote = VoteConfig(keep=0.5, channel_multiple=4)
+    compress(replace(config, vote=vote, fit=FitConfig(iterations=0), precision="fp32"))
+    assert {member: reads[member] for member in open_zoo(str(generalist_zoo)).ids()} == dict.fromkeys(
+        open_zoo(str(generalist_zoo)).ids(), 1
+    )
 
 
 def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
@@ -204,10 +233,10 @@ def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path,
     config = replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4), fit=FitConfig(iterations=1, batch_size=4))
     config = replace(config, add_to_zoo=True, force=True)
     first, again = compress(config), compress(config)
-    assert "added_member" not in again
-    assert any(f"member {first['added_member']}, made of the same images" in w for w in again["warnings"])
+    assert again.added_member is None
+    assert any(f"member {first.added_member}, made of the same images" in w for w in again.warnings)
     shutil.copytree(photos / "train" / "rose", photos / "train" / "tiger", dirs_exist_ok=True)
-    assert compress(config)["added_member"] != first["added_member"]
+    assert compress(config).added_member != first.added_member
     assert len(open_zoo(str(zoo)).ids()) == len(open_zoo(str(tiny_zoo)).ids()) + 2
 
 

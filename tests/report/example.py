@@ -1,11 +1,13 @@
-"""A made-up report with realistic numbers, as the pipeline would write it."""
+"""A made-up report with realistic numbers, as `prune` would write it."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from mvp_edge.config import FitConfig, VoteConfig
 from mvp_edge.report import Sample, image_uri
 
 CLASSES = ["apple", "orange", "pear", "mushroom", "sweet_pepper"]
@@ -15,18 +17,14 @@ WIDTHS = {"stem": (64, 8)} | {
 WIDTHS |= {f"layer{s}": (w, k) for s, (w, k) in enumerate([(128, 16), (256, 24), (512, 48)], 2)}
 
 
-def example_plan() -> dict[str, Any]:
-    """Return a plan that keeps a few runs of units."""
+def example_units() -> dict[str, list[int]]:
+    """Return the kept units by group: a few runs."""
     generator = np.random.default_rng(1)
-    groups = [
-        {"name": n, "width": w, "count": k, "kept": sorted(generator.choice(w, k, replace=False).tolist())}
-        for n, (w, k) in WIDTHS.items()
-    ]
-    return {"format": 1, "achieved_keep": 0.1, "groups": groups}
+    return {n: sorted(generator.choice(w, k, replace=False).tolist()) for n, (w, k) in WIDTHS.items()}
 
 
 def example_report() -> dict[str, Any]:
-    """Return the report; change what a test is about."""
+    """Return the content of `report.json`; change what a test is about."""
     confusion = [[92, 3, 3, 1, 1], [2, 94, 1, 0, 3], [5, 2, 88, 3, 2], [1, 0, 2, 95, 2], [1, 6, 2, 2, 89]]
     cifar = ["apple", "orange", "pear", "sweet_pepper", "mushroom", "aquarium_fish", "baby", "bear", "beaver", "bed"]
     cifar += [f"class_{i}" for i in range(90)]
@@ -38,16 +36,18 @@ def example_report() -> dict[str, Any]:
         ("77a4bb01ec52", ["bottle", "orange", "pine_tree", "ray", "tank"], -1.37, "specialist"),
     ]
     return {
-        "task": {"id": "5d2ce1f00a7b", "classes": CLASSES},
+        "task": {"id": "5d2ce1f00a7b", "classes": CLASSES, "synsets": [None] * 5},
         "base": "resnet18-cifar100",
-        "method": "MVP",
-        "neighbours": [{"id": i, "classes": c, "similarity": s, "kind": b, "keep": 0.1} for i, c, s, b in neighbours],
+        "method": "meta-vote pruning",
+        "origin": "vote",
+        "voters": [{"id": i, "classes": c, "similarity": s, "kind": b, "keep": 0.1} for i, c, s, b in neighbours],
         "keep": {"requested": 0.1, "achieved": 0.0952},
-        "groups": [{"name": n, "width": w, "kept": k} for n, (w, k) in WIDTHS.items()],
+        "groups": [{"name": n, "width": w, "kept": k, "requested": k} for n, (w, k) in WIDTHS.items()],
         "accuracy": {
             "top1_before": None,
             "top1": 91.6,
             "n": 500,
+            "interval": [88.8, 93.7],
             "source": "cifar100, test split",
             "per_class": dict(zip(CLASSES, [92.0, 94.0, 88.0, 95.0, 89.0], strict=True)),
             "confusion": confusion,
@@ -58,16 +58,20 @@ def example_report() -> dict[str, Any]:
         "base_macs": 556_651_520,
         "unprunable_macs": 96_052,
         "nominal_training_tflops": 0.427,
-        "bytes": {"onnx": 428_833, "parameters": 418_240},
+        "bytes": {"onnx": 428_833, "parameters": 418_240, "dense_onnx": 45_027_000},
+        "base_accuracy": None,
+        "budget": None,
+        "sizes": [],
+        "interpolation": None,
         "operators": {"Conv": 20, "Relu": 17, "Add": 8, "Gemm": 1},
         "precisions": {
-            "asked": "auto",
+            "requested": "auto",
             "files": [
                 {
                     "precision": "fp32",
                     "file": "model.onnx",
                     "kept": True,
-                    "earned": True,
+                    "passed": True,
                     "reasons": [],
                     "top1": 91.6,
                     "bytes": 428_833,
@@ -78,7 +82,7 @@ def example_report() -> dict[str, Any]:
                     "precision": "int8",
                     "file": "model-int8.onnx",
                     "kept": True,
-                    "earned": True,
+                    "passed": True,
                     "reasons": [
                         "top-1 is 0.20 points lower",
                         "0.80 times the time and 0.32 times the bytes of float32",
@@ -95,6 +99,7 @@ def example_report() -> dict[str, Any]:
             "pruned": {"median": 0.2264, "iqr": 0.0091, "p95": 0.27},
             "threads": 1,
             "runs": 160,
+            "clock": "processor",
         },
         "seconds": {
             "load": 3.8,
@@ -108,6 +113,12 @@ def example_report() -> dict[str, Any]:
             "total": 21.3,
         },
         "parity_max_abs_diff": 5.96e-7,
+        "sliced_vs_masked_max_abs_diff": 0.0,
+        "largest_rank": 4,
+        "zoo": "cifar100-resnet18",
+        "added_member": None,
+        "data": "cifar100",
+        "data_sha256": "00",
         "out": "out",
         "input": "float32-nchw",
         "interface": {
@@ -121,20 +132,15 @@ def example_report() -> dict[str, Any]:
                 "channels": "RGB",
                 "range": [0.0, 1.0],
             },
+            "normalisation": {"inside_model": True, "rule": "feed plain pixels divided by 255"},
+            "resize": {"rule": "cover and centre-crop", "steps": ["scale it"]},
             "output": {"name": "logits", "shape": [None, 5], "meaning": "logits in the order of `classes`"},
         },
         "files": ["model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html"],
         "seed": 0,
         "settings": {
-            "vote": {
-                "method": "mvp",
-                "keep": 0.1,
-                "channel_multiple": 8,
-                "neighbours": 5,
-                "similarity": "leep",
-                "vote": "top",
-            },
-            "fit": {"iterations": 100, "batch_size": 128, "lr": 0.05},
+            "vote": asdict(VoteConfig(similarity="leep")),
+            "fit": asdict(FitConfig(lr=0.05)),
         },
         "environment": {
             "python": "3.11.7",

@@ -16,8 +16,8 @@ from mvp_edge.config import InputFormat
 from mvp_edge.export import OnnxClassifier, export_onnx
 from mvp_edge.export.classifier import read_interface
 from mvp_edge.models.bases import load_base
-from mvp_edge.report import Extras, files, render_html
-from tests.report.example import example_plan, example_report
+from mvp_edge.report import Extras, Report, files, render_html
+from tests.report.example import example_report, example_units
 
 NAMES = ["apple", "chair", "crab", "plain", "rose", "tiger"]
 
@@ -32,8 +32,9 @@ def test_the_lines_of_python_run_the_model(kind: InputFormat, tiny_base: Path, t
     (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES))
     picture = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "photo.jpg", "PNG")  # Pillow looks inside; JPEG would change the pixels
-    report = example_report() | {"interface": read_interface(file).to_json()}
-    render_html(report, example_plan(), Extras(), tmp_path / "report.html")
+    interface = {k: v for k, v in read_interface(file).to_json().items() if k != "classes"}
+    report = Report.from_json(example_report() | {"interface": interface})
+    render_html(report, example_units(), Extras(), tmp_path / "report.html")
     shown = re.search(r"<code>(import numpy.*?)</code>", (tmp_path / "report.html").read_text(), re.DOTALL)
     assert shown
     lines = html.unescape(shown[1])
@@ -46,13 +47,12 @@ def test_the_lines_of_python_run_the_model(kind: InputFormat, tiny_base: Path, t
 
 
 def test_the_contract_is_told() -> None:
-    told = files.usage(example_report() | {"out": "my out"})
-    assert told is not None
+    told = files.usage(Report.from_json(example_report() | {"out": "my out"}))
     assert told["facts"] == [
-        ("File", "model.onnx; model-int8.onnx takes and gives the same"),
-        ("Input", "image: float32, 1 x 3 x 32 x 32 (NCHW), or more pictures at once"),
+        ("File", "model.onnx; model-int8.onnx has the same input and output"),
+        ("Input", "image: float32, 1 x 3 x 32 x 32 (NCHW), or a batch of images"),
         ("Pixels", "raw RGB from 0 to 1; the model normalises them itself"),
-        ("Output", "logits: 5 numbers in the order of labels.txt; softmax them"),
+        ("Output", "logits: 5 logits in the order of labels.txt; apply softmax"),
     ]
     assert told["export"] == "mvp-edge export 'my out' --target android"
 
@@ -61,31 +61,27 @@ def test_bytes_with_colours_last_are_told() -> None:
     report = example_report()
     report["interface"]["input"] |= {"dtype": "uint8", "layout": "NHWC", "shape": [None, 24, 40, 3], "range": [0, 255]}
     report["precisions"]["files"][1]["kept"] = False
-    told = files.usage(report)
-    assert told is not None
+    told = files.usage(Report.from_json(report))
     assert told["facts"][:3] == [
         ("File", "model.onnx"),
-        ("Input", "image: uint8, 1 x 24 x 40 x 3 (NHWC), or more pictures at once"),
+        ("Input", "image: uint8, 1 x 24 x 40 x 3 (NHWC), or a batch of images"),
         ("Pixels", "raw RGB from 0 to 255; the model normalises them itself"),
     ]
-    del report["interface"]
-    assert files.usage(report) is None
 
 
 def test_bars_of_time_are_the_paired_ratio() -> None:
     report = example_report()
     full, small = report["precisions"]["files"]
     full["latency_ms"]["median"], small["latency_ms"]["median"], small["time_ratio"] = 0.532, 0.648, 0.91
-    first, second = files.precisions(report)
+    first, second = files.precisions(Report.from_json(report))
     assert (first["time"], first["time_length"]) == ("0.532 ms", 100)
     assert (second["time"], second["time_length"]) == ("0.91 \N{MULTIPLICATION SIGN}", 91)
     small["time_ratio"] = 1.25
-    assert [row["time_length"] for row in files.precisions(report)] == [80, 100]
+    assert [row["time_length"] for row in files.precisions(Report.from_json(report))] == [80, 100]
 
 
 def test_answers_come_before_internals(tmp_path: Path) -> None:
-    report = example_report()
-    render_html(report, example_plan(), Extras(), tmp_path / "report.html")
+    render_html(Report.from_json(example_report()), example_units(), Extras(), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     names = ("warnings", "accuracy", "confusion", "use", "voted", "latency", "kept")
     places = [page.index(f'id="{name}"') for name in names]

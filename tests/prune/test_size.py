@@ -11,12 +11,12 @@ import pytest
 
 from mvp_edge.budget.costs import costs_of
 from mvp_edge.budget.latency import LatencyProbe
-from mvp_edge.config import Budget, VoteConfig
+from mvp_edge.config import Budget, PruneConfig, VoteConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.prune.sizing import Sizing, Votes, choose_counts
+from mvp_edge.prune.size import Sizing, Votes, choose_counts
 from mvp_edge.pruners import target_counts
 from mvp_edge.zoo.store import open_zoo
 
@@ -44,7 +44,8 @@ def choose(
     prunable: PrunableModel, plans: list[KeepPlan], budget: Budget | None, config: VoteConfig = CONFIG, **more
 ) -> Sizing:
     votes = Votes(plans, [1.0] * len(plans), **more)
-    return choose_counts(prunable, config, budget, votes, LABELS, SilentProgress())
+    wanted = PruneConfig(Path("classes.txt"), "photos", vote=config, budget=budget)
+    return choose_counts(prunable, wanted, votes, LABELS, SilentProgress())
 
 
 def probe(prunable: PrunableModel) -> LatencyProbe:

@@ -1,8 +1,8 @@
-"""How many units of each group a run keeps: as its ratio says, or as many as a budget has room for."""
+"""How many units of each group a run keeps: those of its ratio, or as many as a budget allows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +10,20 @@ import numpy as np
 from mvp_edge.budget.costs import Achieved, Costs, costs_of
 from mvp_edge.budget.latency import PROBES, LatencyProbe, fit_latency, probe_counts, raise_where_free
 from mvp_edge.budget.search import Bound, Groups, Limit, Rule, Utility, fit_budget, search
-from mvp_edge.config import Budget, InputFormat, Method, VoteConfig
+from mvp_edge.config import Budget, InputFormat, Method, PruneConfig, VoteConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import Progress
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.names.tasks import Task
 from mvp_edge.pruners import base_importance, target_counts
 from mvp_edge.voting.meta_vote import count_votes
+from mvp_edge.voting.neighbours import Neighbour, knowing, ready_made, vote_weights
 
 BUDGET_MULTIPLE = 8  # of channels that a search climbs in under `--channel-multiple auto`, before counts are raised
-HEADROOM_BYTES = 1024  # for the notes that a delivered file carries and a weighed one does not
+HEADROOM_BYTES = 1024  # for the metadata of a delivered file, which a weighed one does not have
 LATENCY_AIM = 0.98  # the delivered file is measured anew, on a machine that may be busier then
-TIE_BREAK = 1e-3  # of a whole vote: what the base's importance may weigh against votes
+TIE_BREAK = 1e-3  # weight of the base's importance against a whole vote
 # `balanced` gives more to what is cheap (the last stages). In a small trial on held-out images it was no better than
 # `uniform` at equal latency, and its networks are larger and slower to train.
 RULES: dict[Method, Rule] = {"mvp": "uniform", "smsp": "global"}
@@ -36,77 +38,111 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Sizing:
-    """Units to keep by group, before and after they were raised where that costs no time."""
+    """How large the model is.
 
-    requested: dict[str, int]
-    counts: dict[str, int]
+    Attributes:
+        requested: Units to keep by group, before counts were raised where that costs no time.
+        counts: Units to keep by group.
+        member: The member that is delivered as it is, without images.
+    """
+
+    requested: Mapping[str, int]
+    counts: Mapping[str, int]
+    member: Neighbour | None = None
 
 
 @dataclass(frozen=True)
 class Votes:
-    """What the votes say about size: plans with their weights, and plans that a larger one may grow from."""
+    """The voters' plans with their weights, and the initial plans of a search."""
 
     plans: Sequence[KeepPlan]
     weights: Sequence[float]
     initial: Sequence[KeepPlan] = ()
 
 
-def ratio_decides(config: VoteConfig, budget: Budget | None) -> bool:
-    """Say whether the ratio alone tells how many units are kept, whoever votes."""
-    return budget is None and config.method == "mvp" and config.channel_multiple != "auto"
+def ratio_decides(config: PruneConfig) -> bool:
+    """Return whether the ratio alone determines how many units are kept, whoever votes."""
+    return config.budget is None and config.vote.method == "mvp" and config.vote.channel_multiple != "auto"
 
 
-def choose_counts(
-    prunable: PrunableModel,
-    config: VoteConfig,
-    budget: Budget | None,
-    votes: Votes,
-    labels: Sequence[str],
-    progress: Progress,
-    kind: InputFormat = "float32-nchw",
+def ready_made_size(
+    prunable: PrunableModel, ranked: Sequence[Neighbour], task: Task, config: PruneConfig, progress: Progress
 ) -> Sizing:
-    """Decide how many units of each group are kept.
+    """Return the size of the largest generalist within the budget or the ratio, which is delivered as it is.
 
-    Args:
-        prunable: The base model, on the CPU.
-        config: `method`, `keep` and `channel_multiple` matter here.
-        budget: What the model may cost; the ratio decides if there is none.
-        votes: Under a budget the search climbs on from the largest seed that fits; `smsp` ranks units by the plans.
-        labels: Class names of the model.
-        progress: Who is told.
-        kind: What the delivered file takes.
+    Raises:
+        BudgetError: no member meets the budget.
+        ZooError: no member knows the classes, or none is small enough for the ratio.
+    """
+    able = knowing(ranked, task)
+    if config.budget is None or not able:
+        member = ready_made(ranked, task, config.vote.keep)
+    else:
+        member = _largest_within(prunable, config.budget, able, task.names, progress, config.input)
+    return Sizing(member.info.plan.counts, member.info.plan.counts, member)
+
+
+def trained_size(
+    prunable: PrunableModel, ranked: Sequence[Neighbour], task: Task, config: PruneConfig, progress: Progress
+) -> Sizing:
+    """Return the size of a model that is trained: of the ratio, or the largest that the votes find within the budget.
+
+    Under a budget the search continues from the largest generalist that fits.
 
     Raises:
         BudgetError: no sub-network meets the budget.
     """
-    if ratio_decides(config, budget):
-        counts = target_counts(prunable.table, config.keep, config.channel_multiple)
-        return Sizing(counts, counts)
-    sizer = _Sizer(prunable, config, votes, labels, progress, kind)
-    return sizer.by_ratio() if budget is None else sizer.by_budget(budget)
+    voters = ranked[: config.vote.neighbours]
+    grows = config.vote.voters in ("auto", "generalist") and config.vote.method == "mvp"
+    initial = [n.info.plan for n in knowing(ranked, task)] if grows else []
+    votes = Votes([n.info.plan for n in voters], vote_weights(voters, config.vote), initial)
+    return choose_counts(prunable, config, votes, task.names, progress)
 
 
-def largest_within(
-    prunable: PrunableModel,
-    budget: Budget,
-    plans: Sequence[KeepPlan],
-    labels: Sequence[str],
-    progress: Progress,
-    kind: InputFormat = "float32-nchw",
-) -> KeepPlan:
-    """Return the first of some plans, largest first, that meets a budget as it is.
+def choose_counts(
+    prunable: PrunableModel, config: PruneConfig, votes: Votes, labels: Sequence[str], progress: Progress
+) -> Sizing:
+    """Return how many units of each group are kept.
+
+    Args:
+        prunable: The base model, on the CPU.
+        config: Its ratio or budget, method, channel multiple and input format.
+        votes: Under a budget the search continues from the largest initial plan that fits; `smsp` ranks units by the
+            plans.
+        labels: Class names of the model.
+        progress: Progress reporter.
 
     Raises:
-        BudgetError: none does; the message says how near the smallest comes.
+        BudgetError: no sub-network meets the budget.
+    """
+    if ratio_decides(config):
+        counts = target_counts(prunable.table, config.vote.keep, config.vote.channel_multiple)
+        return Sizing(counts, counts)
+    sizer = _Sizer(prunable, config.vote, votes, labels, progress, config.input)
+    return sizer.by_ratio() if config.budget is None else sizer.by_budget(config.budget)
+
+
+def _largest_within(
+    prunable: PrunableModel,
+    budget: Budget,
+    members: Sequence[Neighbour],
+    labels: Sequence[str],
+    progress: Progress,
+    kind: InputFormat,
+) -> Neighbour:
+    """Return the first of some members, largest first, that meets a budget as it is.
+
+    Raises:
+        BudgetError: none does; the message shows how near the smallest comes.
     """
     costs = costs_of(prunable.model, prunable.table, prunable.base.input_size, prunable.head, len(labels))
     probe = LatencyProbe(prunable.base, prunable.model, prunable.table, costs, labels, kind)
     bounds = [Bound(*_figure(name, most), lambda c: c) for name, most in budget.given.items()]
-    with progress.stage("Fitting the budget", len(plans)) as stage:
-        for plan in plans:
-            found = probe.achieved(costs.counts(plan.counts), _figures(bounds))
+    with progress.stage("Fitting the budget", len(members)) as stage:
+        for member in members:
+            found = probe.achieved(costs.counts(member.info.plan.counts), _figures(bounds))
             if all(bound.used(found) <= 1 for bound in bounds):
-                return plan
+                return member
             stage.advance()
     raise BudgetError(
         "no member of the zoo that works without images meets the budget: "
@@ -125,12 +161,12 @@ def _figures(bounds: Sequence[Bound]) -> set[str]:
 
 
 def _missed(bounds: Sequence[Bound], least: Achieved, budget: Budget) -> list[str]:
-    """Say of each bound that a network breaks how far it is from it; headroom counts as part of the file."""
+    """Return how far a network is from each bound that it exceeds; headroom counts as part of the file."""
     room = {"size_bytes": HEADROOM_BYTES}
     family = {"size_bytes" if name == "size_kib" else name for name in budget.typed}
-    asked = {b.figure: "--budgets asks for" if b.figure in family else f"{FLAGS[b.figure]} is" for b in bounds}
+    limits = {b.figure: "--budgets has" if b.figure in family else f"{FLAGS[b.figure]} is" for b in bounds}
     return [
-        f"the smallest has {shown(b.figure, getattr(least, b.figure) + room.get(b.figure, 0))}, and {asked[b.figure]} "
+        f"the smallest has {shown(b.figure, getattr(least, b.figure) + room.get(b.figure, 0))}, and {limits[b.figure]} "
         f"{shown(b.figure, b.most + room.get(b.figure, 0))}"
         for b in bounds
         if b.used(least) > 1
@@ -155,10 +191,8 @@ class _Sizer:
         self.rule: Rule = RULES[config.method]
 
     def by_ratio(self) -> Sizing:
-        keep, channel_multiple = (
-            self.config.keep,
-            1 if self.config.channel_multiple == "auto" else self.config.channel_multiple,
-        )
+        keep = self.config.keep
+        channel_multiple = 1 if self.config.channel_multiple == "auto" else self.config.channel_multiple
         if self.config.method == "mvp":
             counts = self.costs.counts(target_counts(self.prunable.table, keep, channel_multiple))
         else:
@@ -202,7 +236,7 @@ class _Sizer:
         return bounds
 
     def utility(self) -> Utility:
-        """Return what units are utility: their share of the votes, and a little for the base's importance."""
+        """Return the utility of units: their share of the votes, and a little for the base's importance."""
         importance = base_importance(self.prunable.model, self.prunable.table)
         votes = count_votes(self.votes.plans, self.votes.weights)
         total = sum(self.votes.weights)
@@ -230,7 +264,7 @@ class _Sizer:
     def out_of_reach(
         self, bounds: Sequence[Bound], groups: Groups, channel_multiple: int, budget: Budget
     ) -> BudgetError:
-        """Say how near the smallest network comes."""
+        """Return an error that shows how near the smallest network comes."""
         least = self.probe.achieved(groups.least, _figures(bounds))
         finer = "" if channel_multiple == 1 else ", or --channel-multiple 1 for a smaller one"
         advice = f"Allow a little more than that{finer}{self._timed(bounds, least)}"
@@ -240,9 +274,9 @@ class _Sizer:
         )
 
     def _timed(self, bounds: Sequence[Bound], least: Achieved) -> str:
-        """Say how to have networks timed again, where it was their time that was too long."""
+        """Return advice on timing again, where the time was what exceeded the budget."""
         late = any(b.figure == "latency_ms" and b.used(least) > 1 for b in bounds)
-        return f". Was this computer busy when that was timed? Remove {self.probe.file} to time anew" if late else ""
+        return f". If this computer was busy during the timing, remove {self.probe.file} to time again" if late else ""
 
 
 def shown(figure: str, value: float) -> str:

@@ -14,7 +14,7 @@ from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.tuning import MANY_IMAGES, Tuned, gentle, harmed, tune, tune_warily
+from mvp_edge.prune.fit import MANY_IMAGES, Tuned, gentle, tune, tune_low_data
 from mvp_edge.training.mixing import Mix
 from mvp_edge.voting.meta_vote import assemble
 from mvp_edge.voting.neighbours import knowing, rank
@@ -46,7 +46,7 @@ def run(model: nn.Module, prunable: PrunableModel) -> Run:
 
 
 def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
-    tuned = run(tune_warily, train)
+    tuned = run(tune_low_data, train)
     assert tuned.fit == gentle(FIT)
     assert (tuned.fit.iterations, tuned.fit.batch_size) == (2, 4)
     assert tuned.fit.lr == pytest.approx(0.01 / 3)
@@ -56,22 +56,22 @@ def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
 def test_many_images_are_trained_on_as_the_settings_say(
     run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mvp_edge.prune.tuning.MANY_IMAGES", len(train))
-    assert run(tune_warily, train) == Tuned(FIT)
+    monkeypatch.setattr("mvp_edge.prune.fit.MANY_IMAGES", len(train))
+    assert run(tune_low_data, train) == Tuned(FIT)
     assert MANY_IMAGES == 2000
 
 
 def test_no_iterations_are_no_training(run: Run, model: nn.Module, train: ImageSet) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     none = replace(FIT, iterations=0)
-    for how in (tune, tune_warily):
+    for how in (tune, tune_low_data):
         assert run(how, train, none) == Tuned(none)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_a_single_image_of_a_class_leaves_the_member_as_it_is(run: Run, model: nn.Module, train: ImageSet) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    tuned = run(tune_warily, train.subset([0, 1, 2, len(train) - 1]))
+    tuned = run(tune_low_data, train.subset([0, 1, 2, len(train) - 1]))
     assert tuned.iterations == 0
     assert "a class has a single image" in tuned.warnings[0]
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -79,19 +79,9 @@ def test_a_single_image_of_a_class_leaves_the_member_as_it_is(run: Run, model: n
 
 def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     top1 = {0.0: 90.0, 1.0: 80.0}
-    monkeypatch.setattr("mvp_edge.prune.tuning.tune_mixed", lambda *_, **__: Mix(0.0, 16, 3, dict(top1), top1))
-    (warning,) = run(tune_warily, train).warnings
+    monkeypatch.setattr("mvp_edge.prune.fit.tune_mixed", lambda *_, **__: Mix(0.0, 16, 3, dict(top1), top1))
+    (warning,) = run(tune_low_data, train).warnings
     assert "top-1 90.0 % without, 80.0 % with it" in warning
     assert "--schedule fixed" in warning
-    monkeypatch.setattr("mvp_edge.prune.tuning.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
-    assert run(tune_warily, train).warnings == ()
-
-
-@pytest.mark.parametrize(
-    ("lost", "won", "said"), [(0, 0, False), (4, 0, False), (5, 0, True), (0, 9, False), (10, 4, False), (16, 4, True)]
-)
-def test_harm_is_more_than_two_standard_errors(lost: int, won: int, said: bool) -> None:
-    right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    before = torch.stack([right] * lost + [wrong] * won + [right] * 50 + [wrong] * 50)
-    after = torch.stack([wrong] * lost + [right] * won + [right] * 50 + [wrong] * 50)
-    assert harmed(before, after, torch.zeros(len(before), dtype=torch.long)) == said
+    monkeypatch.setattr("mvp_edge.prune.fit.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
+    assert run(tune_low_data, train).warnings == ()

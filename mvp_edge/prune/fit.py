@@ -1,4 +1,4 @@
-"""Fine-tuning of an assembled network on the task's images (Algorithm 1, line 9), as boldly as there are images."""
+"""Fine-tuning of an assembled network on the task's images (Algorithm 1, line 9)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.config import FitConfig
-from mvp_edge.core.progress import Progress
+from mvp_edge.config import FitConfig, PruneConfig
+from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.data import ImageSet
 from mvp_edge.models.bases import Base
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.mixing import Mix, fold_count, steps, tune_mixed
+from mvp_edge.training.optimizers import resolve_fit
 
 MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped
-GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of those that suit many images; images a step at most
+GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of the settings for many images; largest batch
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Tuned:
 
     Attributes:
         fit: Settings of each training run; no iterations if there was none.
-        mix: What images left out decided, if they were asked.
-        warnings: What the user should know.
+        mix: The interpolation weight chosen on held-out images, if there were few images.
+        warnings: Warnings for the user.
     """
 
     fit: FitConfig
@@ -40,8 +42,49 @@ class Tuned:
 
     @property
     def untouched(self) -> bool:
-        """Whether the network is as it was: it was not trained, or images left out gained nothing by it."""
+        """Whether the network is unchanged: it was not trained, or training did not help on held-out images."""
         return self.iterations == 0 or (self.mix is not None and self.mix.share == 0)
+
+
+def fine_tune(
+    model: nn.Module,
+    prunable: PrunableModel,
+    train: ImageSet | None,
+    test: ImageSet | None,
+    config: PruneConfig,
+    *,
+    works: bool,
+    device: torch.device,
+    progress: Progress,
+    clock: Stopwatch,
+) -> tuple[Tuned, Tensor | None]:
+    """Fine-tune an assembled network in place, if there are images.
+
+    Args:
+        model: On `device`.
+        prunable: The base model.
+        train: Training images, if there are any.
+        test: Test images; they are only predicted, before training, for the report.
+        config: Settings, schedule and seed.
+        works: Whether the network works already, so that few images may make it worse.
+        device: Device to train on.
+        progress: Progress reporter.
+        clock: Stopwatch of the run.
+
+    Returns:
+        How it was fine-tuned, and its logits `(N, C)` for the test images before, if it was changed.
+    """
+    recipe = resolve_fit(config.fit, "prune", prunable.model)
+    if train is None:
+        return Tuned(replace(recipe, iterations=0)), None
+    before = None
+    if test is not None and recipe.iterations > 0:
+        with clock.time("evaluate"):
+            before = predict(model, test.images, prunable.base, device)
+    with clock.time("fine_tune"):
+        how = tune_low_data if config.schedule == "auto" and works else tune
+        tuned = how(model, prunable.base, train, recipe, device=device, seed=config.seed, progress=progress)
+    return tuned, None if tuned.untouched else before
 
 
 def tune(
@@ -72,7 +115,7 @@ def tune(
     return Tuned(config)
 
 
-def tune_warily(
+def tune_low_data(
     model: nn.Module,
     base: Base,
     data: ImageSet,
@@ -82,14 +125,16 @@ def tune_warily(
     seed: int,
     progress: Progress,
 ) -> Tuned:
-    """Fine-tune a network that works already, in place; with few images only as far as images left out gain by it.
+    """Fine-tune a network that works already, in place; with few images, as far as it helps on held-out images.
 
-    Arguments are those of `tune`.
+    Arguments as for `tune`.
     """
     if len(data) >= MANY_IMAGES or config.iterations == 0:
         return tune(model, base, data, config, device=device, seed=seed, progress=progress)
     if fold_count(data.labels, len(data.classes)) < 2:
-        note = "a class has a single image, so that none can be left out to judge by: the member is delivered as it is"
+        note = (
+            "a class has a single image, so none can be held out to check fine-tuning: the member is delivered as it is"
+        )
         return Tuned(replace(config, iterations=0), warnings=(f"{note}; force training with --schedule fixed",))
     config = gentle(config)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
@@ -97,33 +142,14 @@ def tune_warily(
     if mix.share > 0:
         return Tuned(config, mix)
     note = (
-        f"fine-tuning on {len(data)} images did not help on images left out (top-1 {mix.top1[0.0]:.1f} % without, "
+        f"fine-tuning on {len(data)} images did not help on held-out images (top-1 {mix.top1[0.0]:.1f} % without, "
         f"{mix.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
     )
     return Tuned(config, mix, (note,))
 
 
-def harmed(before: Tensor, after: Tensor, labels: Tensor) -> bool:
-    """Say whether fine-tuning lost more of the same test images than it won, by more than two standard errors.
-
-    If it did nothing, each image on which the two differ would be as likely lost as won, so that the difference of the
-    two counts has the standard error sqrt(lost + won).
-
-    Args:
-        before: Logits `(N, C)` before fine-tuning.
-        after: Logits `(N, C)` after it.
-        labels: `(N,)`.
-
-    References:
-        McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947.
-    """
-    was, now = (logits.argmax(1) == labels for logits in (before, after))
-    lost, won = int((was & ~now).sum()), int((now & ~was).sum())
-    return lost - won > 2 * math.sqrt(lost + won)
-
-
 def gentle(config: FitConfig) -> FitConfig:
-    """Return settings that suit few images where `config` suits many."""
+    """Return settings for few images, derived from settings for many."""
     return replace(
         config,
         lr=config.lr * GENTLE_RATE,

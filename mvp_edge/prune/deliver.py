@@ -1,0 +1,470 @@
+"""The result of a run: write the model, evaluate and measure the file, and report it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mvp_edge.budget.costs import costs_of
+from mvp_edge.config import InputFormat, Method, PruneConfig, Similarity
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.device import on_host
+from mvp_edge.core.environment import environment
+from mvp_edge.core.progress import Progress, Stopwatch
+from mvp_edge.data import ImageSet
+from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
+from mvp_edge.export.classifier import read_interface
+from mvp_edge.models.architectures import head_of
+from mvp_edge.models.macs import count_macs, count_params, nominal_training_flops
+from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.models.widening import contains
+from mvp_edge.names.tasks import Task
+from mvp_edge.prune.accuracy import (
+    UNKNOWN,
+    base_accuracy,
+    measured_accuracy,
+    predict_file,
+    selecting_keep,
+    unknown_accuracy,
+)
+from mvp_edge.prune.fit import Tuned
+from mvp_edge.prune.precision import Candidate, failed_gate, judge_precision, latency_record, make_precision
+from mvp_edge.prune.request import prune_command
+from mvp_edge.report import Extras, Report, Sample, image_uri, render_html, write_json
+from mvp_edge.report.record import (
+    AccuracyRecord,
+    BaseAccuracyRecord,
+    BytesRecord,
+    GroupRecord,
+    InterfaceRecord,
+    InterpolationRecord,
+    KeepRecord,
+    LatenciesRecord,
+    LimitRecord,
+    Origin,
+    PrecisionsRecord,
+    SettingsRecord,
+    SizeRecord,
+    TaskRecord,
+    VoterRecord,
+)
+from mvp_edge.timing.latency import Timing, time_within
+from mvp_edge.training.loop import accuracy
+from mvp_edge.voting.neighbours import Neighbour
+from mvp_edge.zoo.member import MemberInfo, member_id
+from mvp_edge.zoo.store import Zoo
+
+FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
+GALLERY = 6  # test images of each class in the report
+OVER, UNDER = 1.05, 0.9  # of a limit: beyond these the report warns
+VOTES: dict[Method, str] = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
+OTHERS: dict[Origin, str] = {
+    "member": "a generalist's units and weights, fine-tuned for these classes",
+    "ready-made": "a ready-made generalist, as it is",
+    "base": "nothing removed: the whole base model",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A network that is ready to be delivered, and how it came about.
+
+    Attributes:
+        task: Its classes.
+        zoo: The zoo.
+        prunable: The base model.
+        train: Training images, if there are any.
+        test: Images that were not trained on, if there are any.
+        source: Name of the data.
+        stored: Accuracy from stored outputs, where there are no images.
+        sizes: Ready-made models of all sizes, where there are no images.
+        voters: Members that voted, or the one that is delivered.
+        similarity: How similarity was measured.
+        requested: Units requested of each group, before counts were raised where that costs no time.
+        plan: Units kept.
+        model: The network, on the CPU, in evaluation mode.
+        sliced_diff: Largest difference between the sliced and the masked network.
+        tuned: How it was fine-tuned.
+        before: Logits `(N, classes)` for the test images before fine-tuning, if it was fine-tuned.
+        device: Device of the training.
+        warnings: Warnings for the user so far.
+    """
+
+    task: Task
+    zoo: Zoo
+    prunable: PrunableModel
+    train: ImageSet | None
+    test: ImageSet | None
+    source: str | None
+    stored: AccuracyRecord | None
+    sizes: Sequence[SizeRecord]
+    voters: Sequence[Neighbour]
+    similarity: Similarity
+    requested: Mapping[str, int]
+    plan: KeepPlan
+    model: nn.Module
+    sliced_diff: float
+    tuned: Tuned
+    before: Tensor | None
+    device: torch.device
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Measured costs of the delivered file and of the whole base model."""
+
+    params: int
+    base_params: int
+    macs: int
+    base_macs: int
+    unprunable_macs: int
+    bytes: BytesRecord
+    latency_ms: LatenciesRecord
+    nominal_training_tflops: float
+
+
+@dataclass(frozen=True, eq=False)
+class Delivered:
+    """The report of a model, and the model as a member of a zoo."""
+
+    report: Report
+    member: MemberInfo
+    state: Mapping[str, Tensor]
+
+
+def deliver(directory: Path, outcome: Outcome, config: PruneConfig, clock: Stopwatch, progress: Progress) -> Delivered:
+    """Write the model with its report into a directory.
+
+    Raises:
+        ExportError: the model cannot be exported, the file disagrees with the network, or a file cannot be written.
+    """
+    with TemporaryDirectory() as scratch:
+        return _deliver(directory, Path(scratch) / "base.onnx", outcome, config, clock, progress)
+
+
+def _deliver(
+    directory: Path, whole: Path, outcome: Outcome, config: PruneConfig, clock: Stopwatch, progress: Progress
+) -> Delivered:
+    """Deliver as `deliver` does; the base model is written to `whole` for comparison."""
+    file, state = directory / FILES[0], outcome.prunable.state_of(outcome.model)
+    with clock.time("export"), progress.stage("Exporting"):
+        parity = _write(directory, file, outcome, config, state)
+        _export_base(whole, outcome.prunable, config.input)
+    with clock.time("evaluate"), progress.stage("Evaluating"):
+        logits = None if outcome.test is None else predict_file(file, outcome.test)
+        score, base_score, accuracy_warnings = _evaluate(whole, logits, outcome, config.seed)
+    with clock.time("quantise"), progress.stage("Trying other precisions"):
+        images = None if outcome.train is None else outcome.train.images
+        made = make_precision(file, config.precision, images, config.seed)
+    with clock.time("measure"), progress.stage("Measuring"):
+        others = [made.path] if isinstance(made, Candidate) else []
+        costs, timings = measure(file, others, whole, outcome, config)
+    with clock.time("quantise"):
+        top1 = None if logits is None or outcome.test is None else accuracy(logits, outcome.test).top1
+        precisions = judge_precision(file, config.precision, made, timings, outcome.test, top1)
+    budget, budget_warnings = check_budget(config, outcome.plan.achieved, costs)
+    settings = SettingsRecord(
+        vote=replace(config.vote, similarity=outcome.similarity), fit=outcome.tuned.fit
+    )  # fmt: skip
+    digest = None if outcome.train is None else outcome.train.sha256
+    recipe = member_recipe(settings, budget, config.seed, outcome.source, digest)
+    sha256 = outcome.prunable.base.sha256
+    member = MemberInfo(
+        member_id(outcome.task, recipe), outcome.task, "specialist", outcome.plan, sha256, recipe, score.top1
+    )
+    added, addition_warnings = None, []
+    if config.add_to_zoo and outcome.zoo.has(member.id):
+        addition_warnings = [f"member {member.id}, made of the same images with the same settings, is unchanged"]
+    elif config.add_to_zoo:
+        added = member.id
+    inventory, plan, origin = take_inventory(file), outcome.plan, origin_of(outcome.plan, outcome.voters, outcome.tuned)
+    report = Report(
+        task=task_record(outcome.task),
+        base=outcome.prunable.base.name,
+        method=method_in_words(origin, config.vote.method),
+        origin=origin,
+        voters=tuple(map(_voter, outcome.voters)),
+        keep=KeepRecord(requested=None if config.budget else config.vote.keep, achieved=round(plan.achieved, 4)),
+        accuracy=score,
+        base_accuracy=base_score,
+        params=costs.params,
+        base_params=costs.base_params,
+        macs=costs.macs,
+        base_macs=costs.base_macs,
+        unprunable_macs=costs.unprunable_macs,
+        bytes=costs.bytes,
+        latency_ms=costs.latency_ms,
+        budget=budget,
+        precisions=PrecisionsRecord(requested=config.precision, files=precisions),
+        sizes=tuple(outcome.sizes),
+        interpolation=_interpolation(outcome.tuned),
+        nominal_training_tflops=costs.nominal_training_tflops,
+        groups=tuple(
+            GroupRecord(name=g.name, width=g.width, kept=len(g.kept), requested=outcome.requested[g.name])
+            for g in plan.groups
+        ),
+        operators=inventory.operators,
+        largest_rank=inventory.largest_rank,
+        parity_max_abs_diff=parity,
+        sliced_vs_masked_max_abs_diff=outcome.sliced_diff,
+        out=str(config.out),
+        files=(*FILES, *(p.file for p in precisions[1:] if p.kept)),
+        zoo=outcome.zoo.name,
+        added_member=added,
+        input=config.input,
+        interface=_interface(file),
+        data=outcome.source,
+        data_sha256=digest,
+        seed=config.seed,
+        settings=settings,
+        environment=environment(outcome.device),
+        seconds=seconds_of(clock),
+        warnings=(
+            *outcome.warnings, *_rounding(parity), *accuracy_warnings, *failed_gate(precisions), *slower(costs),
+            *budget_warnings, *addition_warnings,
+        ),
+    )  # fmt: skip
+    write_json(report, directory / "report.json")
+    samples = () if outcome.test is None else gallery(file, outcome.test)
+    kept = {g.name: g.kept for g in plan.groups}
+    render_html(report, kept, Extras(samples, prune_command(config)), directory / "report.html")
+    return Delivered(report, member, state)
+
+
+def _write(directory: Path, file: Path, outcome: Outcome, config: PruneConfig, state: Mapping[str, Tensor]) -> float:
+    """Write the model, labels, plan and weights; return the largest difference between logits of file and network."""
+    base, names = outcome.prunable.base, outcome.task.names
+    keep = config.budget.label if config.budget else str(config.vote.keep)
+    provenance = {"base": base.name, "zoo": outcome.zoo.name, "keep": keep, "seed": str(config.seed)}
+    _export(outcome.model, outcome.prunable, file, names, provenance, config.input)
+    parity = verify_onnx(file, outcome.model, base.input_size, base.mean, base.std)
+    plan = {"base": base.to_json(), "requested": dict(outcome.requested), **outcome.plan.to_json()}
+    write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
+    write_atomically(directory / "plan.json", json.dumps(plan).encode())
+    write_atomically(directory / "weights.safetensors", save(dict(state)))
+    return parity
+
+
+def _export(
+    model: nn.Module,
+    prunable: PrunableModel,
+    path: Path,
+    labels: Sequence[str],
+    metadata: dict[str, str],
+    kind: InputFormat,
+) -> None:
+    base = prunable.base
+    export_onnx(
+        model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata=metadata,
+        input_format=kind,
+    )  # fmt: skip
+
+
+def _export_base(path: Path, prunable: PrunableModel, kind: InputFormat) -> None:
+    """Write the whole base model; it is on the CPU afterwards."""
+    whole = on_host(prunable.model)
+    outputs = head_of(whole).out_features
+    _export(whole, prunable, path, prunable.base.classes or [str(i) for i in range(outputs)], {}, kind)
+
+
+def _evaluate(
+    whole: Path, logits: Tensor | None, outcome: Outcome, seed: int
+) -> tuple[AccuracyRecord, BaseAccuracyRecord | None, list[str]]:
+    """Return the accuracy of the delivered file, that of the base, and warnings."""
+    if logits is not None and outcome.test is not None:
+        score, warnings = measured_accuracy(logits, outcome.test, outcome.before, outcome.source)
+        base = base_accuracy(whole, outcome.prunable.base, outcome.task, logits, outcome.test, seed)
+        return score, base, warnings
+    if outcome.stored is not None:
+        return outcome.stored, None, []
+    return unknown_accuracy(), None, [f"accuracy is unknown: {UNKNOWN}"]
+
+
+def measure(
+    file: Path, others: Sequence[Path], whole: Path, outcome: Outcome, config: PruneConfig
+) -> tuple[Costs, list[Timing]]:
+    """Compare the delivered file with the whole base model and with other precisions, in turns in one process.
+
+    Args:
+        file: The delivered model.
+        others: The same in other precisions.
+        whole: The base model, exported.
+        outcome: The network of the file.
+        config: Settings of the run.
+
+    Returns:
+        The costs, and the timings of the delivered file and of the others.
+    """
+    prunable, base_model, input_size = outcome.prunable, outcome.prunable.model, outcome.prunable.base.input_size
+    limit = config.budget.latency_ms if config.budget else None
+    base_timing, *other_timings, timing = time_within(OVER * (limit or math.inf), [whole, *others, file])
+    stored, fast = take_inventory(file), timing.latency()
+    base_macs = count_macs(base_model, input_size)
+    reach = costs_of(base_model, prunable.table, input_size, prunable.head, head_of(base_model).out_features)
+    unprunable, _ = reach.fraction_left(np.ones_like(reach.widths))
+    keep = outcome.plan.achieved if config.budget else config.vote.keep
+    nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)
+    costs = Costs(
+        params=count_params(outcome.model),
+        base_params=count_params(base_model),
+        macs=count_macs(outcome.model, input_size),
+        base_macs=base_macs,
+        unprunable_macs=round(base_macs * unprunable),
+        bytes=BytesRecord(onnx=stored.file_bytes, parameters=stored.parameter_bytes, dense_onnx=whole.stat().st_size),
+        latency_ms=LatenciesRecord(
+            dense=latency_record(base_timing),
+            pruned=latency_record(timing),
+            threads=fast.threads,
+            runs=fast.runs,
+            clock=fast.clock,
+        ),
+        nominal_training_tflops=round(nominal / 1e12, 4),
+    )
+    return costs, [timing, *other_timings]
+
+
+def slower(costs: Costs) -> list[str]:
+    """Return a warning if the model is slower than the whole base model."""
+    if costs.latency_ms.pruned.median <= costs.latency_ms.dense.median:
+        return []
+    return ["the pruned model is slower than the dense one here; keep less, or set --channel-multiple to 8 or 16"]
+
+
+def check_budget(
+    config: PruneConfig, achieved_keep: float, costs: Costs
+) -> tuple[dict[str, LimitRecord] | None, list[str]]:
+    """Return each limit with the achieved figure, and warnings of one exceeded or of a budget far from used up.
+
+    Args:
+        config: Settings of the run; without a budget there is nothing to return.
+        achieved_keep: Fraction of the units that the model has.
+        costs: Measured costs.
+    """
+    if config.budget is None:
+        return None, []
+    figures = {
+        "latency_ms": costs.latency_ms.pruned.median,
+        "macs": costs.macs,
+        "params": costs.params,
+        "size_kib": costs.bytes.onnx / 1024,
+    }
+    limits = {k: LimitRecord(limit=v, achieved=round(figures[k], 4)) for k, v in config.budget.given.items()}
+    warnings = [
+        f"{name} is {value.achieved:g}, over the budget of {value.limit:g}"
+        + ("; other programs may have slowed the measurement down" if name == "latency_ms" else "")
+        for name, value in limits.items()
+        if value.achieved > OVER * value.limit
+    ]
+    if max(v.achieved / v.limit for v in limits.values()) < UNDER and achieved_keep < 1:
+        why = "no larger network that fits was found"
+        if config.data is None:
+            why = "without images a member is delivered as it is; --data DIR makes networks of sizes between them"
+        warnings.append(f"the budget is not used up: {why}")
+    return limits, warnings
+
+
+def member_recipe(
+    settings: SettingsRecord,
+    budget: Mapping[str, LimitRecord] | None,
+    seed: int,
+    data: str | None,
+    data_sha256: str | None,
+) -> dict[str, Any]:
+    """Return how a model was made and from which images; together with its task this names a member of a zoo."""
+    limits = {"budget": {k: v.limit for k, v in budget.items()}} if budget else {}
+    return {
+        "method": settings.vote.method, "vote": asdict(settings.vote), "fit": settings.fit.to_recipe(), **limits,
+        "seed": seed, "data": data, "data_sha256": data_sha256,
+    }  # fmt: skip
+
+
+def origin_of(plan: KeepPlan, voters: Sequence[Neighbour], tuned: Tuned) -> Origin:
+    """Return where a model comes from: a vote, one member's units and weights, a member as it is, or the base itself.
+
+    Args:
+        plan: Units kept.
+        voters: Members that voted.
+        tuned: How it was fine-tuned. If that did not help on held-out images, the member is as it was.
+    """
+    if plan.is_full:
+        return "base"
+    alone = voters[0].info if len(voters) == 1 else None
+    if alone is None or alone.kind != "generalist":
+        return "vote"
+    return "ready-made" if tuned.untouched and contains(plan, alone.plan) else "member"
+
+
+def method_in_words(origin: Origin, method: Method) -> str:
+    """Return how a model was made, in the words of a report."""
+    return VOTES[method] if origin == "vote" else OTHERS[origin]
+
+
+def gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:
+    """Return the first images of each class with the predictions of the delivered model."""
+    chosen = [int(i) for k in range(len(images.classes)) for i in (images.labels == k).nonzero()[:GALLERY]]
+    chances = torch.as_tensor(OnnxClassifier(file).predict(images.images[chosen].numpy())).softmax(1)
+    return tuple(
+        Sample(
+            image=image_uri(images.images[i]),
+            true=images.classes[int(images.labels[i])],
+            predicted=images.classes[int(p.argmax())],
+            confidence=float(p.max()),
+        )
+        for i, p in zip(chosen, chances, strict=True)
+    )
+
+
+def task_record(task: Task) -> TaskRecord:
+    """Return a task as a report holds it."""
+    return TaskRecord(classes=task.names, synsets=tuple(c.synset for c in task.classes), id=task.id)
+
+
+def seconds_of(clock: Stopwatch) -> dict[str, float]:
+    """Return the seconds of each stage, and in total."""
+    return {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
+
+
+def _voter(neighbour: Neighbour) -> VoterRecord:
+    info = neighbour.info
+    return VoterRecord(
+        id=info.id, classes=info.task.names, kind=info.kind, similarity=round(neighbour.similarity, 4),
+        keep=selecting_keep(info),
+    )  # fmt: skip
+
+
+def _interpolation(tuned: Tuned) -> InterpolationRecord | None:
+    if tuned.mix is None:
+        return None
+    value = tuned.mix.to_json()
+    held_out = [{"weight": row["share"], "top1": row["top1"], "loss": row["loss"]} for row in value["held_out"]]
+    return InterpolationRecord.from_json(
+        {"weight": value["share"], "images": value["images"], "folds": value["folds"], "held_out": held_out}
+    )
+
+
+def _interface(file: Path) -> InterfaceRecord:
+    """Return the interface of the delivered file, read from the file itself; its classes are those of the task."""
+    value = read_interface(file).to_json()
+    return InterfaceRecord.from_json({k: v for k, v in value.items() if k != "classes"})
+
+
+def _rounding(parity: float) -> list[str]:
+    """Return a warning where file and network differ by more than networks usually do."""
+    if parity <= TOLERANCE:
+        return []
+    return [
+        f"the file and the network differ by up to {parity:.1e}, more than the usual {TOLERANCE:.0e}, but by no more "
+        "than float32 rounding of this network; do not rely on smaller differences between logits"
+    ]
