@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from benchmarks.setting import Setting
@@ -18,21 +16,19 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.heads import random_head, ridge_head, shared_rows
-from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.prune.fit import MANY_IMAGES, tune_low_data
 from mvp_edge.pruners import random_plan, target_counts
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, reestimate_norms
+from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
 from mvp_edge.training.recipes import recipe
 from mvp_edge.voting.meta_vote import assemble, vote
 from mvp_edge.voting.neighbours import Neighbour, select_voters
 
-log = logging.getLogger("benchmarks")
-
 PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
-UNTAUGHT = recipe("prune", "sgd")
-DISTILLED = replace(UNTAUGHT, distill=0.9)
+TOOL = replace(recipe("prune", "sgd"), distill=0.0)
+"""How the tool fine-tunes."""
+DISTILLED = replace(TOOL, distill=0.9)
 SPECIALISTS = VoteConfig(voters="specialist")
 GENERALIST = VoteConfig(voters="generalist")
 ANY = VoteConfig(voters="any")
@@ -40,66 +36,52 @@ EQUATION_1 = replace(SPECIALISTS, vote="sample")
 IFP_LR = 0.005  # the paper's, Section 3.1
 AHNP = replace(recipe("specialist", "adamw"), iterations=1000)
 """The paper's rate and iterations of automatic head and node pruning."""
+VIT = replace(recipe("prune", "adamw"), distill=0.0)
+"""How the tool fine-tunes transformers."""
+VIT_PAPER = replace(VIT, warmup=0.0)
 Method = Callable[[Setting], nn.Module]
+Members = Callable[[Setting], Sequence[Neighbour]]
 
 
-def tuned(setting: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
+def tuned(s: Setting, model: nn.Module, config: FitConfig) -> nn.Module:
     """Fine-tune a network on the target task, in place."""
     if config.iterations == 0:
         return model
-    teacher = setting.teacher if config.distill > 0 else None
-    source = BatchSource(setting.train, setting.prunable.base, config, setting.device, setting.seed, teacher)
+    source = BatchSource(s.train, s.prunable.base, config, s.device, s.seed, s.teacher if config.distill > 0 else None)
     fit(model, source, config, optimizer=make_optimizer(model, config))
     return model
 
 
-def headed(setting: Setting, model: nn.Module) -> nn.Module:
+def top1(s: Setting, model: nn.Module) -> float:
+    """Return a network's accuracy in percent on the images to score on."""
+    return round(accuracy(predict(model, s.test.images, s.prunable.base, s.device), s.test).top1, 2)
+
+
+def headed(s: Setting, model: nn.Module) -> nn.Module:
     """Give a cut network, in place, what it needs before training: norms measured, and a head fitted, on the images."""
-    base, device = setting.prunable.base, setting.device
+    base, device = s.prunable.base, s.device
     model = on_device(model, device)
-    reestimate_norms(model, setting.train.images, base, device)
-    set_head(model, ridge_head(model, setting.train, base, device).to(device))
+    reestimate_norms(model, s.train.images, base, device)
+    set_head(model, ridge_head(model, s.train, base, device).to(device))
     return model
 
 
-def voted(config: VoteConfig, fitting: FitConfig) -> Method:
-    """Meta-Vote Pruning with the given vote."""
+def specialists(s: Setting) -> list[Neighbour]:
+    """Return the specialists by LEEP, nearest first."""
+    return [n for n in s.ranked if n.info.kind == "specialist"]
+
+
+def voted(config: VoteConfig, fitting: FitConfig, members: Members | None = None) -> Method:
+    """Meta-Vote Pruning with the given vote; where `members` names neighbours, all of these vote."""
 
     def run(s: Setting) -> nn.Module:
         found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.kind)]
-        counts = target_counts(s.prunable.table, config.keep, config.channel_multiple)
-        plan, voters = vote(s.zoo, s.prunable, select_voters(found, s.prunable, s.task, config), config, counts, s.seed)
-        return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fitting)
-
-    return run
-
-
-def by(neighbours: Callable[[Setting], Sequence[Neighbour]], config: VoteConfig, fit: FitConfig) -> Callable:
-    """Return Meta-Vote Pruning by the members that `neighbours` names, all of which vote."""
-
-    def run(s: Setting) -> nn.Module:
-        chosen = list(neighbours(s))
+        chosen = select_voters(found, s.prunable, s.task, config) if members is None else list(members(s))
         if not chosen:
             raise LookupError("nobody votes: the zoo has no such member")
         counts = target_counts(s.prunable.table, config.keep, config.channel_multiple)
         plan, voters = vote(s.zoo, s.prunable, chosen, config, counts, s.seed)
-        return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fit)
-
-    return run
-
-
-def specialist(setting: Setting) -> list[Neighbour]:
-    """Return the specialists by LEEP, nearest first."""
-    return [n for n in setting.ranked if n.info.kind == "specialist"]
-
-
-def taught(teacher: Callable[[Setting], torch.Tensor | None], fitting: FitConfig) -> Method:
-    """A generalist that a teacher of one's choice teaches; asking it is part of the method's time."""
-
-    def run(s: Setting) -> nn.Module:
-        fresh = replace(s)
-        fresh.__dict__.update(ranked=s.ranked, teacher=teacher(s))
-        return voted(GENERALIST, fitting)(fresh)
+        return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fitting)
 
     return run
 
@@ -111,10 +93,7 @@ def delivered(fitting: FitConfig) -> Method:
         if len(s.train) >= MANY_IMAGES:
             return voted(VoteConfig(), fitting)(s)
         model = voted(VoteConfig(), NONE)(s)
-        tuned = tune_low_data(
-            model, s.prunable.base, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress()
-        )
-        log.info("%d images: %s", len(s.train), tuned.mix)
+        tune_low_data(model, s.prunable.base, s.train, fitting, device=s.device, seed=s.seed, progress=SilentProgress())
         return model
 
     return run
@@ -125,7 +104,7 @@ def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:
 
     def run(s: Setting) -> nn.Module:
         counts = target_counts(s.prunable.table, keep, 8)
-        plan: KeepPlan = random_plan(s.prunable.table, counts, rng(s.seed, f"random/{s.task.id}"))
+        plan = random_plan(s.prunable.table, counts, rng(s.seed, f"random/{s.task.id}"))
         model = sliced_copy(s.prunable.model, s.prunable.table, plan)
         features = head_of(model).in_features
         set_head(model, random_head(features, len(s.task.classes), torch_rng(s.seed, "head")))
@@ -135,21 +114,19 @@ def at_random(fitting: FitConfig, keep: float = 0.1) -> Method:
 
 
 def iterative(
-    iterations: int, lr: float = 0.005, schedule: PruneSchedule | None = None, batch_size: int = 128
+    iterations: int, lr: float = IFP_LR, schedule: PruneSchedule | None = None, batch_size: int = 128
 ) -> Method:
-    """IFP from the base model, for this task alone; the paper's rate unless another is given."""
-
-    def run(s: Setting) -> nn.Module:
-        fitting = FitConfig(iterations=iterations, lr=lr, batch_size=batch_size)
-        return make_member(s.prunable, s.train, schedule or PruneSchedule(), fitting, device=s.device, seed=s.seed)[0]
-
-    return run
+    """IFP from the base model, for this task alone."""
+    fitting = FitConfig(iterations=iterations, lr=lr, batch_size=batch_size)
+    return lambda s: make_member(
+        s.prunable, s.train, schedule or PruneSchedule(), fitting, device=s.device, seed=s.seed
+    )[0]
 
 
-def scored(fit: FitConfig, keep: float = 0.1) -> Callable[[Setting], nn.Module]:
-    """Return automatic head and node pruning from the base model, for one task alone (Algorithm 3)."""
+def scored(fitting: FitConfig, keep: float = 0.1) -> Method:
+    """Automatic head and node pruning from the base model, for one task alone (Algorithm 3)."""
     schedule, scores = PruneSchedule(keep=keep), ScoreSchedule()
-    return lambda s: make_member(s.prunable, s.train, schedule, fit, device=s.device, seed=s.seed, scores=scores)[0]
+    return lambda s: make_member(s.prunable, s.train, schedule, fitting, device=s.device, seed=s.seed, scores=scores)[0]
 
 
 def from_parent(fitting: FitConfig, every: int) -> Method:
@@ -160,17 +137,14 @@ def from_parent(fitting: FitConfig, every: int) -> Method:
         found = find_parent(s.zoo, s.prunable, s.task, schedule)
         parent = None if found is None else s.zoo.load(found)
         return make_member(
-            s.prunable, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.base_teacher
+            s.prunable, s.train, schedule, fitting, device=s.device, seed=s.seed, parent=parent, teacher=s.teacher
         )[0]
 
     return run
 
 
 def few(per_class: int, method: Method) -> Method:
-    """A method that is given only so many training images of each class.
-
-    Records called `default-N` are of an earlier rule, which left the member as it is below 50 images a class.
-    """
+    """A method that is given only so many training images of each class."""
 
     def run(s: Setting) -> nn.Module:
         fewer = replace(s, train=s.train.at_most(per_class, rng(s.seed, f"few/{s.task.id}")))
@@ -180,14 +154,13 @@ def few(per_class: int, method: Method) -> Method:
     return run
 
 
-def whole_base_tuned(fitting: FitConfig) -> Method:
-    """Fine-tune the whole base model on the task."""
-    return lambda s: tuned(s, whole_base(s), fitting)
+def whole_base(fitting: FitConfig = NONE) -> Method:
+    """The base model with the task's rows of its head, 100 times as large, fine-tuned if asked to: the ceiling."""
 
+    def run(s: Setting) -> nn.Module:
+        model = copy.deepcopy(s.prunable.model)
+        rows = shared_rows(s.task.names, s.prunable.base.classes, head_of(model))
+        set_head(model, rows or ridge_head(model, s.train, s.prunable.base, s.device))
+        return tuned(s, on_device(model, s.device), fitting)
 
-def whole_base(s: Setting) -> nn.Module:
-    """The base model with the task's rows of its head: the ceiling, 100 times as large."""
-    model = copy.deepcopy(s.prunable.model)
-    rows = shared_rows(s.task.names, s.prunable.base.classes, head_of(model))
-    set_head(model, rows or ridge_head(model, s.train, s.prunable.base, s.device))
-    return on_device(model, s.device)
+    return run

@@ -1,4 +1,4 @@
-"""Write the result tables of the README and of the pages in docs/ from the records, or check that they agree.
+"""Write the tables of the pages from the records, or check that they agree.
 
 python -m benchmarks.render [--check]
 """
@@ -9,51 +9,52 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
-from benchmarks import records, rooms
-from benchmarks.measurements import ahnp_scores, folded_norms, runtimes
-from benchmarks.tables import accuracy, device, zoo
-from benchmarks.tables.experiments import tables
+from benchmarks import rooms
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.records import ROOT, dirty_note
+from benchmarks.tables import accuracy, device, papers
 
-ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+"""Pages whose `<!-- table NAME -->` blocks are filled in."""
+BLOCK = re.compile(r"(<!-- table (?P<name>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 TABLES: dict[str, Callable[[], str]] = {
-    "targets": accuracy.targets,
     "summary": accuracy.summary,
+    "targets": accuracy.targets,
     "images": accuracy.images,
+    "population": accuracy.population,
+    "published": accuracy.published,
     "targets-unseen": accuracy.unseen,
     "targets-held-out": accuracy.teachers,
-    "packing": zoo.packing,
+    "packing": device.packing,
     "prune-time": device.prune_time,
     "prune-output": device.prune_output,
-    "zoo-speed": zoo.zoo_speed,
+    "zoo-speed": device.zoo_speed,
     "edge-latency": device.edge_latency,
     "precision": device.precision,
     "budgets": device.budgets,
     "alignment": device.alignment,
-    "runtimes": runtimes.table,
-    "folded-norms": folded_norms.sentence,
-    ahnp_scores.QUESTION: ahnp_scores.table,
+    "runtimes": device.runtimes,
+    "folded-norms": device.folded_norms,
+    "ahnp-scores-held-out": device.ahnp_scores,
     "rooms": rooms.table,
-    **tables(),
+    **{name: partial(papers.table, name) for name in EXPERIMENTS},
 }
-
-DERIVED = ("summary", "images", "prune-output", *tables())  # tables that look for their records themselves
-
-
-def filled(name: str) -> str:
-    """Return a table, or say that there is nothing to show yet."""
-    return TABLES[name]() if name in DERIVED or records.read(name) else "Not measured yet."
 
 
 def rendered(text: str) -> str:
-    """Return a page with every `<!-- table NAME -->` block filled in anew."""
-    for name in TABLES:
-        block = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = block.sub(lambda m, name=name: f"{m[1]}{filled(name)}\n{m[2]}", text)
-    return text
+    """Return a page with every `<!-- table NAME -->` block filled in anew.
+
+    Raises:
+        KeyError: there is no such table.
+    """
+
+    def filled(match: re.Match[str]) -> str:
+        table = TABLES[match["name"]]()
+        return f"{match[1]}{table}{dirty_note(table)}\n{match[3]}"
+
+    return BLOCK.sub(filled, text)
 
 
 def write_pages() -> None:

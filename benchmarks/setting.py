@@ -7,11 +7,9 @@ from functools import cached_property
 
 import torch
 
-from benchmarks.cascade import answers, ask, largest_knowing
-from benchmarks.superclasses import SUPERCLASSES
 from mvp_edge.build.sampling import sample_tasks
-from mvp_edge.config import Similarity, VoteConfig
-from mvp_edge.core.progress import SilentProgress
+from mvp_edge.build.teaching import Teacher
+from mvp_edge.config import VoteConfig
 from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.models.prunable import PrunableModel
@@ -21,6 +19,29 @@ from mvp_edge.voting.neighbours import Neighbour, rank
 from mvp_edge.zoo.store import Zoo
 
 TASK_SEED = 1000  # never used to build a zoo
+SUPERCLASSES = {
+    "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
+    "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
+    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
+    "food_containers": ("bottle", "bowl", "can", "cup", "plate"),
+    "fruit_and_vegetables": ("apple", "mushroom", "orange", "pear", "sweet_pepper"),
+    "household_electrical_devices": ("clock", "keyboard", "lamp", "telephone", "television"),
+    "household_furniture": ("bed", "chair", "couch", "table", "wardrobe"),
+    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
+    "large_carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
+    "large_man-made_outdoor_things": ("bridge", "castle", "house", "road", "skyscraper"),
+    "large_natural_outdoor_scenes": ("cloud", "forest", "mountain", "plain", "sea"),
+    "large_omnivores_and_herbivores": ("camel", "cattle", "chimpanzee", "elephant", "kangaroo"),
+    "medium_mammals": ("fox", "porcupine", "possum", "raccoon", "skunk"),
+    "non-insect_invertebrates": ("crab", "lobster", "snail", "spider", "worm"),
+    "people": ("baby", "boy", "girl", "man", "woman"),
+    "reptiles": ("crocodile", "dinosaur", "lizard", "snake", "turtle"),
+    "small_mammals": ("hamster", "mouse", "rabbit", "shrew", "squirrel"),
+    "trees": ("maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"),
+    "vehicles_1": ("bicycle", "bus", "motorcycle", "pickup_truck", "train"),
+    "vehicles_2": ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
+}
+"""The 20 superclasses of CIFAR-100, five classes each (Krizhevsky, 2009): lists whose classes resemble each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,50 +55,27 @@ class Setting:
     test: ImageSet
     device: torch.device
     seed: int
-    similarity: Similarity = "leep"
 
     @cached_property
     def ranked(self) -> list[Neighbour]:
         """All members, nearest first; the task's own member, if there is one, is left out."""
-        own = frozenset([self.task.id])
         return rank(
-            self.zoo, self.prunable, self.task, self.train, VoteConfig(voters="any", similarity=self.similarity),
-            device=self.device, seed=self.seed, exclude=own,
+            self.zoo, self.prunable, self.task, self.train, VoteConfig(voters="any"), device=self.device,
+            seed=self.seed, exclude=frozenset([self.task.id]),
         )  # fmt: skip
 
     @cached_property
     def teacher(self) -> torch.Tensor | None:
-        """Logits on the training images to distill from: the base model's where a smaller network is unsure."""
-        return by_cascade(self)
-
-    @cached_property
-    def base_teacher(self) -> torch.Tensor | None:
-        """Logits of the base model alone on the training images."""
-        return by_base(self)
-
-
-def by_cascade(s: Setting) -> torch.Tensor | None:
-    """Ask the base model only where the largest generalist is unsure."""
-    told = ask(s.prunable, s.task, s.train, s.device, SilentProgress(), s.zoo)
-    return None if told is None else told[0]
-
-
-def by_base(s: Setting) -> torch.Tensor | None:
-    """Ask the base model about all images."""
-    told = ask(s.prunable, s.task, s.train, s.device, SilentProgress())
-    return None if told is None else told[0]
-
-
-def by_member(s: Setting) -> torch.Tensor | None:
-    """Ask the largest generalist about all images."""
-    if (member := largest_knowing(s.zoo, s.task)) is None:
-        return None
-    network = s.zoo.load(member).network(s.prunable)
-    return answers(network, member.task.names, s.prunable, s.task, s.train.images, s.device)
+        """Logits `(N, classes)` of the base model on the training images, None if it does not know the classes."""
+        return Teacher(self.prunable, self.device).logits(self.train)
 
 
 def load(source: DataSource, task: Task, size: tuple[int, int], split: str) -> tuple[ImageSet, ImageSet]:
-    """Return what to train on and what to score on."""
+    """Return what to train on and what to score on.
+
+    `held-out` scores on a fifth of the training images, `unseen` trains on a fifth of the test images, which no member
+    has seen, and scores on the others.
+    """
     images = source.load(task.names, "test" if split == "unseen" else "train", size)
     if split == "test":
         return images, source.load(task.names, "test", size)

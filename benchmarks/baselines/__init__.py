@@ -1,1 +1,1 @@
-"""The rivals of the paper's tables, written anew from what was published about them."""
+"""The baselines of the paper's tables, written anew from what was published about them."""

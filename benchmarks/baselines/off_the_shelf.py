@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,16 +32,16 @@ class OffTheShelf:
     """MobileNetV2 with a head in closed form, fine-tuned on images that are enlarged to its own size.
 
     Attributes:
-        weights: A safetensors file with timm's tensor names; batch norms may be folded, they are measured anew.
+        weights: Returns a safetensors file with timm's tensor names; folded batch norms are measured anew.
         pixels: Side of the images that it sees.
     """
 
-    weights: Path
+    weights: Callable[[], Path]
     pixels: int = 32
 
     def __call__(self, setting: Setting, config: FitConfig) -> nn.Module:
         """Return the network, trained on the setting's task; it takes images as the setting's base does."""
-        theirs, network = load(self.weights, self.pixels)
+        theirs, network = load(self.weights(), self.pixels)
         ours, device = setting.prunable.base, setting.device
         model = on_device(Resized(network, theirs, ours), device)
         if is_folded(model):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines.masking import dense_copy, fit_head, source_of
+from benchmarks.baselines.masked import dense_copy, fit_head, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.models.attention import embed_tokens

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmarks.baselines.masking import Masks, fit_head, magnitude_masks, source_of
+from benchmarks.baselines.masked import Masks, fit_head, magnitude_masks, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.core.device import on_device
@@ -103,14 +103,14 @@ def meta_train(
             active = density
         if masks is not None:
             masks.apply()
-        theta = _trunk_state(model, head)
+        theta = _body_state(model, head)
         adapted = []
         for number, setting in enumerate(draw(iteration)):
             inner = copy.deepcopy(model)
             generator = torch_rng(seed, f"reptile/{iteration}/{number}")
             set_head(inner, random_head(head_of(inner).in_features, len(setting.task.classes), generator).to(device))
             _adapt(setting, inner, masks, config.inner, seed + 1000 * iteration + number)
-            adapted.append(_trunk_state(inner, head))
+            adapted.append(_body_state(inner, head))
         moved = meta_step(theta, adapted, config.step * (1 - iteration / config.iterations))
         load_weights(model, {**model.state_dict(), **moved})
     final = magnitude_masks(model, head, config.keep)
@@ -149,7 +149,7 @@ class Reptile:
 
 def save_meta(path: Path, model: nn.Module, masks: Masks, config: MetaConfig) -> None:
     """Write a meta-trained network with its masks."""
-    tensors = {k: v.contiguous().cpu() for k, v in _trunk_state(model, head_name(model)).items()}
+    tensors = {k: v.contiguous().cpu() for k, v in _body_state(model, head_name(model)).items()}
     tensors |= {f"mask/{k}": v.to(torch.uint8).cpu().contiguous() for k, v in masks.keep.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata={"settings": str(asdict(config))})
@@ -178,5 +178,5 @@ def _seeded(setting: Setting, seed: int) -> Setting:
     return Setting(setting.zoo, setting.prunable, setting.task, setting.train, setting.test, setting.device, seed)
 
 
-def _trunk_state(model: nn.Module, head: str) -> State:
+def _body_state(model: nn.Module, head: str) -> State:
     return {k: v.detach().clone() for k, v in model.state_dict().items() if not k.startswith(f"{head}.")}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,63 +78,45 @@ def _mix(x: Tensor, other: Tensor, share: Tensor) -> Tensor:
     return other + (x - other) * share.view(-1, 1, 1, 1)
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """A run that stops when told to and goes on from its checkpoint.
+def pretrain(
+    model: SimSiam, data: ImageSet, base: Base, config: FitConfig, checkpoint: Checkpoint, seed: int,
+    device: torch.device, *, small_size: int = 0, small_steps: int = 0,
+) -> None:  # fmt: skip
+    """Train in place, going on from the checkpoint of a run that was stopped.
 
-    Attributes:
-        config: Batch, rate, decay; its iterations are all there are to do.
-        checkpoint: Where its state is kept.
+    Args:
+        model: On `device`.
+        data: Its labels are not looked at.
+        base: How images are normalised.
+        config: Batch, iterations, rate, decay.
+        checkpoint: Where the state is kept.
+        seed: Of the batches and views.
+        device: Where.
         small_size: Side in pixels of the views of the first steps, which cost less (progressive resizing).
         small_steps: How many those are.
     """
-
-    config: FitConfig
-    checkpoint: Checkpoint
-    small_size: int = 0
-    small_steps: int = 0
-
-    def run(
-        self, model: SimSiam, data: ImageSet, base: Base, device: torch.device, seed: int, has_time: Callable[[], bool]
-    ) -> int:
-        """Train in place; return how many steps are done in all.
-
-        Args:
-            model: On `device`.
-            data: Its labels are not looked at.
-            base: How images are normalised.
-            device: Where.
-            seed: Of the batches and views.
-            has_time: Called before every step; the run stops where it returns False.
-        """
-        optimizer = make_optimizer(model, self.config)
-        start = self.checkpoint.load(model, optimizer)
-        order = batches(len(data), self.config.batch_size, self.config.iterations, rng(seed, "simsiam"))
-        model.train()
-        for step, index in enumerate(order):
-            if step < start:
-                continue
-            if not has_time():
-                self.checkpoint.save(model, optimizer, step)
-                return step
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, self.config)
-            images = data.images[torch.from_numpy(index)].to(device)
-            generator = torch_rng(seed, f"views/{step}")  # of the step, so that a resumed run sees the same views
-            views = (normalise(view(images, generator), base.mean, base.std) for _ in range(2))
-            if step < self.small_steps:
-                views = (scaled_down(x, (self.small_size, self.small_size)) for x in views)
-            with autocast(device, bf16=True):
-                first, second = (model(x) for x in views)
-            loss = loss_of(_float(first), _float(second))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            if (step + 1) % SAVE_EVERY == 0:
-                self.checkpoint.save(model, optimizer, step + 1)
-        self.checkpoint.save(model, optimizer, self.config.iterations)
-        model.eval()
-        return self.config.iterations
+    optimizer = make_optimizer(model, config)
+    start = checkpoint.load(model, optimizer)
+    model.train()
+    for step, index in enumerate(batches(len(data), config.batch_size, config.iterations, rng(seed, "simsiam"))):
+        if step < start:
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        images = data.images[torch.from_numpy(index)].to(device)
+        generator = torch_rng(seed, f"views/{step}")  # of the step, so that a resumed run sees the same views
+        views = (normalise(view(images, generator), base.mean, base.std) for _ in range(2))
+        if step < small_steps:
+            views = (scaled_down(x, (small_size, small_size)) for x in views)
+        with autocast(device, bf16=True):
+            first, second = (model(x) for x in views)
+        loss = loss_of(_float(first), _float(second))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == config.iterations:
+            checkpoint.save(model, optimizer, step + 1)
+    model.eval()
 
 
 def _float(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines.masking import dense_copy, fit_head, source_of
+from benchmarks.baselines.masked import dense_copy, fit_head, source_of
 from benchmarks.setting import Setting
 from mvp_edge.config import FitConfig
 from mvp_edge.core.streams import torch_rng
@@ -153,7 +153,7 @@ class Uvc:
 
 def teacher_of(setting: Setting, config: FitConfig) -> Tensor | None:
     """Return the logits `(N, C)` of the base model, which teaches what is made of it; None without distillation."""
-    return setting.base_teacher if config.distill > 0 else None
+    return setting.teacher if config.distill > 0 else None
 
 
 def dual_step(ledger: Ledger, config: Uvc) -> None:

@@ -10,11 +10,10 @@ smsp` runs the SMSP-style reading, `--rule balanced` the search that weighs util
 
 from __future__ import annotations
 
-import argparse
-import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,27 +21,22 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from mvp_edge_cli.amounts import family  # pyright: ignore[reportMissingImports]  # installed under this name
 
-from benchmarks import records
-from benchmarks.methods import DISTILLED, tuned
-from benchmarks.setting import Setting, load, target_tasks
+from benchmarks.command import Script
+from benchmarks.measurements.edge_latency import export
+from benchmarks.methods import TOOL, top1, tuned
+from benchmarks.setting import Setting
 from mvp_edge.budget.latency import time_call
 from mvp_edge.config import Budget, PruneConfig, VoteConfig
-from mvp_edge.core.device import on_host, resolve_device
+from mvp_edge.core.device import on_host
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import SilentProgress
-from mvp_edge.data import open_source
-from mvp_edge.export import export_onnx
 from mvp_edge.models.macs import count_macs, count_params
-from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune import size
 from mvp_edge.prune.deliver import OVER
 from mvp_edge.timing.latency import time_within
-from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.meta_vote import assemble, vote
 from mvp_edge.voting.neighbours import knowing, select_voters, vote_weights
-from mvp_edge.zoo.store import open_zoo
 
-log = logging.getLogger("benchmarks.measurements.budgets")
 LATENCIES_MS = np.geomspace(0.19, 5, 14)
 SIZES = "100KiB,200KiB,400KiB,1MiB,3MiB,100kparams,300kparams,1Mparams,3MMACs,7MMACs,15MMACs,40MMACs,120MMACs"
 
@@ -52,31 +46,24 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
     begin = time.perf_counter()
     voters = s.ranked[: config.neighbours]
     initial = knowing(s.ranked, s.task) if config.method == "mvp" else []
-    votes = size.Votes(
-        [n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in initial]
-    )  # fmt: skip
+    votes = size.Votes([n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in initial])
     try:
         wanted = PruneConfig(Path("classes.txt"), "", vote=config, budget=budget)
         sized = size.choose_counts(s.prunable, wanted, votes, s.task.names, SilentProgress())
     except BudgetError as e:
         return {"status": "out of reach", "reason": str(e)}
     size_s = time.perf_counter() - begin
-    plan, chosen = vote(
-        s.zoo, s.prunable, select_voters(s.ranked, s.prunable, s.task, config, sized.counts), config, sized.counts,
-        s.seed,
-    )  # fmt: skip
+    near = select_voters(s.ranked, s.prunable, s.task, config, sized.counts)
+    plan, chosen = vote(s.zoo, s.prunable, near, config, sized.counts, s.seed)
     model = assemble(s.prunable, plan, chosen, s.task, s.train, device=s.device)
-    start = accuracy(predict(model, s.test.images, s.prunable.base, s.device), s.test).top1
-    model = tuned(s, model, replace(DISTILLED, iterations=iterations))
-    top1 = accuracy(predict(model, s.test.images, s.prunable.base, s.device), s.test).top1
+    start = top1(s, model)
+    model = tuned(s, model, replace(TOOL, iterations=iterations))
+    end = top1(s, model)
     model = on_host(model).eval()
     on_host(s.prunable.model)
     base = s.prunable.base
     with TemporaryDirectory() as scratch:
-        file = Path(scratch) / "model.onnx"
-        export_onnx(
-            model, file, input_size=base.input_size, mean=base.mean, std=base.std, labels=s.task.names, metadata={}
-        )  # fmt: skip
+        file = export(base, model, Path(scratch) / "model.onnx")
         latency = time_within(OVER * (budget.latency_ms or math.inf), [file])[0].latency()
         quietest_ms = time_call(file)
         figures = {
@@ -95,39 +82,29 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
         "counts": list(plan.counts.values()),
         "requested": list(sized.requested.values()),
         "voters": [v.info.kind for v in chosen],
-        "top1_start": round(start, 2),
-        "top1": round(top1, 2),
+        "top1_start": start,
+        "top1": end,
         "size_s": round(size_s, 2),
         "seconds": round(time.perf_counter() - begin, 2),
         "load": round(os.getloadavg()[0], 1),
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Run what has no record yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--zoo")
-    parser.add_argument("--tasks", type=int, default=1)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--budgets", default=",".join(f"{v:.3g}ms" for v in LATENCIES_MS) + "," + SIZES)
-    parser.add_argument("--iterations", type=int, default=DISTILLED.iterations)
-    parser.add_argument("--channel-multiple", default="8", help="a number or auto")
-    parser.add_argument("--method", choices=["mvp", "smsp"], default="mvp")
-    parser.add_argument("--rule", choices=["uniform", "balanced"], default="uniform", help="of mvp's search")
-    parser.add_argument("--split", choices=["test", "held-out"], default="held-out")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    script = Script("budgets", __doc__, "data", "zoo", "tasks", "split", "device", "seed")
+    script.add("--first", type=int, default=0)
+    script.add("--budgets", default=",".join(f"{v:.3g}ms" for v in LATENCIES_MS) + "," + SIZES)
+    script.add("--iterations", type=int, default=TOOL.iterations)
+    script.add("--channel-multiple", default="8", help="a number or auto")
+    script.add("--method", choices=["mvp", "smsp"], default="mvp")
+    script.add("--rule", choices=["uniform", "balanced"], default="uniform", help="of mvp's search")
+    args = script.parse(argv)
     size.RULES["mvp"] = args.rule
-    device = resolve_device(args.device)
-    zoo, source = open_zoo(args.zoo), open_source(args.data)
-    prunable = PrunableModel.of(zoo.base, zoo.load_base())
     multiple = "auto" if args.channel_multiple == "auto" else int(args.channel_multiple)
     config = VoteConfig(method=args.method, channel_multiple=multiple)
-    done = [r["config"] for r in records.read("budgets")]
-    for task in target_tasks(zoo, source.classes, 5, args.first + args.tasks)[args.first :]:
+    done, zoo = script.done(), script.zoo
+    for task in script.tasks(first=args.first):
         setting = None
         for budget in family(args.budgets, {}):
             about = {
@@ -135,15 +112,6 @@ def main() -> None:
                 "method": args.method, "rule": args.rule if args.method == "mvp" else "global", "split": args.split,
                 "base_sha256": zoo.base.sha256, "members": len(zoo.ids()), "seed": args.seed,
             }  # fmt: skip
-            if about in done:
-                continue
-            if setting is None:
-                train, test = load(source, task, zoo.base.input_size, args.split)
-                setting = Setting(zoo, prunable, task, train, test, device, args.seed)
-            result = run(setting, config, budget, args.iterations)
-            records.append("budgets", about, result, device)
-            log.info("%s %s", budget.label, result)
-
-
-if __name__ == "__main__":
-    main()
+            if about not in done:
+                setting = setting or script.setting(task)
+                script.record(about, run(setting, config, budget, args.iterations))

@@ -9,8 +9,8 @@ refuses it.
 
 from __future__ import annotations
 
-import argparse
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -18,11 +18,11 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from benchmarks import records
+from benchmarks.command import Script
 from mvp_edge.config import FitConfig
 from mvp_edge.core.device import on_device
 from mvp_edge.core.streams import rng
-from mvp_edge.data import ImageSet, open_source
+from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base, load_base
 from mvp_edge.models.heads import ridge_head
@@ -40,42 +40,27 @@ def trained(model: nn.Module, base: Base, train: ImageSet, config: FitConfig) ->
     return model
 
 
-def sentence() -> str:
-    """Return what the page says of the latest record."""
-    record = records.read("folded-norms")[-1]
-    v, config = record["result"], record["config"]
-    return (
-        f"{config['base']} with folded norms at {config['pixels']} px, {len(config['classes'])} classes of "
-        f"{config['data']}, {config['fit']['iterations']} steps of {config['fit']['batch_size']} images, top-1 on "
-        f"{config['held_out']} images left out: {v['before']:.1f} % before training, {v['folded']:.1f} % after it as "
-        f"the weights are, {v['unfolded']:.1f} % after it with norms measured anew. Measuring them changes logits by "
-        f"{v['max_abs_diff']:.1e} at most."
-    )
-
-
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Train both ways and append a record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--base", default="timm:mobilenetv2_100")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--pixels", type=int, default=96)
-    parser.add_argument("--classes", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--lr", type=float, default=0.003)
-    args = parser.parse_args()
+    script = Script("folded-norms", __doc__, "data")
+    script.add("--base", default="timm:mobilenetv2_100")
+    script.add("--weights", type=Path)
+    script.add("--pixels", type=int, default=96)
+    script.add("--classes", type=int, default=5)
+    script.add("--steps", type=int, default=40)
+    script.add("--lr", type=float, default=0.003)
+    args = script.parse(argv)
     base, model = load_base(args.base, args.weights)
     if not is_folded(model):
-        parser.error(f"the batch norms of {args.weights or args.base} are not folded")
+        script.parser.error(f"the batch norms of {args.weights or args.base} are not folded")
     base = replace(base, input_size=(args.pixels, args.pixels))
-    source = open_source(args.data)
-    names = source.classes[: args.classes]
-    images = source.load(names, "train", base.input_size)
+    names = script.source.classes[: args.classes]
+    images = script.source.load(names, "train", base.input_size)
     order = rng(0, "held-out").permutation(len(images))
     cut = len(images) // 4
     train, test = images.subset(order[cut:]), images.subset(order[:cut])
     set_head(model, ridge_head(model, train, base, CPU))
-    model = on_device(model, torch.device("cpu"))
+    model = on_device(model, CPU)
     config = FitConfig(iterations=args.steps, batch_size=32, lr=args.lr, warmup=0.1)
     logits = {"before": predict(model, test.images, base, CPU)}
     logits["folded"] = predict(trained(model, base, train, config), test.images, base, CPU)
@@ -83,15 +68,11 @@ def main() -> None:
     same = predict(model, test.images, base, CPU)
     logits["unfolded"] = predict(trained(model, base, train, config), test.images, base, CPU)
     result = {name: round(accuracy(v, test).top1, 2) for name, v in logits.items()}
-    result["max_abs_diff"] = float((same - logits["before"]).abs().max())
-    result["largest_logit"] = float(same.abs().max())
-    told = {
-        "base": base.name, "base_sha256": base.sha256, "data": source.name, "classes": names, "pixels": args.pixels,
-        "train": len(train), "held_out": len(test), "fit": asdict(config),
-    }  # fmt: skip
-    records.append("folded-norms", told, result, CPU)
-    print(result)
-
-
-if __name__ == "__main__":
-    main()
+    result |= {"max_abs_diff": float((same - logits["before"]).abs().max()), "largest_logit": float(same.abs().max())}
+    script.record(
+        {
+            "base": base.name, "base_sha256": base.sha256, "data": script.source.name, "classes": names,
+            "pixels": args.pixels, "train": len(train), "held_out": len(test), "fit": asdict(config),
+        },
+        result,
+    )  # fmt: skip

@@ -13,21 +13,18 @@ the zoo. One record for each task, in `results/measurements/leep.jsonl`, and one
 
 from __future__ import annotations
 
-import argparse
-import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from benchmarks import records
-from benchmarks.setting import target_tasks
+from benchmarks.command import Script
 from mvp_edge.config import VoteConfig
 from mvp_edge.core.streams import rng, torch_rng
-from mvp_edge.data import ImageSet, open_source
+from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.prunable import PrunableModel
@@ -38,9 +35,8 @@ from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.leep import leep as ours
 from mvp_edge.voting.meta_vote import assemble, vote
 from mvp_edge.voting.neighbours import RANKING_IMAGES, Neighbour
-from mvp_edge.zoo.store import Zoo, open_zoo
+from mvp_edge.zoo.store import Zoo
 
-log = logging.getLogger("benchmarks.measurements.leep")
 CPU = torch.device("cpu")
 WAYS, NEAREST, SPECIALISTS, PROBE_IMAGES, TEST_IMAGES = 5, 5, 32, 200, 200
 SHARPNESS, DRAWS = 3.0, 20  # of noise: standard deviation of the logits, and how often it is drawn
@@ -196,39 +192,24 @@ def noise() -> list[dict[str, object]]:
     return rows
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Measure and append the records that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--zoo")
-    parser.add_argument("--tasks", type=int, default=20)
-    parser.add_argument("--scores", action="store_true", help="only what the members score")
-    parser.add_argument("--few", type=int, default=5, help="images a class")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    done = [r["config"] for r in records.read("leep")]
+    script = Script("leep", __doc__, "data", "zoo", "tasks")
+    script.add("--few", type=int, default=5, help="images a class")
+    script.add("--scores", action="store_true", help="only what the members score")
+    args = script.parse(argv)
+    done, zoo, prunable = script.done(), script.zoo, script.prunable
     about: dict[str, object] = {"kind": "noise", "ways": WAYS, "sharpness": SHARPNESS, "draws": DRAWS}
     if about not in done:
-        records.append("leep", about, {"rows": noise()}, CPU)
-    source, zoo = open_source(args.data), open_zoo(args.zoo)
-    prunable = PrunableModel.of(zoo.base, zoo.load_base())
-    for task in target_tasks(zoo, source.classes, WAYS, args.tasks):
+        script.record(about, {"rows": noise()})
+    for task in script.tasks():
         about = {
-            "kind": "scores" if args.scores else "task", "task": task.id,
-            "classes": list(task.names), "data": source.name, "zoo": zoo.name,
-            "base_sha256": zoo.base.sha256, "few": args.few, "specialists": SPECIALISTS,
+            "kind": "scores" if args.scores else "task", "task": task.id, "classes": list(task.names),
+            "data": script.source.name, "zoo": zoo.name, "base_sha256": zoo.base.sha256, "few": args.few,
+            "specialists": SPECIALISTS,
         }  # fmt: skip
         if about in done:
             continue
-        train = source.load(task.names, "train", zoo.base.input_size)
+        train, test = (script.source.load(task.names, split, zoo.base.input_size) for split in ("train", "test"))
         found = score(zoo, prunable, task, train, args.few)
-        if args.scores:
-            result = summary(zoo, found)
-        else:
-            result = compare(zoo, prunable, task, train, source.load(task.names, "test", zoo.base.input_size), found)
-        records.append("leep", about, result, CPU)
-        log.info("%s %s", ",".join(task.names), result)
-
-
-if __name__ == "__main__":
-    main()
+        script.record(about, summary(zoo, found) if args.scores else compare(zoo, prunable, task, train, test, found))

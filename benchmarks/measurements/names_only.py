@@ -8,61 +8,48 @@ of which the outputs were stored from which the report tells an accuracy.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks import records
-from benchmarks.setting import target_tasks
+from benchmarks.command import Script
 from mvp_edge.config import PruneConfig, VoteConfig
-from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.run import compress
 from mvp_edge.report import Report
 from mvp_edge.training.loop import accuracy
-from mvp_edge.zoo.store import Zoo, open_zoo
-
-log = logging.getLogger("benchmarks.measurements.names_only")
+from mvp_edge.zoo.store import Zoo
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Run the lists that have no record yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--zoo")
-    parser.add_argument("--lists", default="random,superclasses")
-    parser.add_argument("--tasks", type=int, default=20)
-    parser.add_argument("--keep", type=float, default=VoteConfig().keep)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    zoo, source = open_zoo(args.zoo), open_source(args.data)
-    done = {(r["config"]["task"], r["config"]["keep"], r["config"]["base_sha256"]) for r in records.read("names-only")}
+    script = Script("names-only", __doc__, "data", "zoo", "tasks")
+    script.add("--lists", default="random,superclasses")
+    script.add("--keep", type=float, default=VoteConfig().keep)
+    args = script.parse(argv)
+    zoo = script.zoo
+    done = {(c["task"], c["keep"], c["base_sha256"]) for c in script.done()}
     for lists in args.lists.split(","):
-        for task in target_tasks(zoo, source.classes, 5, args.tasks, lists):
+        for task in script.tasks(lists):
             if (task.id, args.keep, zoo.base.sha256) in done:
                 continue
-            test = source.load(task.names, "test", zoo.base.input_size)
+            test = script.source.load(task.names, "test", zoo.base.input_size)
             begin = time.perf_counter()
             report, logits = deliver(zoo, task, args.keep, test.images)
-            result = {
-                "top1": round(accuracy(logits, test).top1, 2),
-                "told": report.accuracy.top1,
-                "n": len(test),
-                "macs": report.macs,
-                "bytes": report.bytes.onnx,
-                "seconds": round(time.perf_counter() - begin, 2),
-            }
             config = {
                 "lists": lists, "task": task.id, "classes": task.names, "keep": args.keep, "zoo": zoo.name,
                 "members": len(zoo.ids()), "base_sha256": zoo.base.sha256,
             }  # fmt: skip
-            records.append("names-only", config, result, torch.device("cpu"))
-            log.info("%s %s: %.1f, told %.1f", lists, ",".join(task.names), result["top1"], result["told"])
+            result = {
+                "top1": round(accuracy(logits, test).top1, 2), "told": report.accuracy.top1, "n": len(test),
+                "macs": report.macs, "bytes": report.bytes.onnx,
+                "seconds": round(time.perf_counter() - begin, 2),
+            }  # fmt: skip
+            script.record(config, result)
 
 
 def deliver(zoo: Zoo, task: Task, keep: float, images: torch.Tensor) -> tuple[Report, torch.Tensor]:
@@ -73,7 +60,3 @@ def deliver(zoo: Zoo, task: Task, keep: float, images: torch.Tensor) -> tuple[Re
         out = Path(scratch) / "out"
         report = compress(PruneConfig(path, None, out, zoo=str(zoo.path), vote=VoteConfig(keep=keep)))
         return report, torch.as_tensor(OnnxClassifier(out / "model.onnx").predict(images.numpy()))
-
-
-if __name__ == "__main__":
-    main()

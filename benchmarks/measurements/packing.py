@@ -3,60 +3,53 @@
     python -m benchmarks packing --zoo DIR --data DIR [--packed DIR] [--tasks 20]
 
 The zoo is compared with a packed copy of it, or with one that was packed before: member by member on the test images of
-its own task, and on target tasks by who is elected and what they keep.
+its own task, and on target tasks by who votes and what they keep.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import statistics
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from benchmarks import records
-from benchmarks.setting import target_tasks
-from mvp_edge.config import VoteConfig
+from benchmarks.command import Script
+from benchmarks.methods import SPECIALISTS
 from mvp_edge.core.device import on_device
-from mvp_edge.data import DataSource, open_source
+from mvp_edge.data import DataSource
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.names.tasks import Task
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.meta_vote import vote
 from mvp_edge.voting.neighbours import rank, select_voters
 from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 
-log = logging.getLogger("benchmarks.measurements.packing")
 CPU = torch.device("cpu")
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Compare and append one record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--zoo", required=True)
-    parser.add_argument("--packed")
-    parser.add_argument("--before", default="two bytes a weight", help="how the zoo is stored, for the record")
-    parser.add_argument("--after", default="16 steps to a standard deviation, gzipped", help="likewise the packed one")
-    parser.add_argument("--tasks", type=int, default=20)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    source, zoo = open_source(args.data), open_zoo(args.zoo)
+    script = Script("packing", __doc__, "data", "zoo", "tasks")
+    script.add("--packed")
+    script.add("--before", default="two bytes a weight", help="how the zoo is stored, for the record")
+    script.add("--after", default="16 steps to a standard deviation, gzipped", help="likewise the packed one")
+    args = script.parse(argv)
+    source, zoo, before = script.source, script.zoo, script.prunable
     with tempfile.TemporaryDirectory() as scratch:
         packed = open_zoo(args.packed) if args.packed else packed_copy(zoo, Path(scratch) / zoo.name)
-        before, after = PrunableModel.of(zoo.base, zoo.load_base()), PrunableModel.of(packed.base, packed.load_base())
+        after = PrunableModel.of(packed.base, packed.load_base())
         result = members(zoo, packed, after, source)
         if zoo.base.sha256 != packed.base.sha256:
             result["base"] = [base_accuracy(t, source) for t in (before, after)]
-        elected, kept = votes(zoo, packed, before, after, source, args.tasks)
-        result |= {"tasks": args.tasks, "same_voters": elected, "same_plan": kept}
+        same_voters, same_plan = votes(zoo, packed, before, after, source, script.tasks())
+        result |= {"tasks": args.tasks, "same_voters": same_voters, "same_plan": same_plan}
         result["bytes"] = [z.summary()["bytes"] for z in (zoo, packed)]
     config = {"zoo": zoo.name, "members": len(zoo.ids()), "before": args.before, "after": args.after}
-    records.append("packing", config, result, CPU)
-    log.info("%s", result)
+    script.record(config, result)
 
 
 def packed_copy(zoo: Zoo, path: Path) -> Zoo:
@@ -88,13 +81,13 @@ def members(zoo: Zoo, packed: Zoo, prunable: PrunableModel, source: DataSource) 
 
 
 def votes(
-    zoo: Zoo, packed: Zoo, before: PrunableModel, after: PrunableModel, source: DataSource, count: int
+    zoo: Zoo, packed: Zoo, before: PrunableModel, after: PrunableModel, source: DataSource, tasks: Sequence[Task]
 ) -> tuple[int, int]:
     """Return for how many target tasks the voters, and what they keep, stay the same."""
-    config = VoteConfig(voters="specialist")
+    config = SPECIALISTS
     counts = target_counts(before.table, config.keep, config.channel_multiple)
     same_voters = same_plan = 0
-    for task in target_tasks(zoo, source.classes, 5, count):
+    for task in tasks:
         train = source.load(task.names, "train", before.base.input_size)
         chosen, plans = [], []
         for z, prunable in ((zoo, before), (packed, after)):
@@ -104,7 +97,3 @@ def votes(
         same_voters += chosen[0] == chosen[1]
         same_plan += plans[0] == plans[1]
     return same_voters, same_plan
-
-
-if __name__ == "__main__":
-    main()

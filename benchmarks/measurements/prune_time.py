@@ -7,7 +7,6 @@ With images, Chromium takes a picture of the last report, where there is one.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import resource
@@ -16,27 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import torch
 from PIL import Image
 
-from benchmarks import records
+from benchmarks.command import Script
+from benchmarks.records import FIGURES
 from benchmarks.runtimes.chromium import Page, find_chromium
 
-PICTURE = records.FIGURES / "report.png"
+PICTURE = FIGURES / "report.png"
 WIDTH, MARGIN = 1100, 8  # pixels
 LAST = "use"  # the last section that the picture shows
 CLASSES = "apple\norange\npear\nmushroom\nsweet_pepper\n"
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Run the command several times in fresh processes, with images if there are any, and append a record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="images; without, from names alone")
-    parser.add_argument("--runs", type=int, default=5)
-    args = parser.parse_args()
+    script = Script("prune-time", __doc__)
+    script.add("--data", help="images; without, from names alone")
+    script.add("--runs", type=int, default=5)
+    args = script.parse(argv)
     command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--out", "out", "--force"]
     if args.data:
         command += ["--data", str(Path(args.data).resolve())]
@@ -68,8 +68,7 @@ def main() -> None:
         "base_macs": reports[-1]["base_macs"],
         "printed": [line.rstrip() for line in printed.splitlines()],
     }
-    config = {"classes": CLASSES.split(), "runs": args.runs, "images": bool(args.data)}
-    records.append("prune-time", config, result, torch.device("cpu"))
+    script.record({"classes": CLASSES.split(), "runs": args.runs, "images": bool(args.data)}, result)
 
 
 def take_picture(browser: str, directory: Path) -> None:
@@ -84,7 +83,3 @@ def take_picture(browser: str, directory: Path) -> None:
     data = io.BytesIO()
     Image.open(directory / "report.png").convert("RGB").quantize(128).save(data, "PNG", optimize=True)
     PICTURE.write_bytes(data.getvalue())
-
-
-if __name__ == "__main__":
-    main()

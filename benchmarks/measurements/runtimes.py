@@ -15,7 +15,6 @@ reason.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -24,14 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks import records
+from benchmarks.command import Script
 from benchmarks.runtimes.others import RUNTIMES
 from mvp_edge.data import open_source
 from mvp_edge.models.bases import Base
 from mvp_edge.timing.session import open_session
-from mvp_edge.zoo.store import open_zoo
 
 AGREES = 1e-3  # largest difference of any logit
 BATCHES = (1, 7)
@@ -96,8 +93,10 @@ def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict
 
 def delivered(data: str, zoo: str | None, scratch: Path) -> dict[str, Path]:
     """Return what the main job delivers without fine-tuning, and the whole base."""
+    from mvp_edge.deploy.dense import write_dense
+
     from mvp_edge.config import FitOverrides, PruneConfig
-    from mvp_edge.deploy.result import read_result, write_dense
+    from mvp_edge.deploy.result import read_result
     from mvp_edge.prune.run import compress
 
     (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))
@@ -120,53 +119,22 @@ def installed() -> dict[str, str | None]:
     return {name: runtime.version() for name, runtime in RUNTIMES.items()}
 
 
-def table() -> str:
-    """Return the page's tables: the last record of each base. Files of one's own have none."""
-    last = {r["config"]["base"]: r for r in records.read("runtimes") if r["config"].get("base")}
-    return "\n\n".join(_table_of(r) for r in last.values())
-
-
-def _table_of(record: dict[str, Any]) -> str:
-    config, onnxruntime = record["config"], record["environment"]["packages"]["onnxruntime"]
-    titles = [f"{name} {version or ''}".strip() for name, version in config["versions"].items()]
-    against = f"{config['base']}: largest difference from ONNX Runtime {onnxruntime}"
-    lines = [f"| {' | '.join([against, *titles])} | largest logit |", "|---" * (len(titles) + 2) + "|"]
-    for file, found in record["result"].items():
-        cells = " | ".join(_cell(found[name]) for name in config["versions"])
-        lines.append(f"| {file} | {cells} | {found['largest_logit']:.1f} |")
-    return "\n".join(lines)
-
-
-def _cell(found: dict[str, Any]) -> str:
-    if "failed" in found:
-        return f"failed: {found['failed']}"
-    verdict = "" if found["agrees"] else f", above {AGREES:g}"
-    return f"{found['max_abs_diff']:.1e}{verdict}; same top-1 on {found['same_top1']} of {found['images']} images"
-
-
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Compare and append a record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
-    parser.add_argument("--zoo")
-    parser.add_argument("--data", metavar="DIR")
-    args = parser.parse_args()
-    base = None if args.files else open_zoo(args.zoo).base.name
+    script = Script("runtimes", __doc__, "zoo")
+    script.add("files", nargs="*", type=Path, metavar="FILE.onnx")
+    script.add("--data", metavar="DIR")
+    args = script.parse(argv)
     if not (args.files or args.data):
-        parser.error("give --data DIR or files")
-    pixels = test_images(args.data, open_zoo(args.zoo).base) if args.data and not args.files else None
+        script.parser.error("give --data DIR or files")
+    base = None if args.files else script.zoo.base
+    pixels = test_images(args.data, base) if base else None
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         files = {f.name: f for f in args.files} or delivered(args.data, args.zoo, scratch)
         result = {title: compare(path, pixels) for title, path in files.items()}
     config = {
-        "base": base, "files": list(files), "agrees": AGREES, "batches": BATCHES,
+        "base": base and base.name, "files": list(files), "agrees": AGREES, "batches": BATCHES,
         "images": "random" if pixels is None else f"{len(pixels)} test images", "versions": installed(),
     }  # fmt: skip
-    records.append("runtimes", config, result, torch.device("cpu"))
-    for title, found in result.items():
-        print(title, *(f"{n}: {_cell(found[n])}" for n in RUNTIMES), sep="\n  ")
-
-
-if __name__ == "__main__":
-    main()
+    script.record(config, result)

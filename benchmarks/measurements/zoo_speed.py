@@ -8,46 +8,38 @@ network costs. That cost does not change over the run; it is timed over a few st
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from torch import nn
 
-from benchmarks import records
+from benchmarks.command import Script
 from mvp_edge.build.member import make_member
 from mvp_edge.build.sampling import sample_tasks
 from mvp_edge.config import PruneSchedule
-from mvp_edge.core.device import on_device, resolve_device
-from mvp_edge.data import open_source
+from mvp_edge.core.device import on_device
 from mvp_edge.models.architectures import head_of, set_head
-from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import masked
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.recipes import recipe
-from mvp_edge.zoo.store import open_zoo
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Time both and append a record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--zoo")
-    parser.add_argument("--iterations", type=int, default=recipe("specialist", "sgd").iterations)
-    parser.add_argument("--members", type=int, default=3)
-    parser.add_argument("--masked-steps", type=int, default=12)
-    parser.add_argument("--device", default="auto")
-    args = parser.parse_args()
-    device = resolve_device(args.device)
-    zoo, source = open_zoo(args.zoo), open_source(args.data)
-    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    script = Script("zoo-speed", __doc__, "data", "zoo", "device")
+    script.add("--iterations", type=int, default=recipe("specialist", "sgd").iterations)
+    script.add("--members", type=int, default=3)
+    script.add("--masked-steps", type=int, default=12)
+    args = script.parse(argv)
+    device, prunable = script.device, script.prunable
     config = replace(recipe("specialist", "sgd"), iterations=args.iterations)
     sliced_s, masked_s = [], []
-    for task in sample_tasks(source.classes, 5, args.members, seed=2000):
-        train = source.load(task.names, "train", zoo.base.input_size)
+    for task in sample_tasks(script.source.classes, 5, args.members, seed=2000):
+        train = script.source.load(task.names, "train", prunable.base.input_size)
         begin = time.perf_counter()
         make_member(prunable, train, PruneSchedule(), config, device=device, seed=0)
         sliced_s.append(time.perf_counter() - begin)
@@ -70,8 +62,4 @@ def main() -> None:
         "members_per_hour": round(3600 / statistics.median(sliced_s), 1),
         "ratio": round(statistics.median(m / s for m, s in zip(masked_s, sliced_s, strict=True)), 2),
     }
-    records.append("zoo-speed", {"fit": asdict(config), "schedule": asdict(PruneSchedule())}, result, device)
-
-
-if __name__ == "__main__":
-    main()
+    script.record({"fit": asdict(config), "schedule": asdict(PruneSchedule())}, result)

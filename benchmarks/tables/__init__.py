@@ -1,1 +1,32 @@
-"""The tables of the pages, drawn from the records."""
+"""The tables of the pages, rendered from records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from benchmarks import records
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines).replace(" --- ", "---")
+
+
+def frame(question: str) -> pd.DataFrame:
+    """Return the records of a measurement: what it was, and what came out, as columns; `dirty` and `record` besides."""
+    found = records.read(question)
+    table = pd.DataFrame([r["config"] | r["result"] for r in found])
+    return table.assign(dirty=[r["dirty"] for r in found], record=found)
+
+
+def mark(rows: pd.DataFrame) -> str:
+    """Return the sign of records that were made by uncommitted code."""
+    return records.dirty_mark(list(rows.record))
+
+
+def spread(values: pd.Series) -> list[str]:
+    """Return mean and standard deviation as two cells."""
+    return [f"{values.mean():.2f}", f"{values.std():.2f}" if len(values) > 1 else ""] if len(values) else ["", ""]

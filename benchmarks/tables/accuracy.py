@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
-from typing import Any
+from types import SimpleNamespace
+
+import pandas as pd
 
 from benchmarks import records
-from benchmarks.measurements.targets import NARROW_VOTERS
-from benchmarks.suite.store import Store
+from benchmarks.records import RESULTS, read_lines
+from benchmarks.tables import frame, mark, markdown, spread
+from benchmarks.trials import counted
 
 ROWS = {
-    "default": "**`mvp-edge prune`, the default**: generalist, 100 iterations, distillation",
+    "prune": "**`mvp-edge prune`, the default**: generalist, 100 iterations",
+    "default": "the same with selective distillation, an earlier default",
     "generalist-0": "generalist, as it is",
     "generalist-100": "generalist, 100 iterations at the paper's rate",
     "mvp-100": "MVP: 5 specialist neighbours, LEEP, top votes, 100 iterations",
     "mvp-sample-100": "MVP with votes sampled as in Eq. 1",
-    "mvp-rate-100": "MVP, top votes, at the rate that held-out images choose: 0.1 instead of the paper's 0.01",
-    "mvp-distill-100": "MVP with distillation",
-    "mvp-0": "MVP before fine-tuning",
+    "mvp-rate-100": "MVP, top votes, tuned learning rate: 0.1 instead of the paper's 0.01",
     "one-neighbour-100": "one specialist neighbour, 100 iterations",
-    "any-100": "specialist and generalist neighbours vote, 100 iterations",
-    "any-distill-100": "specialist and generalist neighbours vote, distillation",
     "random-100": "random units, 100 iterations",
     "ifp-100": "IFP, 100 iterations",
     "ifp-300": "IFP, 300 iterations at four times the rate",
@@ -30,142 +28,167 @@ ROWS = {
     "base": "ceiling: the whole base model, restricted to the classes",
 }
 IMAGES = {
-    "names-only": "**no images**: the generalist as it is, delivered ONNX file",
-    "few-5": "5 images a class",
-    "few-20": "20 images a class",
-    "few-100": "100 images a class",
-    "default": "**all 500 images a class**",
-    "generalist-100": "rival: the generalist, fine-tuned at the paper's rate without distillation, all images",
-    "mvp-100": "rival: MVP from specialists only, at the paper's rate, all images",
+    "names-only": "no images, on these lists",
+    "few-5": "5 images a class, distilled",
+    "few-20": "20 images a class, distilled",
+    "few-100": "100 images a class, distilled",
+    "prune": "**all 500 images a class**",
+    "default": "all 500 images a class, selective distillation (an earlier default)",
+    "generalist-100": "baseline: the generalist, fine-tuned at the paper's rate, all images",
+    "mvp-100": "baseline: MVP from specialists only, at the paper's rate, all images",
     "base": "ceiling: the whole base model, restricted to the classes",
 }
+BY_SPECIALISTS = ("mvp", "one-neighbour", "any")
 WITHOUT_ZOO = ("random-100", "ifp-100", "ifp-300", "ifp-1000")
 PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
 
 
+def on_targets(question: str = "targets") -> pd.DataFrame:
+    """Return the records that count: of the newest base and teacher and, where specialists vote, of the largest zoo.
+
+    IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated. The tool's
+    default on random lists is also one of the ablations.
+    """
+    rows = frame(question)
+    if question == "targets":
+        trials = counted(read_lines(RESULTS / "trials" / "ablations.jsonl"), "generalist-rate")
+        ablation = pd.DataFrame([t | {"method": "prune", "record": t} for t in trials])
+        rows = pd.concat([rows, ablation[~ablation.task.isin(rows.task[rows.method == "prune"])]])
+    newest = frame("names-only").base_sha256.iloc[-1]
+    rows = rows[(rows.base_sha256 == newest) | rows.method.isin(WITHOUT_ZOO)]
+    if "teacher" in rows:
+        teacher = rows.teacher.fillna("")
+        rows = rows[teacher == teacher.groupby(rows.method).transform("last")]
+    most = rows.members.groupby(rows.method).transform("max")
+    return rows[(rows.members == most) | ~rows.method.str.startswith(BY_SPECIALISTS)]
+
+
 def targets() -> str:
     """Accuracy by method, mean and standard deviation over the target tasks, and over those that all were run on."""
-    found = {m: _latest_base([r for r in records.read("targets") if r["config"]["method"] == m]) for m in ROWS}
-    found = {method: mine for method, mine in found.items() if mine}
-    top1 = {m: {r["config"]["task"]: r["result"]["top1"] for r in mine} for m, mine in found.items()}
-    same = set.intersection(*map(set, top1.values()))
-    lines = [
-        f"| method | tasks | top-1 mean | sd | on the same {len(same)} | paper | MMACs | seconds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for method, mine in found.items():
-        seconds = statistics.median(r["result"]["seconds"] for r in mine)
-        there = f"{statistics.mean(top1[method][t] for t in sorted(same)):.2f}" if same else ""
-        lines.append(
-            f"| {ROWS[method]} | {len(mine)} | {_spread(top1[method].values())} | {there} | {PAPER.get(method, '')} "
-            f"| {mine[-1]['result']['macs'] / 1e6:.1f} | {seconds:.0f} |"
-        )
-    return "\n".join(lines)
-
-
-def _latest_base(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of the newest base file and teacher and, where specialists vote, of the largest zoo.
-
-    IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
-    """
-    newest = records.read("names-only")[-1]["config"]["base_sha256"]
-    mine = [r for r in rows if r["config"]["base_sha256"] == newest or r["config"]["method"] in WITHOUT_ZOO]
-    mine = [r for r in mine if r["config"].get("teacher") == mine[-1]["config"].get("teacher")]
-    most = max((r["config"]["members"] for r in mine), default=0)
-    return [r for r in mine if r["config"]["members"] == most or not r["config"]["method"].startswith(NARROW_VOTERS)]
-
-
-def _spread(values: Iterable[float]) -> str:
-    """Return mean and standard deviation as two cells."""
-    found = list(values)
-    return f"{statistics.mean(found):.2f} | " + (f"{statistics.stdev(found):.2f}" if len(found) > 1 else "")
+    rows = on_targets()
+    found = {m: mine for m in ROWS if len(mine := rows[rows.method == m])}
+    same = set.intersection(*(set(mine.task) for mine in found.values()))
+    head = ["method", "tasks", "top-1 mean", "sd", f"on the same {len(same)}", "paper", "MMACs", "seconds"]
+    return markdown(head, (
+        [ROWS[method], f"{len(mine)}{mark(mine)}", *spread(mine.top1), f"{mine.top1[mine.task.isin(same)].mean():.2f}",
+         PAPER.get(method, ""), f"{mine.macs.iloc[-1] / 1e6:.1f}", f"{mine.seconds.median():.0f}"]
+        for method, mine in found.items()
+    ))  # fmt: skip
 
 
 def images() -> str:
     """Accuracy by the number of training images, on random lists and on superclasses."""
-    lines = ["| | 20 random lists | sd | 20 superclasses | sd |", "|---|---|---|---|---|"]
+    names, first = frame("names-only"), _population()
+    names = names[names.keep == 0.1]
+    lists = f"**no images**: the generalist as it is, {first.lists:,} random lists"
+    rows = [[lists, f"{first.mean:.2f}", f"{first.sd:.2f}", "", ""]]
+    questions = {"random": on_targets(), "superclasses": on_targets("superclasses")}
     for method, title in IMAGES.items():
         cells = []
-        for lists in ("random", "superclasses"):
-            top1 = _top1(method, lists)
-            cells.append(_spread(top1) + (f" ({len(top1)} lists)" if len(top1) != 20 else "") if top1 else " | ")
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    errors = [abs(r["result"]["told"] - r["result"]["top1"]) for r in records.read("names-only")]
+        for kind, found in questions.items():
+            mine = names[names.lists == kind] if method == "names-only" else found[found.method == method]
+            count = f" ({len(mine)} lists)" if len(mine) not in (0, 20) else ""
+            mean, sd = spread(mine.top1)
+            cells += [mean, sd + count + mark(mine)]
+        rows.append([title, *cells])
+    errors = (names.told - names.top1).abs()
     told = (
-        "Without images the report tells an accuracy from outputs that were stored of these very test images. What "
-        f"storing them costs: over {len(errors)} lists that accuracy is {statistics.mean(errors):.2f} points off what "
-        f"the delivered file scores on the same images on average, {max(errors):.2f} at most."
+        "Without images the report shows an accuracy from outputs that were stored of these very test images. What "
+        f"storing them costs: over {len(errors)} lists that accuracy is {errors.mean():.2f} points off what "
+        f"the delivered file scores on the same images on average, {errors.max():.2f} at most."
     )
-    return "\n".join([*lines, *_whole_base(), "", told])
+    head = ["", "20 random lists", "sd", "20 superclasses", "sd"]
+    return "\n\n".join([markdown(head, rows), *_whole_base(questions["random"]), told])
 
 
-def _whole_base() -> list[str]:
-    """Compare the whole base, fine-tuned, with what it can be compared with: on the few lists that it was tried on."""
-    top1 = {
-        method: {r["config"]["task"]: r["result"]["top1"] for r in
-                 _latest_base([r for r in records.read("targets") if r["config"]["method"] == method])}
-        for method in ("base-100", "base", "default")
-    }  # fmt: skip
-    shared = set.intersection(*(set(scores) for scores in top1.values()))
-    if not shared:
-        return []
-    tuned, whole, ours = (statistics.mean(scores[t] for t in shared) for scores in top1.values())
-    lists = "the one list" if len(shared) == 1 else f"the {len(shared)} lists"
-    return [
-        "",
-        f"The whole base fine-tuned, 77 times the MACs, was tried on few: on {lists} it has {tuned:.2f}, restricted to "
-        f"the classes as it is {whole:.2f}, and the default {ours:.2f}.",
-    ]
-
-
-SUMMARY = {  # title, images, row of `images` (random lists, superclasses), row of the experiment `rivals`
+SUMMARY = {
     "**`mvp-edge prune`, class names only**": ("none", "names-only", "tool-0.1"),
-    "**`mvp-edge prune --data`**": ("500 per class", "default", "tool-0.1"),
+    "**`mvp-edge prune --data`**": ("500 per class", "prune", "tool-0.1"),
     "base, magnitude-pruned to the same size, distilled": ("500 per class", None, "magnitude-distill-0.1"),
     "MobileNetV2 of timm, ImageNet weights": ("500 per class", None, "mobilenetv2-32"),
     "the whole base, not pruned": ("", "base", None),
 }
+"""Images, the row of `images` and the row of the experiment `baselines`, by title."""
 
 
 def summary() -> str:
     """Accuracy, latency and size of the tool, of baselines and of the base: the one table of the README."""
-    lines = [
-        "| | images | top-1 (sd) | top-1, superclasses (sd) | latency | MMACs | KiB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    rivals = {line["row"]: line for line in Store().lines("rivals")}
-    timed = rivals["latency"]["notes"]
+    names, body = frame("names-only"), []
+    questions = {"random": on_targets(), "superclasses": on_targets("superclasses")}
+    trials = read_lines(RESULTS / "trials" / "baselines.jsonl")
+    timed = counted(trials, "latency")[-1]["notes"]
     dense = next(r["result"] for r in reversed(records.read("edge-latency")) if "resnet18" in r["config"]["base"])
-    for title, (images, method, rival) in SUMMARY.items():
-        if method:
-            random, alike = (_in_brackets(_top1(method, lists)) for lists in ("random", "superclasses"))
+    for title, (given, method, baseline) in SUMMARY.items():
+        cells = ["", ""]
+        if method is None:
+            cells[0] = _in_brackets(pd.DataFrame([t | {"record": t} for t in counted(trials, str(baseline))]))
         else:
-            random, alike = f"{rivals[rival]['top1_mean']:.2f} ({rivals[rival]['top1_sd']:.2f})", ""
-        if rival:
-            cells = [
-                f"{timed[f'{rival}/ratio']:.2g}x",
-                f"{timed[f'{rival}/mmacs']:.1f}",
-                f"{timed[f'{rival}/kib']:,.0f}",
-            ]
-        else:
-            model, ratio = dense["models"]["dense"], dense["ratios"]["dense/aligned"]["median"]
-            cells = [f"{ratio:.0f}x", f"{model['macs'] / 1e6:.1f}", f"{model['file_bytes'] / 1024:,.0f}"]
-        lines.append(f"| {title} | {images} | {random} | {alike} | {' | '.join(cells)} |")
-    ms = timed["tool-0.1/ms"]
-    return "\n".join([*lines, "", f"Means over 20 lists. Latency is relative to the first row, {ms:.2f} ms."])
+            for k, (kind, found) in enumerate(questions.items()):
+                at_names = names[(names.lists == kind) & (names.keep == 0.1)]
+                cells[k] = _in_brackets(at_names if method == "names-only" else found[found.method == method])
+        if method == "names-only":
+            cells[0] = "{0.mean:.2f} ({0.sd:.2f}), {0.lists:,} lists".format(_population())
+        model, ratio = dense["models"]["dense"], dense["ratios"]["dense/aligned"]["median"]
+        figures = [f"{ratio:.0f}x", f"{model['macs'] / 1e6:.1f}", f"{model['file_bytes'] / 1024:,.0f}"]
+        if baseline:
+            figures = [f"{timed[f'{baseline}/ratio']:.2g}x", f"{timed[f'{baseline}/mmacs']:.1f}",
+                       f"{timed[f'{baseline}/kib']:,.0f}"]  # fmt: skip
+        body.append([title, given, *cells, *figures])
+    head = ["", "images", "top-1 (sd)", "top-1, superclasses (sd)", "latency", "MMACs", "KiB"]
+    return (
+        f"{markdown(head, body)}\n\nMeans over 20 class lists where the cell does not say otherwise. Latency is "
+        f"relative to the first row, {timed['tool-0.1/ms']:.2f} ms."
+    )
 
 
-def _top1(method: str, lists: str) -> list[float]:
-    if method == "names-only":
-        rows = [r for r in records.read(method) if r["config"]["lists"] == lists and r["config"]["keep"] == 0.1]
-    else:
-        question = "targets" if lists == "random" else lists
-        rows = _latest_base([r for r in records.read(question) if r["config"]["method"] == method])
-    return [r["result"]["top1"] for r in rows]
+def _population() -> SimpleNamespace:
+    rows = frame("population")
+    rows = rows[(rows.zoo == "cifar100-resnet18") & (rows.keep == 0.1) & (rows.ways == 5)]
+    return SimpleNamespace(**rows.iloc[-1].to_dict())
 
 
-def _in_brackets(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.2f} ({statistics.stdev(values):.2f})"
+def _in_brackets(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    few = "" if len(rows) == 20 else f", {len(rows)} lists"
+    return f"{rows.top1.mean():.2f} ({rows.top1.std():.2f}){few}{mark(rows)}"
+
+
+def _whole_base(rows: pd.DataFrame) -> list[str]:
+    """Compare the whole base, fine-tuned, with what it can be compared with: on the few lists that it was tried on."""
+    top1 = rows[rows.method.isin(["base-100", "base", "prune"])].pivot_table("top1", "task", "method").dropna()
+    if not {"base-100", "base", "prune"} <= set(top1.columns) or top1.empty:
+        return []
+    lists = "the one list" if len(top1) == 1 else f"the {len(top1)} lists"
+    means = top1.mean()
+    return [
+        f"The whole base fine-tuned, 77 times the MACs, was tried on few: on {lists} it has {means['base-100']:.2f}, "
+        f"restricted to the classes as it is {means['base']:.2f}, and the default {means['prune']:.2f}."
+    ]
+
+
+def population() -> str:
+    """Accuracy without images over random class lists, by zoo, size and number of classes."""
+    rows = frame("population").drop_duplicates(["zoo", "keep", "ways"], keep="last")
+    head = ["zoo", "keep", "classes", "random lists", "top-1 mean", "sd", "5 % of lists below", "all classes"]
+    return markdown(head, (
+        [r.zoo, f"{r.keep:g}", r.ways, f"{r.lists:,}{mark(rows.loc[[i]])}", f"{r['mean']:.2f}", f"{r.sd:.2f}",
+         f"{r.p05:.2f}", f"{r.all_classes:.2f}"]
+        for i, r in rows.sort_values(["zoo", "ways", "keep"]).iterrows()
+    ))  # fmt: skip
+
+
+def published() -> str:
+    """Networks that were published for CIFAR-100 beside the zoo's generalists: all 100 classes, latency in turns."""
+    record = frame("published").iloc[-1]
+    where = f"100 classes, {record.record['environment']['processor']}, 1 thread, batch 1"
+    head = [where, "top-1", "MMACs", "parameters", "ms", "against the first", "KiB"]
+    return markdown(head, (
+        [n["title"] + (mark(frame("published").iloc[[-1]])), f"{n['top1']:.1f}{'' if n['ours'] else ' (as published)'}",
+         f"{n['macs'] / 1e6:.1f}", f"{n['params'] / 1e6:.2f} M", f"{n['ms']:.3f}",
+         "" if n["ratio"] is None else f"{n['ratio']:.2f}x", f"{n['kib']:.0f}"]
+        for n in record.networks
+    ))  # fmt: skip
 
 
 UNSEEN = {"generalist-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
@@ -173,55 +196,42 @@ UNSEEN = {"generalist-0": "as it is", "few-5": "5 images a class", "default": "2
 
 def unseen() -> str:
     """Accuracy with few images that are new to the members, on the lists on which all rows were run."""
-    titles, columns = [], []
-    for question, lists in (("targets-unseen", "random lists"), ("superclasses-unseen", "superclasses")):
-        top1: dict[str, dict[str, float]] = {m: {} for m in UNSEEN}
-        for r in _latest_base([r for r in records.read(question) if r["config"]["method"] in UNSEEN]):
-            top1[r["config"]["method"]][r["config"]["task"]] = r["result"]["top1"]
-        shared = set.intersection(*(set(v) for v in top1.values()))
-        if shared:
-            titles.append(f" {lists} | sd |")
-            columns.append({m: [v[t] for t in shared] for m, v in top1.items()})
-    lines = [f"| |{''.join(titles)}", f"|---|{'---|---|' * len(titles)}"]
-    for method, title in UNSEEN.items():
-        cells = [f"{_spread(c[method])} ({len(c[method])} lists)" for c in columns]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = frame("targets-unseen")
+    top1 = rows.pivot_table("top1", "task", "method")[list(UNSEEN)].dropna()
+    shared = rows[rows.task.isin(top1.index)]
+    return markdown(["", "random lists", "sd"], (
+        [title, f"{top1[m].mean():.2f}", f"{top1[m].std():.2f} ({len(top1)} lists){mark(shared[shared.method == m])}"]
+        for m, title in UNSEEN.items()
+    ))  # fmt: skip
 
 
 TEACHERS = {
     "taught-by-base": "the base model, of all images",
     "taught-by-member": "the largest generalist, of all images",
-    "taught-by-cascade": "**the base model where that member is unsure**",
-    "untaught": "nobody",
+    "taught-by-cascade": "the base model where that member is unsure (selective distillation)",
+    "untaught": "**none**, as the tool does it",
 }
 
 
 def teachers() -> str:
     """What each teacher, or none, makes of a generalist, on held-out images, on lists on which all were tried."""
-    lines = ["| who teaches | lists | held-out top-1 | sd | seconds, asking included |", "|---|---|---|---|---|"]
-    methods = list(TEACHERS)
-    lines += _taught("targets-held-out", "random lists", methods[:3])
-    lines += _taught("superclasses-held-out", "superclasses", methods[2:])
-    taught, alone = (_by_list("superclasses-held-out", m) for m in methods[2:])
-    gains = [taught[t]["top1"] - alone[t]["top1"] for t in taught.keys() & alone.keys()]
-    error = statistics.stdev(gains) / len(gains) ** 0.5
-    return "\n".join(lines) + (
-        f"\n\nOn the same superclasses a teacher is worth {statistics.mean(gains):.2f} points (standard error "
-        f"{error:.2f})."
+    methods, body = list(TEACHERS), []
+    for question, lists, some in (
+        ("targets-held-out", "random lists", methods[:3]),
+        ("superclasses-held-out", "superclasses", methods[2:]),
+    ):
+        rows = frame(question)
+        tables = {m: rows[rows.method == m].drop_duplicates("task", keep="last").set_index("task") for m in some}
+        shared = sorted(set.intersection(*(set(t.index) for t in tables.values())))
+        for m, found in tables.items():
+            mine = found.loc[shared]
+            body.append(
+                [TEACHERS[m], f"{len(mine)} {lists}{mark(mine)}", *spread(mine.top1), f"{mine.seconds.mean():.0f}"]
+            )
+    gains = (tables["taught-by-cascade"].top1 - tables["untaught"].top1).dropna()
+    text = (
+        f"On the same superclasses selective distillation gains {gains.mean():.2f} points (standard error "
+        f"{gains.std() / len(gains) ** 0.5:.2f})."
     )
-
-
-def _taught(question: str, lists: str, methods: Sequence[str]) -> list[str]:
-    found = {m: _by_list(question, m) for m in methods}
-    shared = set.intersection(*map(set, found.values()))
-    rows = {m: [results[task] for task in shared] for m, results in found.items()}
-    return [
-        f"| {TEACHERS[m]} | {len(mine)} {lists} | {_spread(r['top1'] for r in mine)} | "
-        f"{statistics.mean(r['seconds'] for r in mine):.0f} |"
-        for m, mine in rows.items()
-    ]
-
-
-def _by_list(question: str, method: str) -> dict[str, dict[str, Any]]:
-    return {r["config"]["task"]: r["result"] for r in records.read(question) if r["config"]["method"] == method}
+    head = ["teacher", "lists", "held-out top-1", "sd", "seconds, teacher included"]
+    return f"{markdown(head, body)}\n\n{text}"

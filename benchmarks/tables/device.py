@@ -1,12 +1,14 @@
-"""Tables of time, bytes and budgets: what the delivered models cost."""
+"""Tables of time, bytes and budgets: what the delivered models cost, and how the zoo is made."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from benchmarks import records
+from benchmarks.tables import frame, mark, markdown
 
 ALIGNMENT_KEEP = 0.1  # at which accuracy was measured
 
@@ -15,13 +17,29 @@ def prune_time() -> str:
     """The main job's wall time and what it delivers, without and with images."""
     found = [_main_job(images) for images in (False, True)]
     env = found[0]["environment"]
-    lines = [
-        f"| on {env['cores']} cores of {env['processor']} | names alone | with 500 images a class |",
-        "|---|---|---|",
+    names, pictures = (records.dirty_mark([r]) for r in found)
+    head = [
+        f"on {env['cores']} cores of {env['processor']}",
+        f"names alone{names}",
+        f"with 500 images a class{pictures}",
     ]
-    for title, cell in MAIN_JOB.items():
-        lines.append(f"| {title} | {' | '.join(cell(r['result']) for r in found)} |")
-    return "\n".join(lines)
+    first, second = (_main_cells(r["result"]) for r in found)
+    return markdown(head, ([title, cell, second[title]] for title, cell in first.items()))
+
+
+def _main_cells(v: dict[str, Any]) -> dict[str, str]:
+    stages = {k.replace("_", " "): s for k, s in v["stages_median_s"].items() if k != "total" and s >= 0.05}
+    slow, fast = (v["latency_ms"][k]["median"] for k in ("dense", "pruned"))
+    return {
+        "top-1 on the real test images": f"{v['top1'][-1]:.1f} %",
+        "typed command to report": f"{v['median_s']:.1f} s (median of {len(v['wall_s'])})",
+        "of which (s)": ", ".join(f"{k} {s:.1f}" for k, s in stages.items()),
+        "peak memory": f"{v['peak_mib'] / 1024:.2f} GiB" if "peak_mib" in v else "",
+        "`mvp-edge --help`": f"{v['help_s']:.2f} s",
+        "model file": f"{v['bytes']['onnx'] / 1024:.0f} KiB (dense {v['bytes']['dense_onnx'] / 2**20:.1f} MiB)",
+        "MACs": f"{v['macs'] / 1e6:.2f} M (dense {v['base_macs'] / 1e6:.0f} M)",
+        "latency, 1 thread, batch 1": f"{fast:.3f} ms (dense {slow:.2f} ms, {slow / fast:.0f}x)",
+    }
 
 
 def prune_output() -> str:
@@ -31,29 +49,6 @@ def prune_output() -> str:
 
 def _main_job(images: bool) -> dict[str, Any]:
     return [r for r in records.read("prune-time") if r["config"].get("images", True) is images][-1]
-
-
-def _stages(v: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{k.replace('_', ' ')} {s:.1f}" for k, s in v["stages_median_s"].items() if k != "total" and s >= 0.05
-    )
-
-
-def _latency(v: dict[str, Any]) -> str:
-    slow, fast = (v["latency_ms"][k]["median"] for k in ("dense", "pruned"))
-    return f"{fast:.3f} ms (dense {slow:.2f} ms, {slow / fast:.0f}x)"
-
-
-MAIN_JOB: dict[str, Callable[[dict[str, Any]], str]] = {
-    "top-1 on the real test images": lambda v: f"{v['top1'][-1]:.1f} %",
-    "typed command to report": lambda v: f"{v['median_s']:.1f} s (median of {len(v['wall_s'])})",
-    "of which (s)": _stages,
-    "peak memory": lambda v: f"{v['peak_mib'] / 1024:.2f} GiB" if "peak_mib" in v else "",
-    "`mvp-edge --help`": lambda v: f"{v['help_s']:.2f} s",
-    "model file": lambda v: f"{v['bytes']['onnx'] / 1024:.0f} KiB (dense {v['bytes']['dense_onnx'] / 2**20:.1f} MiB)",
-    "MACs": lambda v: f"{v['macs'] / 1e6:.2f} M (dense {v['base_macs'] / 1e6:.0f} M)",
-    "latency, 1 thread, batch 1": _latency,
-}
 
 
 def edge_latency() -> str:
@@ -67,64 +62,61 @@ def edge_latency() -> str:
 
 def _latency_of(r: dict[str, Any]) -> str:
     models, ratios, widths = r["result"]["models"], r["result"]["ratios"], r["config"]["widths"]
+    keep = f"keep {r['config']['keep']}"
     titles = {
         "dense": "the whole base",
-        "unaligned": f"keep {r['config']['keep']} as the ratio falls: {_numbers(widths['unaligned'])} units",
-        "aligned": f"keep {r['config']['keep']} in lanes of 8: {_numbers(widths['aligned'])} units",
+        "unaligned": f"{keep} as the ratio falls: {_numbers(widths['unaligned'])} units",
+        "aligned": f"{keep} in multiples of 8: {_numbers(widths['aligned'])} units",
         "bytes_in": "the same, fed with uint8 images",
         "int8": "the same in INT8",
-        "floor": "one unit everywhere: the runtime's floor",
+        "floor": "one unit everywhere: the unprunable cost",
     }
     width = ", width pruned too" if r["config"].get("embedding") == "pruned" else ""
     machine = f"{r['config']['base']}{width}; {r['environment']['processor']}, 1 thread, batch 1"
-    lines = [f"| {machine} | ms | against dense (quartiles) | MMACs | file / weights bytes |", "|---|---|---|---|---|"]
+    rows = []
     for name, title in titles.items():
         m, paired = models[name], ratios.get(f"dense/{name}")
         against = f"{paired['median']:.1f}x ({paired['low']:.1f} to {paired['high']:.1f})" if paired else ""
-        macs = "" if m["macs"] is None else f"{m['macs'] / 1e6:.1f}"
-        share = m["file_bytes"] / m["parameter_bytes"]
-        lines.append(f"| {title} | {m['latency_ms']['median']:.3f} | {against} | {macs} | {share:.3f} |")
-    lanes, eight = ratios["unaligned/aligned"], ratios["aligned/int8"]
-    text = (
-        f"Paired: lanes of 8 are {lanes['median']:.2f}x as fast as the ratio's own counts, and INT8 "
-        f"{eight['median']:.2f}x as fast as float32."
+        rows.append([
+            title, f"{m['latency_ms']['median']:.3f}", against, "" if m["macs"] is None else f"{m['macs'] / 1e6:.1f}",
+            f"{m['file_bytes'] / m['parameter_bytes']:.3f}",
+        ])  # fmt: skip
+    head = [machine + records.dirty_mark([r]), "ms", "against dense (quartiles)", "MMACs", "file / weights bytes"]
+    return (
+        f"{markdown(head, rows)}\n\nPaired: multiples of 8 are {ratios['unaligned/aligned']['median']:.2f}x as fast as "
+        f"the ratio's own counts, and INT8 {ratios['aligned/int8']['median']:.2f}x as fast as float32. "
+        f"{_where_time_goes(r['result']['profile'])}"
     )
-    return "\n".join([*lines, "", f"{text} {_where_time_goes(r['result']['profile'])}"])
 
 
 def _where_time_goes(profile: list[dict[str, Any]]) -> str:
-    """Say it of a convolutional network by the size of the maps, of a transformer by operator."""
-    maps = [n for n in profile if n["operator"].endswith("Conv") and len(n["output_shape"]) == 4]
-    if len(maps) > 1:
-        large = max(n["output_shape"][-1] for n in maps)
-        first = sum(n["share"] for n in profile if len(n["output_shape"]) == 4 and n["output_shape"][-1] == large)
+    """Return it for a convolutional network by the size of the maps, for a transformer by operator."""
+    nodes = pd.DataFrame(profile)
+    is_map = nodes.output_shape.str.len() == 4
+    if (nodes.operator.str.endswith("Conv") & is_map).sum() > 1:
+        side = nodes.output_shape.str[-1]
+        large = side[nodes.operator.str.endswith("Conv") & is_map].max()
+        first = nodes.share[is_map & (side == large)].sum()
         return f"Of its time in operators, {100 * first:.0f} % is spent on maps of the image's full size."
-    shares: dict[str, float] = {}
-    for n in profile:
-        shares[n["operator"]] = shares.get(n["operator"], 0.0) + n["share"]
-    top = sorted(shares, key=lambda o: -shares[o])[:4]
-    told = ", ".join(f"{100 * shares[o]:.0f} % in {o}" for o in top)
-    return f"Of its time in operators, {told}."
+    top = nodes.groupby("operator", sort=False).share.sum().sort_values(ascending=False, kind="stable").head(4)
+    return f"Of its time in operators, {', '.join(f'{100 * share:.0f} % in {name}' for name, share in top.items())}."
 
 
 def precision() -> str:
     """INT8 and half precision against float32, over members and their own tasks."""
-    rows = records.read("precision")
-    base = rows[-1]["config"]["base_sha256"]
-    lines = [
-        "| against float32 | tasks | top-1, points | sd | worst | bytes | time | kept |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    rows = frame("precision")
+    rows = rows[rows.base_sha256 == rows.base_sha256.iloc[-1]]
+    body = []
     for name, title in (("int8", "INT8"), ("fp16", "float16")):
-        mine = [r["result"] for r in rows if r["config"]["precision"] == name and r["config"]["base_sha256"] == base]
-        change = [m[name]["top1"] - m["fp32"]["top1"] for m in mine]
-        lines.append(
-            f"| {title} | {len(mine)} | {statistics.mean(change):+.2f} | {statistics.stdev(change):.2f} "
-            f"| {min(change):+.2f} | {statistics.median(m[name]['bytes'] / m['fp32']['bytes'] for m in mine):.2f}x "
-            f"| {statistics.median(m[name]['time_ratio'] for m in mine):.2f}x "
-            f"| {sum(m[name]['earned'] for m in mine)} of {len(mine)} |"
-        )
-    return "\n".join(lines)
+        mine = rows[rows.precision == name]
+        found, full = pd.DataFrame(list(mine[name])), pd.DataFrame(list(mine.fp32))
+        change = found.top1 - full.top1
+        body.append([
+            title, f"{len(mine)}{mark(mine)}", f"{change.mean():+.2f}", f"{change.std():.2f}", f"{change.min():+.2f}",
+            f"{(found.bytes / full.bytes).median():.2f}x", f"{found.time_ratio.median():.2f}x",
+            f"{found.earned.sum()} of {len(mine)}",
+        ])  # fmt: skip
+    return markdown(["against float32", "tasks", "top-1, points", "sd", "worst", "bytes", "time", "kept"], body)
 
 
 def _numbers(values: list[int]) -> str:
@@ -133,46 +125,116 @@ def _numbers(values: list[int]) -> str:
 
 def budgets() -> str:
     """How many budgets were met, by what they limit, and how near to the limit."""
-    rows = [r for r in records.read("budgets") if r["config"]["method"] == "mvp" and r["config"]["rule"] == "uniform"]
-    lines = [
-        "| limit | budgets | out of reach | within 10 % | most over | share used, median (least, most) |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = frame("budgets")
+    rows = rows[(rows.method == "mvp") & (rows.rule == "uniform")]
+    body = []
     for name, title in (("latency_ms", "latency"), ("macs", "MACs"), ("params", "parameters"), ("size_kib", "file")):
-        mine = [r for r in rows if set(r["config"]["budget"]) == {name}]
-        shares = [r["result"]["share"][name] for r in mine if r["result"]["status"] == "ok"]
-        if shares:
-            lines.append(
-                f"| {title} | {len(mine)} | {len(mine) - len(shares)} "
-                f"| {sum(0.9 <= s <= 1.1 for s in shares)} of {len(shares)} "
-                f"| {100 * max(0.0, max(shares) - 1):.1f} % "
-                f"| {statistics.median(shares):.3f} ({min(shares):.3f}, {max(shares):.3f}) |"
-            )
-    return "\n".join(lines)
+        mine = rows[[set(b) == {name} for b in rows.budget]]
+        used = mine.share[mine.status == "ok"].str[name]
+        if len(used):
+            body.append([
+                title, f"{len(mine)}{mark(mine)}", len(mine) - len(used),
+                f"{used.between(0.9, 1.1).sum()} of {len(used)}", f"{100 * max(0.0, used.max() - 1):.1f} %",
+                f"{used.median():.3f} ({used.min():.3f}, {used.max():.3f})",
+            ])  # fmt: skip
+    head = ["limit", "budgets", "out of reach", "within 10 %", "most over", "part used, median (least, most)"]
+    return markdown(head, body)
 
 
 def alignment() -> str:
-    """Time and accuracy of lanes at equal keep."""
-    rows = records.read("alignment")
-    last = {r["config"]["keep"]: r for r in rows if r["config"]["kind"] == "time"}
-    scores: dict[str, dict[str, float]] = {}
-    for r in rows:
-        if r["config"]["kind"] == "accuracy":
-            scores.setdefault(str(r["config"]["align"]), {})[r["config"]["task"]] = r["result"]["top1"]
-    shared = set.intersection(*(set(tasks) for tasks in scores.values()))
-    lines = [
-        "| keep | `--channel-multiple` | units | MMACs | ms | against 1 | top-1 (tasks) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for keep, r in sorted(last.items()):
-        first = r["result"]["lanes"][0]["processor_ms"]
-        for lane in r["result"]["lanes"]:
-            mine = scores.get(str(lane["align"]), {}) if keep == ALIGNMENT_KEEP else {}
-            top1 = [mine[task] for task in shared & mine.keys()]
-            shown = f"{statistics.mean(top1):.1f} ({len(top1)})" if top1 else ""
-            lines.append(
-                f"| {keep:g} | {lane['align']} | {lane['units']} | {lane['macs'] / 1e6:.1f} "
-                f"| {lane['processor_ms']:.3f} "
-                f"| {lane['processor_ms'] / first:.2f} | {shown} |"
-            )
-    return "\n".join(lines)
+    """Time and accuracy of channel multiples at equal keep."""
+    rows = frame("alignment")
+    times = rows[rows.kind == "time"].drop_duplicates("keep", keep="last").sort_values("keep")
+    scored = rows[rows.kind == "accuracy"]
+    top1 = scored.assign(align=scored["align"].astype(str)).pivot_table("top1", "task", "align").dropna()
+    body = []
+    for _, r in times.iterrows():
+        for lane in r.lanes:
+            shown = f"{top1[str(lane['align'])].mean():.1f} ({len(top1)})" if r.keep == ALIGNMENT_KEEP else ""
+            body.append([
+                f"{r.keep:g}{records.dirty_mark([r.record])}", lane["align"], lane["units"],
+                f"{lane['macs'] / 1e6:.1f}",
+                f"{lane['processor_ms']:.3f}", f"{lane['processor_ms'] / r.lanes[0]['processor_ms']:.2f}", shown,
+            ])  # fmt: skip
+    return markdown(["keep", "`--channel-multiple`", "units", "MMACs", "ms", "against 1", "top-1 (tasks)"], body)
+
+
+def packing() -> str:
+    """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
+    body = []
+    for r in records.read("packing"):
+        config, v = r["config"], r["result"]
+        body.append([
+            f"{config['before']} → {config['after']}{records.dirty_mark([r])}", config["members"],
+            " → ".join(f"{top1:.2f}" for top1 in v.get("base", [])) or "as it was",
+            f"{v['mean_change']:+.2f} ({v['worst_change']:+.1f})", f"{v['same_voters']} of {v['tasks']} lists",
+            f"{v['same_plan']} of {v['tasks']}", " → ".join(f"{n / 2**20:.1f}" for n in v["bytes"]),
+        ])  # fmt: skip
+    head = ["stored weights", "members", "base, top-1", "members, points (worst)", "same voters", "same units", "MiB"]
+    return markdown(head, body)
+
+
+def zoo_speed() -> str:
+    """Members per hour, sliced against masked."""
+    r = records.read("zoo-speed")[-1]
+    v = r["result"]
+    sliced, masked = (statistics.median(v[k]) for k in ("sliced_s", "masked_s_extrapolated"))
+    head = f"IFP, {r['config']['fit']['iterations']} iterations, 2 cores{records.dirty_mark([r])}"
+    return markdown([head, "seconds a member", "members an hour"], [
+        ["sliced at each pruning event", f"{sliced:.0f}", f"{v['members_per_hour']:.0f}"],
+        ["masked (extrapolated from timed steps)", f"{masked:.0f}", f"{3600 / masked:.1f}"],
+        ["ratio", f"{v['ratio']:.1f}x", ""],
+    ])  # fmt: skip
+
+
+def ahnp_scores() -> str:
+    """AHNP's settings on the tasks on which every one of them was run."""
+    rows = frame("ahnp-scores-held-out")
+    rows = rows[rows.base_sha256 == rows.base_sha256.iloc[-1]]
+    tasks = rows.groupby("method").task.agg(set)
+    rows = rows[rows.task.isin(set.intersection(*tasks))]
+    fit, body = rows.fit.iloc[-1], []
+    for name, mine in rows.groupby("method", sort=False):
+        kind, *values = str(name).split()
+        title = f"AHNP, weight {values[0]}, threshold {values[1]}" if kind == "ahnp" else f"IFP, {values[0]}"
+        forced = f"{100 * mine.forced.mean():.0f} %" if kind == "ahnp" else ""
+        body.append([title, f"{mine.top1.mean():.2f}{mark(mine)}", forced])
+    head = f"{fit['iterations']} steps of {fit['batch_size']} images, {rows.task.nunique()} tasks"
+    return markdown([head, "held-out top-1", "left to the end of the allotted steps"], body)
+
+
+def folded_norms() -> str:
+    """What the page says of the latest record of folded norms."""
+    record = records.read("folded-norms")[-1]
+    v, config = record["result"], record["config"]
+    return (
+        f"{config['base']} with folded norms at {config['pixels']} px, {len(config['classes'])} classes of "
+        f"{config['data']}, {config['fit']['iterations']} steps of {config['fit']['batch_size']} images, top-1 on "
+        f"{config['held_out']} held-out images{records.dirty_mark([record])}: {v['before']:.1f} % before training, "
+        f"{v['folded']:.1f} % after it as the weights are, {v['unfolded']:.1f} % after it with norms measured anew. "
+        f"Measuring them changes logits by {v['max_abs_diff']:.1e} at most."
+    )
+
+
+def runtimes() -> str:
+    """How near other runtimes come to ONNX Runtime: the last record of each base."""
+    last = {r["config"]["base"]: r for r in records.read("runtimes") if r["config"].get("base")}
+    return "\n\n".join(map(_runtimes_of, last.values()))
+
+
+def _runtimes_of(r: dict[str, Any]) -> str:
+    versions, onnxruntime = r["config"]["versions"], r["environment"]["packages"]["onnxruntime"]
+    against = f"{r['config']['base']}: largest difference from ONNX Runtime {onnxruntime}{records.dirty_mark([r])}"
+    head = [against, *(f"{name} {version or ''}".strip() for name, version in versions.items()), "largest logit"]
+    return markdown(head, (
+        [file, *(agreement(found[name]) for name in versions), f"{found['largest_logit']:.1f}"]
+        for file, found in r["result"].items()
+    ))  # fmt: skip
+
+
+def agreement(found: dict[str, Any]) -> str:
+    """Return how near one runtime comes for one file, as a cell."""
+    if "failed" in found:
+        return f"failed: {found['failed']}"
+    verdict = "" if found["agrees"] else ", above 0.001"
+    return f"{found['max_abs_diff']:.1e}{verdict}; same top-1 on {found['same_top1']} of {found['images']} images"

@@ -10,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.suite.experiment import Context
-from benchmarks.suite.store import Store
-from benchmarks.superclasses import SUPERCLASSES
+from benchmarks.setting import SUPERCLASSES, Setting
+from benchmarks.suite import Context, Row, make_setting, target_tasks
 from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.core.progress import SilentProgress
@@ -63,4 +62,12 @@ def bench_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 def context(data: Path, bench_zoo: Zoo, tmp_path: Path) -> Context:
     """All that an experiment needs, at a hundredth of its iterations, on two target tasks."""
     none = {"vit-zoo": tmp_path / "no-zoo"}  # not the bundled one
-    return Context(bench_zoo, data, Store(tmp_path / "results"), tmp_path / "work", tasks=2, scale=0.002, folders=none)
+    return Context(bench_zoo, data, tmp_path / "results", tmp_path / "work", tasks=2, scale=0.002, folders=none)
+
+
+@pytest.fixture
+def setting(context: Context) -> Setting:
+    """What methods are given for the first target task."""
+    row = Row("any", "any", "any", None)
+    [task, *_] = target_tasks(context, row, context.zoo)
+    return make_setting(context, row, context.zoo, context.prunable, task)

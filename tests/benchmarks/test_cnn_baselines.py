@@ -1,4 +1,4 @@
-"""What defines each rival holds."""
+"""What defines each baseline holds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,25 +7,29 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.baselines.dlth import Dlth, extrude
-from benchmarks.baselines.masking import Masks, dense_copy, largest, magnitude_masks, prunable, random_masks
-from benchmarks.baselines.mest import Mest, mutate, phase
+from benchmarks.baselines import simsiam
+from benchmarks.baselines.masked import (
+    Dlth,
+    Masks,
+    Mest,
+    dense_copy,
+    extrude,
+    largest,
+    magnitude_masks,
+    mutate,
+    phase,
+    prunable,
+    random_masks,
+)  # fmt: skip
 from benchmarks.baselines.reptile import MetaConfig, density_at, drawing, meta_step, meta_train
-from benchmarks.baselines.simsiam import Pretraining, SimSiam, loss_of, view
+from benchmarks.baselines.simsiam import SimSiam, loss_of, pretrain, view
 from benchmarks.setting import Setting
-from benchmarks.suite.experiment import Context
-from benchmarks.suite.running import cases
 from mvp_edge.config import FitConfig
 from mvp_edge.core.streams import torch_rng
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import accuracy, predict
 
 FEW = FitConfig(iterations=6, batch_size=8, lr=0.02)
-
-
-@pytest.fixture
-def setting(context: Context) -> Setting:
-    return cases(context, 1)[0].setting
 
 
 def net() -> nn.Module:
@@ -143,23 +147,36 @@ def test_pretraining_begins_with_small_views(setting: Setting, tmp_path: Path) -
     model = SimSiam(dense_copy(setting), 16, 4)
     sizes = []
     model.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape[2:])))
-    config = FitConfig(iterations=3, batch_size=8, lr=0.01)
-    run = Pretraining(config, Checkpoint(tmp_path / "state", {}), small_size=8, small_steps=2)
-    run.run(model, setting.train, setting.prunable.base, setting.device, 0, lambda: True)
+    config, checkpoint = FitConfig(iterations=3, batch_size=8, lr=0.01), Checkpoint(tmp_path / "state", {})
+    base, cpu = setting.prunable.base, setting.device
+    pretrain(model, setting.train, base, config, checkpoint, 0, cpu, small_size=8, small_steps=2)
     assert sizes == [(8, 8)] * 4 + [(16, 16)] * 2
 
 
-def test_pretraining_stops_when_told_to_and_goes_on_to_the_same_weights(setting: Setting, tmp_path: Path) -> None:
-    def trained(name: str, *allowed: int) -> dict[str, torch.Tensor]:
-        run = Pretraining(FitConfig(iterations=4, batch_size=8, lr=0.01), Checkpoint(tmp_path / name, {}))
-        for steps in allowed:
-            model = _simsiam(setting)
-            has_time = iter([True] * steps + [False]).__next__
-            done = run.run(model, setting.train, setting.prunable.base, setting.device, 0, has_time)
-        assert done == 4
+def test_pretraining_that_was_stopped_goes_on_to_the_same_weights(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simsiam, "SAVE_EVERY", 1)
+
+    def trained(name: str) -> dict[str, torch.Tensor]:
+        model, config = _simsiam(setting), FitConfig(iterations=4, batch_size=8, lr=0.01)
+        checkpoint = Checkpoint(tmp_path / name, {})
+        pretrain(model, setting.train, setting.prunable.base, config, checkpoint, 0, setting.device)
         return model.state_dict()
 
-    whole, parts = trained("whole", 4), trained("parts", 1, 3)
+    whole, steps = trained("whole"), []
+
+    def stop(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        steps.append(1)
+        if len(steps) > 4:  # two views a step
+            raise KeyboardInterrupt
+        return view(images, generator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simsiam, "view", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trained("parts")
+    parts = trained("parts")
     assert all(torch.allclose(whole[k], parts[k], atol=1e-6) for k in whole)
 
 

@@ -1,10 +1,11 @@
-from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.experiments.curves import group_rows, on_the_same_tasks, told_of_groups
-from benchmarks.suite.experiment import Context
-from benchmarks.suite.running import cases, measure
-from benchmarks.suite.store import SAME, Store
+from benchmarks.experiments.figures import group_rows, on_the_same_tasks
+from benchmarks.records import append_line
+from benchmarks.setting import Setting
+from benchmarks.suite import Context, measure
+from benchmarks.tables.papers import _groups
+from benchmarks.trials import SAME
 
 ROWS = {"activation zoo": {1: "activation-1", 2: "activation-2"}, "taylor zoo": {1: "taylor-1", 2: "taylor-2"}}
 TOPS = {
@@ -35,22 +36,19 @@ def test_rows_without_a_common_task_make_no_curves() -> None:
     assert on_the_same_tasks(ROWS, []).tasks == 0
 
 
-def test_trials_of_groups_tell_how_many_voted(context: Context) -> None:
+def test_trials_of_groups_record_how_many_voted(context: Context, setting: Setting) -> None:
     [row] = [r for r in group_rows(context) if r.name == "leep-group1-20"]
-    [case] = cases(replace(context, tasks=1), 1)
-    trial = measure(row, case)
-    assert trial["notes"] == {"voters": len(case.setting.__dict__["grouped/leep"][1])}
+    assert measure(row, setting)["notes"] == {"voters": len(setting.__dict__["grouped/leep"][1])}
 
 
-def test_the_note_tells_how_many_members_the_groups_of_the_same_zoo_have(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_the_note_has_how_many_members_the_groups_of_the_same_zoo_have(tmp_path: Path) -> None:
     common = dict.fromkeys(SAME, "") | {"dataset": "cifar100", "seed": 0, "status": "ok", "top1": None}
-    store.add("groups", {**common, "row": "leep-group1-20", "task": "x"})
+    path = tmp_path / "trials" / "overlap.jsonl"
     for task, first in (("a", 2), ("b", 9)):
         members = {f"members/{g}": first if g == 1 else 10 * g for g in range(1, 6)}
-        store.add("overlap", {**common, "row": "leep", "task": task, "notes": members})
-    store.add("overlap", {**common, "row": "wordnet", "task": "a", "zoo_id": "another", "notes": {"members/1": 1}})
-    text = told_of_groups([{"row": "wordnet-group1-20", "notes": {"voters": 3.0}}], store)
+        append_line(path, {**common, "row": "leep", "task": task, "notes": members})
+    append_line(path, {**common, "row": "wordnet", "task": "a", "zoo_id": "another", "notes": {"members/1": 1}})
+    text = _groups([{**common, "row": "leep-group1-20", "task": "x"}], tmp_path)
     assert "have 2 to 9, 20 to 20, 30 to 30, 40 to 40, 50 to 50 members, over the 2 tasks of `overlap`" in text
     assert "fewer than 5 for 1, 0, 0, 0, 0 of them" in text
-    assert text.endswith("Voters by WordNet: 3 (wordnet-group1-20).")
+    assert "WordNet" not in text

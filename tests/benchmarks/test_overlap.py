@@ -2,13 +2,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from benchmarks.experiments.overlap import _within_parent, plot, table
-from benchmarks.suite.experiment import Context
-from benchmarks.suite.plots import CURVES, MOST, SHADES, legend, panels
-from benchmarks.suite.store import SAME, Line
+from benchmarks.experiments import figures
+from benchmarks.experiments.figures import plot_overlap
+from benchmarks.plots import CURVES, MOST, SHADES, legend, panels
+from benchmarks.records import Line
+from benchmarks.setting import Setting
+from benchmarks.tables.papers import _overlap
+from benchmarks.trials import SAME, counted
 from mvp_edge.models.plan import make_plan
 
 VALUES = {
@@ -18,18 +22,23 @@ VALUES = {
     "leep": {"1/conv": 1.0, "5/conv": 0.8},
     "ssl-leep": {"1/conv": 1.0, "5/conv": 0.8},
 }
-LINES: list[Line] = [
-    {"row": row, "title": row, "base": row.split("-")[0], "n_tasks": 2, "status": "ok", "values": values}
-    for row, values in VALUES.items()
-]
+LINES: list[Line] = [{"row": row, "title": row} for row in VALUES]
 
 
 def trial(row: str, task: str, values: dict[str, float]) -> Line:
-    return {**dict.fromkeys(SAME, ""), "row": row, "dataset": "", "task": task, "seed": 0, "values": values}
+    about = {"row": row, "task": task, "base": row.split("-")[0], "status": "ok", "dirty": False, "values": values}
+    return {**dict.fromkeys(SAME, ""), "dataset": "", "seed": 0, **about}
+
+
+TRIALS = [trial(row, "a", values) for row, values in VALUES.items()]
+
+
+def table(trials: list[Line]) -> list[str]:
+    return _overlap([(line, found) for line in LINES if (found := counted(trials, line["row"]))]).splitlines()
 
 
 def test_layers_without_a_choice_are_left_out() -> None:
-    _, _, *rows, empty, note = table(LINES, [])
+    _, _, *rows, empty, note = table(TRIALS)
     shown = {cells[1]: cells[3].split(" ")[0] for cells in (row.split(" | ") for row in ("| " + r for r in rows))}
     assert {k.removeprefix("| "): v for k, v in shown.items()} == {
         "vit-leep": "0.600",
@@ -45,8 +54,7 @@ def test_layers_without_a_choice_are_left_out() -> None:
 def test_a_group_that_is_empty_for_some_tasks_says_so() -> None:
     values = VALUES["vit-leep"]
     without = {k: v for k, v in values.items() if not k.startswith("2/")}
-    trials = [trial("vit-leep", "a", values), trial("vit-leep", "b", without)]
-    [row] = [r for r in table(LINES, trials) if r.startswith("| vit-leep")]
+    [row] = [r for r in table([*TRIALS, trial("vit-leep", "b", without)]) if r.startswith("| vit-leep")]
     assert row == "| vit-leep | 2 | 0.600 (0.600) | 0.400 (0.400; 1 task) |  |  | 0.200 (0.200) |"
 
 
@@ -59,13 +67,13 @@ def test_the_figure_has_few_panels_a_row_and_one_of_differences_for_each_base(
         drawn["titles"] = titles
         return panels(path, titles)
 
-    monkeypatch.setattr("benchmarks.experiments.overlap.panels", kept)
-    plot(LINES, [], tmp_path / "overlap.png")
+    monkeypatch.setattr("benchmarks.experiments.figures.panels", kept)
+    plot_overlap(LINES, TRIALS, tmp_path / "overlap.png")
     assert [t for t in drawn["titles"] if "group 5" in t] == [
         "ResNet-18: group 1 - group 5",
         "vision transformer: group 1 - group 5",
     ]
-    plot([line for line in LINES if "random" in line["row"]], [], tmp_path / "random.png")
+    plot_overlap(LINES, [t for t in TRIALS if "random" in t["row"]], tmp_path / "random.png")
     assert (tmp_path / "random.png").exists()
     height, width, _ = imread(tmp_path / "overlap.png").shape
     assert width < 1200 < 2 * height
@@ -83,13 +91,22 @@ def test_curves_differ_in_more_than_colour_and_legends_lie_outside(tmp_path: Pat
         assert axes[0].get_legend().get_window_extent().x0 >= axes[0].get_window_extent().x1
 
 
-def test_a_parent_that_is_not_there_has_the_units_that_its_children_keep() -> None:
+def test_a_parent_that_is_not_there_has_the_units_that_its_children_keep(monkeypatch: pytest.MonkeyPatch) -> None:
     def info(name: str, kept: list[int], parent: str) -> Any:
-        return SimpleNamespace(id=name, plan=make_plan({"conv": 8}, {"conv": kept}), recipe={"parent": parent})
+        plan, task = make_plan({"conv": 8}, {"conv": kept}), SimpleNamespace(id=name)
+        return SimpleNamespace(id=name, kind="specialist", task=task, plan=plan, recipe={"parent": parent})
 
     children = [info("a", [0, 1], "p"), info("b", [1, 3], "p"), info("c", [6, 7], "other")]
-    context = cast(Context, SimpleNamespace(seed=0))
-    for parent, units in ([], {0, 1, 3}), ([info("p", [0, 1, 2, 3], "")], {0, 1, 2, 3}):
-        zoo: Any = SimpleNamespace(infos=lambda p=parent: [*children, *p])
-        plan, others = _within_parent(context, zoo, children[0])
-        assert {u for each in (plan, *others) for g in each.groups for u in g.kept} == units
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr(figures, "_drawn", lambda s, target, units: drawn.append(units) or {})
+    for parent in ([], [info("p", [0, 1, 2, 3], "")]):
+        zoo = SimpleNamespace(infos=lambda p=parent: [*children, *p])
+        figures._within_parent(cast(Setting, SimpleNamespace(seed=0, zoo=zoo, task=children[0].task)))
+    assert [units["conv"].tolist() for units in drawn] == [[0, 1, 3], [0, 1, 2, 3]]
+
+
+def test_random_plans_lie_among_the_units_and_have_the_size_of_the_target() -> None:
+    target: Any = SimpleNamespace(id="a", plan=make_plan({"conv": 8}, {"conv": [0, 1]}))
+    s = cast(Setting, SimpleNamespace(seed=0))
+    assert figures._drawn(s, target, {"conv": np.array([2, 5])}) == {"values": {"1/conv": 1.0}}
+    assert figures._drawn(s, target, {"conv": np.arange(8)})["values"]["1/conv"] < 0.5

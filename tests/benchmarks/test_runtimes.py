@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from benchmarks import records
 from benchmarks.measurements import runtimes
 from benchmarks.runtimes import chromium, web
 from benchmarks.runtimes.chromium import BrowserError
 from benchmarks.runtimes.others import RUNTIMES
+from benchmarks.tables import device
+from benchmarks.tables.device import agreement
 from mvp_edge.core.places import cache_dir
 from mvp_edge.timing.session import open_session
 from tests.onnx_files import save_pool
@@ -49,7 +52,7 @@ def test_another_class_and_a_large_difference_are_told() -> None:
     far = [LOGITS[0], LOGITS[1] + np.array([[0, 1.5, 0], [0, 0, 0]], np.float32)]
     found = runtimes.judged(far, LOGITS)
     assert (found["agrees"], found["same_top1"]) == (False, 2)
-    assert "above 0.001; same top-1 on 2 of 3 images" in runtimes._cell(found)
+    assert "above 0.001; same top-1 on 2 of 3 images" in agreement(found)
 
 
 def test_not_a_number_does_not_agree() -> None:
@@ -71,7 +74,7 @@ def test_a_runtime_that_is_missing_or_fails_is_recorded_with_the_reason(
     assert found["failed"]
     if runtimes.installed()[name] is None:
         assert found["failed"].startswith(("ModuleNotFoundError: No module named", "RuntimeError: no Chromium"))
-    assert runtimes._cell(found).startswith("failed: ")
+    assert agreement(found).startswith("failed: ")
 
 
 def test_no_browser_is_not_installed(no_browser: None, cache: None, tmp_path: Path) -> None:
@@ -143,6 +146,7 @@ def record(base: str | None, difference: float, versions: dict[str, str | None])
     found = {name: failed if version is None else agreed for name, version in versions.items()}
     config = {"versions": versions} if base is None else {"base": base, "versions": versions}
     return {
+        "dirty": False,
         "config": config,
         "environment": {"packages": {"onnxruntime": "1.2"}},
         "result": {"pruned": {"largest_logit": 8.04, **found}},
@@ -156,8 +160,8 @@ def test_the_last_record_of_each_base_is_shown(monkeypatch: pytest.MonkeyPatch) 
         record("resnet", 3e-4, {"MNN": "3", "onnxruntime-web": "1.30.0"}),
         record(None, 4e-4, {"MNN": "3"}),
     ]
-    monkeypatch.setattr(runtimes.records, "read", lambda question: rows)
-    first, second = (part.splitlines() for part in runtimes.table().split("\n\n"))
+    monkeypatch.setattr(records, "read", lambda question: rows)
+    first, second = (part.splitlines() for part in device.runtimes().split("\n\n"))
     assert first == [
         "| resnet: largest difference from ONNX Runtime 1.2 | MNN 3 | onnxruntime-web 1.30.0 | largest logit |",
         "|---|---|---|---|",
@@ -169,13 +173,12 @@ def test_the_last_record_of_each_base_is_shown(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_base_is_recorded_and_files_of_ones_own_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[dict[str, Any]] = []
-    monkeypatch.setattr(runtimes.records, "append", lambda question, config, result, device: kept.append(config))
+    monkeypatch.setattr(records, "append", lambda question, config, result, device: kept.append(config))
     monkeypatch.setattr(runtimes, "ask", lambda name, file, feeds: {"failed": "not asked"})
     path = save_pool(tmp_path / "pool.onnx")
     monkeypatch.setattr(runtimes, "delivered", lambda data, zoo, scratch: {"pruned": path})
     monkeypatch.setattr(runtimes, "test_images", lambda data, base: None)
     for words in (["--data", "x"], [str(path)]):
-        monkeypatch.setattr("sys.argv", ["runtimes", *words])
-        runtimes.main()
+        runtimes.main([*words, "--allow-dirty"])
     assert [c["base"] for c in kept] == ["resnet18-cifar100", None]
     assert set(kept[0]["versions"]) == set(RUNTIMES)

@@ -1,8 +1,7 @@
 import pytest
 
-from benchmarks.suite.experiment import Context
-from benchmarks.suite.running import cases
-from benchmarks.suite.similarity import all_ranked, grouped, similarity_groups
+from benchmarks.experiments.figures import all_ranked, grouped, similarity_groups
+from benchmarks.setting import Setting
 
 
 def test_groups_are_equal_intervals_of_the_score() -> None:
@@ -15,11 +14,11 @@ def test_groups_are_equal_intervals_of_the_score() -> None:
 
 
 @pytest.mark.parametrize("similarity", ["leep", "wordnet"])
-def test_every_specialist_member_is_in_one_group_and_nearer_ones_come_first(similarity: str, context: Context) -> None:
-    ranked = all_ranked(cases(context, 1)[0].setting, similarity)  # pyright: ignore
-    specialist = [i.id for i in context.zoo.infos() if i.kind == "specialist"]
-    assert sorted(n.info.id for n in ranked) == sorted(specialist)
+def test_every_specialist_is_in_one_group_and_nearer_ones_come_first(similarity: str, setting: Setting) -> None:
+    ranked = all_ranked(setting, similarity)  # pyright: ignore
+    specialists = [i.id for i in setting.zoo.infos() if i.kind == "specialist"]
+    assert sorted(n.info.id for n in ranked) == sorted(specialists)
     groups = grouped(ranked)
-    assert sorted(n.info.id for g in groups.values() for n in g) == sorted(specialist)
+    assert sorted(n.info.id for g in groups.values() for n in g) == sorted(specialists)
     assert ranked[0] in groups[1]
     assert ranked[-1] in groups[5]

@@ -12,12 +12,18 @@ RUN = {
 
 def test_the_main_job_says_of_how_many_runs_its_median_is(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        {"config": {"images": images}, "environment": {"cores": 2, "processor": "x"}, "result": RUN | {"wall_s": walls}}
+        {
+            "dirty": images,
+            "config": {"images": images},
+            "environment": {"cores": 2, "processor": "x"},
+            "result": RUN | {"wall_s": walls},
+        }
         for images, walls in ((False, [1.0, 2.0, 3.0]), (True, [2.0] * 5))
     ]
     monkeypatch.setattr(records, "read", lambda question: rows)
     [row] = [line for line in device.prune_time().splitlines() if "report" in line]
     assert row == "| typed command to report | 2.0 s (median of 3) | 2.0 s (median of 5) |"
+    assert "| names alone | with 500 images a class †1 |" in device.prune_time()
 
 
 def test_the_accuracy_told_without_images_is_not_called_a_check_on_others() -> None:

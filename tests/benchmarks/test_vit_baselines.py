@@ -1,4 +1,4 @@
-"""What defines the rivals on vision transformers holds, on a tiny random one."""
+"""What defines the baselines on vision transformers holds, on a tiny random one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ from benchmarks.baselines.uvc import (
     tokens_of,
     unit_norms,
 )
-from benchmarks.suite.cost import CostMeter
-from benchmarks.suite.method_rows import ahnp_row
+from benchmarks.cost import CostMeter
+from benchmarks.rows import ahnp_row
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.data import ImageSet
 from mvp_edge.models.macs import count_macs
@@ -45,7 +45,7 @@ def tiny() -> Any:
 
 @dataclass(frozen=True)
 class TinySetting:
-    """What the rivals read of a setting."""
+    """What the baselines read of a setting."""
 
     prunable: Any
     task: Task
@@ -54,7 +54,7 @@ class TinySetting:
     seed: int = 0
 
     @property
-    def base_teacher(self) -> torch.Tensor:
+    def teacher(self) -> torch.Tensor:
         """Logits that no image deserves."""
         return torch.zeros(len(self.train), 2)
 

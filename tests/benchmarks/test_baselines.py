@@ -1,6 +1,5 @@
-"""The rivals at equal latency, with random weights and images of 16 pixels."""
+"""The baselines at equal latency, with random weights and images of 16 pixels."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +8,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.__main__ import carry_out
 from benchmarks.baselines import off_the_shelf
 from benchmarks.baselines.magnitude import Magnitude, cut_by_magnitude
 from benchmarks.baselines.off_the_shelf import ARCH, OffTheShelf, Resized, load
-from benchmarks.experiments import rates, rivals
-from benchmarks.suite.experiment import Context
-from benchmarks.suite.running import cases
+from benchmarks.experiments import baselines, rates
+from benchmarks.records import append_line
+from benchmarks.setting import Setting
+from benchmarks.suite import Context, carry_out
+from benchmarks.tables.papers import table
 from mvp_edge.config import FitConfig
 from mvp_edge.core.errors import ConfigError, PlanError
 from mvp_edge.data import normalise
@@ -55,10 +55,9 @@ def test_torch_pruning_keeps_the_counts_of_the_tool_and_the_largest_filters(cont
         cut_by_magnitude(prunable, {n: w + 1 for n, w in prunable.table.widths.items()})
 
 
-def test_the_pruned_base_has_a_head_that_works_before_training(context: Context) -> None:
-    [case] = cases(context, 1)
-    model = Magnitude(keep=0.8, channel_multiple=1)(case.setting, FitConfig(iterations=0))
-    s = case.setting
+def test_the_pruned_base_has_a_head_that_works_before_training(setting: Setting) -> None:
+    s = setting
+    model = Magnitude(keep=0.8, channel_multiple=1)(s, FitConfig(iterations=0))
     assert (predict(model, s.train.images, s.prunable.base, s.device).argmax(1) == s.train.labels).float().mean() > 0.5
 
 
@@ -74,17 +73,16 @@ def test_images_arrive_enlarged_and_with_the_networks_own_normalisation(context:
 
 
 def test_folded_norms_are_measured_before_training(
-    context: Context, weights: Path, monkeypatch: pytest.MonkeyPatch
+    setting: Setting, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert is_folded(load(weights, 32)[1])
-    [case] = cases(context, 1)
-    model = OffTheShelf(weights)(case.setting, FitConfig(iterations=1, batch_size=8))
+    model = OffTheShelf(lambda: weights)(setting, FitConfig(iterations=1, batch_size=8))
     assert not is_folded(model)
     assert isinstance(model, Resized)
     assert model.get_classifier().out_features == 5
     monkeypatch.setattr(off_the_shelf, "unfold", lambda *args: None)
     with pytest.raises(ConfigError, match="folded"):
-        OffTheShelf(weights)(case.setting, FitConfig(iterations=1, batch_size=8))
+        OffTheShelf(lambda: weights)(setting, FitConfig(iterations=1, batch_size=8))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -97,44 +95,46 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_the_table_shows_accuracy_beside_latency(
     context: Context, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rivals, "ROUNDS", 2)
-    monkeypatch.setattr(rivals, "KEEPS", (0.1,))
-    monkeypatch.setattr(rivals, "PIXELS", (32,))
+    monkeypatch.setattr(baselines, "ROUNDS", 2)
+    monkeypatch.setattr(baselines, "KEEPS", (0.1,))
+    monkeypatch.setattr(baselines, "PIXELS", (32,))
     given = replace(context, tasks=1, folders={ARCH: weights})
-    carry_out(rivals.EXPERIMENT, given)
-    lines = given.store.lines("rivals")
-    assert [line["row"] for line in lines] == [
-        "latency", "tool-0.1", "magnitude-0.1", "magnitude-distill-0.1", "mobilenetv2-32",
-    ]  # fmt: skip
-    assert {line["status"] for line in lines} == {"ok"}, [line["reason"] for line in lines]
-    notes = lines[0]["notes"]
+    rows = ["latency", "prune-0.1", "magnitude-0.1", "magnitude-distill-0.1", "mobilenetv2-32"]
+    assert carry_out(baselines.EXPERIMENT, given) == {}
+    trials = given.trials("baselines")
+    assert [t["row"] for t in trials] == [rows[0], *rows[2:]]  # ours are among the ablations
+    notes = trials[0]["notes"]
     assert notes["tool-0.1/ratio"] == 1
     assert notes["magnitude-0.1/mmacs"] == notes["tool-0.1/mmacs"] < notes["mobilenetv2-32/mmacs"]
     assert notes["mobilenetv2-32/ms"] > notes["tool-0.1/ms"] > 0
-    shown = rivals.table(lines, given.store.trials("rivals"))
-    assert len(shown) == 2 + len(lines) - 1
+    append_line(given.out / "trials" / "ablations.jsonl", trials[1] | {"row": "generalist-rate", "top1": 12.5})
+    shown = table("baselines", given.out).split("\n\n")[0].splitlines()
+    assert len(shown) == 2 + len(rows) - 1
+    assert "| 12.50 |" in shown[2]
+    assert f"| {notes['tool-0.1/ms']:.3f} |" in shown[2]
     assert f"| {notes['mobilenetv2-32/ms']:.3f} |" in shown[-1]
     assert len({row.count("|") for row in shown}) == 1
-    carry_out(rivals.EXPERIMENT, given)  # nothing is timed or trained twice
-    assert len(given.store.trials("rivals")) == len(lines)
+    carry_out(baselines.EXPERIMENT, given)  # nothing is timed or trained twice
+    assert len(given.trials("baselines")) == len(trials)
 
 
-def test_rates_of_the_rivals_come_from_held_out_images(context: Context) -> None:
+def test_rates_of_the_baselines_come_from_held_out_images(context: Context) -> None:
     assert rates.chosen(context, "magnitude") == {"lr": 0.03, "lr_from": "the tool's"}
     given = replace(context, tasks=1, methods=frozenset(["magnitude"]))
     carry_out(rates.EXPERIMENT, given)
-    trials = given.store.trials("rates")
+    trials, path = given.trials("rates"), given.out / "trials" / "rates.jsonl"
     assert {t["hyper"]["split"] for t in trials} == {"held-out"}
     assert {t["status"] for t in trials} == {"ok"}
     best = next(t for t in trials if t["hyper"]["lr"] == 0.003)
-    given.store.add("rates", json.loads(json.dumps(best | {"top1": 100.0})))
+    append_line(path, best | {"top1": 100.0})
     for other in (t for t in trials if t is not best):
-        given.store.add("rates", other | {"top1": 0.0})
+        append_line(path, other | {"top1": 0.0})
     assert rates.chosen(given, "magnitude") == {"lr": 0.003, "lr_from": "held-out training images"}
     alone = next(t for t in trials if t["hyper"]["lr"] == 0.1) | {"task": "a hard task that no other rate was tried on"}
     for top1 in (0.0, 300.0):
-        given.store.add("rates", alone | {"top1": top1})
+        append_line(path, alone | {"top1": top1})
         assert rates.chosen(given, "magnitude")["lr"] == 0.003
-    row = next(r for r in rivals.rows(given) if r.name == "magnitude-0.1")
+    row = next(r for r in baselines.rows(given) if r.name == "magnitude-0.1")
     assert row.hyper["lr"] == 0.003
-    assert "weights are not at hand" in next(r for r in rivals.rows(given) if r.name == "mobilenetv2-64").missing
+    with pytest.raises(ConfigError, match="weights are not at hand"):
+        rates.weights(given)

@@ -1,1 +1,0 @@
-"""What runs the experiments: rows and their trials, records, costs, figures."""

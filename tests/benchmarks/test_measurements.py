@@ -1,0 +1,40 @@
+"""What the measurements compute without training."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.cost import CostMeter
+from benchmarks.measurements import population, published
+from mvp_edge.models.macs import count_params
+from mvp_edge.zoo.member import Outputs
+
+
+def outputs(logits: torch.Tensor) -> Outputs:
+    """Outputs of four images of each class."""
+    return Outputs(logits, torch.arange(logits.shape[1]).repeat_interleave(4))
+
+
+def test_a_network_that_is_always_right_is_so_on_every_list() -> None:
+    assert np.all(population.accuracies(outputs(torch.eye(10).repeat_interleave(4, 0)), 5, 20, 0) == 100)
+
+
+def test_only_the_classes_of_a_list_compete() -> None:
+    # Class 9 draws all images to itself; every list without it is told apart without an error.
+    logits = torch.eye(10).repeat_interleave(4, 0)
+    logits[:, 9] = 2
+    found = population.accuracies(outputs(logits), 2, 400, 0)
+    assert set(found.tolist()) == {50.0, 100.0}
+    assert np.mean(found == 50) == pytest.approx(0.2, abs=0.06)  # two of ten classes are drawn
+    assert np.array_equal(found, population.accuracies(outputs(logits), 2, 400, 0))
+    assert not np.array_equal(found, population.accuracies(outputs(logits), 2, 400, 1))
+
+
+@pytest.mark.parametrize("name", published.PUBLISHED)
+def test_networks_are_those_that_were_published(name: str) -> None:
+    make, _, mmacs = published.PUBLISHED[name]
+    model = make().eval()
+    with torch.no_grad(), CostMeter() as meter:
+        assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 100)
+    assert meter.macs / 1e6 == pytest.approx(mmacs, rel=0.01)
+    assert count_params(model) < 3e6
