@@ -39,7 +39,7 @@ class CostMeter:
         self._handle.remove()
 
     def _count(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        if torch.jit.is_tracing():
             return  # an analysis of the network, no work on images; its sizes are tensors
         if isinstance(module, nn.Conv2d | nn.Linear):
             passes = 3 if module.training and torch.is_grad_enabled() else 1

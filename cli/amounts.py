@@ -1,4 +1,4 @@
-"""Budgets as people type them: `7M`, `1ms`, `200KiB`, `2.5MMACs`, `100kparams`; the case of units does not matter."""
+"""Budgets with units: `7M`, `1ms`, `200KiB`, `2.5MMACs`, `100kparams`; case does not matter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mvp_edge.config import Budget
 
 from .options import checked
 
-PREFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}  # nobody means thousandths of a multiply-add
+PREFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}  # m is mega: a multiply-add has no thousandths
 UNITS = {"latency_ms": "ms", "macs": "MACs", "params": "params", "size_kib": "KiB"}
 EXAMPLES = {
     "latency_ms": "0.5 or 0.5ms",
@@ -24,7 +24,7 @@ AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:(ms)|([kmg]?)(macs)|([kmg]?)(pa
 
 
 def limit(name: str) -> Callable[[str], float]:
-    """Return the reader of a limit on its own: a number, with its unit or without; any other number as Python does."""
+    """Return the parser of one limit: a number with or without its unit."""
 
     def read(text: str) -> float:
         for each in (text, text + UNITS[name]):

@@ -1,4 +1,4 @@
-"""`mvp-edge bench`: how long ONNX models take, one against the other, and where the time goes."""
+"""`mvp-edge bench`: latency of ONNX models, compared, and time by operator."""
 
 from __future__ import annotations
 
@@ -35,23 +35,27 @@ def register(app: typer.Typer) -> None:
 def bench(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL.onnx...", help="What to time; the first is what others are compared with."),
+        typer.Argument(metavar="MODEL.onnx...", help="Models to measure; the first is the reference."),
     ],
     vs: Annotated[
-        list[Path] | None, typer.Option("--vs", metavar="OTHER.onnx", help="A further model; repeat for more.")
+        list[Path] | None, typer.Option("--vs", metavar="OTHER.onnx", help="Another model; repeat for more.")
     ] = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option("--threads", min=1, help="CPU threads [default: 1]; repeat for more.", rich_help_panel=MACHINE),
+        typer.Option("--threads", min=1, help="CPU threads; repeat for more. Default: 1.", rich_help_panel=MACHINE),
     ] = None,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Timed calls of each.", rich_help_panel=MACHINE)] = 160,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images a call.", rich_help_panel=MACHINE)] = 1,
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, help="Measured calls per model.", rich_help_panel=MACHINE)
+    ] = 160,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per call.", rich_help_panel=MACHINE)] = 1,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Show in which operators the time goes.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--profile", help="Show the time by operator.", rich_help_panel=OUTPUT)
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE.svg|png", help="Draw the latencies as bars.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--plot", metavar="FILE.svg|png", help="Draw a bar plot; needs matplotlib.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -89,7 +93,7 @@ def bench(
 
 
 def _result(timings: Sequence[Timing], counts: Sequence[int], batch: int) -> dict[str, Any]:
-    # Against the first model on as many threads: one thread and several are not timed by the same clock.
+    # Reference: the first model with as many threads, because one thread and several are timed by different clocks.
     first = {t.contender.threads: t for t in reversed(timings)}
     rows = []
     for timing in timings:

@@ -1,4 +1,4 @@
-"""`mvp-edge eval`: how good an ONNX model is on images."""
+"""`mvp-edge eval`: accuracy of an ONNX model on images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model that `prune` made.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model made by `prune`.")],
     data: Data,
     threads: Threads = None,
     json: Json = False,

@@ -1,4 +1,4 @@
-"""`mvp-edge export`: a folder for an app developer, made from a result of `prune`."""
+"""`mvp-edge export`: a folder for an app, made from a result of `prune`."""
 
 from __future__ import annotations
 
@@ -30,53 +30,57 @@ def register(app: typer.Typer) -> None:
 
 
 def device(value: str) -> Target:
-    """Read a kind of device."""
+    """Read a target."""
     if value not in TARGETS:
         raise typer.BadParameter(
-            f"{value!r} is none of {', '.join(TARGETS)}; there is no TFLite or Core ML output: android and ios "
-            "use ONNX Runtime"
+            f"{value!r} must be one of {', '.join(TARGETS)}; android and ios use ONNX Runtime, not TFLite or Core ML"
         )
     return cast(Target, value)
 
 
 def export(
-    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="A result of `mvp-edge prune`.")],
     target: Annotated[
         Any,
         typer.Option(
             "--target",
             metavar="|".join(TARGETS),
             parser=device,
-            help="Kind of device; ort is any ONNX Runtime.",
+            help="Target; ort is any ONNX Runtime.",
             rich_help_panel=OUTPUT,
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Default: RESULT_DIR/TARGET.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--out", metavar="DIR", help="Folder to write. Default: RESULT_DIR/TARGET.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     force: Force = False,
     with_dense: Annotated[
-        bool, typer.Option("--with-dense", help="web: also the whole model, to compare.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--with-dense", help="web: add the dense model, to compare.", rich_help_panel=OUTPUT)
     ] = False,
     ort_web: Annotated[
         Path | None,
         typer.Option(
-            "--ort-web", metavar="DIR", help="web: onnxruntime-web from here, not npm.", rich_help_panel=INPUT
+            "--ort-web",
+            metavar="DIR",
+            help="web: directory with onnxruntime-web, instead of npm.",
+            rich_help_panel=INPUT,
         ),
     ] = None,
     zoo: Annotated[
         str | None,
-        typer.Option("--zoo", metavar="NAME|DIR", help="Where --with-dense finds the base.", rich_help_panel=INPUT),
+        typer.Option("--zoo", metavar="NAME|DIR", help="Zoo with the base for --with-dense.", rich_help_panel=INPUT),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code."""
     if target != "web" and (ort_web is not None or with_dense):
-        raise typer.BadParameter("--ort-web and --with-dense are for --target web")
+        raise typer.BadParameter("--ort-web and --with-dense need --target web")
     if zoo is not None and not with_dense:
-        raise typer.BadParameter("--zoo is for --with-dense")
+        raise typer.BadParameter("--zoo needs --with-dense")
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.deploy.folder import ExportConfig, export_result

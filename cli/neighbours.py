@@ -59,7 +59,10 @@ def neighbours(
     similarity: Similarity = DEFAULT.similarity,
     voters: Voters = DEFAULT.voters,
     top: Annotated[
-        int, typer.Option("--top", min=1, help="How many to show, and one that votes alone.", rich_help_panel=VOTING)
+        int,
+        typer.Option(
+            "--top", min=1, help="Number of members to show; a sole voter is always shown.", rich_help_panel=VOTING
+        ),
     ] = 10,
     device: Device = "auto",
     threads: Threads = None,
@@ -70,11 +73,11 @@ def neighbours(
     """Show the zoo members nearest to a class list, by images (LEEP) or by names (WordNet)."""
     config = checked(lambda: replace(DEFAULT, similarity=similarity, voters=voters))
     if similarity == "leep" and data is None:
-        raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
+        raise ConfigError("--similarity leep needs images; add --data DIR, or use --similarity wordnet")
     from mvp_edge.names import wordnet
     from mvp_edge.names.tasks import read_task
 
-    typed = read_task(task)  # before torch is imported, which takes seconds
+    typed = read_task(task)  # before the slow import of torch
     target = wordnet.resolve(typed)
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
@@ -96,8 +99,8 @@ def neighbours(
     warnings = guesses(wordnet.ambiguous(typed)) if used == "wordnet" else []
     if warning := far_warning(found, target, used):
         warnings.append(warning)
-    voting, nobody = _voters(found, prunable, target, config, data)
-    alone = voting if len(voting) == 1 and voting[0] not in found[:top] else []  # decides, however far it is
+    voting, problems = _voters(found, prunable, target, config, data)
+    alone = voting if len(voting) == 1 and voting[0] not in found[:top] else []  # decides alone, at any distance
     result: dict[str, Any] = {
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
         "zoo": opened.name,
@@ -115,7 +118,7 @@ def neighbours(
             for n in [*alone, *found[:top]]
         ],
         "voters": [n.info.id for n in voting],
-        "warnings": [*warnings, *nobody],
+        "warnings": [*warnings, *problems],
     }
     from .tables import show_neighbours, warn
 
@@ -127,15 +130,15 @@ def neighbours(
 
 
 def guesses(ambiguous: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a warning for each name with several meanings; the one that was taken comes first."""
-    told = []
+    """Return a warning for each name with several meanings; the chosen one comes first."""
+    warnings = []
     for name, senses in ambiguous.items():
         (taken, meaning), (other, another) = (sense.split(": ", 1) for sense in senses[:2])
-        told.append(
-            f"{name!r} is taken as {taken} ({meaning}); for another meaning bind it in the class list, such as "
-            f"`{name} = {other}` ({another})"
+        warnings.append(
+            f"{name!r} is read as {taken} ({meaning}); for another meaning write, for example, "
+            f"`{name} = {other}` ({another}) in the class list"
         )
-    return told
+    return warnings
 
 
 def _voters(
@@ -145,7 +148,7 @@ def _voters(
     config: VoteConfig,
     data: str | None,
 ) -> tuple[list[Neighbour], list[str]]:
-    """Return who votes in `prune` with the same words at its default size, or a warning that says why nobody can."""
+    """Return the members that vote in `prune` with these options at its default size, or a warning if none can."""
     from mvp_edge.voting.neighbours import ready_made, select_voters
 
     if data is not None:
@@ -153,7 +156,7 @@ def _voters(
     try:
         return [ready_made(ranked, task, config.keep)], []
     except ZooError as e:
-        return [], [f"nobody votes in `prune`: {e}"]
+        return [], [f"no member can vote in `prune`: {e}"]
 
 
 def _images(data: str, task: mvp_edge.names.tasks.Task, zoo: Zoo, progress: Progress) -> ImageSet:

@@ -47,7 +47,7 @@ mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safe
 
 mvp-edge pretrain --base timm:vit_tiny_patch16_224 --data photos/
 
-Repeat the same command after an interruption: it goes on where it was.
+Run the same command again after an interruption: it continues.
 """
 
 
@@ -65,38 +65,42 @@ def pretrain(
         Path | None, typer.Option("--init", metavar="FILE", help="Weights to start from.", rich_help_panel=INPUT)
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="The file to write.", rich_help_panel=OUTPUT)
+        Path, typer.Option("--out", metavar="FILE", help="File to write.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
     force: Force = False,
     epochs: Annotated[
-        float, typer.Option("--epochs", help="Passes over the images.", rich_help_panel=TRAINING)
+        float, typer.Option("--epochs", help="Passes over the training images.", rich_help_panel=TRAINING)
     ] = DEFAULT.epochs,
     small_size: Annotated[
         int,
         typer.Option(
-            "--small-size", metavar="PIXELS", help="Begin with images of this side.", rich_help_panel=TRAINING
+            "--small-size",
+            metavar="PIXELS",
+            help="Image side in pixels in the first epochs; 0 = full size.",
+            rich_help_panel=TRAINING,
         ),
     ] = DEFAULT.small_size,
     small_epochs: Annotated[
-        float, typer.Option("--small-epochs", help="For so many of the epochs.", rich_help_panel=TRAINING)
+        float, typer.Option("--small-epochs", help="Number of epochs with small images.", rich_help_panel=TRAINING)
     ] = DEFAULT.small_epochs,
     teacher: Annotated[
         str | None,
         typer.Option(
             "--teacher",
             metavar="BASE|ZOO",
-            help="Learn from a base model, or from a zoo's best generalist.",
+            help="Distil from a base model, or from a zoo's best generalist.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
     distill: Annotated[
-        float, typer.Option("--distill", help="Weight of the teacher against the labels.", rich_help_panel=TRAINING)
+        float, typer.Option("--distill", help="Weight of the teacher loss, in [0, 1].", rich_help_panel=TRAINING)
     ] = 0.9,
     optimizer: Optimizer = None,
     batch_size: BatchSize = RECIPE.batch_size,
     lr: Annotated[float | None, rate("pretrain")] = None,
     cutout: Annotated[
-        int, typer.Option("--cutout", min=0, help="Side of the blanked square; 0 = off.", rich_help_panel=TRAINING)
+        int,
+        typer.Option("--cutout", min=0, help="Side in pixels of the Cutout square; 0 = off.", rich_help_panel=TRAINING),
     ] = RECIPE.cutout,
     device: Device = "auto",
     threads: Threads = None,
@@ -124,9 +128,9 @@ def pretrain(
         )
     )
     if out.suffix != ".safetensors":
-        raise typer.BadParameter(f"{out} does not end in .safetensors", param_hint="--out")
+        raise typer.BadParameter(f"{out} must end in .safetensors", param_hint="--out")
     if out.exists() and not force:
-        raise ConfigError(f"{out} exists; replace it with --force or choose another file with --out")
+        raise ConfigError(f"{out} exists; replace it with --force, or choose another file with --out")
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out.parent} is not a directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.build.pretrain import pretrain as train
@@ -138,7 +142,7 @@ def pretrain(
         with shown(quiet=quiet) as progress:
             result = train(config, progress)
     except KeyboardInterrupt as e:
-        raise KeyboardInterrupt("the same command goes on from the last checkpoint, if there is one yet") from e
+        raise KeyboardInterrupt("run the same command again to continue from the last checkpoint") from e
     from .tables import warn
 
     warn(result["warnings"])

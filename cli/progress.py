@@ -14,16 +14,17 @@ from . import process
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
     from mvp_edge.core.progress import Progress, Stage
 
 HEARTBEAT_S = 10.0
-STARTING = "Starting"  # the stage in which torch is imported, which takes seconds
+STARTING = "Starting"  # the stage in which torch is imported
 
 
 @contextlib.contextmanager
 def shown(*, quiet: bool) -> Iterator[Progress]:
-    """Yield the progress that suits stderr; what it drew is gone when the block ends."""
+    """Yield the progress reporter that suits stderr; bars disappear when the block ends."""
     if quiet:
         yield Log(float("inf"))
     elif not sys.stderr.isatty():
@@ -57,7 +58,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
-        """Open a stage; a finished one stays in sight until the command ends."""
+        """Open a stage; a finished one stays visible until the command ends."""
         process.check()
         task = self._bars.add_task(name, total=total, note="")
         yield _TerminalStage(self._bars, task)
@@ -66,21 +67,21 @@ class Terminal:
 
 
 class _TerminalStage:
-    def __init__(self, bars: Bars, task: int) -> None:
+    def __init__(self, bars: Bars, task: TaskID) -> None:
         self._bars, self._task = bars, task
 
     def advance(self, n: int = 1) -> None:
         process.check()
-        self._bars.advance(self._task, n)  # pyright: ignore[reportArgumentType]
+        self._bars.advance(self._task, n)
 
     def note(self, text: str) -> None:
         from rich.markup import escape
 
-        self._bars.update(self._task, note=escape(text))  # pyright: ignore[reportArgumentType]
+        self._bars.update(self._task, note=escape(text))
 
 
 class Log:
-    """Writes a line at most every `interval_s` seconds, so that a log shows that a long job lives."""
+    """Writes a line at most every `interval_s` seconds, so that a log shows that a long job is running."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -93,7 +94,7 @@ class Log:
         yield _LogStage(self, name, total)
 
     def say(self, text: str) -> None:
-        """Write a line, if the last one is long enough ago."""
+        """Write a line, unless the last one is too recent."""
         now = time.monotonic()
         if now - self._last >= self._interval_s:
             self._last = now

@@ -51,7 +51,7 @@ from .progress import STARTING, shown
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
-# Without images a member is delivered as it is: nothing is trained, and nobody chooses units.
+# Without images a member is delivered unchanged: these options have no effect.
 IDLE_FLAGS = (
     *("iterations", "batch_size", "lr", "optimizer", "schedule"),
     *("channel_multiple", "neighbours", "vote", "temperature", "bf16"),
@@ -75,13 +75,13 @@ mvp-edge prune --task classes.txt --data photos/ --json > report.json
 
 
 class Prune(TyperCommand):
-    """Tells where a class list or images go that are typed without their flag."""
+    """Reports a class list or images typed without their option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""
         options, stray, _ = self.make_parser(ctx).parse_args(args=list(args))
         if stray and not options.get("help"):
-            ctx.fail(f"{stray[0]!r} lacks its flag; name the class list with --task FILE and images with --data DIR")
+            ctx.fail(f"{stray[0]!r} has no option; give the class list with --task FILE and images with --data DIR")
         return super().parse_args(ctx, args)
 
 
@@ -97,24 +97,24 @@ def lane(value: Any) -> ChannelMultiple:
     try:
         return int(value)
     except ValueError as e:
-        raise typer.BadParameter(f"{value!r} is neither a whole number nor auto") from e
+        raise typer.BadParameter(f"{value!r} must be a whole number or auto") from e
 
 
 def prune(
     context: typer.Context,
     task: Task,
     data: Annotated[
-        str | None, data_option("Optional: without any, a member that knows the classes is delivered as it is.")
+        str | None, data_option("Optional: without images, a member that knows the classes is delivered unchanged.")
     ] = None,
     zoo: ZooName = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where the result goes.", rich_help_panel=OUTPUT)
+        Path, typer.Option("--out", metavar="DIR", help="Directory of the result.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Replace an older result and what `export` made in it; never what is yours.",
+            help="Replace an older result and its exports; never other files.",
             rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.force,
@@ -125,8 +125,7 @@ def prune(
         Precision,
         typer.Option(
             "--precision",
-            help="Beside the float32 file: nothing (fp32), fp16, int8, or int8 if it passes the accuracy and size gate "
-            "(auto).",
+            help="Second file: none (fp32), fp16, int8, or int8 if it passes the accuracy and size gate (auto).",
             rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.precision,
@@ -134,7 +133,7 @@ def prune(
         InputFormat,
         typer.Option(
             "--input",
-            help="What the file takes: RGB in [0, 1], or raw bytes with colours last.",
+            help="Input of the file: RGB in [0, 1], or raw bytes with colours last.",
             rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.input,
@@ -145,18 +144,28 @@ def prune(
             "--max-latency-ms",
             metavar="MS",
             parser=limit("latency_ms"),
-            help="On this machine, one thread.",
+            help="Limit of the latency on this machine, one thread.",
             rich_help_panel=SIZE,
         ),
     ] = None,
     max_macs: Annotated[
         float | None,
-        typer.Option("--max-macs", metavar="COUNT", parser=limit("macs"), help="Such as 7.5M.", rich_help_panel=SIZE),
+        typer.Option(
+            "--max-macs",
+            metavar="COUNT",
+            parser=limit("macs"),
+            help="Limit of multiply-adds, such as 7.5M.",
+            rich_help_panel=SIZE,
+        ),
     ] = None,
     max_params: Annotated[
         float | None,
         typer.Option(
-            "--max-params", metavar="COUNT", parser=limit("params"), help="Such as 100k.", rich_help_panel=SIZE
+            "--max-params",
+            metavar="COUNT",
+            parser=limit("params"),
+            help="Limit of parameters, such as 100k.",
+            rich_help_panel=SIZE,
         ),
     ] = None,
     max_size_kib: Annotated[
@@ -165,14 +174,14 @@ def prune(
             "--max-size-kib",
             metavar="KIB",
             parser=limit("size_kib"),
-            help="Of model.onnx.",
+            help="Limit of the size of model.onnx.",
             rich_help_panel=SIZE,
         ),
     ] = None,
     budgets: Annotated[
         str | None,
         typer.Option(
-            "--budgets", metavar="LIST", help="One model each, such as 0.2ms,0.5ms,1ms.", rich_help_panel=SIZE
+            "--budgets", metavar="LIST", help="One model per budget, such as 0.2ms,0.5ms,1ms.", rich_help_panel=SIZE
         ),
     ] = None,
     channel_multiple: Annotated[
@@ -181,23 +190,26 @@ def prune(
             "--channel-multiple",
             metavar="N|auto",
             parser=lane,
-            help="Kept counts are multiples of this; 1 = any; auto = fill what costs no time here.",
+            help="Keep multiples of this many channels; 1 = any number; auto = fill up where that costs no time.",
             rich_help_panel=SIZE,
         ),
     ] = DEFAULT.vote.channel_multiple,
     method: Annotated[
-        Method, typer.Option("--method", help="mvp: units by group. smsp: over all at once.", rich_help_panel=VOTING)
+        Method,
+        typer.Option(
+            "--method", help="mvp: vote in each group. smsp: vote over all groups together.", rich_help_panel=VOTING
+        ),
     ] = DEFAULT.vote.method,
     neighbours: Annotated[
-        int, typer.Option("--neighbours", help="How many of the nearest tasks vote.", rich_help_panel=VOTING)
+        int, typer.Option("--neighbours", help="Number of nearest members that vote.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.neighbours,
     similarity: Similarity = DEFAULT.vote.similarity,
     voters: Voters = DEFAULT.vote.voters,
     vote: Annotated[
-        Vote, typer.Option("--vote", help="Most votes win, or draw by votes.", rich_help_panel=VOTING)
+        Vote, typer.Option("--vote", help="top: most votes win. sample: draw by votes.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.vote,
     temperature: Annotated[
-        float, typer.Option("--temperature", help="Of --vote sample, above 0.", rich_help_panel=VOTING)
+        float, typer.Option("--temperature", help="Temperature of --vote sample, above 0.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.temperature,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)
@@ -209,8 +221,7 @@ def prune(
         Schedule,
         typer.Option(
             "--schedule",
-            help="auto: with under 2000 images, cross-validation decides how much of the fine-tuning to keep; fixed: "
-            "keep all of it.",
+            help="auto: below 2000 images, cross-validation decides how much fine-tuning is kept. fixed: all.",
             rich_help_panel=TRAINING,
         ),
     ] = DEFAULT.schedule,
@@ -225,10 +236,12 @@ def prune(
     limits = {"latency_ms": max_latency_ms, "macs": max_macs, "params": max_params, "size_kib": max_size_kib}
     given = {name: value for name, value in limits.items() if value is not None}
     if (given or budgets is not None) and _typed(context, "keep"):
-        raise typer.BadParameter("--keep and a budget both set the size; give one of them")
+        raise typer.BadParameter("--keep and a budget both set the size; give only one")
     wanted = None if budgets is None else family(budgets, given)
     if wanted and add_to_zoo:
-        raise typer.BadParameter("--add-to-zoo takes one model; add one of a family with: mvp-edge zoo add out/1ms")
+        raise typer.BadParameter(
+            "--add-to-zoo and --budgets cannot be combined; add one model of the family with: mvp-edge zoo add out/1ms"
+        )
     config = PruneConfig(
         task=task,
         data=data,
@@ -273,8 +286,8 @@ def prune(
         else:
             made = compress(config, progress, started(), classes)
     idle = _typed(context, *IDLE_FLAGS) if data is None else []
-    delivered = "without images a member is delivered as it is, so"
-    notes = [f"{delivered} {', '.join(idle)} changes nothing; add --data DIR"] if idle else []
+    delivered = "without images a member is delivered unchanged, so"
+    notes = [f"{delivered} {', '.join(idle)} has no effect; add --data DIR"] if idle else []
     from .tables import show_family, show_report, warn
 
     if json:

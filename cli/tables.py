@@ -1,4 +1,4 @@
-"""How results look on a terminal."""
+"""Results as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCALES = {"wordnet": "WordNet similarity (1 is best)", "leep": "LEEP (0 is best)
 
 
 def console() -> Console:
-    """Return stdout; a pipe gets lines wide enough for every table."""
+    """Return a console on stdout, wide enough for every table if it is a pipe."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
 
@@ -51,7 +51,7 @@ def names(classes: Sequence[str]) -> str:
 
 
 def member_in_words(member: dict[str, Any]) -> str:
-    """Return what a member of a zoo knows; of a generalist, that it is everything, and how large it is."""
+    """Return the classes of a specialist, or the size of a generalist."""
     if member["kind"] == "generalist":
         return f"generalist, keep {member['keep']:g}, all {len(member['classes'])} classes"
     return names(member["classes"])
@@ -127,7 +127,7 @@ def _accuracy_in_words(report: Report) -> str:
 
 
 def show_family(index: FamilyReport) -> None:
-    """Show a line for each model of a family; those that no other beats in both accuracy and latency are marked."""
+    """Show a line for each model of a family; the Pareto front of accuracy and latency is marked."""
     table = Table("budget", "top-1", "latency", "file", "MACs", "kept", "", box=None, header_style="bold")
     for m in index.models:
         table.add_row(
@@ -140,16 +140,16 @@ def show_family(index: FamilyReport) -> None:
 
 
 def show_neighbours(result: dict[str, Any]) -> None:
-    """Show the nearest tasks, with bars that fill from the farthest to the nearest possible, and who votes."""
+    """Show the nearest members with their similarity, and the voters."""
     out, similarity, voters = console(), result["similarity"], result["voters"]
     wide = out.width >= WIDE
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("member", no_wrap=True)  # an id that is cut off cannot be copied
+    table.add_column("member", no_wrap=True)  # so that an id can be copied
     for header in (*(["kind"] if wide else []), "classes", similarity, *([""] if wide else []), OWN_TOP1):
         table.add_column(header, overflow="fold")
     for row in result["neighbours"]:
         value = row["similarity"]
-        # LEEP is a mean log probability: its exponential is a share, 1 for a member that tells the classes apart.
+        # LEEP is a mean log probability; its exponential is in [0, 1].
         filled = [bar(math.exp(value) if similarity == "leep" else value)] if wide else []
         kind = f"[green]{row['kind']}, votes[/]" if row["votes"] else row["kind"]
         member = [row["id"], kind] if wide else [f"{row['id']}\n{kind}"]
@@ -157,13 +157,13 @@ def show_neighbours(result: dict[str, Any]) -> None:
     out.print(table)
     out.print(f"[dim]{SCALES[similarity]}[/]")
     if len(voters) == 1:
-        out.print(f"[dim]{voters[0]} votes alone in `prune`, however near the others are[/]")
+        out.print(f"[dim]{voters[0]} is the only voter in `prune`[/]")
 
 
 def show_bench(result: dict[str, Any]) -> None:
     """Show latencies side by side; ratios are against the first model, with their quartiles over the rounds."""
     several, rows, out = len(result["threads"]) > 1, result["models"], console()
-    columns = ["model", *(["threads"] if several else []), "median", "iqr", "p95", "against the first", "file"]
+    columns = ["model", *(["threads"] if several else []), "median", "iqr", "p95", "vs. first", "file"]
     table = Table(*columns, *([] if several else [""]), box=None, header_style="bold")
     longest = max(m["latency_ms"]["median"] for m in rows)
     for index, model in enumerate(rows):
@@ -185,11 +185,11 @@ def show_bench(result: dict[str, Any]) -> None:
         show_profile(profile)
     if any(m["ratio"] is None for m in rows):
         waited = max(m["waited"] for m in rows)
-        warn([f"other programs took up to {100 * waited:.0f} % of the time; comparing threads needs a quiet machine"])
+        warn([f"other programs took up to {100 * waited:.0f} % of the time; compare threads on an idle machine"])
 
 
 def show_profile(profile: dict[str, Any]) -> None:
-    """Show where the time of one model goes: by operator, then the dearest nodes."""
+    """Show the time of one model by operator, then its slowest nodes."""
     out = console()
     out.print(f"\n[bold]{escape(profile['path'])}[/] [dim]{threads(profile['threads'])}, under the profiler[/]")
     table = Table("operator", "nodes", "time", "share", "", box=None, header_style="bold")
@@ -202,14 +202,14 @@ def show_profile(profile: dict[str, Any]) -> None:
             bar(o["share"]),
         )
     between = profile["between_us"]
-    table.add_row("[dim]between them[/]", "", f"[dim]{between:.0f} us[/]", "", "")
+    table.add_row("[dim]between operators[/]", "", f"[dim]{between:.0f} us[/]", "", "")
     out.print(table)
-    dearest = sorted(profile["nodes"], key=lambda n: -n["median_us"])[:SHOWN_NODES]
-    nodes = Table("dearest nodes", "operator", "output", "time", "share", "", box=None, header_style="bold")
-    for n in dearest:
+    slowest = sorted(profile["nodes"], key=lambda n: -n["median_us"])[:SHOWN_NODES]
+    nodes = Table("slowest nodes", "operator", "output", "time", "share", "", box=None, header_style="bold")
+    for n in slowest:
         nodes.add_row(
             escape(n["name"]), escape(n["operator"]), "x".join(map(str, n["output_shape"])), f"{n['median_us']:.0f} us",
-            percent(100 * n["share"]), bar(n["share"] / dearest[0]["share"] if dearest[0]["share"] else 0.0),
+            percent(100 * n["share"]), bar(n["share"] / slowest[0]["share"] if slowest[0]["share"] else 0.0),
         )  # fmt: skip
     out.print(nodes)
 
@@ -217,7 +217,7 @@ def show_profile(profile: dict[str, Any]) -> None:
 def versus(ratio: float | None, quartiles: Sequence[float] | None = None) -> str:
     """Return a ratio of times, and a range of it, in words: "51.6 times faster (51.2 to 52.0)", "1.20 times slower"."""
     if ratio is None:
-        return "- (too busy)"
+        return "- (machine too busy)"
     text = gain(1, ratio, "faster", "slower", digits=3)
     if quartiles is None:
         return text
@@ -261,7 +261,7 @@ def show_predictions(result: dict[str, Any]) -> None:
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
     table = Table("zoo", "base", "members", "generalist", "mean top-1", "size", box=None, header_style="bold")
-    table.add_column("directory", overflow="fold")  # a path that is cut off is none
+    table.add_column("directory", overflow="fold")  # so that a path can be copied
     for zoo in zoos:
         table.add_row(
             escape(zoo["name"]),
@@ -287,7 +287,7 @@ def show_members(members: Sequence[dict[str, Any]]) -> None:
 
 
 def show_member(info: dict[str, Any]) -> None:
-    """Show all of one member but its unit indices."""
+    """Show one member without its unit indices."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     for key in ("id", "kind"):
@@ -309,14 +309,14 @@ def show_bases(bases: Sequence[dict[str, Any]]) -> None:
         height, width = b["input_size"]
         table.add_row(
             escape(b["name"]), f"{height}x{width}", str(b["classes"] or "-"), percent(b["top1"]),
-            escape(b["weights"] or "to be trained"), escape(b["licence"]),
+            escape(b["weights"] or "none, train them"), escape(b["licence"]),
         )  # fmt: skip
     console().print(table)
     console().print("[dim]and timm:NAME for timm's CNNs and plain ViTs, such as timm:mobilenetv2_100[/]")
 
 
 def show_export(made: dict[str, Any]) -> None:
-    """Show what lies in a deploy folder, and who may run it."""
+    """Show the files of a deploy folder, and which providers may run them."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_row("folder", escape(made["out"]))
@@ -328,10 +328,12 @@ def show_export(made: dict[str, Any]) -> None:
     grid.add_row("checked", f"logits of these models and the result's differ by {worst:.1e} at most")
     console().print(grid)
     for precision, rows in made["providers"].items():
-        table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "says", box=None)
+        table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "source", box=None)
         for row in rows:
             nodes = f"{row['supported']} of {row['nodes']}"
             table.add_row(row["provider"], nodes, str(row["partitions"]), row["verdict"] or "-", row["basis"])
         console().print(table)
     if made["providers"]:
-        console().print("[dim]eligibility by operators, not latency: nothing ran on a phone; see README.md there[/]")
+        console().print(
+            "[dim]eligibility by operators, not latency: nothing was run on a phone; see README.md there[/]"
+        )

@@ -46,7 +46,7 @@ MEMBERS = "Members"
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
-ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR", help="Bundled zoo or directory.")]
+ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A bundled zoo or a directory.")]
 
 CLASSES_EPILOG = """
 [bold]Examples[/]
@@ -62,12 +62,12 @@ mvp-edge zoo build animals/ --data photos/ --members 100
 
 mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --channel-multiple 1 --generalist 0.1
 
-Repeat the same command after an interruption, or run it several times at once: finished members are kept.
+Run the same command again after an interruption, or several times at once: finished members are kept.
 """
 
 
 def example(words: str) -> str:
-    """Return the end of a help text that shows a command in use."""
+    """Return an epilog with an example."""
     return f"[bold]Example[/]\n\nmvp-edge {words}"
 
 
@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
 
 @zoo.command("build", epilog=BUILD_EPILOG)
 def build(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The zoo: a new directory, or one to fill up.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the zoo, new or existing.")],
     data: Data,
     base: Annotated[
         str | None,
@@ -97,15 +97,17 @@ def build(
         Embedding | None,
         typer.Option(
             "--embedding",
-            help="Of a new zoo of transformers: prune the width that all blocks share, or only heads and hidden nodes.",
+            help="For a new zoo of transformers: whole = prune heads and hidden nodes; pruned = also the shared width.",
             show_default="whole",
             rich_help_panel=INPUT,
         ),
     ] = None,
     members: Annotated[
-        int, typer.Option("--members", help="Specialists in all.", rich_help_panel=MEMBERS)
+        int, typer.Option("--members", help="Number of specialists, existing ones included.", rich_help_panel=MEMBERS)
     ] = DEFAULT.members,
-    ways: Annotated[int, typer.Option("--ways", help="Classes of a member.", rich_help_panel=MEMBERS)] = DEFAULT.ways,
+    ways: Annotated[
+        int, typer.Option("--ways", help="Classes per specialist.", rich_help_panel=MEMBERS)
+    ] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
     channel_multiple: ChannelMultiple = DEFAULT.schedule.channel_multiple,
     method: Annotated[
@@ -115,26 +117,28 @@ def build(
         ),
     ] = DEFAULT.method,
     importance: Annotated[
-        Importance, typer.Option("--importance", help="ifp: what decides which units stay.", rich_help_panel=MEMBERS)
+        Importance, typer.Option("--importance", help="ifp: score of the units.", rich_help_panel=MEMBERS)
     ] = DEFAULT.schedule.importance,
     every: Annotated[
         int,
         typer.Option(
-            "--every", help="ifp: steps between two pruning events; 0 = a hundredth of all.", rich_help_panel=MEMBERS
+            "--every",
+            help="ifp: steps between two pruning events; 0 = a hundredth of all steps.",
+            rich_help_panel=MEMBERS,
         ),
     ] = DEFAULT.schedule.every,
     sparsity: Annotated[
         float, typer.Option("--sparsity", help="ahnp: weight of the scores' L1 norm.", rich_help_panel=MEMBERS)
     ] = DEFAULT.scores.sparsity,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="ahnp: score below which a unit goes.", rich_help_panel=MEMBERS)
+        float, typer.Option("--threshold", help="ahnp: units with a lower score are pruned.", rich_help_panel=MEMBERS)
     ] = DEFAULT.scores.threshold,
     generalist: Annotated[
         list[float] | None,
         typer.Option(
             "--generalist",
             metavar="KEEP",
-            help="First add a member for all classes at this keep; repeat for more.",
+            help="First add a generalist of this keep; repeat for more.",
             rich_help_panel=MEMBERS,
         ),
     ] = None,
@@ -147,17 +151,17 @@ def build(
         ),
     ] = DEFAULT.parent,
     iterations: Annotated[
-        int, typer.Option("--iterations", help="Steps of a specialist.", rich_help_panel=TRAINING)
+        int, typer.Option("--iterations", help="Training steps of a specialist.", rich_help_panel=TRAINING)
     ] = SPECIALISTS.iterations,
     optimizer: Optimizer = None,
     batch_size: BatchSize = SPECIALISTS.batch_size,
     lr: Annotated[float | None, rate("specialist", " of specialists")] = None,
     distill: Annotated[
         float,
-        typer.Option("--distill", help="Weight of distillation of specialists, in [0, 1].", rich_help_panel=TRAINING),
+        typer.Option("--distill", help="Weight of distillation for specialists, in [0, 1].", rich_help_panel=TRAINING),
     ] = SPECIALISTS.distill,
     generalist_iterations: Annotated[
-        int, typer.Option("--generalist-iterations", help="Steps of a generalist.", rich_help_panel=TRAINING)
+        int, typer.Option("--generalist-iterations", help="Training steps of a generalist.", rich_help_panel=TRAINING)
     ] = GENERALIST.iterations,
     device: Device = "auto",
     threads: Threads = None,
@@ -166,7 +170,7 @@ def build(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Prune the base model for random tasks until the zoo has the members asked for."""
+    """Prune the base model for random tasks until the zoo has the requested members."""
     checked(lambda: [VoteConfig(keep=each, channel_multiple=channel_multiple) for each in generalist or []])
     schedule = checked(
         lambda: replace(
@@ -198,7 +202,7 @@ def build(
         with shown(quiet=quiet) as progress:
             opened, notes = _open_or_create(directory, base, weights, embedding, source, place, progress)
             prunable = PrunableModel.of(opened.base, opened.load_base())
-            specialist_tasks(prunable, source, config)  # what is impossible is said before hours go into generalists
+            specialist_tasks(prunable, source, config)  # impossible settings fail before hours of training
             notes = [*notes, *untaught(["specialist", *(["generalist"] if generalist else [])], config, prunable)]
             made = (
                 build_generalists(opened, prunable, source, generalist, config, device=place, progress=progress)
@@ -207,7 +211,7 @@ def build(
             )
             made += build_specialists(opened, prunable, source, config, device=place, progress=progress)
     except KeyboardInterrupt as e:
-        raise KeyboardInterrupt("finished members are kept, and the same command goes on with the others") from e
+        raise KeyboardInterrupt("finished members are kept; run the same command again for the others") from e
     warn(notes)
     summary = opened.summary()
     if json:
@@ -233,8 +237,7 @@ def _open_or_create(
         opened = open_zoo(str(directory.resolve()))
         if embedding not in (None, opened.base.embedding):
             raise ZooError(
-                f"the members of {directory} keep another part of the embedding (--embedding {opened.base.embedding}); "
-                "choose another directory"
+                f"{directory} was built with --embedding {opened.base.embedding}; use that, or choose another directory"
             )
         return opened, []
     found, model = load_base(base or "resnet18-cifar100", weights)
@@ -244,12 +247,12 @@ def _open_or_create(
 
 @zoo.command("add", epilog=example("zoo add out/ --zoo animals/"))
 def add(
-    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="What `mvp-edge prune` left.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="A result of `mvp-edge prune`.")],
     name: ZooName = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Add the model that `prune` made to a zoo."""
+    """Add a result of `prune` to a zoo."""
     from mvp_edge.build.adding import add_result
     from mvp_edge.core.device import use_threads
     from mvp_edge.zoo.store import open_zoo
@@ -286,11 +289,11 @@ def list_zoos(
 @zoo.command("classes", epilog=CLASSES_EPILOG)
 def classes(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME|DIR", help="Bundled zoo or directory. Default: the bundled one.")
+        str | None, typer.Argument(metavar="NAME|DIR", help="A bundled zoo or a directory. Default: the bundled zoo.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the classes that a zoo's base and generalists know, as a class list has them: a name a line."""
+    """List the classes of a zoo's base and generalists, one name per line, as in a class list."""
     from mvp_edge.zoo.location import read_known_classes, read_zoo_file
 
     base, known = read_known_classes(name)
@@ -304,7 +307,7 @@ def classes(
 @zoo.command("show", epilog=example("zoo show animals/ 3f2a91c0b7de-51c4e0"))
 def show(
     name: ZooArgument,
-    member: Annotated[str | None, typer.Argument(metavar="MEMBER", help="Show all of this member.")] = None,
+    member: Annotated[str | None, typer.Argument(metavar="MEMBER", help="Show this member only.")] = None,
     json: Json = False,
 ) -> None:
     """Show the members of a zoo, or one member."""
@@ -327,7 +330,7 @@ def show(
         }
         for i in opened.infos()
     ]
-    # "members" is their number in `zoo list`; here it is themselves.
+    # In `zoo list`, "members" is their number.
     summary = opened.summary()
     if json:
         return print_json({**summary, "members": members})

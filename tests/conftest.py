@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,8 +53,8 @@ def without_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, double = Tensor.cpu, Tensor.double
 
     def arrive(tensor: Tensor) -> Tensor:
-        arrived = cpu(tensor)
-        arrived.arrived = True  # pyright: ignore[reportAttributeAccessIssue]
+        arrived: Any = cpu(tensor)
+        arrived.arrived = True
         return arrived
 
     def widen(tensor: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -173,7 +173,7 @@ def test_a_member_comes_back_from_its_file(embedding: Any, packing: Any) -> None
     plan = drawn_plan(prunable.table, 0.5)
     model = sliced_copy(prunable.model, prunable.table, plan).eval()
     state, _ = unpack(pack(prunable.state_of(model), packing))
-    member = Member(MemberInfo("m", None, "specialist", plan, "", {}, 0.0), state)  # pyright: ignore
+    member = Member(MemberInfo("m", cast(Any, None), "specialist", plan, "", {}, 0.0), state)
     restored = member.network(prunable)
     for name, tensor in prunable.state_of(model).items():
         inner = tuple(range(2 if name in ("pos_embed", "cls_token") else 1, tensor.ndim))

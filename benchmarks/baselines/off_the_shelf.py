@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -54,6 +55,7 @@ class OffTheShelf:
 class Resized(nn.Module):
     """A network behind the enlargement and the change of normalisation that images of another base need."""
 
+    network: Any
     ratio: Tensor
     shift: Tensor
 
@@ -76,15 +78,15 @@ class Resized(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """As timm's networks have it."""
-        return self.network.forward_features(self.fitted(images))  # pyright: ignore[reportCallIssue]
+        return self.network.forward_features(self.fitted(images))
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """As timm's networks have it."""
-        return self.network.forward_head(features, pre_logits=pre_logits)  # pyright: ignore[reportCallIssue]
+        return self.network.forward_head(features, pre_logits=pre_logits)
 
     def get_classifier(self) -> nn.Module:
         """As timm's networks have it."""
-        return self.network.get_classifier()  # pyright: ignore[reportCallIssue]
+        return self.network.get_classifier()
 
 
 def load(weights: Path, pixels: int) -> tuple[Base, nn.Module]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,10 +26,12 @@ class SimSiam(nn.Module):
         Chen and He, "Exploring Simple Siamese Representation Learning", 2021.
     """
 
+    encoder: Any
+
     def __init__(self, encoder: nn.Module, width: int = 2048, bottleneck: int = 512) -> None:
         super().__init__()
-        features = int(encoder.num_features)  # pyright: ignore[reportArgumentType]
         self.encoder = encoder
+        features = int(self.encoder.num_features)
         self.projector = nn.Sequential(
             nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True),
             nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True),
@@ -40,8 +44,8 @@ class SimSiam(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return projections and predictions `(N, width)` of normalised images."""
-        maps = self.encoder.forward_features(images)  # pyright: ignore[reportCallIssue]
-        z = self.projector(self.encoder.forward_head(maps, pre_logits=True))  # pyright: ignore[reportCallIssue]
+        maps = self.encoder.forward_features(images)
+        z = self.projector(self.encoder.forward_head(maps, pre_logits=True))
         return z, self.predictor(z)
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from mvp_edge_cli.amounts import family  # pyright: ignore[reportMissingImports]  # installed under this name
 
 from benchmarks.command import Script
 from benchmarks.measurements.edge_latency import export
 from benchmarks.methods import TOOL, top1, tuned
 from benchmarks.setting import Setting
+from cli.amounts import family
 from mvp_edge.budget.latency import time_call
 from mvp_edge.config import Budget, PruneConfig, VoteConfig
 from mvp_edge.core.device import on_host

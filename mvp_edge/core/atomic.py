@@ -1,4 +1,4 @@
-"""Writing files so that a reader, a full disk or Ctrl-C never meets half of one."""
+"""Writing files completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # Not tempfile: its files are private (0600), and what it makes would stay so after the rename.
+        # Not tempfile: its files are private (0600), and would stay so after the rename.
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()

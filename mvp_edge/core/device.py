@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -42,12 +42,12 @@ def resolve_device(name: str) -> torch.device:
 
 def on_device(model: Network, device: torch.device) -> Network:
     """Return the network on `device`, its weights in channels-last memory, which convolutions compute fastest in."""
-    return model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return cast(Any, model).to(device, memory_format=torch.channels_last)
 
 
 def on_host(model: Network) -> Network:
     """Return the network on the CPU, its weights in contiguous memory, as files and graphs store them."""
-    return model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    return cast(Any, model).to("cpu", memory_format=torch.contiguous_format)
 
 
 def use_threads(count: int | None) -> None:

@@ -2,7 +2,7 @@
 
 
 class MvpEdgeError(Exception):
-    """Base of every error that is the input's fault; the command line shows it without a traceback and exits 1."""
+    """Base of every error caused by input; the command line shows it without a traceback and exits 1."""
 
 
 class ConfigError(MvpEdgeError):

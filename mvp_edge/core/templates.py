@@ -1,4 +1,4 @@
-"""Pages and texts from the templates that lie in the package."""
+"""Templates and text files in the package."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def read_asset(folder: str, name: str) -> str:
-    """Return a text file of a folder of the package, such as `report`."""
+    """Return a text file in a folder of the package, such as `report`."""
     return (files("mvp_edge") / folder / name).read_text(encoding="utf-8")
 
 
 def load_template(folder: str, name: str) -> Template:
-    """Return a template, for which a value that is missing is an error; one of HTML escapes what it is given."""
-    # Imported here: commands that make no page start faster without it.
+    """Return a template; missing values are errors, and HTML templates escape their values."""
+    # Imported here, because only commands that make a page need it.
     from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
     environment = Environment(

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -56,7 +57,7 @@ def convert(folder: Path, needs: Needs) -> None:
             from onnxruntime.tools import convert_onnx_models_to_ort as converter
 
             styles = [converter.OptimizationStyle[style] for style in needs.styles]
-            converter.convert_onnx_models_to_ort(folder, folder, styles, target_platform=needs.platform)  # pyright: ignore[reportArgumentType]
+            converter.convert_onnx_models_to_ort(folder, folder, styles, target_platform=cast(Any, needs.platform))
     except Exception as e:  # the converter raises errors of any type
         raise ExportError(
             f"ONNX Runtime cannot convert the model ({str(e).splitlines()[0]}); make it again with: mvp-edge prune"

@@ -108,7 +108,7 @@ def _eligibility(provider: Provider, model: Any) -> Eligibility:
     from onnxruntime.tools.mobile_helpers import usability_checker as checker
 
     if documented := DOCUMENTED_OPERATORS.get(provider):
-        info = checker.check_partitioning(model.graph, _Operators(documented), True)  # pyright: ignore[reportArgumentType]
+        info = checker.check_partitioning(model.graph, cast(Any, _Operators(documented)), True)
     elif provider == "NNAPI":
         info = checker.check_nnapi_partitions(model, True)
     else:

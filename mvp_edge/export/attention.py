@@ -8,7 +8,7 @@ once, so that patches only need padding. The results are the same.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers import Attention, PatchEmbed
@@ -72,7 +72,8 @@ class Tokens:
     def __call__(self, x: Tensor) -> Tensor:
         """Return tokens `(N, T, C)`."""
         patches = x.reshape(-1, int(x.shape[1]), self.patches).permute(0, 2, 1)
-        return (_Lead.apply(patches, self.prefix) if self.prefix else patches) + self.table  # pyright: ignore
+        tokens = cast(Tensor, _Lead.apply(patches, self.prefix)) if self.prefix else patches
+        return tokens + self.table
 
 
 class _Lead(torch.autograd.Function):

@@ -147,7 +147,7 @@ def _trace(wrapper: nn.Module, image: Tensor, opset: int) -> bytes:
     with warnings.catch_warnings():
         # The older path is deprecated (see the docstring of this module); sizes read as Python numbers are constants.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         torch.onnx.export(
             wrapper,
             (image,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any, cast
 
 import timm
 from timm.models.vision_transformer import VisionTransformer
@@ -62,7 +63,7 @@ def head_of(model: nn.Module) -> nn.Linear:
     Raises:
         ConfigError: there is no single linear one.
     """
-    head = model.get_classifier()  # pyright: ignore[reportCallIssue]
+    head = cast(Any, model).get_classifier()
     if not isinstance(head, nn.Linear):
         raise ConfigError("this model has no single linear classifier; use another base model")
     return head
@@ -78,4 +79,4 @@ def set_head(model: nn.Module, head: nn.Linear) -> None:
     """Exchange the classifier; timm's record of the number of classes follows."""
     path, _, leaf = head_name(model).rpartition(".")
     setattr(model.get_submodule(path), leaf, head)
-    model.num_classes = head.out_features  # pyright: ignore[reportArgumentType]
+    cast(Any, model).num_classes = head.out_features

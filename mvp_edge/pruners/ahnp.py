@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,9 +74,9 @@ class UnitScores:
     def _reindex(self, plan: KeepPlan) -> None:
         for name, group in self._groups.items():
             for consumer in group.consumers:
-                layer = self._model.get_submodule(consumer.module)
+                layer: Any = self._model.get_submodule(consumer.module)
                 channels = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
-                index = torch.full((int(channels),), len(plan[name]))  # pyright: ignore[reportArgumentType]
+                index = torch.full((channels,), len(plan[name]))
                 where = torch.from_numpy(positions_in(consumer, plan[name]))
                 index[where] = torch.arange(len(where))[:, None]
                 self._index[name, consumer.module] = index.to(self.values[name].device)
@@ -98,8 +99,8 @@ class UnitScores:
         group = self._groups.pop(name)
         self._hooks.pop(name).close()
         for consumer in group.consumers:
-            layer = self._model.get_submodule(consumer.module)
-            weight: Tensor = layer.weight  # pyright: ignore[reportAssignmentType]
+            layer: Any = self._model.get_submodule(consumer.module)
+            weight: Tensor = layer.weight
             gate = self._gate((name, consumer.module)).to(weight.dtype)
             if isinstance(layer, nn.Conv2d):
                 # Row `o` of a grouped convolution sees the channels of its own conv group only.

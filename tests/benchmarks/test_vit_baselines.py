@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -247,6 +247,6 @@ def test_the_price_of_flops_rises_until_the_bound_holds(setting: Any) -> None:
 
 
 def test_rows_of_ahnp_tell_the_rate_of_the_weights_and_that_of_the_scores() -> None:
-    hyper = ahnp_row(SimpleNamespace(steps=lambda n: n), 1000, rate=2e-4).hyper  # pyright: ignore[reportArgumentType]
+    hyper = ahnp_row(cast(Any, SimpleNamespace(steps=lambda n: n)), 1000, rate=2e-4).hyper
     assert hyper["lr"] == 2e-4
     assert hyper["scores"]["lr"] == ScoreSchedule().lr != 2e-4

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]  # installed under this name from cli/
 from typer.testing import CliRunner
+
+from cli.app import app
 
 
 class Done(NamedTuple):
@@ -42,7 +43,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("MVP_EDGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr("mvp_edge_cli.progress.HEARTBEAT_S", math.inf)  # a slow machine must not add lines
+    monkeypatch.setattr("cli.progress.HEARTBEAT_S", math.inf)  # a slow machine must not add lines
     return run_in(tmp_path, monkeypatch)
 
 

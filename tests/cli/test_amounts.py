@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import typer
-from mvp_edge_cli.amounts import family, limit  # pyright: ignore[reportMissingImports]
+
+from cli.amounts import family, limit
 
 
 @pytest.mark.parametrize(

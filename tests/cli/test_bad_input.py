@@ -268,7 +268,7 @@ def test_a_class_list_without_its_flag(run: Run) -> None:
     done = run("prune", "my classes.txt", "--keep", "0.2")
     assert done.code == 2
     told = " ".join(done.err.replace("│", " ").split())
-    assert "'my classes.txt' lacks its flag; name the class list with --task FILE and images with --data DIR" in told
+    assert "'my classes.txt' has no option; give the class list with --task FILE and images with --data DIR" in told
     assert run("prune", "classes.txt", "--help").code == 0
 
 

@@ -33,7 +33,7 @@ def test_a_class_list_alone_is_enough(run: Run, tmp_path: Path, name: str) -> No
     (voter,) = report["voters"]
     words = ("neighbours", "--task", task, "--zoo", name, "--top", 1)
     assert run(*words, "--json").json["voters"] == [voter["id"]]
-    assert f"{voter['id']} votes alone in `prune`" in run(*words).out
+    assert f"{voter['id']} is the only voter in `prune`" in run(*words).out
 
 
 @pytest.mark.parametrize("name", sorted(bundled_zoos()))

@@ -160,7 +160,7 @@ def test_labels_of_another_run(run: Run, result: Path) -> None:
     (result / "labels.txt").write_text("apple\ntiger\nrose\n")
     before = sorted(result.rglob("*"))
     assert (
-        "labels.txt names apple, tiger, rose but model.onnx tiger" in run("export", result, "--target", "ort").error()
+        "labels.txt has apple, tiger, rose but model.onnx has tiger" in run("export", result, "--target", "ort").error()
     )
     assert sorted(result.rglob("*")) == before
 
@@ -171,7 +171,7 @@ def test_models_that_differ_in_what_they_take(run: Run, result: Path) -> None:
     for node in model.graph.node:
         node.output[:] = ["scores" if name == "logits" else name for name in node.output]
     onnx.save(model, str(result / "model-int8.onnx"))
-    assert "differ in what they take" in run("export", result, "--target", "ort").error()
+    assert "different inputs or outputs" in run("export", result, "--target", "ort").error()
 
 
 def test_what_is_no_result(run: Run, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_what_is_no_result(run: Run, tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_else(run: Run, result: Path) -> None:
     (result / "android").mkdir()
     (result / "android" / "diary.txt").write_text("dear diary")
-    assert "something else" in run("export", result, "--target", "android", "--force").error()
+    assert "not a result" in run("export", result, "--target", "android", "--force").error()
     assert "is a file" in run("export", result, "--target", "ort", "--out", result / "labels.txt").error()
 
 
@@ -194,7 +194,7 @@ def test_what_export_made_goes_with_its_result(
     web = ["--target", "web", "--ort-web", fake_ort_web, "--with-dense", "--zoo", tiny_zoo]
     assert run("export", result, *web).code == 0
     words = ["prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--iterations", 0, "--out", result]
-    assert "with what `export` made in it (android, web), with --force" in run(*words).error()
+    assert "exports (android, web), with --force" in run(*words).error()
     (result / "web" / "App.kt").write_text("mine")
     assert "--force does not delete: web/App.kt;" in run(*words, "--force").error()
     assert "App.kt" in run("export", result, *web, "--force").error()

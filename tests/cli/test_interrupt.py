@@ -30,7 +30,7 @@ def test_ctrl_c(run: Run, task: Path, images: Path, monkeypatch: pytest.MonkeyPa
 def test_ctrl_c_in_the_middle_of_the_work(
     run: Run, task: Path, images: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
 ) -> None:
-    from mvp_edge_cli.progress import Log  # pyright: ignore[reportMissingImports]
+    from cli.progress import Log
 
     real = Log.stage
 
@@ -49,7 +49,7 @@ def test_ctrl_c_that_somebody_swallowed(
     run: Run, task: Path, images: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A bare `except` or a destructor in a library may lose it; the next step of progress finds it."""
-    from mvp_edge_cli import process  # pyright: ignore[reportMissingImports]
+    from cli import process
 
     monkeypatch.setattr(process, "_received", [])
     real = torch.randn

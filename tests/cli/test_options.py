@@ -12,14 +12,13 @@ from .conftest import Run
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["prune", "--keep", "10%"], "'--keep': '10%' is no number; write 0.1"),
-        (["prune", "--keep", "half"], "'--keep': 'half' is no number; write a fraction such as 0.1"),
+        (["prune", "--keep", "10%"], "'--keep': '10%' is not a number; write 0.1"),
+        (["prune", "--keep", "half"], "'--keep': 'half' is not a number; write a fraction such as 0.1"),
         (["prune", "--max-latency-ms", "0"], "'--max-latency-ms': '0' is not a limit; it must be above 0 and finite"),
         (["prune", "--precision", "int4"], "'--precision': 'int4' is not one of 'auto', 'fp32', 'fp16', 'int8'."),
         (
             ["export", "out", "--target", "tflite"],
-            "'--target': 'tflite' is none of android, ios, web, ort; there is no TFLite or Core ML output: android and "
-            "ios use ONNX Runtime",
+            "'--target': 'tflite' must be one of android, ios, web, ort; android and ios use ONNX Runtime, not TFLite",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from .conftest import Done, Run
 def test_the_first_stage_is_the_import_of_torch(
     run: Run, task: Path, images: Path, pruned: tuple[Path, Done], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    from mvp_edge_cli.progress import Log  # pyright: ignore[reportMissingImports]
+    from cli.progress import Log
 
     words = {
         "prune": ["--task", task, "--data", images, "--device", "cuda:99"],

@@ -176,7 +176,7 @@ def test_bench_of_several_threads_with_profile_and_plot(run: Run, pruned: tuple[
     assert sum(o["share"] for o in found["profiles"][0]["operators"]) == pytest.approx(1, abs=0.01)
     assert (tmp_path / "a.svg").is_file()
     out = run(*words).out
-    for wanted in ("threads", "Conv", "dearest nodes", "between them", "in turns, 1 and 2 threads"):
+    for wanted in ("threads", "Conv", "slowest nodes", "between operators", "in turns, 1 and 2 threads"):
         assert wanted in out
 
 

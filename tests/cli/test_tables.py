@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mvp_edge_cli.tables import show_report, versus  # pyright: ignore[reportMissingImports]
 
+from cli.tables import show_report, versus
 from mvp_edge.report import Report
 from tests.report.example import example_report
 
@@ -63,7 +63,7 @@ def test_a_precision_is_told_with_its_paired_time_only(capsys: pytest.CaptureFix
         (1 / 51.6, (1 / 52, 1 / 51.2), "51.6\N{MULTIPLICATION SIGN} faster (51.2 to 52.0)"),
         (1.02, (1.01, 1.03), "1.02\N{MULTIPLICATION SIGN} slower (1.01 to 1.03)"),
         (1.2, None, "1.20\N{MULTIPLICATION SIGN} slower"),
-        (None, None, "- (too busy)"),
+        (None, None, "- (machine too busy)"),
     ],
 )
 def test_a_ratio_of_times_in_words(ratio: float | None, quartiles: tuple[float, float] | None, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -40,14 +41,10 @@ def test_couplings_of_two_convolutions() -> None:
 
     model = Net()
     found = coupled_groups(model, (8, 8), model.head, (nn.Conv2d, nn.Linear))
-    names = {module: name for name, module in model.named_modules()}
-    by_root = {names[group[0].target]: group for group in found}  # pyright: ignore[reportArgumentType]
+    names: dict[Any, str] = {module: name for name, module in model.named_modules()}
+    by_root = {names[group[0].target]: group for group in found}
     assert set(by_root) == {"first", "second"}
-    members = {
-        (names[c.target], c.is_output)  # pyright: ignore[reportArgumentType]
-        for c in by_root["first"]
-        if c.target in names
-    }
+    members = {(names[c.target], c.is_output) for c in by_root["first"] if c.target in names}
     assert members == {("first", True), ("norm", True), ("second", False)}
     assert all(list(c.positions) == list(c.units) == [0, 1, 2, 3] for c in by_root["first"])
     assert model.training

@@ -171,7 +171,7 @@ def test_positions_of_no_unit_stay_behind_the_last_unit_too() -> None:
     model = Beside()
     table = find_groups(model, (8, 8), "head")
     plan = make_plan(table.widths, {"first": [1, 6], "second": [0, 2, 3]})
-    assert tuple(sliced_copy(model, table, plan).second.weight.shape) == (3, 5, 3, 3)  # pyright: ignore
+    assert tuple(sliced_copy(model, table, plan).get_parameter("second.weight").shape) == (3, 5, 3, 3)
     assert faithfulness(model, table, plan, torch.randn(2, 3, 8, 8)) <= 1e-5
 
 

@@ -4,10 +4,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from mvp_edge_cli import prune as command  # pyright: ignore[reportMissingImports]
-from mvp_edge_cli.app import app  # pyright: ignore[reportMissingImports]
 from typer.testing import CliRunner
 
+from cli import prune as command
+from cli.app import app
 from mvp_edge.config import Budget, FitOverrides, PruneConfig, VoteConfig
 from mvp_edge.prune.request import prune_command
 from mvp_edge.report import Report

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ def plan(units: int) -> KeepPlan:
     return make_plan(WIDTHS, {name: range(units) for name in WIDTHS})
 
 
-def neighbour(kind: str) -> Neighbour:
+def neighbour(kind: Any) -> Neighbour:
     task = Task((TaskClass("apple"), TaskClass("pear")))
-    return Neighbour(MemberInfo("id", task, kind, plan(4), ""), 0.9)  # pyright: ignore[reportArgumentType]
+    return Neighbour(MemberInfo("id", task, kind, plan(4), ""), 0.9)
 
 
 GENERALIST, SPECIALISTS = neighbour("generalist"), neighbour("specialist")

@@ -15,6 +15,7 @@ from mvp_edge.core.errors import ExportError
 from mvp_edge.timing import latency
 from mvp_edge.timing.latency import (
     ATTEMPTS,
+    Clock,
     Contender,
     Latency,
     Timing,
@@ -143,8 +144,8 @@ def test_programmer_mistakes(tmp_path: Path, wrong: dict[str, int]) -> None:
         latencies([save_pool(tmp_path / "a.onnx")], **wrong)
 
 
-def timing(rounds: list[list[float]], clock: str = "processor", waited: float = 0.0) -> Timing:
-    return Timing(Contender(Path("a.onnx")), np.array(rounds), (), clock, waited)  # pyright: ignore[reportArgumentType]
+def timing(rounds: list[list[float]], clock: Clock = "processor", waited: float = 0.0) -> Timing:
+    return Timing(Contender(Path("a.onnx")), np.array(rounds), (), clock, waited)
 
 
 def test_ratio_by_hand() -> None:

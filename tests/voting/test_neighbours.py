@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -42,8 +43,9 @@ def test_a_generalist_member_that_contains_the_task_votes_alone(zoo: Zoo, prunab
     assert select_voters([*specialist, generalist], prunable, task, replace(CONFIG, voters="generalist")) == [
         generalist
     ]
+    other: Any
     for other in ("any", "specialist"):
-        assert select_voters([*specialist, generalist], prunable, task, replace(CONFIG, voters=other)) == specialist[:2]  # pyright: ignore
+        assert select_voters([*specialist, generalist], prunable, task, replace(CONFIG, voters=other)) == specialist[:2]
     for keep in (0.6, 0.25):  # grows from it, is cut from it
         assert select_voters([*specialist, generalist], prunable, task, replace(CONFIG, keep=keep)) == [generalist]
     unknown = Task((TaskClass("tiger"), TaskClass("spaceship")))

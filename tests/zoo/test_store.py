@@ -194,11 +194,11 @@ def test_a_zoo_that_cannot_be_written_is_named(zoo: Zoo) -> None:
             write()
 
 
-def _hold(path: str, ready: object, done: object) -> None:
+def _hold(path: str, ready: Any, done: Any) -> None:
     with open_zoo(path).claim("m") as mine:
         assert mine
-        ready.set()  # pyright: ignore
-        done.wait(30)  # pyright: ignore
+        ready.set()
+        done.wait(30)
 
 
 def test_a_claim_is_exclusive_and_dies_with_its_process(zoo: Zoo) -> None:
