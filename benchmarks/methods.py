@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import nn
 
 from benchmarks.setting import Setting
-from mvp_edge.build.member import find_parent, make_member
+from mvp_edge.build.members import find_parent, make_member
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
 from mvp_edge.core.device import on_device
 from mvp_edge.core.progress import SilentProgress

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from mvp_edge.build.sampling import sample_tasks
+from mvp_edge.build.members import sample_tasks
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import VoteConfig
 from mvp_edge.core.streams import rng

@@ -20,8 +20,7 @@ from torch import nn
 from benchmarks.cost import CostMeter, nominal_tflops
 from benchmarks.records import FIGURES, RESULTS, Line, append_line, read_lines
 from benchmarks.setting import TASK_SEED, Setting, load
-from mvp_edge.build.members import build_specialists
-from mvp_edge.build.sampling import sample_tasks
+from mvp_edge.build.members import build_specialists, sample_tasks
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import BuildConfig
 from mvp_edge.core.atomic import write_atomically

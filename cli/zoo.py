@@ -185,9 +185,7 @@ def build(
     )
     scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, generalist_fit, parent, seed, method, scores))
-    from mvp_edge.build.member import untaught
-    from mvp_edge.build.members import build_generalists, build_specialists
-    from mvp_edge.build.sampling import specialist_tasks
+    from mvp_edge.build.members import build_generalists, build_specialists, specialist_tasks, untaught
     from mvp_edge.core.device import resolve_device, use_bf16, use_threads
     from mvp_edge.data import open_source
     from mvp_edge.models.prunable import PrunableModel
@@ -229,7 +227,7 @@ def _open_or_create(
     device: torch.device,
     progress: Progress,
 ) -> tuple[Zoo, list[str]]:
-    from mvp_edge.build.preparing import prepare_zoo
+    from mvp_edge.build.members import prepare_zoo
     from mvp_edge.models.bases import load_base
     from mvp_edge.zoo.store import open_zoo
 

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from benchmarks.command import Script
-from mvp_edge.build.sampling import sample_tasks
+from mvp_edge.build.members import sample_tasks
 from mvp_edge.build.teaching import Teacher
 from mvp_edge.config import FitConfig, FitOverrides, PruneSchedule, ScoreSchedule
 from mvp_edge.core.progress import SilentProgress

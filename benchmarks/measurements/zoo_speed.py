@@ -17,8 +17,7 @@ from dataclasses import asdict, replace
 from torch import nn
 
 from benchmarks.command import Script
-from mvp_edge.build.member import make_member
-from mvp_edge.build.sampling import sample_tasks
+from mvp_edge.build.members import make_member, sample_tasks
 from mvp_edge.config import PruneSchedule
 from mvp_edge.core.device import on_device
 from mvp_edge.models.architectures import head_of, set_head

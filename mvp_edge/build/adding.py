@@ -9,15 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from mvp_edge.core.errors import PlanError, ZooError
-from mvp_edge.prune.deliver import member_recipe
-from mvp_edge.report import Report
 from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.zoo.member import MemberInfo, member_id
+from mvp_edge.prune.deliver import member_recipe
+from mvp_edge.report import Report
+from mvp_edge.zoo.member import MemberInfo, member_id, read_weights
 from mvp_edge.zoo.store import Added, Zoo
-from mvp_edge.zoo.member import read_weights
 
 
 def add_result(zoo: Zoo, result: Path) -> Added:

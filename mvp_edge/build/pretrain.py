@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from mvp_edge.build.teaching import Taught, load_teacher
 from mvp_edge.config import FitConfig, Optimizer, PretrainConfig
-from mvp_edge.data import open_source, scaled_down
+from mvp_edge.core.device import on_device, resolve_device
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.output import check_writable
+from mvp_edge.core.progress import Progress
+from mvp_edge.core.streams import rng, torch_rng
+from mvp_edge.data import open_source, scaled_down
 from mvp_edge.models.architectures import head_of, new_model, set_head
 from mvp_edge.models.bases import Base, find_base, load_base, read_tensors, save_base
 from mvp_edge.models.heads import random_head, shared_rows
-from mvp_edge.models.tensors import content_sha256
 from mvp_edge.models.norms import IMAGES, is_folded, unfold
-from mvp_edge.core.device import on_device, resolve_device
-from mvp_edge.core.progress import Progress
-from mvp_edge.core.streams import rng, torch_rng
+from mvp_edge.models.tensors import content_sha256
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit
@@ -69,7 +69,11 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     drawn = BatchSource(train, known, fit_config, device, config.seed)
     batches = Progressive(drawn if teacher is None else Taught(drawn, teacher), small, small_steps)
     settings = {"seed": config.seed, "base": config.base, "small": [*small, small_steps]}
-    settings |= {"teacher": config.teacher, "init": config.init and content_sha256(read_tensors(config.init)[0]), "data": str(source.location.resolve())}
+    settings |= {
+        "teacher": config.teacher,
+        "init": config.init and content_sha256(read_tensors(config.init)[0]),
+        "data": str(source.location.resolve()),
+    }
     checkpoint = Checkpoint(config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | settings)
     start = checkpoint.load(model, optimizer)
     batches.skip(start)

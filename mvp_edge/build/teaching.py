@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.data import ImageSet
-from mvp_edge.core.errors import ConfigError
-from mvp_edge.models.bases import Base, load_base
 from mvp_edge.core.device import autocast, on_device
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.progress import Stage
+from mvp_edge.data import ImageSet
+from mvp_edge.models.bases import Base, load_base
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import canonical, numbered
 from mvp_edge.training.loop import Batch, Batches, predict
-from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.location import bundled_zoos
 from mvp_edge.zoo.store import open_zoo
 

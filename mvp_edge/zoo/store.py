@@ -20,7 +20,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +67,9 @@ class Zoo:
     base: Base
     packing: Packing
     growth: Path | None = None
+    _infos: dict[str, tuple[tuple[int, int], MemberInfo]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def infos(self) -> list[MemberInfo]:
         """Return all members' descriptions, sorted by id.
@@ -90,13 +93,17 @@ class Zoo:
         return sorted({name for name in found if not name.startswith(".")})
 
     def info(self, member: str) -> MemberInfo:
-        """Return one member's description.
+        """Return one member's description; its file is read once, and again when it has changed.
 
         Raises:
             ZooError: there is no such member, its directory is none, it is damaged, or it was cut from another base.
         """
         path = self._directory(member) / "member.json"
         try:
+            stat = path.stat()
+            state = stat.st_mtime_ns, stat.st_size
+            if member in self._infos and self._infos[member][0] == state:
+                return self._infos[member][1]
             value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as e:
             if path.parent.is_dir():
@@ -110,6 +117,7 @@ class Zoo:
                 f"member {member} was cut from another base model ({info.base_sha256[:12]}) than this zoo's "
                 f"{self.base.name} ({self.base.sha256[:12]}); remove it or use its own zoo"
             )
+        self._infos[member] = state, info
         return info
 
     def load(self, info: MemberInfo) -> Member:

@@ -13,11 +13,11 @@ import torch
 
 from mvp_edge.build.pretrain import Progressive, pretrain
 from mvp_edge.config import FitConfig, PretrainConfig
-from mvp_edge.data import ImageSet
 from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.progress import SilentProgress, Stage
+from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import find_base, load_base, read_tensors, save_base
-from mvp_edge.core.progress import SilentProgress, Stage
 from mvp_edge.training.loop import BatchSource
 from tests.conftest import COLOURS
 

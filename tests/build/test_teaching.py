@@ -11,12 +11,12 @@ import torch
 from mvp_edge.build.pretrain import pretrain
 from mvp_edge.build.teaching import Taught, Teacher, load_teacher
 from mvp_edge.config import FitConfig, FitOverrides, PretrainConfig
-from mvp_edge.data import ImageSet, normalise, open_source
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.models.bases import Base, load_base
 from mvp_edge.core.progress import SilentProgress
-from mvp_edge.training.loop import BatchSource, predict
+from mvp_edge.data import ImageSet, normalise, open_source
+from mvp_edge.models.bases import Base, load_base
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.training.loop import BatchSource, predict
 from mvp_edge.zoo.store import open_zoo
 from tests.build.test_pretrain import Stopped
 from tests.conftest import COLOURS

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvp_edge.build.members import build_generalists
-from mvp_edge.build.preparing import prepare_zoo
+from mvp_edge.build.members import build_generalists, prepare_zoo
 from mvp_edge.build.pretrain import pretrain
 from mvp_edge.config import BuildConfig, FitConfig, PretrainConfig, PruneSchedule
 from mvp_edge.core.errors import ConfigError, ZooError

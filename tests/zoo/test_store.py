@@ -2,6 +2,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -302,3 +303,16 @@ def test_names_reach_the_disk(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None
     flushed.clear()
     create_zoo(zoo.path.parent / "another", zoo.base, zoo.load_base())
     assert [f.name for f in flushed if f.is_dir()] == ["another", "another"]
+
+
+def test_descriptions_are_read_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, text = [], Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, **options: read.append(path) or text(path, **options))
+    info, state = member(zoo)
+    one = zoo.add(info, state).info
+    assert zoo.infos() == zoo.infos() == [one]
+    assert len(read) == 1
+    two = open_zoo(str(zoo.path)).add(replace(info, id="two"), state).info  # by another process
+    assert zoo.infos() == [one, two]
+    shutil.rmtree(zoo.path / "members" / "one")
+    assert zoo.infos() == [two]
