@@ -1,0 +1,1 @@
+"""An ImageNet base on photographs at few pixels: training pictures, distillation, tests."""

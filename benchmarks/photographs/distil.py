@@ -1,0 +1,124 @@
+"""The base at few pixels learns from itself at more, with its batch norms' statistics fixed.
+
+    python -m benchmarks distil PIXELS --crops DIR --sets mini:1,woof:0.5 --steps N --out FILE [--rate 1e-4]
+
+The crops come from `python -m benchmarks teach`. A killed run goes on where it was. Statistics that move on a narrow
+choice of pictures lose classes that are not among them; fixed ones generalise (docs/measurements.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.command import Script, log
+from benchmarks.photographs import pictures
+from benchmarks.photographs.lite0 import at, lite0
+from mvp_edge.config import FitConfig
+from mvp_edge.core.device import on_device
+from mvp_edge.core.environment import environment
+from mvp_edge.core.streams import rng
+from mvp_edge.data import normalise
+from mvp_edge.models.bases import Base, save_base
+from mvp_edge.training.checkpoint import Checkpoint
+from mvp_edge.training.loop import Batch, fit, make_optimizer
+
+SAVE_EVERY = 500  # steps
+
+
+class CropBatches:
+    """Batches of crops with the teacher's logits: a set is drawn by its weight, then its crops without repetition.
+
+    Args:
+        sets: Crops with weights; a set is drawn with a probability proportional to its weight times its size.
+        base: Pixels and colours of the student.
+        batch_size: Crops in a batch.
+        device: Where batches go.
+        seed: Batch `k` of a seed is always the same.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[tuple[pictures.Crops, float]],
+        base: Base,
+        batch_size: int,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.sets, self.base, self.batch_size, self.device = [s for s, _ in sets], base, batch_size, device
+        shares = np.array([weight * len(crops.images) for crops, weight in sets])
+        self.shares = shares / shares.sum()
+        self._draw = rng(seed, "crops")
+
+    def _indices(self) -> tuple[pictures.Crops, np.ndarray, bool]:
+        crops = self.sets[self._draw.choice(len(self.sets), p=self.shares)]
+        chosen = self._draw.choice(len(crops.images), self.batch_size, replace=False)
+        return crops, np.sort(chosen), bool(self._draw.integers(2))
+
+    def next(self) -> Batch:
+        """Return the next batch."""
+        crops, chosen, mirrored = self._indices()
+        images = resized(torch.from_numpy(crops.images[chosen]).permute(0, 3, 1, 2), self.base.input_size)
+        images = images.flip(3) if mirrored else images
+        normal = normalise(images.to(self.device), self.base.mean, self.base.std)
+        teacher = torch.from_numpy(crops.logits[chosen]).float().to(self.device)
+        return Batch(normal, torch.zeros(len(chosen), dtype=torch.long, device=self.device), teacher)
+
+    def skip(self, n: int) -> None:
+        """Pass over `n` batches as if they had been drawn."""
+        for _ in range(n):
+            self._indices()
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return uint8 images `(N, 3, H, W)` at another size."""
+    if images.shape[2:] == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Distil the base at some pixels and write the network."""
+    script = Script("photographs", __doc__, "device", "seed", command="distil")
+    script.add("pixels", type=int)
+    script.add("--crops", type=Path, required=True)
+    script.add("--sets", required=True, help="NAME:WEIGHT,...")
+    script.add("--steps", type=int, required=True)
+    script.add("--out", type=Path, required=True)
+    script.add("--rate", type=float, default=1e-4)
+    args = script.parse(argv)
+    base, device = at(args.pixels), script.device
+    named = dict(part.split(":") for part in args.sets.split(","))
+    sets = [(pictures.load(args.crops / name), float(weight)) for name, weight in named.items()]
+    config = FitConfig(
+        iterations=args.steps, batch_size=64, lr=args.rate, weight_decay=0.01, warmup=0.02, crop=0, distill=1.0,
+        temperature=2.0, optimizer="adamw", norms="fixed",
+    )  # fmt: skip
+    recipe: dict[str, object] = {
+        "method": "distilled from the base at more pixels",
+        "fit": config.to_recipe(),
+        "sets": [{**crops.recipe, "weight": weight} for crops, weight in sets],
+        "seed": args.seed,
+    }
+    network = on_device(lite0(), device)
+    optimizer = make_optimizer(network, config)
+    checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"), {**recipe, "pixels": args.pixels})
+    start = checkpoint.load(network, optimizer)
+    batches = CropBatches(sets, base, config.batch_size, device, args.seed)
+    batches.skip(start)
+
+    def after_step(step: int, loss: Tensor) -> None:
+        if (step + 1) % SAVE_EVERY == 0:
+            checkpoint.save(network, optimizer, step + 1)
+            log.info("%d px: step %d of %d, loss %.3f", args.pixels, step + 1, args.steps, float(loss))
+
+    fit(network, batches, config, optimizer=optimizer, start=start, after_step=after_step)
+    told = {**recipe, "crops_seen": args.steps * config.batch_size, "machine": environment(device)["processor"]}
+    save_base(network, replace(at(args.pixels, told), classes=base.classes), args.out)
+    checkpoint.path.unlink(missing_ok=True)

