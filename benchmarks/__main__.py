@@ -41,6 +41,9 @@ SCRIPTS = {
     "leep": "does cross-fitted LEEP rank as well, and what does noise score",
     "runtimes": "do other runtimes agree",
     "folded-norms": "can weights with folded norms be trained",
+    "teach": "crops of photographs with what an ImageNet base says of them",
+    "distil": "that base at few pixels, taught by itself at more",
+    "photographs": "how often it is right about photographs by names alone",
 }
 """Measurements: scripts with arguments of their own; `all` leaves them out."""
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from benchmarks.command import Script, log
-from benchmarks.photographs.lite0 import at, lite0
+from benchmarks.lite0 import at, lite0
 from mvp_edge.core.device import on_device
 from mvp_edge.core.streams import rng
 from mvp_edge.training.loop import predict

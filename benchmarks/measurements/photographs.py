@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import lite0
 from benchmarks.command import Script, log
-from benchmarks.photographs import lite0, pictures
+from benchmarks.measurements import teach
 from mvp_edge.core.device import on_device
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.streams import rng
@@ -31,7 +32,7 @@ def labelled(directory: Path) -> tuple[list[Path], np.ndarray]:
     Raises:
         ConfigError: a picture has none.
     """
-    found = pictures.pictures(directory)
+    found = teach.pictures(directory)
     words = [next((w for w in (p.name.split("_")[0], *p.parts[::-1]) if w in COLUMN), None) for p in found]
     nameless = [p for p, w in zip(found, words, strict=True) if w is None]
     if nameless or not found:
@@ -63,9 +64,9 @@ def main(argv: Sequence[str]) -> None:
     for text in args.pictures:
         name, _, directory = text.partition("=")
         found, labels = labelled(Path(directory))
-        images = [read for p in found if (read := pictures.read(p, 2 * args.pixels)) is not None]
+        images = [read for p in found if (read := teach.read(p, 2 * args.pixels)) is not None]
         size = (args.pixels,)
-        arrays = [pictures.squares(i, pictures.centre(*i.size), size)[0] for i in images]
+        arrays = [teach.squares(i, teach.centre(*i.size), size)[0] for i in images]
         logits = predict(
             on_device(network, torch.device("cpu")), torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2), base,
             torch.device("cpu"),

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.command import Script, log
-from benchmarks.photographs import pictures
-from benchmarks.photographs.lite0 import at, lite0
+from benchmarks.lite0 import at, lite0
+from benchmarks.measurements import teach
 from mvp_edge.config import FitConfig
 from mvp_edge.core.device import on_device
 from mvp_edge.core.environment import environment
@@ -45,7 +45,7 @@ class CropBatches:
 
     def __init__(
         self,
-        sets: Sequence[tuple[pictures.Crops, float]],
+        sets: Sequence[tuple[teach.Crops, float]],
         base: Base,
         batch_size: int,
         device: torch.device,
@@ -56,7 +56,7 @@ class CropBatches:
         self.shares = shares / shares.sum()
         self._draw = rng(seed, "crops")
 
-    def _indices(self) -> tuple[pictures.Crops, np.ndarray, bool]:
+    def _indices(self) -> tuple[teach.Crops, np.ndarray, bool]:
         crops = self.sets[self._draw.choice(len(self.sets), p=self.shares)]
         chosen = self._draw.choice(len(crops.images), self.batch_size, replace=False)
         return crops, np.sort(chosen), bool(self._draw.integers(2))
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
     args = script.parse(argv)
     base, device = at(args.pixels), script.device
     named = dict(part.split(":") for part in args.sets.split(","))
-    sets = [(pictures.load(args.crops / name), float(weight)) for name, weight in named.items()]
+    sets = [(teach.load(args.crops / name), float(weight)) for name, weight in named.items()]
     config = FitConfig(
         iterations=args.steps, batch_size=64, lr=args.rate, weight_decay=0.01, warmup=0.02, crop=0, distill=1.0,
         temperature=2.0, optimizer="adamw", norms="fixed",

@@ -1,1 +1,0 @@
-"""An ImageNet base on photographs at few pixels: training pictures, distillation, tests."""
