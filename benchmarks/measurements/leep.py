@@ -134,6 +134,7 @@ def compare(
         "probe_best": max(probes.values()),
         "probe_mean": round(float(np.mean(list(probes.values()))), 2),
     }
+    only = {n: top1 for n, top1 in probes.items() if zoo.info(n).kind == "specialist"}
     voted: dict[tuple[str, ...], float] = {}
     for (size, kind), mine in found.items():
         order = sorted(mine, key=lambda n: (-mine[n], n))
@@ -145,8 +146,8 @@ def compare(
         result[f"{size}/{kind}"] = {
             "nearest": round(mine[order[0]], 4),
             "nearest_specialist": round(mine[specialists[0]], 4),
-            "spearman": round(float(spearmanr([mine[n] for n in probes], list(probes.values()))[0]), 4),
-            "spearman_specialists": round(rank_correlation(zoo, mine, probes), 4),
+            "spearman": round(rank_correlation(mine, probes), 4),
+            "spearman_specialists": round(rank_correlation(mine, only), 4),
             "generalists_first": sum(zoo.info(n).kind == "generalist" for n in order[:4]),
             "same_nearest": len(set(first) & set(order[:NEAREST])),
             "probe_first": round(probes[order[0]], 2),
@@ -156,10 +157,9 @@ def compare(
     return result
 
 
-def rank_correlation(zoo: Zoo, scores: dict[str, float], probes: dict[str, float]) -> float:
-    """Return Spearman's correlation of a score with the probe's accuracy over the specialists."""
-    names = [n for n in probes if zoo.info(n).kind == "specialist"]
-    return float(spearmanr([scores[n] for n in names], [probes[n] for n in names])[0])
+def rank_correlation(scores: dict[str, float], probes: dict[str, float]) -> float:
+    """Return Spearman's correlation of a score with the probe's accuracy over the members that were probed."""
+    return float(np.asarray(spearmanr([scores[n] for n in probes], list(probes.values())))[0])
 
 
 def assembled(
