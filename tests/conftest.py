@@ -43,7 +43,6 @@ def short_timings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     if "timing" not in request.path.parts:
         monkeypatch.setattr("mvp_edge.timing.latency.PATIENCE_S", 0.3)
         monkeypatch.setattr("mvp_edge.timing.latency.SAMPLE_S", 0.01)
-        monkeypatch.setattr("mvp_edge.timing.latency.PAUSE_S", 0.0)
         monkeypatch.setattr("mvp_edge.budget.latency.ENOUGH_S", 0.02)
 
 

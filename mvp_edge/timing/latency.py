@@ -102,9 +102,6 @@ BLOCK_WARMUP_RUNS = 2
 SETTLE_S = 0.005
 # On some systems the clock of a thread ticks only every few milliseconds.
 FINE_CLOCK_S = 1e-6
-# Measurements of a model that seems to exceed its budget, and the pause between two of them.
-ATTEMPTS = 3
-PAUSE_S = 1.0
 # Time for measuring all files of a result: long enough for several rounds on a busy machine.
 PATIENCE_S = 6.0
 # Share of wall time taken by other programs above which a comparison by the wall clock is void.
@@ -201,25 +198,13 @@ class Timing:
         return Ratio(median, low, high)
 
 
-def time_within(limit_ms: float, paths: Sequence[Path]) -> list[Timing]:
-    """Time files on one thread as `time_in_turns` does, again if the last one seems to take longer than `limit_ms`.
-
-    Other programs and the processor's clock can only slow a model down, so of at most `ATTEMPTS` comparisons the one in
-    which the last file was fastest is returned.
+def time_files(paths: Sequence[Path]) -> list[Timing]:
+    """Time the files of a result on one thread, as `time_in_turns` does; a report gives the medians.
 
     Raises:
         ExportError: as `time_in_turns`.
     """
-    contenders = [Contender(path) for path in paths]
-    best = time_in_turns(contenders, budget_s=PATIENCE_S)
-    for _ in range(ATTEMPTS - 1):
-        if best[-1].latency().median_ms <= limit_ms:
-            break
-        time.sleep(PAUSE_S)
-        best = min(
-            best, time_in_turns(contenders, budget_s=PATIENCE_S), key=lambda found: found[-1].latency().median_ms
-        )
-    return best
+    return time_in_turns([Contender(path) for path in paths], budget_s=PATIENCE_S)
 
 
 def time_in_turns(

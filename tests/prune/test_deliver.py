@@ -97,11 +97,15 @@ def test_each_limit_is_told_in_its_own_unit() -> None:
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
-        (Budget(macs=960), []),  # within the 5 % that are not said aloud
-        (Budget(macs=950), ["macs is 1000, over the budget of 950"]),
+        (Budget(macs=1000), []),
+        (Budget(macs=998), ["macs is 1000: the budget of 998 is missed by 0.2 %"]),  # nothing is forgiven
+        (Budget(macs=950), ["macs is 1000: the budget of 950 is missed by 5.3 %"]),
         (
             Budget(latency_ms=0.9, macs=2000),
-            ["latency_ms is 1, over the budget of 0.9; other programs may have slowed the measurement down"],
+            [
+                "latency_ms is 1 (median wall time): the budget of 0.9 is missed by 11 %; other programs may have "
+                "slowed the measurement"
+            ],
         ),
     ],
 )

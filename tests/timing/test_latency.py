@@ -14,7 +14,6 @@ from onnx import TensorProto
 from mvp_edge.core.errors import ExportError
 from mvp_edge.timing import latency
 from mvp_edge.timing.latency import (
-    ATTEMPTS,
     Clock,
     Contender,
     Latency,
@@ -22,7 +21,6 @@ from mvp_edge.timing.latency import (
     choose_cpus,
     pinned,
     time_in_turns,
-    time_within,
 )
 from mvp_edge.timing.session import open_session
 from tests.onnx_files import Dim, save_pool
@@ -188,31 +186,6 @@ def test_layout(tmp_path: Path, shape: tuple[Dim, ...], layout: str) -> None:
     session = open_session(save_pool(tmp_path / "a.onnx", shape, TensorProto.UINT8))
     assert (session.layout, session.channels) == (layout, 3)
     assert latencies([session.path], rounds=1, runs_per_round=2)[0].runs == 2
-
-
-@pytest.mark.parametrize(
-    ("medians", "limit", "expected", "asked"),
-    [
-        ([1.0, 0.5], 1.0, 1.0, 1),
-        ([1.6, 0.9, 0.5], 1.0, 0.9, 2),
-        ([1.6, 1.4, 1.5], 1.0, 1.4, ATTEMPTS),
-    ],
-)
-def test_a_model_that_seems_too_slow_is_timed_again(
-    medians: list[float], limit: float, expected: float, asked: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = iter(medians)
-    calls: list[Sequence[Contender]] = []
-
-    def in_turns(contenders: Sequence[Contender], budget_s: float) -> list[Timing]:
-        assert budget_s > 5  # eight rounds with a base of 13 ms take half of that on a quiet machine
-        calls.append(contenders)
-        return [timing([[10.0]]), timing([[next(found)]])]
-
-    monkeypatch.setattr("mvp_edge.timing.latency.time_in_turns", in_turns)
-    monkeypatch.setattr("mvp_edge.timing.latency.PAUSE_S", 0.0)
-    assert time_within(limit, [Path("dense.onnx"), Path("pruned.onnx")])[-1].latency().median_ms == expected
-    assert len(calls) == asked
 
 
 @pytest.fixture
