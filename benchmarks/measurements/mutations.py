@@ -43,7 +43,7 @@ class Mutation:
 
 
 def places(tree: ast.Module) -> list[int]:
-    """Return the positions, in the order of `ast.walk`, of the nodes that can be changed: none in types."""
+    """Return the positions, in the order of `ast.walk`, of the nodes that can be changed: none in declarations."""
     types = {id(inner) for part in _types(tree) for inner in ast.walk(part)}
     nodes = list(ast.walk(tree))
     return [i for i, node in enumerate(nodes) if id(node) not in types and _change(copy.deepcopy(node))]
@@ -81,9 +81,10 @@ def _change(node: ast.AST) -> str:
 
 
 def _types(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield what only says types: annotations, and what is imported for them alone."""
+    """Yield what only declares: annotations, what is imported for them alone, and decorators."""
     for node in ast.walk(tree):
         yield from (part for part in (getattr(node, "annotation", None), getattr(node, "returns", None)) if part)
+        yield from getattr(node, "decorator_list", [])
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             yield node
 
