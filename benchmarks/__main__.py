@@ -41,6 +41,7 @@ SCRIPTS = {
     "leep": "does cross-fitted LEEP rank as well, and what does noise score",
     "runtimes": "do other runtimes agree",
     "folded-norms": "can weights with folded norms be trained",
+    "mutations": "do the tests notice a broken line",
     "teach": "crops of photographs with what an ImageNet base says of them",
     "distil": "that base at few pixels, taught by itself at more",
     "photographs": "how often it is right about photographs by names alone",
