@@ -123,7 +123,20 @@ def notices(mutation: Mutation, timeout_s: float) -> str:
         (alias / "mvp_edge_cli").symlink_to(tree / "cli")
         environment = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{alias}", "PYTHONDONTWRITEBYTECODE": "1"}
         for suite in suites(mutation.module):
-            words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", suite]
+            words = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "-n",
+                "0",
+                "-p",
+                "no:cacheprovider",
+                "-m",
+                "not slow",
+                suite,
+            ]
             try:
                 done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, timeout=timeout_s)
             except subprocess.TimeoutExpired:
