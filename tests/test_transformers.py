@@ -20,7 +20,7 @@ from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.models.plan import full_plan, make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
-from mvp_edge.models.tensors import pack, unpack
+from mvp_edge.models.tensors import deserialise, serialise
 from mvp_edge.models.widening import zero_new_inputs
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
 from mvp_edge.pruners.ifp import ImportanceMeter
@@ -172,7 +172,7 @@ def test_a_member_comes_back_from_its_file(embedding: Any, packing: Any) -> None
     prunable = PrunableModel.of(base, whole)
     plan = drawn_plan(prunable.table, 0.5)
     model = sliced_copy(prunable.model, prunable.table, plan).eval()
-    state, _ = unpack(pack(prunable.state_of(model), packing))
+    state, _ = deserialise(serialise(prunable.state_of(model), packing))
     member = Member(MemberInfo("m", cast(Any, None), "specialist", plan, "", {}, 0.0), state)
     restored = member.network(prunable)
     for name, tensor in prunable.state_of(model).items():

@@ -26,8 +26,8 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
     """Return a frozen network that gives logits `(N, classes)` for images that are normalised for `base`.
 
     Args:
-        name: A base model (name or file), or a zoo (name or directory), which lends its best generalist: nearly as
-            good as its base, at a fraction of the price.
+        name: A base model (name or file), or a zoo (name or directory), of which the best generalist teaches:
+            nearly as good as its base, at a fraction of the cost.
         base: What is to be trained.
         classes: Order of the outputs.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+import platformdirs
 
 from mvp_edge.core.errors import ConfigError
 
@@ -12,25 +15,29 @@ DEFAULT_ZOO = "cifar100-resnet18"
 
 
 def cache_dir() -> Path:
-    """Return the directory of files that can be made or downloaded again: `$MVP_EDGE_CACHE`, else `~/.cache/mvp-edge`.
+    """Return the directory of files that can be made or downloaded again.
+
+    It is `$MVP_EDGE_CACHE`, else the system's own place: `~/.cache/mvp-edge` on Linux.
 
     Raises:
         ConfigError: the variable is not set, and there is no home directory.
     """
-    return _place("MVP_EDGE_CACHE", "~/.cache/mvp-edge")
+    return _place("MVP_EDGE_CACHE", platformdirs.user_cache_dir)
 
 
 def user_directory() -> Path:
-    """Return the directory of the user's own files: `$MVP_EDGE_HOME`, else `~/.local/share/mvp-edge`.
+    """Return the directory of the user's own files.
+
+    It is `$MVP_EDGE_HOME`, else the system's own place: `~/.local/share/mvp-edge` on Linux.
 
     Raises:
         ConfigError: the variable is not set, and there is no home directory.
     """
-    return _place("MVP_EDGE_HOME", "~/.local/share/mvp-edge")
+    return _place("MVP_EDGE_HOME", platformdirs.user_data_dir)
 
 
-def _place(variable: str, default: str) -> Path:
+def _place(variable: str, default: Callable[[str, bool], str]) -> Path:
     try:
-        return Path(os.environ.get(variable) or default).expanduser()
+        return Path(os.environ.get(variable) or default("mvp-edge", False)).expanduser()
     except RuntimeError as e:  # as in some services and containers
         raise ConfigError(f"this user has no home directory; set HOME, or {variable} to a directory") from e

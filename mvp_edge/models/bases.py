@@ -17,7 +17,7 @@ from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.places import ASSETS, DEFAULT_ZOO
 from mvp_edge.models.architectures import head_name, new_model
 from mvp_edge.models.download import download_weights
-from mvp_edge.models.tensors import COUNTER, content_sha256, load_weights, pack, unpack
+from mvp_edge.models.tensors import COUNTER, content_sha256, deserialise, load_weights, serialise
 
 
 @dataclass(frozen=True)
@@ -122,21 +122,21 @@ def find_base(name: str) -> Base:
     )
 
 
-def pack_base(model: nn.Module, base: Base, packing: Packing = "float16") -> bytes:
+def serialise_base(model: nn.Module, base: Base, packing: Packing = "float16") -> bytes:
     """Return weights and metadata as safetensors bytes; the same model gives the same bytes."""
     # What is not stored stands for its default: files made before it was known keep their checksum.
     meta = {k: v for k, v in base.to_json().items() if k != "sha256" and (k, v) != ("embedding", "whole")}
-    return pack(model.state_dict(), packing, {"mvp_edge": json.dumps(meta)})
+    return serialise(model.state_dict(), packing, {"mvp_edge": json.dumps(meta)})
 
 
 def save_base(model: nn.Module, base: Base, path: Path) -> None:
-    """Write what `pack_base` returns, all or nothing.
+    """Write what `serialise_base` returns, all or nothing.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     try:
-        write_atomically(path, pack_base(model, base))
+        write_atomically(path, serialise_base(model, base))
     except OSError as e:
         raise ConfigError(f"cannot write {path} ({e.strerror or e}); choose another place or make room") from e
 
@@ -148,7 +148,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ConfigError: there is no such file, or it is damaged.
     """
     try:
-        return unpack(path.read_bytes())
+        return deserialise(path.read_bytes())
     except FileNotFoundError as e:
         raise ConfigError(f"{path} does not exist; give a .safetensors file with the weights") from e
     except (OSError, ValueError) as e:

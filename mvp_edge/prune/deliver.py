@@ -445,13 +445,9 @@ def _voter(neighbour: Neighbour) -> VoterRecord:
 
 
 def _interpolation(tuned: Tuned) -> InterpolationRecord | None:
-    if tuned.mix is None:
+    if tuned.interpolation is None:
         return None
-    value = tuned.mix.to_json()
-    held_out = [{"weight": row["share"], "top1": row["top1"], "loss": row["loss"]} for row in value["held_out"]]
-    return InterpolationRecord.from_json(
-        {"weight": value["share"], "images": value["images"], "folds": value["folds"], "held_out": held_out}
-    )
+    return InterpolationRecord.from_json(tuned.interpolation.to_json())
 
 
 def _interface(file: Path) -> InterfaceRecord:

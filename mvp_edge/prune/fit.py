@@ -13,8 +13,8 @@ from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.data import ImageSet
 from mvp_edge.models.bases import Base
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.training.interpolation import Interpolation, fold_count, steps, tune_interpolated
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
-from mvp_edge.training.mixing import Mix, fold_count, steps, tune_mixed
 from mvp_edge.training.optimizers import resolve_fit
 
 MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped
@@ -27,23 +27,23 @@ class Tuned:
 
     Attributes:
         fit: Settings of each training run; no iterations if there was none.
-        mix: The interpolation weight chosen on held-out images, if there were few images.
+        interpolation: The interpolation weight chosen on held-out images, if there were few images.
         warnings: Warnings for the user.
     """
 
     fit: FitConfig
-    mix: Mix | None = None
+    interpolation: Interpolation | None = None
     warnings: tuple[str, ...] = ()
 
     @property
     def iterations(self) -> int:
         """Optimiser steps in all."""
-        return self.fit.iterations * (self.mix.folds if self.mix else 1)
+        return self.fit.iterations * (self.interpolation.folds if self.interpolation else 1)
 
     @property
     def untouched(self) -> bool:
         """Whether the network is unchanged: it was not trained, or training did not help on held-out images."""
-        return self.iterations == 0 or (self.mix is not None and self.mix.share == 0)
+        return self.iterations == 0 or (self.interpolation is not None and self.interpolation.weight == 0)
 
 
 def fine_tune(
@@ -138,14 +138,14 @@ def tune_low_data(
         return Tuned(replace(config, iterations=0), warnings=(f"{note}; force training with --schedule fixed",))
     config = gentle(config)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
-        mix = tune_mixed(model, data, base, config, device=device, seed=seed, stage=stage)
-    if mix.share > 0:
-        return Tuned(config, mix)
+        chosen = tune_interpolated(model, data, base, config, device=device, seed=seed, stage=stage)
+    if chosen.weight > 0:
+        return Tuned(config, chosen)
     note = (
-        f"fine-tuning on {len(data)} images did not help on held-out images (top-1 {mix.top1[0.0]:.1f} % without, "
-        f"{mix.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
+        f"fine-tuning on {len(data)} images did not help on held-out images (top-1 {chosen.top1[0.0]:.1f} % without, "
+        f"{chosen.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
     )
-    return Tuned(config, mix, (note,))
+    return Tuned(config, chosen, (note,))
 
 
 def gentle(config: FitConfig) -> FitConfig:

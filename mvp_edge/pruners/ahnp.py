@@ -18,7 +18,7 @@ from mvp_edge.models.plan import KeepPlan, full_plan
 from mvp_edge.models.slicing import exchange
 from mvp_edge.pruners.units import cut, highest, positions_in
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
-from mvp_edge.training.optimizers import SECOND_MOMENT, Together
+from mvp_edge.training.optimizers import SECOND_MOMENT, ChainedOptimizer
 
 
 class UnitScores:
@@ -159,7 +159,9 @@ def automatic_prune(
     weights = make_optimizer(model, config)
     beta = (config.momentum, SECOND_MOMENT)
     optimizer = (
-        Together([weights, torch.optim.AdamW([scored], lr=schedule.lr, betas=beta)]) if scores.values else weights
+        ChainedOptimizer([weights, torch.optim.AdamW([scored], lr=schedule.lr, betas=beta)])
+        if scores.values
+        else weights
     )
     allotted = math.ceil(schedule.share * config.iterations)
 

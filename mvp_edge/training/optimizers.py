@@ -1,4 +1,4 @@
-"""The optimisers that networks are trained with, and which of them suits a network."""
+"""Optimisers, and which of them suits a network."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def _groups(decay: list[nn.Parameter], free: list[nn.Parameter], config: FitConf
     return [{"params": decay, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-class Together(torch.optim.Optimizer):
+class ChainedOptimizer(torch.optim.Optimizer):
     """Several optimisers of different parameters as one; groups and state are shared with them, not copied."""
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
         super().__init__([g for part in parts for g in part.param_groups], {})
-        self._parts = [p for part in parts for p in (part._parts if isinstance(part, Together) else (part,))]
+        self._parts = [p for part in parts for p in (part._parts if isinstance(part, ChainedOptimizer) else (part,))]
         self.state = defaultdict(dict)
         for part in self._parts:
             part.state = self.state

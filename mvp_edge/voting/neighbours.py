@@ -151,8 +151,8 @@ def sole_voter(
 
 
 def knowing(ranked: Sequence[Neighbour], task: Task) -> list[Neighbour]:
-    """Return the generalists that know all classes of a task, in the order of `MemberInfo.standing`."""
-    return sorted((n for n in ranked if n.info.covers(task)), key=lambda n: n.info.standing)
+    """Return the generalists that know all classes of a task, in the order of `MemberInfo.sort_key`."""
+    return sorted((n for n in ranked if n.info.covers(task)), key=lambda n: n.info.sort_key)
 
 
 def vote_weights(neighbours: Sequence[Neighbour], config: VoteConfig) -> list[float]:

@@ -17,7 +17,7 @@ from mvp_edge.models.architectures import set_head
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.models.tensors import load_weights, squeeze, unpack
+from mvp_edge.models.tensors import compress, deserialise, load_weights
 from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.zoo.location import FORMAT
 
@@ -59,7 +59,7 @@ class MemberInfo:
         return self.kind == "generalist" and self.knows(task)
 
     @property
-    def standing(self) -> tuple[float, float, str]:
+    def sort_key(self) -> tuple[float, float, str]:
         """What sorts members largest first; of one size the most accurate leads, then the id decides."""
         return (-self.plan.achieved, -(self.top1 or 0.0), self.id)
 
@@ -157,7 +157,7 @@ def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
         ZooError: the bytes are damaged.
     """
     try:
-        return unpack(data)[0]
+        return deserialise(data)[0]
     except ValueError as e:
         raise ZooError(f"{where} is no readable safetensors file ({e}); remove its directory and build it again") from e
 
@@ -199,7 +199,7 @@ def write_outputs(outputs: Outputs) -> bytes:
     halves = (outputs.logits - largest).half().view(torch.uint8)
     labels = outputs.labels.to(torch.int16)
     tensors = {"lower": halves[:, 0::2], "upper": halves[:, 1::2], "largest": largest, "labels": labels}
-    return squeeze(save({k: v.contiguous() for k, v in tensors.items()}))
+    return compress(save({k: v.contiguous() for k, v in tensors.items()}))
 
 
 def read_outputs(data: bytes, where: str) -> Outputs:
@@ -209,7 +209,7 @@ def read_outputs(data: bytes, where: str) -> Outputs:
         ZooError: the bytes are damaged.
     """
     try:
-        tensors, _ = unpack(data)
+        tensors, _ = deserialise(data)
         halves = torch.stack((tensors["lower"], tensors["upper"]), -1).view(torch.float16).squeeze(-1)
         return Outputs(tensors["largest"] + halves.float(), tensors["labels"].long())
     except (ValueError, KeyError) as e:

@@ -31,8 +31,8 @@ from mvp_edge.config import Packing
 from mvp_edge.core.atomic import sync_directory, write_atomically
 from mvp_edge.core.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.core.places import ASSETS
-from mvp_edge.models.bases import Base, load_base, pack_base
-from mvp_edge.models.tensors import content_sha256, pack, squeeze, unpack
+from mvp_edge.models.bases import Base, load_base, serialise_base
+from mvp_edge.models.tensors import compress, content_sha256, deserialise, serialise
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import FORMAT, damaged, read_zoo_file, roots
 from mvp_edge.zoo.member import Member, MemberInfo, Outputs, read_outputs, read_weights, write_outputs
@@ -80,12 +80,12 @@ class Zoo:
         return [self.info(name) for name in self.ids()]
 
     def knowing(self, task: Task) -> list[MemberInfo]:
-        """Return the generalists that know all classes of a task, in the order of `MemberInfo.standing`.
+        """Return the generalists that know all classes of a task, in the order of `MemberInfo.sort_key`.
 
         Raises:
             ZooError: a member is damaged or was cut from another base model.
         """
-        return sorted((i for i in self.infos() if i.covers(task)), key=lambda i: i.standing)
+        return sorted((i for i in self.infos() if i.covers(task)), key=lambda i: i.sort_key)
 
     def ids(self) -> list[str]:
         """Return the names of all members, sorted."""
@@ -146,7 +146,7 @@ class Zoo:
 
     def as_stored(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors as they would be read back after packing."""
-        return unpack(pack(state, self.packing))[0]
+        return deserialise(serialise(state, self.packing))[0]
 
     def add(self, info: MemberInfo, state: dict[str, Tensor], outputs: Outputs | None = None) -> Added:
         """Write a member, all or nothing; one that is there already stays as it is, and is what is returned.
@@ -159,7 +159,7 @@ class Zoo:
                 f"this model was cut from another base ({info.base_sha256[:12]}) than zoo {self.name}'s "
                 f"{self.base.name} ({self.base.sha256[:12]}); add it to the zoo of its own base"
             )
-        files = {WEIGHTS: squeeze(pack(state, self.packing))}
+        files = {WEIGHTS: compress(serialise(state, self.packing))}
         info = replace(info, weights_sha256=_sha256(files[WEIGHTS]))
         if outputs is not None:
             files[OUTPUTS] = write_outputs(outputs)
@@ -347,14 +347,14 @@ def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int
     Raises:
         ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
     """
-    data = pack_base(model, base, packing)
-    base = replace(base, sha256=content_sha256(unpack(data)[0]))
+    data = serialise_base(model, base, packing)
+    base = replace(base, sha256=content_sha256(deserialise(data)[0]))
     _refuse_foreign_files(path)
     try:
         (path / "members").mkdir(parents=True, exist_ok=True)
         with zoo_lock(path, "zoo", math.inf):
             if not (path / "zoo.json").exists():
-                write_atomically(path / BASE, squeeze(data))
+                write_atomically(path / BASE, compress(data))
                 value = {"format": FORMAT, "name": path.resolve().name, "packing": packing, "base": base.to_json()}
                 write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
     except OSError as e:

@@ -19,6 +19,8 @@ def test_a_place_is_named_or_in_the_home_directory(
     place: Callable[[], Path], variable: str, default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "/somewhere")
     assert place() == Path("/somewhere")
     monkeypatch.setenv(variable, "~/there")
@@ -32,7 +34,9 @@ def test_nobody_has_no_home(
     place: Callable[[], Path], variable: str, default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", f"no/{default}")
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("HOME")
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does where nobody knows the user
     with pytest.raises(ConfigError, match=f"HOME, or {variable}"):
         place()

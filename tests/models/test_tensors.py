@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvp_edge.models.tensors import Packing, content_sha256, load_weights, pack, squeeze, unpack
+from mvp_edge.models.tensors import Packing, compress, content_sha256, deserialise, load_weights, serialise
 
 STATE = {
     "conv.weight": torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)),
@@ -15,10 +15,10 @@ STATE = {
 
 @pytest.mark.parametrize("packing", ["float16", "int8"])
 def test_tensors_come_back(packing: Packing) -> None:
-    data = pack(STATE, packing, {"who": "me"})
-    assert data == pack(STATE, packing, {"who": "me"})
-    for stored in (data, squeeze(data)):
-        tensors, metadata = unpack(stored)
+    data = serialise(STATE, packing, {"who": "me"})
+    assert data == serialise(STATE, packing, {"who": "me"})
+    for stored in (data, compress(data)):
+        tensors, metadata = deserialise(stored)
         assert metadata == {"who": "me"}
         assert {k: (v.shape, v.dtype) for k, v in tensors.items()} == {k: (v.shape, v.dtype) for k, v in STATE.items()}
         assert torch.equal(tensors["norm.weight"], STATE["norm.weight"])
@@ -26,7 +26,7 @@ def test_tensors_come_back(packing: Packing) -> None:
 
 def test_int8_is_off_by_half_a_level_of_its_channel_at_most() -> None:
     weight = STATE["conv.weight"] * torch.tensor([1.0, 1e-3, 1e3, 0.0]).view(-1, 1, 1, 1)
-    found = unpack(pack({"w": weight}, "int8"))[0]["w"]
+    found = deserialise(serialise({"w": weight}, "int8"))[0]["w"]
     channels = weight.flatten(1)
     level = torch.maximum(channels.abs().amax(1) / 127, channels.std(1, correction=0) / 16)
     assert ((found - weight).flatten(1).abs().amax(1) <= level / 2 * 1.0001).all()
@@ -35,8 +35,8 @@ def test_int8_is_off_by_half_a_level_of_its_channel_at_most() -> None:
 def test_a_bell_curve_takes_six_bits_and_its_tails_are_kept() -> None:
     weight = torch.randn(32, 2000, generator=torch.Generator().manual_seed(0))
     weight[0, 0] = 50.0
-    data = squeeze(pack({"w": weight}, "int8"))
-    found = unpack(data)[0]["w"]
+    data = compress(serialise({"w": weight}, "int8"))
+    found = deserialise(data)[0]["w"]
     assert len(data) * 8 / weight.numel() < 6.3
     assert found[0, 0] == pytest.approx(50, abs=0.01)
     assert ((found - weight)[1:].std() / weight[1:].std()).item() == pytest.approx(1 / 16 / 12**0.5, rel=0.05)
@@ -46,27 +46,27 @@ def test_a_bell_curve_takes_six_bits_and_its_tails_are_kept() -> None:
 def test_packing_again_costs_nothing(shape: tuple[int, ...]) -> None:
     """Three times is as often as a zoo of a bundled base packs it."""
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    once = pack({"w": weight}, "int8")
+    once = serialise({"w": weight}, "int8")
     again = once
     for _ in range(2):
-        again = pack(unpack(again)[0], "int8")
+        again = serialise(deserialise(again)[0], "int8")
     assert again == once
 
 
 def test_a_channel_without_its_lowest_levels_is_packed_again_as_if_new() -> None:
     weight = 0.01 * torch.tensor([[9.0, 11, 13, 127, -64, 0], [10, 12, 15, 27, -63, 0], [0, 0, 0, 0, 0, 0]])
-    once = unpack(pack({"w": weight}, "int8"))[0]["w"]
+    once = deserialise(serialise({"w": weight}, "int8"))[0]["w"]
     level = once.abs().amax(1, keepdim=True) / 127
     assert ((once - weight).abs() <= level.clamp(min=weight.std(1, correction=0, keepdim=True) / 16) / 2 * 1.0001).all()
     assert torch.equal(once[2], torch.zeros(6))
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-9], lambda d: d[:20] + b"\xff" * 9 + d[29:], lambda d: b""])
-@pytest.mark.parametrize("squeezed", [True, False])
-def test_damaged_bytes_are_refused(damage, squeezed: bool) -> None:
-    data = pack(STATE, "int8")
+@pytest.mark.parametrize("compressed", [True, False])
+def test_damaged_bytes_are_refused(damage, compressed: bool) -> None:
+    data = serialise(STATE, "int8")
     with pytest.raises(ValueError):
-        unpack(damage(squeeze(data) if squeezed else data))
+        deserialise(damage(compress(data) if compressed else data))
 
 
 def test_identity_is_content() -> None:
@@ -74,9 +74,9 @@ def test_identity_is_content() -> None:
     weight = STATE["conv.weight"]
     state = {"a": weight, "b": torch.ones(2)}
     same = content_sha256(state)
-    stored = pack(state, "float16")
-    files = (stored, squeeze(stored), gzip.compress(stored, 1, mtime=7))
-    assert len({content_sha256(unpack(f)[0]) for f in files}) == 1
+    stored = serialise(state, "float16")
+    files = (stored, compress(stored), gzip.compress(stored, 1, mtime=7))
+    assert len({content_sha256(deserialise(f)[0]) for f in files}) == 1
     assert content_sha256({"b": torch.ones(2), "a": weight.to(memory_format=torch.channels_last)}) == same
     assert content_sha256({**state, "n.num_batches_tracked": torch.tensor(3)}) == same
     others = [

@@ -12,13 +12,13 @@ from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.deliver import Costs, check_budget, method_in_words, origin_of, slower
 from mvp_edge.prune.fit import Tuned
 from mvp_edge.report.record import BytesRecord, LatenciesRecord, LatencyRecord, LimitRecord
-from mvp_edge.training.mixing import Mix
+from mvp_edge.training.interpolation import Interpolation
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.member import MemberInfo
 
 WIDTHS = {"a": 8, "b": 8}
 TRAINED, UNTRAINED = Tuned(FitConfig(iterations=5)), Tuned(FitConfig(iterations=0))
-NO_GAIN = replace(TRAINED, mix=Mix(0.0, 24, 3, {0.0: 0.3, 1.0: 0.5}, {0.0: 90.0, 1.0: 80.0}))
+NO_GAIN = replace(TRAINED, interpolation=Interpolation(0.0, 24, 3, {0.0: 0.3, 1.0: 0.5}, {0.0: 90.0, 1.0: 80.0}))
 
 
 def plan(units: int) -> KeepPlan:

@@ -15,7 +15,7 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.fit import MANY_IMAGES, Tuned, gentle, tune, tune_low_data
-from mvp_edge.training.mixing import Mix
+from mvp_edge.training.interpolation import Interpolation
 from mvp_edge.voting.meta_vote import assemble
 from mvp_edge.voting.neighbours import knowing, rank
 from mvp_edge.zoo.store import Zoo
@@ -50,7 +50,7 @@ def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
     assert tuned.fit == gentle(FIT)
     assert (tuned.fit.iterations, tuned.fit.batch_size) == (2, 4)
     assert tuned.fit.lr == pytest.approx(0.01 / 3)
-    assert tuned.mix is not None and tuned.iterations == 6
+    assert tuned.interpolation is not None and tuned.iterations == 6
 
 
 def test_many_images_are_trained_on_as_the_settings_say(
@@ -79,9 +79,13 @@ def test_a_single_image_of_a_class_leaves_the_member_as_it_is(run: Run, model: n
 
 def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     top1 = {0.0: 90.0, 1.0: 80.0}
-    monkeypatch.setattr("mvp_edge.prune.fit.tune_mixed", lambda *_, **__: Mix(0.0, 16, 3, dict(top1), top1))
+    monkeypatch.setattr(
+        "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: Interpolation(0.0, 16, 3, dict(top1), top1)
+    )
     (warning,) = run(tune_low_data, train).warnings
     assert "top-1 90.0 % without, 80.0 % with it" in warning
     assert "--schedule fixed" in warning
-    monkeypatch.setattr("mvp_edge.prune.fit.tune_mixed", lambda *_, **__: Mix(0.5, 16, 3, dict(top1), top1))
+    monkeypatch.setattr(
+        "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: Interpolation(0.5, 16, 3, dict(top1), top1)
+    )
     assert run(tune_low_data, train).warnings == ()

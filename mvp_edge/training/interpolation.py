@@ -1,11 +1,10 @@
-"""Fine-tuning on few images: how far to go from a network that works already is chosen on images left out.
+"""Fine-tuning on few images: weights between those before and after it, chosen by cross-validation (WiSE-FT).
 
-A network fine-tuned on a handful of images may lose more than it gains, and no rule tells beforehand: pictures like
-those that it was made from teach it little, pictures of another kind a lot. Between the weights before and after lie
-networks that are often better than both ends. Cross-validation says how far along the way to go, if at all.
+A network fine-tuned on a handful of images may lose more than it gains. Weights between those before and after
+fine-tuning are often better than both. Cross-validation chooses the interpolation weight, which may be 0.
 
 References:
-    Wortsman et al., "Robust fine-tuning of zero-shot models", 2022 (WiSE-FT: mixing weights before and after);
+    Wortsman et al., "Robust fine-tuning of zero-shot models", 2022 (WiSE-FT);
     Wortsman et al., "Model soups", 2022 (the mean of the folds' weights);
     Guo et al., "On Calibration of Modern Neural Networks", 2017 (temperature).
 """
@@ -31,24 +30,24 @@ from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 
 State = Mapping[str, Tensor]
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FOLDS = 3
 TEMPERATURES = tuple(2 ** (i / 4) for i in range(-12, 13))  # 1/8 to 8
 
 
 @dataclass(frozen=True)
-class Mix:
-    """How much of a fine-tuning is kept, and what that was chosen by.
+class Interpolation:
+    """The interpolation weight that was chosen, and the figures behind the choice.
 
     Attributes:
-        share: 0 leaves the network as it was, 1 takes the fine-tuned weights.
+        weight: 0 leaves the network as it was, 1 takes the fine-tuned weights.
         images: Number of images that were left out once each.
         folds: In so many parts.
-        loss: Mean cross-entropy on images left out, by share, each at the temperature that suits it best.
-        top1: Accuracy in percent on them, by share.
+        loss: Mean cross-entropy on images left out, by weight, each at its best temperature.
+        top1: Accuracy in percent on them, by weight.
     """
 
-    share: float
+    weight: float
     images: int
     folds: int
     loss: dict[float, float]
@@ -57,12 +56,12 @@ class Mix:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value."""
         held_out = [
-            {"share": s, "top1": round(self.top1[s], 2), "loss": round(self.loss[s], 4)} for s in sorted(self.loss)
+            {"weight": s, "top1": round(self.top1[s], 2), "loss": round(self.loss[s], 4)} for s in sorted(self.loss)
         ]
-        return {"share": self.share, "images": self.images, "folds": self.folds, "held_out": held_out}
+        return {"weight": self.weight, "images": self.images, "folds": self.folds, "held_out": held_out}
 
 
-def tune_mixed(
+def tune_interpolated(
     model: nn.Module,
     data: ImageSet,
     base: Base,
@@ -71,11 +70,11 @@ def tune_mixed(
     device: torch.device,
     seed: int,
     stage: Stage | None = None,
-) -> Mix:
-    """Fine-tune a network that works already, in place, as far as images left out say that it gains.
+) -> Interpolation:
+    """Fine-tune a network that works already, in place, with the interpolation weight that held-out images favour.
 
-    The images are dealt out to folds; for each, a copy learns from the other folds' images and is tried on its own. The
-    network gets the mean of the copies' weights, mixed with its own at the share that did best.
+    For each fold a copy is trained on the other folds and evaluated on this one. The network gets the mean of the
+    copies' weights, interpolated with its own.
 
     Args:
         model: On `device`.
@@ -91,7 +90,7 @@ def tune_mixed(
     """
     before = {k: v.clone() for k, v in model.state_dict().items()}
     parts = folds(data.labels, rng(seed, "folds"))
-    logits = {s: torch.empty(len(data), len(data.classes)) for s in SHARES}
+    logits = {s: torch.empty(len(data), len(data.classes)) for s in WEIGHTS}
     after = []
     for left_out in parts:
         rest = torch.ones(len(data), dtype=torch.bool).index_fill_(0, left_out, value=False).nonzero().flatten()
@@ -99,15 +98,15 @@ def tune_mixed(
         source = BatchSource(data.subset(rest), base, config, device, seed)
         fit(copied, source, config, optimizer=make_optimizer(copied, config), stage=stage)
         after.append({k: v.clone() for k, v in copied.state_dict().items()})
-        for share in SHARES:
-            copied.load_state_dict(mixed(before, after[-1], share))
-            logits[share][left_out] = predict(copied, data.images[left_out], base, device)
+        for weight in WEIGHTS:
+            copied.load_state_dict(interpolate(before, after[-1], weight))
+            logits[weight][left_out] = predict(copied, data.images[left_out], base, device)
     losses = {s: calibrated_loss(v, data.labels) for s, v in logits.items()}
-    share = choose(losses)
-    model.load_state_dict(mixed(before, mean(after), share))
+    weight = choose(losses)
+    model.load_state_dict(interpolate(before, mean(after), weight))
     model.eval()
-    return Mix(
-        share=share,
+    return Interpolation(
+        weight=weight,
         images=len(data),
         folds=len(parts),
         loss={s: float(v.mean()) for s, v in losses.items()},
@@ -116,17 +115,17 @@ def tune_mixed(
 
 
 def steps(config: FitConfig, data: ImageSet) -> int:
-    """Return how many optimiser steps `tune_mixed` takes in all."""
+    """Return how many optimiser steps `tune_interpolated` takes in all."""
     return config.iterations * fold_count(data.labels, len(data.classes))
 
 
 def fold_count(labels: Tensor, classes: int) -> int:
-    """Return into how many parts images with these labels are dealt out; below two there is nothing to leave out."""
+    """Return the number of folds for images with these labels; cross-validation needs two."""
     return min(FOLDS, int(torch.bincount(labels, minlength=classes).min()))
 
 
 def folds(labels: Tensor, rng: np.random.Generator) -> list[Tensor]:
-    """Deal out the positions of labels `(N,)`: every class is in every part, in equal numbers give or take one.
+    """Return the positions of labels `(N,)` in folds that hold every class in equal numbers, give or take one.
 
     Raises:
         ValueError: a class has fewer than two images.
@@ -139,14 +138,14 @@ def folds(labels: Tensor, rng: np.random.Generator) -> list[Tensor]:
     return [order[first::count].sort().values for first in range(count)]
 
 
-def mixed(before: State, after: State, share: float) -> dict[str, Tensor]:
-    """Return the tensors `share` of the way from `before` to `after`; norm statistics and biases alike.
+def interpolate(before: State, after: State, weight: float) -> dict[str, Tensor]:
+    """Return (1 - `weight`) `before` + `weight` `after` of all tensors, norm statistics and biases among them.
 
     At the ends, and where a tensor holds whole numbers, they are those of one side, bit for bit.
     """
-    if share in (0, 1):
-        return dict(after if share else before)
-    return {k: torch.lerp(v, after[k], share) if v.is_floating_point() else v for k, v in before.items()}
+    if weight in (0, 1):
+        return dict(after if weight else before)
+    return {k: torch.lerp(v, after[k], weight) if v.is_floating_point() else v for k, v in before.items()}
 
 
 def mean(states: Sequence[State]) -> dict[str, Tensor]:
@@ -160,7 +159,7 @@ def mean(states: Sequence[State]) -> dict[str, Tensor]:
 def calibrated_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return each image's cross-entropy `(N,)` at the temperature that makes the mean least.
 
-    Fine-tuning changes how sure a network is; that is not what a share is chosen for.
+    Fine-tuning changes a network's confidence; the weight is not chosen for that.
 
     Args:
         logits: `(N, C)`.
@@ -171,10 +170,10 @@ def calibrated_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def choose(losses: Mapping[float, Tensor]) -> float:
-    """Return the share with the least mean loss, if it is below that of share 0 by more than one standard error.
+    """Return the weight with the least mean loss, if it is below that of weight 0 by more than one standard error.
 
     Args:
-        losses: Loss of each of the same images `(N,)` by share; share 0 among them.
+        losses: Loss of each of the same images `(N,)` by weight; weight 0 among them.
     """
     best = min(losses, key=lambda s: (float(losses[s].mean()), s))
     gains = losses[0.0] - losses[best]

@@ -11,8 +11,17 @@ from torch.nn import functional as F
 from mvp_edge.config import FitConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import new_model
+from mvp_edge.training.interpolation import (
+    WEIGHTS,
+    calibrated_loss,
+    choose,
+    folds,
+    interpolate,
+    mean,
+    steps,
+    tune_interpolated,
+)
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
-from mvp_edge.training.mixing import SHARES, calibrated_loss, choose, folds, mean, mixed, steps, tune_mixed
 from tests.bases import small_base
 
 CPU = torch.device("cpu")
@@ -69,10 +78,10 @@ def test_a_single_image_cannot_be_left_out() -> None:
 def test_mixed_weights_lie_on_the_line() -> None:
     before = {"w": torch.tensor([0.0, 4.0]), "n": torch.tensor(3)}
     after = {"w": torch.tensor([1.0, -4.0]), "n": torch.tensor(9)}
-    assert mixed(before, after, 0.25)["w"].tolist() == [0.25, 2.0]
-    assert mixed(before, after, 0.25)["n"] == 3
-    for share, end in ((0, before), (1, after)):
-        assert all(torch.equal(v, end[k]) for k, v in mixed(before, after, share).items())
+    assert interpolate(before, after, 0.25)["w"].tolist() == [0.25, 2.0]
+    assert interpolate(before, after, 0.25)["n"] == 3
+    for weight, end in ((0, before), (1, after)):
+        assert all(torch.equal(v, end[k]) for k, v in interpolate(before, after, weight).items())
     assert mean([before, after, after])["w"].tolist() == pytest.approx([2 / 3, -4 / 3])
 
 
@@ -92,18 +101,18 @@ def losses(shift: float, spread: float) -> dict[float, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("shift", "spread", "share"), [(0.1, 0.5, 0.5), (0.1, 2.0, 0.0), (0, 0, 0.0), (-0.1, 0.0, 0.0), (0.01, 0.0, 0.5)]
+    ("shift", "spread", "weight"), [(0.1, 0.5, 0.5), (0.1, 2.0, 0.0), (0, 0, 0.0), (-0.1, 0.0, 0.0), (0.01, 0.0, 0.5)]
 )
-def test_a_gain_must_exceed_its_standard_error(shift: float, spread: float, share: float) -> None:
-    assert choose(losses(shift, spread)) == share
+def test_a_gain_must_exceed_its_standard_error(shift: float, spread: float, weight: float) -> None:
+    assert choose(losses(shift, spread)) == weight
 
 
 CONFIG = FitConfig(iterations=10, batch_size=16, lr=0.01, crop=0)
 
 
 def tuned(model: nn.Module, data: ImageSet, config: FitConfig = CONFIG, seed: int = 0) -> tuple[float, Tensor]:
-    found = tune_mixed(model, data, BASE, config, device=CPU, seed=seed)
-    return found.share, torch.cat([p.detach().flatten() for p in model.state_dict().values()])
+    found = tune_interpolated(model, data, BASE, config, device=CPU, seed=seed)
+    return found.weight, torch.cat([p.detach().flatten() for p in model.state_dict().values()])
 
 
 def test_a_network_that_fine_tuning_ruins_stays_as_it_is(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,10 +120,10 @@ def test_a_network_that_fine_tuning_ruins_stays_as_it_is(model: nn.Module, monke
         for p in target.parameters():
             p.data = torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr("mvp_edge.training.mixing.fit", ruin)
+    monkeypatch.setattr("mvp_edge.training.interpolation.fit", ruin)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    mix = tune_mixed(model, colours(24), BASE, CONFIG, device=CPU, seed=0)
-    assert mix.share == 0
+    mix = tune_interpolated(model, colours(24), BASE, CONFIG, device=CPU, seed=0)
+    assert mix.weight == 0
     assert mix.top1[0.0] == 100 > mix.top1[1.0]
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
@@ -126,13 +135,13 @@ def test_a_network_that_meets_other_images_learns_from_them(model: nn.Module) ->
         return float((predict(model, many.images, BASE, CPU).argmax(1) == many.labels).float().mean())
 
     before = right()
-    mix = tune_mixed(model, few, BASE, CONFIG, device=CPU, seed=0)
-    assert mix.share > 0
+    mix = tune_interpolated(model, few, BASE, CONFIG, device=CPU, seed=0)
+    assert mix.weight > 0
     assert before < 0.8 < right()
-    assert (mix.images, mix.folds, tuple(mix.loss)) == (24, 3, SHARES)
-    assert mix.top1[mix.share] > mix.top1[0.0]
+    assert (mix.images, mix.folds, tuple(mix.loss)) == (24, 3, WEIGHTS)
+    assert mix.top1[mix.weight] > mix.top1[0.0]
     told = mix.to_json()
-    assert told["held_out"][0] == {"share": 0.0, "top1": round(mix.top1[0.0], 2), "loss": round(mix.loss[0.0], 4)}
+    assert told["held_out"][0] == {"weight": 0.0, "top1": round(mix.top1[0.0], 2), "loss": round(mix.loss[0.0], 4)}
     assert not model.training
 
 
@@ -158,12 +167,12 @@ def test_images_left_out_are_not_learned_from(model: nn.Module, monkeypatch: pyt
         tried.append({i.numpy().tobytes() for i in images})
         return asked(target, images, *rest)
 
-    monkeypatch.setattr("mvp_edge.training.mixing.fit", spy)
-    monkeypatch.setattr("mvp_edge.training.mixing.predict", watch)
-    tune_mixed(model, data, BASE, CONFIG, device=CPU, seed=0)
-    assert len(seen) == 3 == len(tried) / len(SHARES)
+    monkeypatch.setattr("mvp_edge.training.interpolation.fit", spy)
+    monkeypatch.setattr("mvp_edge.training.interpolation.predict", watch)
+    tune_interpolated(model, data, BASE, CONFIG, device=CPU, seed=0)
+    assert len(seen) == 3 == len(tried) / len(WEIGHTS)
     for number, learned in enumerate(seen):
-        for held in tried[number * len(SHARES) : (number + 1) * len(SHARES)]:
+        for held in tried[number * len(WEIGHTS) : (number + 1) * len(WEIGHTS)]:
             assert len(learned) + len(held) == 12
             assert not learned & held
 
