@@ -1,5 +1,6 @@
 """The pages: tables agree with records, links lead somewhere, the site builds, and what they name exists."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -76,6 +77,21 @@ def test_named_code_exists(page: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_walks_through_the_code_are_in_file_order() -> None:
+    text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    walks = [part for part in text.split("\n## ") if part.splitlines()[0].endswith("on its way through the code")]
+    assert len(walks) == 2
+    for walk in walks:
+        lines: dict[str, list[int]] = {}
+        for name in re.findall(r"\bmvp_edge(?:\.\w+)+", walk):
+            code = _find(name)
+            if inspect.isfunction(code) and code.__qualname__ == code.__name__:
+                lines.setdefault(code.__module__, []).append(code.__code__.co_firstlineno)
+        assert sum(map(len, lines.values())) >= 10
+        for module, starts in lines.items():
+            assert starts == sorted(starts), module
+
+
 def _find(name: str) -> Any:
     """Return the module or the attribute of one that a dotted name stands for."""
     found: Any = mvp_edge
@@ -115,6 +131,13 @@ def test_recorded_counts_of_rooms_are_true() -> None:
     for figure in ("rooms", "floors"):
         assert here[figure] == last[figure], f"{figure}: record them with python -m benchmarks.rooms --record"
     assert here["arrows"] <= last["arrows"]
+
+
+def test_the_page_of_rooms_shows_their_floors() -> None:
+    text = (ROOT / "docs" / "rooms.md").read_text(encoding="utf-8")
+    shown = {name: int(floor) for floor, name in re.findall(r"^\| (\d+) \| `(\w+)/` \|", text, re.MULTILINE)}
+    floors = enumerate(rooms.count(rooms.sources()).floors, 1)
+    assert shown == {name: number for number, floor in floors for name in floor if name != "mvp_edge"}
 
 
 def _known_commits() -> Iterator[dict[str, Any]]:
