@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_model(cifar100: Path, tmp_path: Path) -> N
     second, out = prune(tmp_path, cifar100, "--iterations", "12", "--seed", "3", "--force")
     assert (out / "plan.json").read_text() == plan
     assert first["accuracy"] == second["accuracy"]
-    assert first["neighbours"] == second["neighbours"]
+    assert first["voters"] == second["voters"]
 
 
 def test_names_alone_give_a_model_whose_accuracy_is_told_truly(cifar100: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The main job, step by step: what is asked for, how large, how far to train, what to deliver and to tell of it."""
+"""The main job: request, load, rank, size, vote, slice, fit, deliver; `run.py` is the page that reads top to bottom."""

@@ -14,6 +14,7 @@ from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, TaskError, ZooError
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.request import check_request, prune_command, requested_task
+from mvp_edge.zoo.location import FORMAT
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_the_place_comes_first_then_the_list_then_the_zoo(config: PruneConfig) -
         check_request(config)
 
 
-@pytest.mark.parametrize("text", ['{"format": 2}', '{"format": 2, "base": {"name": "b"}}', "[]"])
+@pytest.mark.parametrize("text", [f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "base": {{"name": "b"}}}}', "[]"])
 def test_a_zoo_whose_description_lacks_its_base(config: PruneConfig, tmp_path: Path, text: str) -> None:
     write(config, "apple\npear\n")
     (tmp_path / "zoo").mkdir()
@@ -107,7 +108,9 @@ def test_a_zoo_whose_description_lacks_its_base(config: PruneConfig, tmp_path: P
 def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "-", "--device", "cuda:99"]
     done = subprocess.run(command, input="apple\npear\n", capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stderr.startswith("error: device cuda:99 was asked for")  # said after the list has been read for good
+    assert done.stderr.startswith(
+        "error: device cuda:99 is not available"
+    )  # said after the list has been read for good
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -121,7 +124,7 @@ def test_a_class_list_from_a_pipe_is_read_once(tmp_path: Path, size: list[str]) 
             _, told = running.communicate(timeout=300)
         finally:
             running.kill()
-    assert told.startswith("error: device cuda:99 was asked for")  # said after the list has been read for good
+    assert told.startswith("error: device cuda:99 is not available")  # said after the list has been read for good
 
 
 @pytest.mark.parametrize(
