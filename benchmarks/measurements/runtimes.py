@@ -93,10 +93,8 @@ def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict
 
 def delivered(data: str, zoo: str | None, scratch: Path) -> dict[str, Path]:
     """Return what the main job delivers without fine-tuning, and the whole base."""
-    from mvp_edge.deploy.dense import write_dense
-
     from mvp_edge.config import FitOverrides, PruneConfig
-    from mvp_edge.deploy.result import read_result
+    from mvp_edge.deploy.result import read_result, write_dense
     from mvp_edge.prune.run import compress
 
     (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))

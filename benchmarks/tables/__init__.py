@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from benchmarks import records
+
+Frame = Any  # a pandas.DataFrame, whose own annotations give most selections several types
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -15,14 +18,14 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines).replace(" --- ", "---")
 
 
-def frame(question: str) -> pd.DataFrame:
+def frame(question: str) -> Frame:
     """Return the records of a measurement: what it was, and what came out, as columns; `dirty` and `record` besides."""
     found = records.read(question)
     table = pd.DataFrame([r["config"] | r["result"] for r in found])
     return table.assign(dirty=[r["dirty"] for r in found], record=found)
 
 
-def mark(rows: pd.DataFrame) -> str:
+def mark(rows: Frame) -> str:
     """Return the sign of records that were made by uncommitted code."""
     return records.dirty_mark(list(rows.record))
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks import records
 from benchmarks.records import RESULTS, read_lines
-from benchmarks.tables import frame, mark, markdown, spread
+from benchmarks.tables import Frame, frame, mark, markdown, spread
 from benchmarks.trials import counted
 
 ROWS = {
@@ -43,7 +43,7 @@ WITHOUT_ZOO = ("random-100", "ifp-100", "ifp-300", "ifp-1000")
 PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
 
 
-def on_targets(question: str = "targets") -> pd.DataFrame:
+def on_targets(question: str = "targets") -> Frame:
     """Return the records that count: of the newest base and teacher and, where specialists vote, of the largest zoo.
 
     IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated. The tool's
@@ -147,14 +147,14 @@ def _population() -> SimpleNamespace:
     return SimpleNamespace(**rows.iloc[-1].to_dict())
 
 
-def _in_brackets(rows: pd.DataFrame) -> str:
+def _in_brackets(rows: Frame) -> str:
     if rows.empty:
         return ""
     few = "" if len(rows) == 20 else f", {len(rows)} lists"
     return f"{rows.top1.mean():.2f} ({rows.top1.std():.2f}){few}{mark(rows)}"
 
 
-def _whole_base(rows: pd.DataFrame) -> list[str]:
+def _whole_base(rows: Frame) -> list[str]:
     """Compare the whole base, fine-tuned, with what it can be compared with: on the few lists that it was tried on."""
     top1 = rows[rows.method.isin(["base-100", "base", "prune"])].pivot_table("top1", "task", "method").dropna()
     if not {"base-100", "base", "prune"} <= set(top1.columns) or top1.empty:
