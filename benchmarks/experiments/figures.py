@@ -50,15 +50,20 @@ def iteration_rows(context: Context) -> list[Row]:
 def group_rows(context: Context) -> list[Row]:
     """Return MVP by the members of each similarity group."""
     return [
-        mvp_row(
-            context, steps, name=f"{similarity}-group{group}-{steps}", count=10,
-            title=f"{title} group {group}, {steps} iterations",
-            run=voted(SPECIALISTS, FitConfig(iterations=context.steps(steps)), partial(_of_group, similarity, group)),
-            hyper={"group": group, "similarity": similarity, "neighbours": f"at most {VOTERS}"},
-            notes=lambda s, similarity=similarity, group=group: {"voters": len(_of_group(similarity, group, s))},
-        )
-        for similarity, title in TITLES.items() for steps in GROUP_ITERATIONS for group in range(1, GROUPS + 1)
+        _group_row(context, similarity, steps, group)
+        for similarity in TITLES for steps in GROUP_ITERATIONS for group in range(1, GROUPS + 1)
     ]  # fmt: skip
+
+
+def _group_row(context: Context, similarity: Similarity, steps: int, group: int) -> Row:
+    by_group = partial(_of_group, similarity, group)
+    return mvp_row(
+        context, steps, name=f"{similarity}-group{group}-{steps}", count=10,
+        title=f"{TITLES[similarity]} group {group}, {steps} iterations",
+        run=voted(SPECIALISTS, FitConfig(iterations=context.steps(steps)), by_group),
+        hyper={"group": group, "similarity": similarity, "neighbours": f"at most {VOTERS}"},
+        notes=lambda s: {"voters": len(by_group(s))},
+    )  # fmt: skip
 
 
 def neighbour_rows(context: Context) -> list[Row]:
@@ -228,7 +233,7 @@ def overlap_rows(context: Context) -> list[Row]:
         return Row(name, method, title, run, form="none", votes=True, zoo=zoo, tasks="members",
                    hyper={"groups": f"{GROUPS} equal intervals of the score"})  # fmt: skip
 
-    sets = (
+    sets: tuple[tuple[str, str, str, str, tuple[Similarity, ...]], ...] = (
         ("", "ifp", "members", "", ("leep", "wordnet")),
         ("taylor-", "ifp-taylor", "Taylor-pruned members", "taylor", ("leep", "wordnet")),
         ("ssl-", "ifp-ssl", "members cut from the base without labels", "ssl", ("leep",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
 
@@ -53,7 +54,7 @@ def on_targets(question: str = "targets") -> Frame:
     if question == "targets":
         trials = counted(read_lines(RESULTS / "trials" / "ablations.jsonl"), "generalist-rate")
         ablation = pd.DataFrame([t | {"method": "prune", "record": t} for t in trials])
-        rows = pd.concat([rows, ablation[~ablation.task.isin(rows.task[rows.method == "prune"])]])
+        rows = cast(Frame, pd.concat([rows, ablation[~ablation.task.isin(rows.task[rows.method == "prune"])]]))
     newest = frame("names-only").base_sha256.iloc[-1]
     rows = rows[(rows.base_sha256 == newest) | rows.method.isin(WITHOUT_ZOO)]
     if "teacher" in rows:
