@@ -4,17 +4,19 @@
 
 On random 5-class tasks of the data set, all generalists and the 32 specialists nearest by WordNet are scored on 256
 images and on `--few` images a class by four scores: LEEP as published (`leep`), with P(y|z) from one half of the images
-and the score on the other, both ways (`halves`), leave-one-out (`ours`), and so with a tenth of the prior's weight
-(`tenth`). A score is compared with a linear classifier fitted to 200 images on each member's features, on test images
-(`probe`), and with the network that the five nearest specialists vote for, its head fitted to the same 200 images,
-without a training step (`voted`). With `--scores` nothing is compared: the scores alone show how far a data set is from
-the zoo. One record for each task, in `results/measurements/leep.jsonl`, and one for noise.
+and the score on the other, both ways (`halves`), leave-one-out with one image's weight for the prior (`ours`), and with
+a tenth of that, as the tool does (`tenth`). A score is compared with a linear classifier fitted to 200 images on each
+member's features, on test images (`probe`), and with the network that the five nearest specialists vote for, its head
+fitted to the same 200 images, without a training step (`voted`). With `--scores` nothing is compared: the scores alone
+show how far a data set is from the zoo. One record for each task, in `results/measurements/leep.jsonl`, and one for
+noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
-from mvp_edge.voting.leep import leep as ours
+from mvp_edge.voting.leep import leep as cross_fitted
 from mvp_edge.voting.meta_vote import assemble, vote
 from mvp_edge.voting.neighbours import RANKING_IMAGES, Neighbour
 from mvp_edge.zoo.store import Zoo
@@ -63,12 +65,12 @@ def halves(theta: Tensor, labels: Tensor) -> float:
     return total / len(labels)
 
 
-def tenth(theta: Tensor, labels: Tensor) -> float:
-    """Return our score with a tenth of the prior's weight."""
-    return ours(theta, labels, 0.1)
-
-
-SCORES: dict[str, Callable[[Tensor, Tensor], float]] = {"leep": leep, "halves": halves, "ours": ours, "tenth": tenth}
+SCORES: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "leep": leep,
+    "halves": halves,
+    "ours": partial(cross_fitted, prior_images=1.0),
+    "tenth": partial(cross_fitted, prior_images=0.1),
+}
 
 
 def sample(images: ImageSet, count: int, purpose: str) -> ImageSet:
@@ -185,8 +187,8 @@ def noise() -> list[dict[str, object]]:
                 for _ in range(DRAWS)
             ]
             above = {
-                name: round(float(np.mean([score(t, labels) for t in thetas])) + math.log(WAYS), 3)
-                for name, score in SCORES.items()
+                name: round(float(np.mean([kind(t, labels) for t in thetas])) + math.log(WAYS), 3)
+                for name, kind in SCORES.items()
             }
             rows.append({"images": len(labels), "source_classes": classes, "above_chance": above})
     return rows

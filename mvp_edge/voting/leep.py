@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PRIOR_IMAGES = 1.0
+PRIOR_IMAGES = 0.1  # with 1, generalists lose their place to specialists where images are few
 
 
 def leep(source_probabilities: Tensor, labels: Tensor, prior_images: float = PRIOR_IMAGES) -> float:
@@ -14,8 +14,7 @@ def leep(source_probabilities: Tensor, labels: Tensor, prior_images: float = PRI
     LEEP predicts an image's class y from the member's classes z: `sum_z P(y|z) theta(z)`, where P(y|z) is estimated on
     the same images. With many source classes and few images that remembers them: pure noise over 1,000 classes looks
     near. Here P(y|z) comes from the other images (leave-one-out), and from the frequencies of y where these have shown
-    little of z. A member that tells nothing of the classes scores the negative entropy of the labels or a
-    little less.
+    little of z. A member that tells nothing of the classes scores the negative entropy of the labels or less.
 
     Args:
         source_probabilities: Softmax outputs `(N, Z)` of the member on the target task's images.
@@ -28,7 +27,7 @@ def leep(source_probabilities: Tensor, labels: Tensor, prior_images: float = PRI
 
     Example:
         >>> round(leep(torch.eye(2).repeat(50, 1), torch.tensor([0, 1]).repeat(50)), 3)
-        -0.01
+        -0.001
     """
     theta = source_probabilities.double()
     _, target, count = labels.unique(return_inverse=True, return_counts=True)
