@@ -30,7 +30,6 @@ SCRIPTS = {
     "population": "accuracy without images over 1,000 random class lists",
     "names-only": "what names alone give",
     "published": "latency of networks that were published for CIFAR-100",
-    "packing": "what eight bits cost",
     "prune-time": "time of the main job",
     "zoo-speed": "speed of making members",
     "budgets": "are budgets met",
