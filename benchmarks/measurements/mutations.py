@@ -19,12 +19,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.command import Script, log
 from benchmarks.records import ROOT
 from mvp_edge.core.streams import rng
 
-SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+SWAPS: dict[type[ast.AST], type[Any]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
@@ -61,11 +62,13 @@ def _change(node: ast.AST) -> str:
     """Change a node in place and return what was done; empty if it is of no kind that is changed."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
         before = ast.unparse(node)
-        node.ops[0] = SWAPS[type(node.ops[0])]()  # pyright: ignore[reportArgumentType]
+        swapped: Any = SWAPS[type(node.ops[0])]()
+        node.ops[0] = swapped
         return f"{before} -> {ast.unparse(node)}"
     if isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in SWAPS:
         before = ast.unparse(node)
-        node.op = SWAPS[type(node.op)]()  # pyright: ignore[reportAttributeAccessIssue]
+        operator: Any = SWAPS[type(node.op)]()
+        node.op = operator
         return f"{before} -> {ast.unparse(node)}"
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
         node.value = not node.value

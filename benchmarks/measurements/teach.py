@@ -119,7 +119,8 @@ def main(argv: Sequence[str]) -> None:
         done += len(small)
         if done // BATCH % 20 == 0:
             log.info("%s: %d of %d", args.name, done, shape[0])
-    images.flush(), logits.flush()
+    images.flush()
+    logits.flush()
     for kind, array in (("images", images), ("logits", logits)):
         if done < shape[0]:  # unreadable pictures
             np.save(target / f"{kind}.npy", array[:done])

@@ -152,7 +152,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError as e:
         raise ConfigError(f"{path} does not exist; give a .safetensors file with the weights") from e
     except (OSError, ValueError) as e:
-        raise ConfigError(f"{path} is no readable safetensors file ({e}); it may be truncated, fetch it again") from e
+        raise ConfigError(
+            f"{path} is not a readable safetensors file ({e}); it may be truncated, fetch it again"
+        ) from e
 
 
 def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:

@@ -159,7 +159,9 @@ def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
     try:
         return deserialise(data)[0]
     except ValueError as e:
-        raise ZooError(f"{where} is no readable safetensors file ({e}); remove its directory and build it again") from e
+        raise ZooError(
+            f"{where} is not a readable safetensors file ({e}); remove its directory and build it again"
+        ) from e
 
 
 @dataclass(frozen=True, eq=False)
