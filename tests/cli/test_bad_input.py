@@ -338,7 +338,7 @@ def test_zoo_build_from_a_bad_base(run: Run, images: Path, tiny_base: Path, tmp_
     assert "timm has no model" in build("timm:resnet17")
     assert "does not exist" in build("none.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(tiny_base.read_bytes()[:1000])
-    assert "no readable safetensors file" in build("cut.safetensors")
+    assert "not a readable safetensors file" in build("cut.safetensors")
 
 
 def test_zoo_build_that_asks_for_more_than_there_is(run: Run, images: Path, zoo: Path) -> None:

@@ -129,7 +129,7 @@ def test_add_refuses_another_base(run: Run, pruned: tuple[Path, Done], images: P
         ("plan.json", b"{}", "no complete result"),
         ("report.json", b"{}", "no complete result"),
         ("report.json", None, "cannot be read"),
-        ("weights.safetensors", b"\0" * 9, "no readable safetensors"),
+        ("weights.safetensors", b"\0" * 9, "readable safetensors"),
         ("weights.safetensors", None, "cannot be read"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_budget_out_of_reach_says_how_near_it_came(prunable: PrunableModel, pl
         choose(prunable, plans, Budget(params=100, macs=1e12))
     with pytest.raises(BudgetError, match=r"KiB, and --max-size-kib is 5 KiB"):
         choose(prunable, plans, Budget(size_kib=5))
-    with pytest.raises(BudgetError, match=r"KiB, and --budgets asks for 5 KiB"):
+    with pytest.raises(BudgetError, match=r"KiB, and --budgets has 5 KiB"):
         choose(prunable, plans, Budget(size_kib=5, typed={"size_kib": "5KiB"}))
     with pytest.raises(
         BudgetError, match=r"--max-size-kib .* more than that, or --channel-multiple 1 for a smaller one$"
