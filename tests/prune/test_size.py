@@ -129,7 +129,7 @@ def test_a_budget_out_of_reach_says_how_near_it_came(prunable: PrunableModel, pl
         BudgetError, match=r"--max-size-kib .* more than that, or --channel-multiple 1 for a smaller one$"
     ):
         choose(prunable, plans, Budget(size_kib=0.01))
-    with pytest.raises(BudgetError, match=r"--max-latency-ms is 1e-06 ms. Allow .* Remove .*\.json to time anew$"):
+    with pytest.raises(BudgetError, match=r"--max-latency-ms is 1e-06 ms. Allow .* remove .*\.json to time again$"):
         choose(prunable, plans, Budget(latency_ms=1e-6), replace(CONFIG, channel_multiple=1))
 
 
