@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -12,6 +11,7 @@ from mvp_edge.core.errors import ConfigError
 
 ASSETS = Path(__file__).parents[1] / "assets"  # files of the package
 DEFAULT_ZOO = "cifar100-resnet18"
+NAME = "mvp-edge"  # of the tool, in these directories
 
 
 def cache_dir() -> Path:
@@ -22,7 +22,7 @@ def cache_dir() -> Path:
     Raises:
         ConfigError: the variable is not set, and there is no home directory.
     """
-    return _place("MVP_EDGE_CACHE", platformdirs.user_cache_dir)
+    return _place("MVP_EDGE_CACHE", platformdirs.user_cache_dir(NAME, appauthor=False))
 
 
 def user_directory() -> Path:
@@ -33,11 +33,11 @@ def user_directory() -> Path:
     Raises:
         ConfigError: the variable is not set, and there is no home directory.
     """
-    return _place("MVP_EDGE_HOME", platformdirs.user_data_dir)
+    return _place("MVP_EDGE_HOME", platformdirs.user_data_dir(NAME, appauthor=False))
 
 
-def _place(variable: str, default: Callable[[str, bool], str]) -> Path:
+def _place(variable: str, default: str) -> Path:
     try:
-        return Path(os.environ.get(variable) or default("mvp-edge", False)).expanduser()
+        return Path(os.environ.get(variable) or default).expanduser()
     except RuntimeError as e:  # as in some services and containers
         raise ConfigError(f"this user has no home directory; set HOME, or {variable} to a directory") from e
