@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -22,7 +23,7 @@ def cache_dir() -> Path:
     Raises:
         ConfigError: the variable is not set, and there is no home directory.
     """
-    return _place("MVP_EDGE_CACHE", platformdirs.user_cache_dir(NAME, appauthor=False))
+    return _place("MVP_EDGE_CACHE", lambda: platformdirs.user_cache_dir(NAME, appauthor=False))
 
 
 def user_directory() -> Path:
@@ -33,11 +34,11 @@ def user_directory() -> Path:
     Raises:
         ConfigError: the variable is not set, and there is no home directory.
     """
-    return _place("MVP_EDGE_HOME", platformdirs.user_data_dir(NAME, appauthor=False))
+    return _place("MVP_EDGE_HOME", lambda: platformdirs.user_data_dir(NAME, appauthor=False))
 
 
-def _place(variable: str, default: str) -> Path:
+def _place(variable: str, default: Callable[[], str]) -> Path:
     try:
-        return Path(os.environ.get(variable) or default).expanduser()
+        return Path(os.environ.get(variable) or default()).expanduser()
     except RuntimeError as e:  # as in some services and containers
         raise ConfigError(f"this user has no home directory; set HOME, or {variable} to a directory") from e
