@@ -1,6 +1,6 @@
-"""The tool delivers what it delivered before its code was rearranged.
+"""The tool delivers what it delivered when that was recorded.
 
-Kept units and logits were recorded at commit 8ed278a, before the code was rearranged; `record.py` says how.
+`record.py` says what is recorded, and at which commits.
 """
 
 import os
