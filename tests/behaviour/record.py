@@ -1,9 +1,9 @@
 """Record what ten runs of `mvp-edge prune` deliver, and compare later runs with the record.
 
-`recorded.json` was first written at commit 8ed278a, before the code was rearranged, and the rearranged code delivered the
-same to the last bit in all ten runs. It was written anew after two changes that were meant: LEEP is cross-fitted, which
-chooses other voters in the run with specialists; members are named after their images and stored outputs are halves,
-which moves the accuracy from outputs by one image, and puts equally near voters in another order.
+`recorded.json` was first written at commit 8ed278a, before the code was rearranged, and the rearranged code delivered
+the same to the last bit in all ten runs. It was written anew after two changes that were meant: LEEP is cross-fitted,
+which chooses other voters in the run with specialists; members are named after their images and stored outputs are
+halves, which moves the accuracy from outputs by one image and puts equally near voters in another order.
 
 It holds, for each run, the kept units of
 every group, the labels, the logits of the delivered files for 16 fixed pictures, the size and norm of the weights, and
