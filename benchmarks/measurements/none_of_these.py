@@ -1,4 +1,4 @@
-"""How surely does a score tell pictures of listed classes from all others: softmax, energy, or listed against unlisted?
+"""How surely does a score tell pictures of listed classes from all others: softmax, energy, log odds, or `known`?
 
     python -m benchmarks none-of-these --base BASE.onnx --data DIR [--px 160] [--every 1] [--cache FILE.npz]
 
@@ -133,8 +133,9 @@ def measure(
         scores = {
             "softmax": np.exp(names.max(axis=1) - energy),
             "energy": energy,
-            "listed against unlisted": known_score(logits, split.listed, split.neutral),
-            "the same, nothing neutral": known_score(logits, split.listed),
+            "known": known_score(logits, split.listed, split.neutral),
+            "known, nothing neutral": known_score(logits, split.listed),
+            "log odds": known_score(logits, split.listed, split.neutral, 1.0),
         }
         for name, score in scores.items():
             parts = found.setdefault(name, ([], [], []))

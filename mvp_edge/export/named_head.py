@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mvp_edge.core.errors import ExportError
-from mvp_edge.names.known import Split
+from mvp_edge.names.known import UNLISTED_WEIGHT, Split
 
 LOGITS, KNOWN = "logits", "known"
 THRESHOLD, TEMPERATURE = "mvp_edge.known_threshold", "mvp_edge.temperature"
@@ -26,8 +26,8 @@ def attach_head(
 
     Output `logits`, float32 `(N, names)`: `names.known.listed_logits`. Output `known`, float32 `(N,)`:
     `names.known.known_score`. Where the body ends with a Gemm, only its rows of listed and unlisted classes remain;
-    rows of neutral classes are dropped. The head is made of Gemm or Gather, ReduceMax, Sub, Exp, MatMul, Max, Log, Add
-    and Reshape.
+    rows of neutral classes are dropped. The head is made of Gemm or Gather, ReduceMax, Sub, Exp, MatMul, Max, Log, Add,
+    Mul and Reshape.
 
     Args:
         body: Its first output are logits `(N, C)` of all classes of the base.
@@ -61,10 +61,11 @@ def attach_head(
         sums = head.add("MatMul", [below, head.store("names.members", members)], "names.sums")
         least = head.add("Max", [sums, head.store("names.floor", np.array([LEAST]))], "names.least")
         head.add("Add", [head.add("Log", [least], "names.log"), top], LOGITS)
-    odds = [head.any_of(top, below, len(order), "listed")]
-    odds.append(head.any_of(*head.exponentials(unlisted, "unlisted"), len(split.unlisted), "unlisted"))
+    any_listed = head.any_of(top, below, len(order), "listed")
+    any_other = head.any_of(*head.exponentials(unlisted, "unlisted"), len(split.unlisted), "unlisted")
+    weighted = head.add("Mul", [any_other, head.store("known.weight", np.array([UNLISTED_WEIGHT]))], "weighted")
     flat = head.store("known.shape", np.array([-1]), np.int64)
-    head.add("Reshape", [head.add("Sub", odds, "odds"), flat], KNOWN)
+    head.add("Reshape", [head.add("Sub", [any_listed, weighted], "score"), flat], KNOWN)
     graph.output.extend(
         [
             helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, [batch, len(split.groups)]),

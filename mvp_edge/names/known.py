@@ -15,6 +15,10 @@ from mvp_edge.names.dictionary import nouns
 # one class give the other a probability of 0.1 on average, and 0.02 between 0.2 and 0.25. There are 71 such pairs, such
 # as laptop and notebook, missile and projectile, monitor and screen.
 NEAR = 0.4
+# How much of the unlisted classes' log-sum-exp is subtracted. With 95 % of listed pictures kept, on 6,000 training
+# pictures of 100 classes, 1,500 of groceries and 1,500 mixed ones, few of which show a listed class, five-way lists let
+# pass: at 0 30, 15 and 9 %; at 0.25 24, 24 and 15 %; at 0.5 22, 42 and 28 %; at 1 25, 84 and 75 %.
+UNLISTED_WEIGHT = 0.25
 
 
 @dataclass(frozen=True)
@@ -75,20 +79,29 @@ def listed_logits(logits: np.ndarray, groups: Sequence[Sequence[int]]) -> np.nda
     return np.stack([_log_sum_exp(logits, group) for group in groups], axis=1)
 
 
-def known_score(logits: np.ndarray, listed: Collection[int], neutral: Collection[int] = ()) -> np.ndarray:
-    """Return how surely each picture shows a listed class, `(N,)`: the log odds of listed against unlisted ones.
+def known_score(
+    logits: np.ndarray,
+    listed: Collection[int],
+    neutral: Collection[int] = (),
+    unlisted_weight: float = UNLISTED_WEIGHT,
+) -> np.ndarray:
+    """Return how surely each picture shows a listed class, `(N,)`.
+
+    It is the log-sum-exp of listed logits less `unlisted_weight` times that of unlisted ones. 0 gives the energy of the
+    listed classes, and 1 their log odds, which mistake pictures of what the base does not know at all.
 
     Args:
         logits: Of the base, `(N, C)`.
         listed: Positions of the listed classes.
         neutral: Positions of classes that count neither way.
+        unlisted_weight: In [0, 1].
 
     Raises:
         ValueError: No class is listed, or none is unlisted.
     """
     out = sorted({*listed, *neutral})
     unlisted = np.delete(np.arange(logits.shape[1]), out)
-    return _log_sum_exp(logits, sorted(listed)) - _log_sum_exp(logits, unlisted)
+    return _log_sum_exp(logits, sorted(listed)) - unlisted_weight * _log_sum_exp(logits, unlisted)
 
 
 def known_threshold(scores: np.ndarray, kept: float = 0.95) -> float:

@@ -18,7 +18,7 @@ from mvp_edge.names.known import Split, known_score, listed_logits
 
 CLASSES, FEATURES = 12, 5
 # What int8 and phone runtimes have had for years.
-OPERATORS = {"Gemm", "Gather", "ReduceMax", "Sub", "Exp", "MatMul", "Max", "Log", "Add", "Reshape", "Identity"}
+OPERATORS = {"Gemm", "Gather", "ReduceMax", "Sub", "Exp", "MatMul", "Max", "Log", "Add", "Mul", "Reshape", "Identity"}
 
 
 def split(*groups: tuple[int, ...], neutral: tuple[int, ...] = (), classes: int = CLASSES) -> Split:

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvp_edge.names.base_classes import resolve_to_base
-from mvp_edge.names.known import known_score, known_threshold, listed_logits, near_duplicates, split_classes
+from mvp_edge.names.known import (
+    UNLISTED_WEIGHT,
+    known_score,
+    known_threshold,
+    listed_logits,
+    near_duplicates,
+    split_classes,
+)
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import imagenet_classes, resolve_names
 from mvp_edge.zoo.location import read_base_classes
@@ -64,25 +71,28 @@ def test_scores_are_what_the_formulas_say(logits):
     odds = np.exp(logits)
     expected = np.stack([logits[:, 3], np.log(odds[:, 0] + odds[:, 5])], axis=1)
     np.testing.assert_allclose(listed_logits(logits, [(3,), (0, 5)]), expected, atol=1e-9)
-    expected = np.log(odds[:, [0, 3, 5]].sum(axis=1)) - np.log(odds[:, [1, 2, 4, 6]].sum(axis=1))
-    np.testing.assert_allclose(known_score(logits, {5, 3, 0}, {7}), expected, atol=1e-9)
+    listed, unlisted = np.log(odds[:, [0, 3, 5]].sum(axis=1)), np.log(odds[:, [1, 2, 4, 6]].sum(axis=1))
+    np.testing.assert_allclose(known_score(logits, {5, 3, 0}, {7}), listed - UNLISTED_WEIGHT * unlisted, atol=1e-9)
+    np.testing.assert_allclose(known_score(logits, {5, 3, 0}, {7}, 0.0), listed, atol=1e-9)
+    np.testing.assert_allclose(known_score(logits, {5, 3, 0}, {7}, 1.0), listed - unlisted, atol=1e-9)
 
 
 def test_large_logits_do_not_overflow():
     logits = np.array([[800.0, 799.0, -800.0]], np.float32)
-    np.testing.assert_allclose(known_score(logits, [0], [1]), [1600.0])
+    np.testing.assert_allclose(known_score(logits, [0], [1], 1.0), [1600.0])
 
 
 @settings(deadline=None)
 @given(LOGITS, st.floats(-10, 10))
-def test_a_constant_on_all_logits_changes_no_score(logits, shift):
-    np.testing.assert_allclose(known_score(logits + shift, [1, 2]), known_score(logits, [1, 2]), atol=1e-9)
+def test_a_constant_on_all_logits_changes_no_log_odds(logits, shift):
+    moved, before = known_score(logits + shift, [1, 2], (), 1.0), known_score(logits, [1, 2], (), 1.0)
+    np.testing.assert_allclose(moved, before, atol=1e-9)
 
 
 def test_scores_without_neutral_classes_are_log_odds():
     logits = np.log(np.array([[0.2, 0.3, 0.5]]))
-    assert known_score(logits, [0, 1]) == pytest.approx(0.0)
-    assert known_score(logits, [0], [2]) == pytest.approx(np.log(0.2 / 0.3))
+    assert known_score(logits, [0, 1], [], 1.0) == pytest.approx(0.0)
+    assert known_score(logits, [0], [2], 1.0) == pytest.approx(np.log(0.2 / 0.3))
 
 
 def test_scores_of_nothing_are_refused():
