@@ -11,8 +11,6 @@ knows no class for them (`foreign`). One record for each data set, in `results/m
 
 from __future__ import annotations
 
-import argparse
-import logging
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -21,46 +19,43 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-import torch
 from onnx import numpy_helper
 from PIL import Image
 from scipy.special import logsumexp
 from scipy.stats import rankdata
 
-from benchmarks import records
+from benchmarks.command import Script, log
 from mvp_edge.core.errors import TaskError
 from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.known import known_score, known_threshold, listed_logits, near_duplicates, split_classes
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import imagenet_classes
 
-log = logging.getLogger("benchmarks.measurements.none_of_these")
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 BATCH = 50
 WNID = re.compile(r"n\d{8}")
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Score the pictures of one data set and record the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--px", type=int, default=160)
-    parser.add_argument("--every", type=int, default=1, help="take every Nth picture")
-    parser.add_argument("--lists", type=int, default=200)
-    parser.add_argument("--ways", type=int, default=5)
-    parser.add_argument("--cache", type=Path, help="keep the logits in this file")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = sorted(p for p in args.data.rglob("*") if p.suffix.lower() in SUFFIXES)[:: args.every]
+    script = Script("none-of-these", __doc__, "data")
+    script.add("--base", type=Path, required=True)
+    script.add("--px", type=int, default=160)
+    script.add("--every", type=int, default=1, help="take every Nth picture")
+    script.add("--lists", type=int, default=200)
+    script.add("--ways", type=int, default=5)
+    script.add("--cache", type=Path, help="keep the logits in this file")
+    args = script.parse(argv)
+    data = Path(args.data)
+    files = sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES)[:: args.every]
     logits = cached_logits(args.base, files, args.px, args.cache)
     pairs = near_duplicates(last_rows(args.base))
     result = measure(logits, [label(f) for f in files], pairs, args.lists, args.ways)
     config = {
-        "base": args.base.name, "data": args.data.name, "px": args.px, "pictures": len(files), "lists": args.lists,
+        "base": args.base.name, "data": data.name, "px": args.px, "pictures": len(files), "lists": args.lists,
         "ways": args.ways, "pairs": len(pairs),
     }  # fmt: skip
-    records.append("none-of-these", config, result, torch.device("cpu"))
+    script.record(config, result)
     for name, value in result.items():
         log.info("%s: %s", name, value)
 
