@@ -41,7 +41,7 @@ def add_result(zoo: Zoo, result: Path) -> Added:
         report = Report.from_json(report_json)
         task = Task(tuple(map(TaskClass, report.task.classes, report.task.synsets)))
     except (KeyError, TypeError, ValueError, PlanError) as e:
-        raise ZooError(f"{result} is no complete result ({e!r}); make it again with: mvp-edge prune --force") from e
+        raise ZooError(f"{result} is not a complete result ({e!r}); make it again with: mvp-edge prune --force") from e
     if report.data is None:
         raise ZooError(
             f"{result} was made without images: a member as it is, which is in its zoo already; add a result of: "

@@ -83,11 +83,11 @@ def build_specialists(
     """Fill a zoo up to `config.members` specialists with these settings; return those made by this call.
 
     A member that exists or that another process is making is passed over, so that any number of processes may build
-    the same zoo and a killed one loses at most the member in progress. A `teacher` that is given remembers what the
-    base says of each class beyond this call.
+    the same zoo and a killed one loses at most the member in progress. A `teacher` that is given keeps the base's
+    logits of each class beyond this call.
 
     Raises:
-        ConfigError: the classes make fewer tasks than members are asked for.
+        ConfigError: the classes make fewer tasks than there shall be members.
         DataError: images of a class are missing.
         PlanError: the base model cannot be sliced faithfully.
         ZooError: the zoo cannot be written.

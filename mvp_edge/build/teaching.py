@@ -1,4 +1,4 @@
-"""Who teaches: a network that is asked about every augmented batch, or the base model, asked once about each image."""
+"""Teacher logits: of a network for every augmented batch, or of the base model once for each image."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Teacher:
 
 
 class Taught:
-    """Batches with what a teacher says of them; it sees exactly what the student sees.
+    """Batches with teacher logits; the teacher sees exactly what the student sees.
 
     References:
         Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", 2022.

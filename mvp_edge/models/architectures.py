@@ -24,7 +24,7 @@ def resnet18_cifar(num_classes: int) -> nn.Module:
 def vit_cifar(num_classes: int) -> nn.Module:
     """Return timm's vision transformer for 32x32 images: 64 patches of 4x4, width 192, 9 blocks of six heads of 32.
 
-    It has no class token: the mean over the patches is classified, so that 64 tokens fill whole vector lanes.
+    It has no class token: the mean over the patches is classified, so that 64 tokens fill whole vector registers.
     """
     return VisionTransformer(
         img_size=32, patch_size=4, embed_dim=192, depth=9, num_heads=6,

@@ -82,14 +82,14 @@ class KeepPlan:
         """Read what `to_json` wrote.
 
         Raises:
-            PlanError: the value is no plan of this format.
+            PlanError: the value is not a plan of this format.
         """
         try:
             if value["format"] != FORMAT:
                 raise PlanError(f"plan format {value['format']!r} is unknown; this version reads format {FORMAT}")
             return KeepPlan(tuple(GroupKeep(g["name"], int(g["width"]), tuple(g["kept"])) for g in value["groups"]))
         except (KeyError, TypeError, ValueError) as e:
-            raise PlanError(f"this is no keep plan ({type(e).__name__}: {e}); make one with: mvp-edge prune") from e
+            raise PlanError(f"this is not a keep plan ({type(e).__name__}: {e}); make one with: mvp-edge prune") from e
 
 
 def full_plan(widths: Mapping[str, int]) -> KeepPlan:

@@ -25,7 +25,7 @@ class NamedClasses:
     Attributes:
         name: As the user typed it.
         synset: Its WordNet noun, such as `dog.n.01`; None if WordNet has no such noun.
-        meaning: What WordNet says of that noun.
+        meaning: WordNet's gloss of that noun.
         classes: Positions of the base classes, ascending; none if the base does not know the name.
         taken: Base classes of this noun that belong to a more specific name of the list, by that name.
         coverage: Share of the noun's most specific kinds in WordNet that the base can tell, in [0, 1]; None if unknown.

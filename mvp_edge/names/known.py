@@ -1,4 +1,4 @@
-"""A score that a picture shows *any* listed class, from what the base says of all its classes."""
+"""A score that a picture shows *any* listed class, from the base's logits of all its classes."""
 
 from __future__ import annotations
 

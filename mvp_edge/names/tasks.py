@@ -92,7 +92,7 @@ def read_task(path: Path) -> Task:
     `canonical` makes equal are duplicates. Whether a synset exists is checked by `similarity.wordnet.resolve`.
 
     Raises:
-        TaskError: The file cannot be read or is no class list; the message names every problem with its line.
+        TaskError: The file cannot be read or is not a class list; the message names every problem with its line.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -147,7 +147,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise TaskError(f"{path} cannot be read: {error.strerror or error}. {_FORMAT}.") from None
     if len(raw) > _MAX_BYTES:
-        raise TaskError(f"{_place(path)} is larger than {_MAX_BYTES >> 10} KiB, so it is no class list. {_FORMAT}.")
+        raise TaskError(f"{_place(path)} is larger than {_MAX_BYTES >> 10} KiB, so it is not a class list. {_FORMAT}.")
     for mark, encoding in _WIDE_MARKS:
         if raw.startswith(mark):
             raise TaskError(
@@ -179,4 +179,4 @@ def _faults(text: str, name: str, synset: str, bound: bool) -> Iterator[str]:
     if any(unicodedata.category(c) == "Cc" for c in name):
         yield f"{name!r} has a control character"
     if bound and not _SYNSET.fullmatch(synset.lower()):
-        yield f"{synset!r} is no noun synset such as 'crane.n.05' or 'n02012849'"
+        yield f"{synset!r} is not a noun synset; write one such as 'crane.n.05' or 'n02012849'"

@@ -23,7 +23,7 @@ def read_zoo_file(name: str | None) -> tuple[Path, dict[str, Any]]:
     """Return the directory of a bundled zoo, of any zoo by its directory, or of the default one, and its `zoo.json`.
 
     Raises:
-        ZooError: there is no such zoo, or the directory is none.
+        ZooError: there is no such zoo, or the directory is not a zoo.
     """
     name = name or DEFAULT_ZOO
     path = bundled_zoos().get(name) or Path(name)
@@ -38,7 +38,7 @@ def read_zoo_file(name: str | None) -> tuple[Path, dict[str, Any]]:
                 "mvp-edge zoo build"
             )
     except OSError as e:
-        raise ZooError(f"{path} is no zoo (it has no readable zoo.json); make one with: mvp-edge zoo build") from e
+        raise ZooError(f"{path} is not a zoo (it has no readable zoo.json); make one with: mvp-edge zoo build") from e
     except (ValueError, KeyError, TypeError) as e:
         raise damaged(path, e) from e
     return path, value
@@ -48,7 +48,7 @@ def read_base_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
     """Return the name of a zoo's base model and the classes that it knows; `name` as for `read_zoo_file`.
 
     Raises:
-        ZooError: there is no such zoo, or the directory is none.
+        ZooError: there is no such zoo, or the directory is not a zoo.
     """
     path, value = read_zoo_file(name)
     try:

@@ -375,7 +375,7 @@ def _refuse_foreign_files(path: Path) -> None:
     """
     found = {f.name for f in path.iterdir() if not f.name.startswith(".")} if path.is_dir() else set()
     if (path.exists() and not path.is_dir()) or ("zoo.json" not in found and found - {BASE, "members"}):
-        raise ZooError(f"{path} exists and is no zoo; choose another directory")
+        raise ZooError(f"{path} exists and is not a zoo; choose another directory")
 
 
 def _sync(directory: Path) -> None:

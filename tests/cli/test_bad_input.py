@@ -153,8 +153,8 @@ def test_device_that_is_not_there(prune: Callable[..., str], monkeypatch: pytest
 
 def test_zoo_that_is_none(prune: Callable[..., str], tmp_path: Path) -> None:
     assert "neither bundled" in prune(zoo="no-such-zoo")
-    assert "is no zoo" in prune(zoo=tmp_path)
-    assert "is no zoo" in prune(zoo=tmp_path / "classes.txt")
+    assert "not a zoo" in prune(zoo=tmp_path)
+    assert "not a zoo" in prune(zoo=tmp_path / "classes.txt")
 
 
 def test_zoo_whose_description_is_damaged(prune: Callable[..., str], zoo: Path) -> None:
@@ -349,7 +349,7 @@ def test_zoo_build_that_asks_for_more_than_there_is(run: Run, images: Path, zoo:
 
 def test_zoo_build_in_a_place_that_holds_something_else(run: Run, images: Path, tiny_base: Path, task: Path) -> None:
     done = run("zoo", "build", task.parent, "--data", images, "--base", tiny_base)
-    assert "is no zoo" in done.error()
+    assert "not a zoo" in done.error()
 
 
 def test_neighbours_without_images(run: Run, task: Path, tiny_zoo: Path) -> None:

@@ -151,7 +151,7 @@ def test_members_of_another_base_are_refused(zoo: Zoo) -> None:
 def test_what_is_no_zoo_is_named(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="neither bundled"):
         open_zoo(str(tmp_path / "none"))
-    with pytest.raises(ZooError, match="is no zoo"):
+    with pytest.raises(ZooError, match="not a zoo"):
         open_zoo(str(tmp_path))
     (tmp_path / "zoo.json").write_text("{")
     with pytest.raises(ZooError, match="damaged"):
@@ -164,7 +164,7 @@ def test_what_is_no_zoo_is_named(tmp_path: Path) -> None:
 def test_a_directory_with_something_else_is_not_made_a_zoo(zoo: Zoo, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
-    with pytest.raises(ZooError, match="is no zoo"):
+    with pytest.raises(ZooError, match="not a zoo"):
         create_zoo(tmp_path / "other", zoo.base, new_model("test_resnet", 3))
     with pytest.raises(ZooError, match="is a zoo of tiny"):
         create_zoo(zoo.path, zoo.base, new_model("test_resnet", 3))  # other weights
