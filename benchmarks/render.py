@@ -14,7 +14,7 @@ from functools import partial
 from benchmarks import rooms
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records import ROOT, dirty_note
-from benchmarks.tables import accuracy, device, papers
+from benchmarks.tables import accuracy, device, papers, photographs
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Pages whose `<!-- table NAME -->` blocks are filled in."""
@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": accuracy.published,
     "targets-unseen": accuracy.unseen,
     "targets-held-out": accuracy.teachers,
+    "leep": accuracy.leep,
     "packing": device.packing,
     "prune-time": device.prune_time,
     "prune-output": device.prune_output,
@@ -38,6 +39,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "runtimes": device.runtimes,
     "folded-norms": device.folded_norms,
     "ahnp-scores-held-out": device.ahnp_scores,
+    "photographs": photographs.by_names,
+    "none-of-these": photographs.none_of_these,
     "rooms": rooms.table,
     **{name: partial(papers.table, name) for name in EXPERIMENTS},
 }

@@ -236,3 +236,27 @@ def teachers() -> str:
     )
     head = ["teacher", "lists", "held-out top-1", "sd", "seconds, teacher included"]
     return f"{markdown(head, body)}\n\n{text}"
+
+
+SCORES = {
+    "leep": "LEEP as published",
+    "halves": "halves, both ways",
+    "ours": "leave-one-out, a prior of one image",
+    "tenth": "leave-one-out, a prior of a tenth of an image (used)",
+}
+
+
+def leep() -> str:
+    """What cross-fitting LEEP does to the ranking of members, and what noise scores."""
+    found = records.read("leep")
+    tasks = [r["result"] for r in found if r["config"]["kind"] == "task"]
+    noise = {r["images"]: r["above_chance"] for r in found[0]["result"]["rows"] if r["source_classes"] == 1000}
+    head = ["score", "images", "noise of 1,000 classes above chance", "Spearman", "probe of the first", "voted"]
+    body = []
+    for size, images in (("few", 25), ("many", 256)):
+        for name, title in SCORES.items():
+            rows = [t[f"{size}/{name}"] for t in tasks]
+            means = [sum(r[key] for r in rows) / len(rows) for key in ("spearman", "probe_first", "voted")]
+            above = noise[25 if size == "few" else 255][name]
+            body.append([title, images, f"{above:+.2f}", f"{means[0]:.2f}", f"{means[1]:.1f}", f"{means[2]:.1f}"])
+    return markdown(head, body)
