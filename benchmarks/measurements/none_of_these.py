@@ -163,7 +163,3 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Return the share of pairs in which the positive one scores higher; ties count half."""
     ranks = rankdata(np.concatenate([positive, negative]))
     return float(ranks[: len(positive)].sum() / len(positive) - (len(positive) + 1) / 2) / len(negative)
-
-
-if __name__ == "__main__":
-    main()

@@ -221,7 +221,7 @@ def read_record(scratch: Scratch) -> dict[str, Any]:
 
 def record(scratch: Scratch, names: Sequence[str]) -> dict[str, Any]:
     """Execute some of the runs and return what they deliver, ready for JSON."""
-    import mvp_edge_cli
+    import mvp_edge_cli  # pyright: ignore[reportMissingImports]  # installed under this name from cli/
 
     import mvp_edge
 
