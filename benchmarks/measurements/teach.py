@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
     for small, large in _batches(order, args.views, args.pixels, args.teacher_pixels):
         images[done : done + len(small)] = small
         seen = torch.from_numpy(large).permute(0, 3, 1, 2)
-        logits[done : done + len(small)] = predict(teacher, seen, base, device).half().numpy()
+        logits[done : done + len(small)] = predict(teacher, seen, base, device, bf16=True).half().numpy()
         done += len(small)
         if done // BATCH % 20 == 0:
             log.info("%s: %d of %d", args.name, done, shape[0])
