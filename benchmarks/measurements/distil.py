@@ -1,6 +1,7 @@
 """The base at few pixels learns from itself at more, with its batch norms' statistics fixed.
 
     python -m benchmarks distil PIXELS --crops DIR --sets mini:1,woof:0.5 --steps N --out FILE [--rate 1e-4]
+        [--start FILE]
 
 The crops come from `python -m benchmarks teach`. A killed run goes on where it was. Statistics that move on a narrow
 choice of pictures lose classes that are not among them; fixed ones generalise (docs/measurements.md).
@@ -8,6 +9,7 @@ choice of pictures lose classes that are not among them; fixed ones generalise (
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.command import Script, log
-from benchmarks.lite0 import at, lite0
+from benchmarks.lite0 import at, lite0, load
 from benchmarks.measurements import teach
 from mvp_edge.config import FitConfig
 from mvp_edge.core.device import on_device
@@ -92,6 +94,7 @@ def main(argv: Sequence[str]) -> None:
     script.add("--steps", type=int, required=True)
     script.add("--out", type=Path, required=True)
     script.add("--rate", type=float, default=1e-4)
+    script.add("--start", type=Path, help="a distilled network to go on from; the base otherwise")
     args = script.parse(argv)
     base, device = at(args.pixels), script.device
     named = dict(part.split(":") for part in args.sets.split(","))
@@ -106,7 +109,12 @@ def main(argv: Sequence[str]) -> None:
         "sets": [{**crops.recipe, "weight": weight} for crops, weight in sets],
         "seed": args.seed,
     }
-    network = on_device(lite0(), device)
+    if args.start is not None:
+        started, network = load(args.start, args.pixels)
+        recipe["start"] = json.loads(started.recipe)
+    else:
+        network = lite0()
+    network = on_device(network, device)
     optimizer = make_optimizer(network, config)
     checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"), {**recipe, "pixels": args.pixels})
     start = checkpoint.load(network, optimizer)

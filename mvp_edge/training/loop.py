@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
-from mvp_edge.core.device import autocast
+from mvp_edge.core.device import autocast, trains_in_bf16
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.progress import SilentProgress, Stage
 from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import fix_norms, require_trainable
+from mvp_edge.training.matrix_convolutions import matrix_convolutions
 from mvp_edge.training.optimizers import make_optimizer as make_optimizer
 
 CHECK_EVERY = 20
@@ -140,6 +142,23 @@ def fit(
     model.train()
     if config.norms == "fixed":
         fix_norms(model)
+    quick = bf16 and source.device.type == "cpu" and trains_in_bf16(source.device)
+    with matrix_convolutions(model) if quick else nullcontext():
+        _steps(model, source, config, optimizer, start, before_step, after_step, stage, bf16)
+    model.eval()
+
+
+def _steps(
+    model: nn.Module,
+    source: Batches,
+    config: FitConfig,
+    optimizer: torch.optim.Optimizer,
+    start: int,
+    before_step: BeforeStep | None,
+    after_step: AfterStep | None,
+    stage: Stage,
+    bf16: bool,
+) -> None:
     for step in range(start, config.iterations):
         if before_step is not None:
             before_step(step)
@@ -160,7 +179,6 @@ def fit(
         if after_step is not None:
             after_step(step, loss)
         stage.advance()
-    model.eval()
 
 
 @torch.inference_mode()
