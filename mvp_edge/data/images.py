@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -13,19 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from mvp_edge.data.formats import open_picture
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
 OnImage = Callable[[int], None]
 """Called with the number of images finished since the last call."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-IMAGE_SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"]
-)
 
 # Errors that Pillow's decoders are known to raise on damaged bytes.
 _DAMAGE = (
@@ -43,6 +41,10 @@ _DAMAGE = (
     Image.DecompressionBombError,
 )
 _CHUNK = 32
+# Pictures that take more memory than this are decoded one at a time, whatever the number of threads: 64 MiB.
+_BIG_BYTES = 1 << 26
+_STRIP_PIXELS = 1 << 22
+_big = threading.Lock()
 _RESIZE_CHUNK = 256
 
 
@@ -55,18 +57,22 @@ class ImageSet:
         labels: int64 `(N,)`, positions in `classes`.
         classes: Names in the order of the labels.
         skipped: Paths of the files that could not be read.
+        files: Path of each image, in the order of `images`; empty if the images come from no files.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
             raise ValueError(f"images must be uint8 (N, 3, H, W), not {self.images.dtype} {tuple(self.images.shape)}")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
+        if self.files and len(self.files) != len(self.images):
+            raise ValueError(f"{len(self.images)} images, but {len(self.files)} files")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,7 +87,8 @@ class ImageSet:
     def subset(self, idx: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
         """Return the images at the positions `idx`, in that order."""
         index = torch.as_tensor(idx, dtype=torch.int64)
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        files = tuple(self.files[i] for i in index.tolist()) if self.files else ()
+        return replace(self, images=self.images[index], labels=self.labels[index], files=files)
 
     def at_most(self, per_class: int, rng: np.random.Generator) -> ImageSet:
         """Return at most `per_class` randomly chosen images of each class, in their old order.
@@ -125,15 +132,17 @@ class Pixels:
         labels: int64 `(N,)`.
         requested: Number of images, with the unreadable ones.
         failures: Path and reason of each unreadable image.
+        files: Path of each readable image; empty if the images come from no files.
     """
 
     images: Tensor
     labels: Tensor
     requested: int
     failures: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
 
 
-def decode(path: Path, size: Size) -> np.ndarray:
+def decode(path: str | Path, size: Size) -> np.ndarray:
     """Read one image file.
 
     The image is turned upright (EXIF), put on white where it is transparent, scaled to just cover `size` (antialiased
@@ -148,21 +157,29 @@ def decode(path: Path, size: Size) -> np.ndarray:
 
     Raises:
         OSError: And others of Pillow: the file is damaged or not an image.
-        ValueError: If the image has too many pixels (a decompression bomb), or pixels without an 8-bit meaning.
+        ValueError: If too many pixels would be decoded (a decompression bomb), pixels have no 8-bit meaning, or the
+            format needs a package that is not installed.
     """
-    with Image.open(path, formats=_FORMATS) as image:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {limit}")
+    with open_picture(path) as image:
+        whole = image.width * image.height
         # A JPEG decoder can downscale for free; twice the required size is enough for the antialiasing below.
         factor = 2 * max(size) / min(image.size)
         if factor < 1:
             image.draft("RGB", (round(image.width * factor), round(image.height * factor)))
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(_cover(_to_rgb(image), size))
+        limit, decoded = Image.MAX_IMAGE_PIXELS, image.width * image.height
+        if limit is not None and decoded > limit:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {limit}")
+        # Pillow stores four bytes per pixel; libjpeg keeps a progressive picture whole.
+        needed = max(4 * decoded, 3 * whole if image.info.get("progressive") else 0)
+        if needed > _BIG_BYTES:
+            with _big:
+                return _upright(_shrunk(image, size), image, size)
+        return _upright(image, image, size)
 
 
-def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_image: OnImage | None = None) -> Pixels:
+def decode_all(
+    paths: Sequence[str | Path], labels: Sequence[int], size: Size, on_image: OnImage | None = None
+) -> Pixels:
     """Read many image files on as many threads as torch uses; Pillow decodes without the interpreter lock.
 
     Args:
@@ -199,11 +216,12 @@ def decode_all(paths: Sequence[Path], labels: Sequence[int], size: Size, on_imag
             pool.shutdown(cancel_futures=True)
 
     failures = tuple((str(path), reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None)
+    files = tuple(str(path) for path, reason in zip(paths, reasons, strict=True) if reason is None)
     pixels, targets = torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64)
     if failures:
         good = torch.tensor([i for i, reason in enumerate(reasons) if reason is None], dtype=torch.int64)
         pixels, targets = pixels[good], targets[good]
-    return Pixels(pixels, targets, len(paths), failures)
+    return Pixels(pixels, targets, len(paths), failures, files)
 
 
 def resize(images: Tensor, size: Size) -> Tensor:
@@ -229,6 +247,27 @@ def _reason(error: Exception) -> str:
         return "not an image of a known format"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0]
+
+
+def _upright(pixels: Image.Image, image: Image.Image, size: Size) -> np.ndarray:
+    """Return pixels, turned as the EXIF data of their image say, in the required size."""
+    if pixels is not image:
+        pixels.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    ImageOps.exif_transpose(pixels, in_place=True)
+    return np.asarray(_cover(_to_rgb(pixels), size))
+
+
+def _shrunk(image: Image.Image, size: Size) -> Image.Image:
+    """Return a big picture in RGB, at least twice the required size, converted in strips so that no copy is as big."""
+    factor = min(image.size) // (2 * max(size))
+    if factor < 2:
+        return image
+    rows = max(1, _STRIP_PIXELS // (image.width * factor)) * factor
+    small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(_to_rgb(strip).reduce(factor), (0, top // factor))
+    return small
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

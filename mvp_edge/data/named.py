@@ -22,8 +22,9 @@ import torch
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.places import cache_dir
-from mvp_edge.data.folder import FileReader, Listing, Split, divide, list_classes
+from mvp_edge.data.folder import list_classes
 from mvp_edge.data.images import OnImage, Pixels, Size, resize
+from mvp_edge.data.listing import FileReader, Listing, Split, divide
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class ArrayReader:
 
     def count(self, split: Split, index: int) -> int:
         """Return the number of images of the class at `index`."""
-        return int(np.count_nonzero(self.labels[split] == index))
+        return int(np.count_nonzero(self.labels[split] == index)) if split in self.labels else 0
 
     def read(self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None) -> Pixels:
         """Copy and resize the images of the classes at `indices`."""
@@ -124,11 +125,11 @@ def files_of(class_name: str, splits: dict[Split, tuple[str, ...]]) -> Callable[
 
 def _by_class(pairs: dict[Split, list[tuple[str, Path]]]) -> Listing:
     classes = tuple(sorted({name for found in pairs.values() for name, _ in found}))
-    files: dict[Split, list[tuple[Path, ...]]] = {}
+    files: dict[Split, list[tuple[str, ...]]] = {}
     for split, found in pairs.items():
-        of: dict[str, list[Path]] = {name: [] for name in classes}
+        of: dict[str, list[str]] = {name: [] for name in classes}
         for name, path in found:
-            of[name].append(path)
+            of[name].append(str(path))
         files[split] = [tuple(sorted(of[name])) for name in classes]
     return Listing(classes, FileReader(files))
 

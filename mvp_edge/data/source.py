@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from mvp_edge.core.errors import DataError
-from mvp_edge.data.folder import LAYOUTS, Reader, Split, list_folder
+from mvp_edge.data.folder import LAYOUTS, list_folder
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
+from mvp_edge.data.listing import SPLITS, Listing, Split, summary, warnings_of
 from mvp_edge.data.named import NAMES, open_named
 from mvp_edge.names.tasks import canonical, numbered
 
@@ -25,18 +26,29 @@ class DataSource:
 
     Attributes:
         name: Name of the directory or of the torchvision set.
-        classes: Class names as the data spells them.
         location: Directory of the data.
-        reader: Reads the pixels.
-        notes: Notes for the user, such as how the data were split.
+        listing: Its classes, and where each file went.
     """
 
     name: str
-    classes: tuple[str, ...]
     location: Path
-    reader: Reader = field(repr=False)
-    notes: tuple[str, ...] = ()
+    listing: Listing = field(repr=False)
     _read: dict[tuple[Split, int, Size], tuple[bytes, int]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names as the data spells them."""
+        return self.listing.classes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the user: how the data were split, and pictures that are not used."""
+        return (*self.listing.notes, *warnings_of(self.listing))
+
+    @property
+    def summary(self) -> str:
+        """How many files were given, used and set aside, in one line."""
+        return summary(self.listing, self.name)
 
     def load(
         self, classes: Sequence[str] | None, split: Split, size: Size, on_image: OnImage | None = None
@@ -46,7 +58,7 @@ class DataSource:
         Args:
             classes: Names in the order of the labels; case, `_`, `-` and blanks make no difference. None = all classes
                 of the data.
-            split: `train` or `test`.
+            split: `train`, `test`, or `val` where the data have it.
             size: Height and width of the images in the result.
             on_image: Progress callback, called with the number of images finished since the last call.
 
@@ -58,14 +70,14 @@ class DataSource:
                 a tenth of the images or all those of a class cannot be read.
             ValueError: If `split` is not a split, or `size` is not positive.
         """
-        if split not in ("train", "test"):
-            raise ValueError(f"split must be train or test, not {split!r}")
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
         if min(size) < 1:
             raise ValueError(f"size must be positive, not {size}")
         names = self.classes if classes is None else tuple(classes)
-        pixels = self.reader.read(split, self._positions(names, split), size, on_image)
+        pixels = self.listing.reader.read(split, self._positions(names, split), size, on_image)
         self._check_readable(pixels, names)
-        return ImageSet(pixels.images, pixels.labels, names, tuple(path for path, _ in pixels.failures))
+        return ImageSet(pixels.images, pixels.labels, names, tuple(path for path, _ in pixels.failures), pixels.files)
 
     def count(self, classes: Sequence[str] | None, split: Split) -> int:
         """Return how many images `load` will read, for a progress bar.
@@ -74,7 +86,7 @@ class DataSource:
             DataError: As `load` does, except for unreadable images.
         """
         names = self.classes if classes is None else tuple(classes)
-        return sum(self.reader.count(split, index) for index in self._positions(names, split))
+        return sum(self.listing.reader.count(split, index) for index in self._positions(names, split))
 
     def sha256(self, classes: Sequence[str], split: Split, size: Size) -> str:
         """Return the checksum of the images that `load` returns, with one class in memory at a time; each is read once.
@@ -86,7 +98,7 @@ class DataSource:
         for position in self._positions(tuple(classes), split):
             key = split, position, size
             if key not in self._read:
-                images = self.reader.read(split, [position], size, None).images
+                images = self.listing.reader.read(split, [position], size, None).images
                 self._read[key] = pixels_sha256(images), len(images)
             found.append(self._read[key])
         labels = torch.arange(len(found)).repeat_interleave(torch.tensor([count for _, count in found]))
@@ -106,7 +118,7 @@ class DataSource:
         empty = [
             name
             for name, key in zip(names, keys, strict=True)
-            if key in known and not self.reader.count(split, known[key])
+            if key in known and not self.listing.reader.count(split, known[key])
         ]
         if empty:
             problems.append(
@@ -144,8 +156,8 @@ def open_source(spec: str) -> DataSource:
     """Open a data set.
 
     Args:
-        spec: A directory in one of the layouts `DIR/{train,test|val|valid}/CLASS/*` and `DIR/CLASS/*`, or, if there is
-            no such path, the name of a torchvision set, which is downloaded into the cache on first use.
+        spec: A directory in one of the layouts of `list_folder`, or, if there is no such path, the name of a
+            torchvision set, which is downloaded into the cache on first use.
 
     Returns:
         The data set, its classes listed but no image loaded.
@@ -165,11 +177,11 @@ def open_source(spec: str) -> DataSource:
         raise DataError(f"{spec!r}: {path.parts[0]} has no home directory; write the whole path") from e
     if spec.strip() and path.exists():
         listing = list_folder(path)
-        return DataSource(path.resolve().name, listing.classes, path, listing.reader, listing.notes)
+        return DataSource(path.resolve().name, path, listing)
     name = spec.strip().lower().replace("-", "").replace("_", "")
     if name in NAMES:
         listing, location = open_named(name)
-        return DataSource(name, listing.classes, location, listing.reader, listing.notes)
+        return DataSource(name, location, listing)
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise DataError(

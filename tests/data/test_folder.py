@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,32 +14,182 @@ from PIL import Image
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import DataSource, folder, open_source
-from mvp_edge.data.folder import FileReader, split_files
+from mvp_edge.data.listing import FileReader, Split, split_files
 
 from .conftest import SIZE, fill
 
 
-def _files(source: DataSource, split: folder.Split) -> list[list[str]]:
-    assert isinstance(source.reader, FileReader)
-    return [[path.name for path in paths] for paths in source.reader.files[split]]
+def _files(source: DataSource, split: Split) -> list[list[str]]:
+    reader = source.listing.reader
+    assert isinstance(reader, FileReader)
+    return [[Path(path).name for path in paths] for paths in reader.files[split]]
 
 
-@pytest.mark.parametrize("name", ["test", "Test", "val", "VALID"])
-def test_names_of_the_test_split(tmp_path: Path, name: str) -> None:
-    fill(tmp_path / "Train" / "a", 1)
+@pytest.mark.parametrize("train", ["Train", "TRAINING"])
+@pytest.mark.parametrize("name", ["test", "Testing", "val", "VALID", "validation", "Eval", "dev"])
+def test_names_of_the_test_split(tmp_path: Path, train: str, name: str) -> None:
+    fill(tmp_path / train / "a", 1)
     fill(tmp_path / name / "A", 1, 5)
     fill(tmp_path / "extra" / "b", 1)
     source = open_source(str(tmp_path))
     assert source.classes == ("a",)
     assert source.load(["a"], "test", SIZE).images[0, 0, 0, 0] == 5
+    assert f"1 not used: in extra, which is not one of the splits {train}, {name}" in source.notes[-1]
 
 
-def test_test_comes_before_val(tmp_path: Path) -> None:
-    for number, name in enumerate(["train", "val", "test"]):
+@pytest.mark.parametrize("val", ["val", "Validation", "dev"])
+def test_validation_beside_test_is_a_split_of_its_own(tmp_path: Path, val: str) -> None:
+    for number, name in enumerate(["train", val, "testing"]):
         fill(tmp_path / name / "a", 1, number)
     source = open_source(str(tmp_path))
-    assert source.load(["a"], "test", SIZE).images[0, 0, 0, 0] == 2
-    assert "val is not used" in source.notes[0]
+    for number, split in enumerate(("train", "val", "test")):
+        assert source.load(["a"], split, SIZE).images[0, 0, 0, 0] == number
+    assert source.notes == ()
+
+
+def test_two_folders_for_one_split(tmp_path: Path) -> None:
+    for name in ("train", "val", "validation"):
+        fill(tmp_path / name / "a", 1)
+    with pytest.raises(DataError, match="val and validation, which mean the same split; keep one"):
+        open_source(str(tmp_path))
+
+
+def test_pictures_in_folders_of_a_class_belong_to_it(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "apple", 2)
+    fill(tmp_path / "train" / "apple" / "monday", 3, 2)
+    fill(tmp_path / "train" / "apple" / "tuesday" / "evening", 4, 5)
+    fill(tmp_path / "test" / "apple" / "monday", 1, 9)
+    source = open_source(str(tmp_path))
+    assert sorted(source.load(["apple"], "train", SIZE).images[:, 0, 0, 0].tolist()) == list(range(9))
+    assert source.load(["apple"], "test", SIZE).images[:, 0, 0, 0].tolist() == [9]
+    assert source.notes == ()
+
+
+def test_splits_inside_the_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(["apple", "pear"]):
+        fill(tmp_path / name / "Train" / "monday", 3, 10 * number)
+        fill(tmp_path / name / "test", 2, 10 * number + 5)
+    fill(tmp_path / "pear" / "old", 1)
+    fill(tmp_path / "pear", 1)
+    source = open_source(str(tmp_path))
+    assert [source.count(None, split) for split in ("train", "test")] == [6, 4]
+    assert source.load(["pear"], "test", SIZE).images[:, 0, 0, 0].tolist() == [15, 16]
+    assert sorted(each.reason for each in source.listing.aside) == [
+        "beside the folders, so of no class",
+        "in old, which is not one of the splits Train, test",
+    ]
+
+
+def test_a_test_folder_beside_class_folders(tmp_path: Path) -> None:
+    for number, name in enumerate(["apple", "pear"]):
+        fill(tmp_path / name, 3, 10 * number)
+        fill(tmp_path / "test" / name, 1, 10 * number + 5)
+    source = open_source(str(tmp_path))
+    assert source.classes == ("apple", "pear")
+    assert [source.count(None, split) for split in ("train", "test")] == [6, 2]
+
+
+def test_one_folder_that_holds_all_is_passed_through(tmp_path: Path) -> None:
+    fill(tmp_path / "photos" / "train" / "a", 2)
+    fill(tmp_path / "photos" / "test" / "a", 1)
+    assert open_source(str(tmp_path)).classes == ("a",)
+    fill(tmp_path / "b" / "more" / "apple", 2)
+    fill(tmp_path / "b" / "more" / "pear", 2)
+    assert open_source(str(tmp_path / "b")).classes == ("apple", "pear")
+    fill(tmp_path / "c" / "apple" / "train", 2)
+    fill(tmp_path / "c" / "apple" / "test", 1)
+    assert open_source(str(tmp_path / "c")).classes == ("apple",)
+
+
+def test_pictures_without_a_class_are_named(tree: Path) -> None:
+    fill(tree / "train", 2)
+    fill(tree, 1)
+    source = open_source(str(tree))
+    assert source.count(None, "train") == 16
+    assert "3 not used: beside the folders, so of no class, such as" in source.notes[0]
+    assert "3 beside the folders" in source.summary
+
+
+def test_pictures_are_recognised_by_content(tree: Path) -> None:
+    apple = tree / "train" / "apple"
+    (apple / "image000.png").rename(apple / "IMG_0001")
+    (apple / "image001.png").rename(apple / "image001.jpg_large")
+    (apple / "image002.png").rename(apple / "image002.jpg")
+    (apple / "image003.png").rename(apple / "image003.mpo")
+    source = open_source(str(tree))
+    assert len(source.load(["apple"], "train", SIZE)) == 4
+    assert source.notes == ()
+
+
+def test_what_is_not_a_picture_is_counted_by_suffix(tree: Path) -> None:
+    apple = tree / "train" / "apple"
+    for name in ("a.txt", "b.TXT", "c.json", "BMW.note"):
+        (apple / name).write_text("BM is no picture")
+    (apple / "clip.mp4").write_bytes(b"x")
+    (apple / "logo.svg").write_text("<svg/>")
+    (apple / "raw.CR2").write_bytes(b"II*\0")
+    (apple / "gone.png").symlink_to(tree / "nowhere.png")
+    (apple / "loop").symlink_to(tree / "train")
+    source = open_source(str(tree))
+    assert source.count(None, "train") == 16
+    reasons = {each.reason: len(each.files) for each in source.listing.aside}
+    assert reasons == {
+        "not pictures (.txt 2, .json 1, .note 1)": 4,
+        "videos; extract frames": 1,
+        "SVG files; convert them to PNG": 1,
+        "raw files of cameras; convert them to JPEG": 1,
+        "broken links": 1,
+        "links to a folder above them": 1,
+    }
+    assert len(source.notes) == 4
+    assert "pictures: 33 files, 16 train, 8 test of 4 classes; 9 set aside: " in source.summary
+
+
+NAMES = st.sampled_from(
+    ["train", "Test", "validation", "apple", "pear", "monday", ".git", "__MACOSX", "extra", "dev", "Training"]
+)
+FILES = st.sampled_from(["a.png", "b.jpg", "c", "d.txt", ".hidden.png", "e.heic", "f.mp4", "Thumbs.db", "g.PNG"])
+TREES = st.recursive(
+    st.sets(FILES, max_size=4).map(lambda names: dict.fromkeys(names, None)),
+    lambda inner: st.dictionaries(NAMES, inner, max_size=4).flatmap(
+        lambda folders: st.sets(FILES, max_size=2).map(lambda names: folders | dict.fromkeys(names, None))
+    ),
+    max_leaves=12,
+)
+PIXEL = b"\x89PNG\r\n\x1a\n"
+
+
+def _plant(folder: Path, inside: dict[str, Any]) -> int:
+    """Write a tree and return how many files it holds; a hidden folder counts as one."""
+    folder.mkdir()
+    count = 0
+    for name, below in inside.items():
+        if below is None:
+            (folder / name).write_bytes(b"text" if name.endswith(("txt", "db", "mp4")) else PIXEL)
+            count += 1
+        else:
+            inner = _plant(folder / name, below)
+            count += 1 if name.startswith((".", "__")) else inner
+    return count
+
+
+@given(TREES)
+@settings(deadline=None, max_examples=150)
+def test_every_file_is_used_or_set_aside(tmp_path_factory: pytest.TempPathFactory, inside: dict[str, Any]) -> None:
+    root = tmp_path_factory.mktemp("any") / "data"
+    planted = _plant(root, inside)
+    try:
+        listing = folder.list_folder(root)
+    except DataError:
+        return
+    reader = listing.reader
+    assert isinstance(reader, FileReader)
+    used = [path for split in reader.files.values() for paths in split for path in paths]
+    away = [path for each in listing.aside for path in each.files]
+    assert listing.given == len(used) + len(away) == planted
+    assert len({*used, *away}) == planted
+    assert all(Path(path).exists() for path in used + away)
+    assert all(each.reason for each in listing.aside)
 
 
 @pytest.mark.parametrize("below", ["", "train"])
@@ -72,15 +223,15 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 @given(st.sets(st.text("abcdef0123456789_", min_size=1, max_size=8), max_size=40), st.randoms())
 @settings(deadline=None)
 def test_split_covers_is_disjoint_and_ignores_the_order(names: set[str], random: object) -> None:
-    files = [Path("x") / name for name in names]
+    files = [f"x/{name}" for name in names]
     train, test = split_files(files)
     assert sorted([*train, *test]) == sorted(files)
     assert not set(train) & set(test)
     assert len(test) == (0 if len(files) < 2 else max(1, len(files) // 5))
     assert len(train) >= min(1, len(files))
     random.shuffle(files)  # type: ignore[attr-defined]
-    assert split_files([Path("y") / path.name for path in files]) == tuple(
-        tuple(Path("y") / path.name for path in half) for half in (train, test)
+    assert split_files([path.replace("x/", "y/") for path in files]) == tuple(
+        tuple(path.replace("x/", "y/") for path in half) for half in (train, test)
     )
 
 
@@ -136,7 +287,7 @@ def test_two_train_folders(tree: Path) -> None:
     fill(tree / "TRAIN" / "apple", 1)
     if len(list(tree.iterdir())) == 2:
         pytest.skip("the file system ignores case")
-    with pytest.raises(DataError, match="TRAIN and train; keep one"):
+    with pytest.raises(DataError, match="TRAIN and train, which mean the same split; keep one"):
         open_source(str(tree))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
-from mvp_edge.data import ImageSet, skipped_warnings
+from mvp_edge.data import ImageSet, formats, skipped_warnings
+from mvp_edge.data.formats import FORMAT_OF, sniff, why_unread
 from mvp_edge.data.images import decode, decode_all, resize
 
 RED = (255, 0, 0)
@@ -120,11 +124,11 @@ def test_exif_rotation(tmp_path: Path) -> None:
     assert out[-1].max() == 0
 
 
-def _bomb() -> bytes:
+def _bomb(width: int = 12_000, height: int = 10_000) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 12_000, 10_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
 
 
@@ -164,7 +168,7 @@ DAMAGED = {
     "text.png": b"this is no image",
     "empty.webp": b"",
     "bomb.png": _bomb(),
-    "bigger_bomb.png": _bomb().replace(struct.pack(">I", 12_000), struct.pack(">I", 900_000), 1),
+    "bigger_bomb.png": _bomb(900_000),
     "half.png": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
     "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n",
 }
@@ -184,6 +188,166 @@ def test_damaged_files_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     assert all(reason and "\n" not in reason for _, reason in out.failures)
     assert out.images[:, 0, 0, 0].tolist() == list(range(50))
     assert out.labels.tolist() == [*range(25), *range(25 + len(bad) + 1, len(paths))]
+
+
+def test_big_pictures_are_shrunk_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, exif = _gradient(960, 640), Image.Exif()
+    exif[0x0112] = 6
+    layer = image.convert("RGBA")
+    layer.paste((0, 0, 0, 0), (0, 0, 480, 640))
+    paths = [
+        _save(image, tmp_path / "a.png"),
+        _save(image, tmp_path / "turned.png", exif=exif),
+        _save(image.quantize(64), tmp_path / "palette.png"),
+        _save(layer, tmp_path / "rgba.png"),
+        _save(Image.fromarray(np.full((640, 960), 100 * 256, dtype=np.uint16)), tmp_path / "sixteen.png"),
+    ]
+    whole = decode_all(paths, [0] * 5, (32, 32))
+    monkeypatch.setattr("mvp_edge.data.images._BIG_BYTES", 0)
+    monkeypatch.setattr("mvp_edge.data.images._STRIP_PIXELS", 9600)
+    strips = decode_all(paths, [0] * 5, (32, 32))
+    assert not whole.failures
+    assert not strips.failures
+    assert (whole.images.int() - strips.images.int()).abs().max() <= 8
+
+
+def _big_jpeg(path: Path, **options: Any) -> Path:
+    return _save(Image.new("L", (12_000, 9_000), 77), path, **options)
+
+
+def test_a_jpeg_of_108_megapixels_is_decoded_at_an_eighth(tmp_path: Path) -> None:
+    read = decode_all([_big_jpeg(tmp_path / "a.jpg")], [0], (32, 32))
+    assert not read.failures
+    assert (read.images == 77).all()
+
+
+def test_a_jpeg_beyond_pillow_s_own_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _save(_gradient(1600, 1200), tmp_path / "a.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1600 * 1200 // 3)
+    assert decode(path, (32, 32)).shape == (32, 32, 3)
+    with pytest.raises(ValueError, match="pixels, more than the limit"):
+        decode(path, (1200, 1200))
+    monkeypatch.setattr("mvp_edge.data.formats.MAX_JPEG_PIXELS", 1000)
+    with pytest.raises(Image.DecompressionBombError):
+        decode(path, (32, 32))
+
+
+def _tiff_bomb() -> bytes:
+    fields = [(256, 4, 40_000), (257, 4, 25_000), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 4, 25_000)]
+    fields += [(279, 4, 1_000_000_000)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in fields)
+    return b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4)
+
+
+def _webp_bomb() -> bytes:
+    stream = io.BytesIO()
+    layer = Image.new("RGBA", (16, 16), (9, 9, 9, 9))
+    layer.save(stream, "WEBP", save_all=True, append_images=[Image.new("RGBA", (16, 16))])
+    data = bytearray(stream.getvalue())
+    at = data.index(b"VP8X") + 12
+    data[at : at + 6] = (40_000 - 1).to_bytes(3, "little") + (25_000 - 1).to_bytes(3, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.png", _bomb(40_000, 25_000)),
+        ("a.tif", _tiff_bomb()),
+        ("a.webp", _webp_bomb()),
+    ],
+)
+def test_a_thousand_megapixels_are_refused_with_the_reason(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    [(path, reason)] = decode_all([tmp_path / name], [0], (32, 32)).failures
+    assert path.endswith(name)
+    assert "1000000000 pixels" in reason
+
+
+MEMORY = """
+import sys, torch
+from mvp_edge.data.images import decode_all
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+
+torch.set_num_threads(2)
+own = peak()
+read = decode_all(sys.argv[1:], [0] * (len(sys.argv) - 1), (224, 224))
+assert not read.failures, read.failures
+print(peak() - own)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_of_a_hundred_pictures_of_108_megapixels(tmp_path: Path) -> None:
+    whole, progressive = _big_jpeg(tmp_path / "a.jpg"), _big_jpeg(tmp_path / "b.jpg", progressive=True)
+    files = [whole] * 96 + [progressive] * 4
+    done = subprocess.run([sys.executable, "-c", MEMORY, *map(str, files)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 500
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif(tmp_path: Path) -> None:
+    path = _save(_gradient(64, 64), tmp_path / "a.avif", quality=95)
+    assert np.abs(decode(path, (64, 64)).astype(int) - np.asarray(_gradient(64, 64))).max() < 24
+    assert sniff(path.rename(tmp_path / "a")) == "AVIF"
+
+
+@pytest.mark.parametrize(("package", "suffix"), [("pillow_heif", ".heic"), ("pillow_jxl", ".jxl")])
+def test_formats_of_the_extra(tmp_path: Path, package: str, suffix: str) -> None:
+    plugin = pytest.importorskip(package)
+    if package == "pillow_heif":
+        plugin.register_heif_opener()
+    path = _save(_gradient(64, 64), tmp_path / f"a{suffix}", quality=95)
+    assert np.abs(decode(path, (64, 64)).astype(int) - np.asarray(_gradient(64, 64))).max() < 24
+    assert FORMAT_OF[suffix] == sniff(path.rename(tmp_path / "a.jpg"))
+    assert decode(tmp_path / "a.jpg", (64, 64)).shape == (64, 64, 3)
+
+
+HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"
+JXL = b"\0\0\0\x0cJXL \r\n\x87\n"
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As without the extra, and with a Pillow that lacks AVIF."""
+    monkeypatch.setattr(formats, "find_spec", lambda _: None)
+    monkeypatch.setattr(formats.features, "check", lambda _: False)
+    formats.missing.cache_clear()
+    formats._readable.cache_clear()
+    yield
+    formats.missing.cache_clear()
+    formats._readable.cache_clear()
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(
+    ("name", "data", "needed"),
+    [
+        ("a.heic", HEIC, "HEIC: pip install 'mvp-edge[formats]'"),
+        ("a.jxl", JXL, "JPEG XL: pip install 'mvp-edge[formats]'"),
+        ("a.avif", b"\0\0\0\x18ftypavif\0\0\0\0avifmif1", "AVIF: pip install --upgrade pillow"),
+    ],
+)
+def test_what_a_format_needs_is_named(tmp_path: Path, name: str, data: bytes, needed: str) -> None:
+    assert why_unread(f".{name.split('.')[1]}") == needed
+    (tmp_path / "photo.jpg").write_bytes(data)
+    assert decode_all([tmp_path / "photo.jpg"], [0], (8, 8)).failures == ((str(tmp_path / "photo.jpg"), needed),)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\xff\xd8\xff\xe0", "JPEG"), (b"GIF89a", "GIF"), (b"RIFF\1\2\3\4WEBPVP8 ", "WEBP"), (b"MM\0*", "TIFF"),
+        (b"\xff\x4f\xff\x51", "JPEG2000"), (HEIC, "HEIF"), (JXL, "JXL"), (b"", None), (b"P5 and BM are text", None),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp42", None),
+    ],
+)  # fmt: skip
+def test_formats_by_content(tmp_path: Path, data: bytes, name: str | None) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert sniff(tmp_path / "a") == name
 
 
 def test_a_callback_that_stops_the_load_is_heard(tmp_path: Path) -> None:

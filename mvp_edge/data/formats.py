@@ -1,0 +1,132 @@
+"""Picture formats: which files are pictures, by suffix and by content, and how the rarer ones are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
+
+INSTALL = "pip install 'mvp-edge[formats]'"
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "JXL": (".jxl",),
+}
+FORMAT_OF = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
+"""Format by suffix, of all formats that can be read if what they need is installed."""
+
+_BUILT_IN = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_OF_PILLOW = {"AVIF": "avif", "JPEG2000": "jpg_2000"}  # with the name of the feature that Pillow may lack
+_PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
+_SHOWN = {"HEIF": "HEIC", "JXL": "JPEG XL", "JPEG2000": "JPEG 2000"}
+_RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
+_VIDEO = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg")
+_OTHERS = (".svg", ".svgz", ".psd", ".tga", ".ico", ".eps", ".exr", ".hdr", ".pcx", ".qoi", ".xcf", ".dcm")
+# libjpeg holds all coefficients of a progressive picture, two bytes each, however small it is decoded.
+MAX_JPEG_PIXELS = 300_000_000
+
+
+def why_unread(suffix: str) -> str | None:
+    """Return why files with a suffix of pictures or videos are not read here; None if they are, or for other files."""
+    name = FORMAT_OF.get(suffix)
+    if name is not None:
+        return missing(name)
+    if suffix in _VIDEO:
+        return "videos; extract frames"
+    if suffix in _RAW:
+        return "raw files of cameras; convert them to JPEG"
+    return f"{suffix[1:].upper()} files; convert them to PNG" if suffix in _OTHERS else None
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Return what is needed to read a format, in words; None if it can be read."""
+    shown = _SHOWN.get(name, name)
+    if name in _PLUGINS and find_spec(_PLUGINS[name]) is None:
+        return f"{shown}: {INSTALL}"
+    if name in _OF_PILLOW and not features.check(_OF_PILLOW[name]):
+        return f"{shown}: pip install --upgrade pillow"
+    return None
+
+
+def sniff(path: str | Path) -> str | None:
+    """Return the format of a file by its first bytes, or None if they are not those of a known picture.
+
+    Formats whose mark is two letters of text (BMP, PPM) are not recognised: text may begin with them.
+    """
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")):
+        return "JXL"
+    if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        return "JPEG2000"
+    if head[4:8] == b"ftyp":
+        brands = {head[i : i + 4] for i in (8, *range(16, min(len(head), int.from_bytes(head[:4], "big")), 4))}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        if brands & {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1"}:
+            return "HEIF"
+    return None
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Open a picture by its content, whatever its suffix.
+
+    Raises:
+        OSError: The file cannot be opened or is not a picture; other errors of Pillow if it is damaged.
+        ValueError: The picture has too many pixels (a decompression bomb), or its format needs a missing package.
+    """
+    try:
+        return Image.open(path, formats=_readable())
+    except Image.DecompressionBombError:
+        # Pillow refuses by the size of the whole picture, although JPEGs are decoded at a fraction of it.
+        if sniff(path) != "JPEG":
+            raise
+        picture = JpegImagePlugin.JpegImageFile(path)
+        if picture.width * picture.height > MAX_JPEG_PIXELS:
+            picture.close()
+            raise
+        return picture
+    except UnidentifiedImageError:
+        name = sniff(path)
+        if name is None or name in _readable():
+            raise
+        if (needed := missing(name)) is not None:
+            raise ValueError(needed) from None
+        _plug_in(name)
+        return Image.open(path, formats=(name,))
+
+
+@cache
+def _readable() -> tuple[str, ...]:
+    return (*_BUILT_IN, *(name for name in _OF_PILLOW if missing(name) is None))
+
+
+@cache
+def _plug_in(name: str) -> None:
+    """Register a plugin with Pillow; its import takes a while, so that this waits for the first such picture."""
+    plugin = import_module(_PLUGINS[name])
+    if name == "HEIF":
+        plugin.register_heif_opener()
