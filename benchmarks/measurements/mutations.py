@@ -1,36 +1,41 @@
 """Do the tests notice a broken line? Seeded random mutations over the rooms, each against the tests of its room.
 
-    python -m benchmarks mutations [--count 100] [--seed 0] [--timeout 600]
+    python -m benchmarks mutations [--count 100] [--seed 0] [--limit 300]
 
 A mutation changes one comparison, operator, number, truth value or condition of a module in a copy of the tree. The
-room's own tests run first, then those of the rooms and commands that use it, until one fails. Mutations that survive
-are listed: each is a missing test, or changes nothing that can be told apart.
+module's own tests run first, then its room's, then those of other rooms that import the module, until one fails; tests
+marked `slow` or `real` do not run. Each mutation is one record, and a run continues where it was stopped. A mutation
+that survives is a missing test, or changes nothing that can be observed.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import multiprocessing
 import os
+import random
+import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import Script, log
-from benchmarks.records import ROOT
-from mvp_edge.core.streams import rng
+# Processes that run tests import this module and must then import `mvp_edge` from the copy: nothing of it is imported
+# here at the top.
+ROOT = Path(__file__).parents[2]
+PRELOADED = ("torch", "timm", "torchvision", "torch_pruning", "onnx", "onnxruntime", "scipy.stats")
+LOG = "pytest.log"
+HUNG_S = 1800  # by the clock, which other programs slow down
 
 SWAPS: dict[type[ast.AST], type[Any]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
-WIDER = ("tests/prune", "tests/cli")  # what uses a room whose own tests see nothing
 
 
 @dataclass(frozen=True)
@@ -92,73 +97,118 @@ def _types(tree: ast.Module) -> Iterator[ast.AST]:
             yield node
 
 
-def chosen(count: int, seed: int) -> list[Mutation]:
-    """Return random mutations: a room by its turn, a module by its lines, a line at random."""
-    draw, found = rng(seed, "mutations"), []
+def drawn(seed: int, number: int) -> Mutation:
+    """Return a random mutation: rooms take turns, a module is drawn by its lines, a place at random."""
+    draw = random.Random(f"{seed}/mutations/{number}")
     rooms = sorted(p.parent for p in (ROOT / "mvp_edge").glob("*/__init__.py"))
-    for turn in range(count):
-        room = rooms[turn % len(rooms)]
-        modules = sorted(p for p in room.glob("*.py") if p.name != "__init__.py")
-        sizes = [len(p.read_text(encoding="utf-8").splitlines()) for p in modules]
-        module = modules[int(draw.choice(len(modules), p=[s / sum(sizes) for s in sizes]))]
-        able = places(ast.parse(module.read_text(encoding="utf-8")))
-        if able:
-            found.append(mutated(module, able[int(draw.integers(len(able)))]))
-    return found
+    modules = sorted(p for p in rooms[number % len(rooms)].glob("*.py") if p.name != "__init__.py")
+    able = {p: found for p in modules if (found := places(ast.parse(p.read_text(encoding="utf-8"))))}
+    (module,) = draw.choices(list(able), [len(p.read_text(encoding="utf-8").splitlines()) for p in able])
+    return mutated(module, draw.choice(able[module]))
 
 
-def suites(module: str) -> list[str]:
+def suites(module: str) -> list[list[str]]:
     """Return the tests to run for a module, the nearest first."""
     room, name = Path(module).parent.name, Path(module).stem
-    near = [f"tests/{room}/test_{name}.py", f"tests/{room}", *WIDER]
-    return [n for n in near if (ROOT / n).exists()]
+    near = [f"tests/{room}/test_{name}.py", f"tests/{room}", f"tests/test_{room}.py"]
+    found = [[n] for n in near if (ROOT / n).exists()]
+    others = sorted(
+        str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("test_*.py")
+        if p.parent.name not in (room, "benchmarks") and f"mvp_edge.{room}.{name}" in p.read_text(encoding="utf-8")
+    )  # fmt: skip
+    return [*found, others] if others else found
 
 
-def notices(mutation: Mutation, timeout_s: float) -> str:
-    """Return which tests notice a mutation; empty if none does."""
-    with tempfile.TemporaryDirectory() as scratch:
-        tree = Path(scratch) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", "results"), symlinks=True)
-        (tree / "benchmarks" / "results").symlink_to(ROOT / "benchmarks" / "results")
-        (tree / mutation.module).write_text(mutation.text, encoding="utf-8")
-        alias = Path(scratch) / "alias"
-        alias.mkdir()
-        (alias / "mvp_edge_cli").symlink_to(tree / "cli")
-        environment = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{alias}", "PYTHONDONTWRITEBYTECODE": "1"}
+@dataclass
+class Tree:
+    """A copy of the code whose tests run in forks of a process that has loaded torch: half of a small suite's time.
+
+    Attributes:
+        path: Where it is.
+        limit_s: Seconds of processor time that a suite may take; independent of what else runs on the machine.
+        green: Suites that pass without a mutation.
+    """
+
+    path: Path
+    limit_s: int
+    green: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        ignored = shutil.ignore_patterns(".git", "__pycache__", "results")
+        shutil.copytree(ROOT, self.path, ignore=ignored, symlinks=True)
+        (self.path / "benchmarks" / "results").symlink_to(ROOT / "benchmarks" / "results")
+        (self.path / "alias").mkdir()
+        (self.path / "alias" / "mvp_edge_cli").symlink_to(self.path / "cli")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
+
+    def notices(self, mutation: Mutation) -> str:
+        """Return which tests notice a mutation; empty if none does.
+
+        Raises:
+            RuntimeError: these tests fail without the mutation, too.
+        """
+        module = self.path / mutation.module
+        whole = module.read_text(encoding="utf-8")
         for suite in suites(mutation.module):
-            words = [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "-n",
-                "0",
-                "-p",
-                "no:cacheprovider",
-                "-m",
-                "not slow",
-                suite,
-            ]
+            module.write_text(mutation.text, encoding="utf-8")
             try:
-                done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                return f"{suite}, by not ending"
-            if done.returncode not in (0, 5):  # 5: no test in that file runs here
-                return suite
-    return ""
+                failed = self._run(suite)
+            finally:
+                module.write_text(whole, encoding="utf-8")
+            name = " ".join(suite)
+            if failed and name not in self.green:
+                if self._run(suite):
+                    raise RuntimeError(f"{name} fails without a mutation: {(self.path / LOG).read_text()[-2000:]}")
+                self.green.add(name)
+            if failed:
+                return name + failed
+        return ""
+
+    def _run(self, suite: Sequence[str]) -> str:
+        """Return how tests fail: empty if they pass."""
+        process = self._context.Process(target=run_tests, args=(str(self.path), list(suite), self.limit_s))
+        process.start()
+        process.join(HUNG_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        code = process.exitcode or 0
+        return "" if code in (0, 5) else ", by not ending" if code < 0 else " "  # 5: no test there runs
+
+
+def run_tests(tree: str, suite: Sequence[str], limit_s: int) -> None:
+    """Run tests of a copy of the code and exit with pytest's status."""
+    import pytest
+
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
+    os.chdir(tree)
+    os.environ.pop("MVP_EDGE_DATA", None)
+    found = [tree, f"{tree}/alias"]
+    os.environ["PYTHONPATH"] = os.pathsep.join(found)
+    sys.path[:] = [*found, *(p for p in sys.path if not (Path(p or ".") / "mvp_edge").exists())]
+    with open(LOG, "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    loaded = "ignore::pytest.PytestAssertRewriteWarning"  # plugins among what was preloaded
+    words = ["-x", "-q", "-n", "0", "-W", loaded, "-p", "no:cacheprovider", "-m", "not slow and not real"]
+    sys.exit(pytest.main([*words, *suite]))
 
 
 def main(argv: Sequence[str]) -> None:
-    """Try mutations and append a record."""
+    """Try mutations that have no record yet."""
+    from benchmarks.command import Script
+
     script = Script("mutations", __doc__, "seed")
     script.add("--count", type=int, default=100)
-    script.add("--timeout", type=float, default=600.0, metavar="S")
+    script.add("--limit", type=int, default=300, metavar="S", help="seconds of processor time for one suite")
     args = script.parse(argv)
-    rows = []
-    for number, mutation in enumerate(chosen(args.count, args.seed)):
-        by = notices(mutation, args.timeout)
-        log.info("%d %s:%d %s: %s", number, mutation.module, mutation.line, mutation.change, by or "SURVIVED")
-        rows.append({"module": mutation.module, "line": mutation.line, "change": mutation.change, "by": by})
-    noticed = sum(bool(row["by"]) for row in rows)
-    script.record({"seed": args.seed, "count": len(rows)}, {"noticed": noticed, "of": len(rows), "rows": rows})
+    done = script.done()
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Tree(Path(scratch) / "tree", args.limit)
+        for number in range(args.count):
+            about = {"seed": args.seed, "number": number}
+            if about not in done:
+                mutation = drawn(args.seed, number)
+                found = {"module": mutation.module, "line": mutation.line, "change": mutation.change}
+                script.record(about, {**found, "by": tree.notices(mutation).strip()})
