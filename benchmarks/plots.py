@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mvp_edge.timing.plot import COLOURS, INK, MUTED, RAIL
 
 MOST = 2  # panels a row: more are too small to read on a page
@@ -53,26 +55,19 @@ def panels(path: Path, titles: Sequence[str], width: float = 4.8, height: float 
         figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else {"Date": None})
 
 
-def curve(axes: Any, points: Mapping[float, tuple[float, float | None]], label: str, style: Style) -> None:
-    """Draw mean against x with the standard deviation over tasks as a band."""
-    if not points:
-        return
-    xs = sorted(points)
-    means = [points[x][0] for x in xs]
-    spread = [points[x][1] or 0.0 for x in xs]
-    axes.plot(xs, means, color=style.colour, linestyle=style.line, marker=style.marker, markersize=3.5, linewidth=1.6,
-              label=label)  # fmt: skip
-    low, high = ([m + sign * s for m, s in zip(means, spread, strict=True)] for sign in (-1, 1))
-    axes.fill_between(xs, low, high, color=style.colour, alpha=0.12, linewidth=0)
+def curve(axes: Any, values: pd.DataFrame, label: str, style: Style) -> None:
+    """Draw the mean of each column against its name, with the standard deviation over rows as a band."""
+    means, spread = values.mean(), values.std().fillna(0)
+    axes.plot(means.index, means, color=style.colour, linestyle=style.line, marker=style.marker, markersize=3.5,
+              linewidth=1.6, label=label)  # fmt: skip
+    axes.fill_between(means.index, means - spread, means + spread, color=style.colour, alpha=0.12, linewidth=0)
 
 
-def by_layer(axes: Any, values: Mapping[str, float | None], label: str, style: Style) -> None:
+def by_layer(axes: Any, values: Mapping[str, float], label: str, style: Style) -> None:
     """Draw one number for each layer, in the order given."""
-    names = list(values)
-    heights = [float("nan") if values[n] is None else values[n] for n in names]
-    axes.plot(range(len(names)), heights, color=style.colour, linestyle=style.line, marker=style.marker, markersize=3,
-              linewidth=1.5, label=label)  # fmt: skip
-    axes.set_xticks(range(len(names)), names, rotation=70, fontsize=7)
+    axes.plot(range(len(values)), [*values.values()], color=style.colour, linestyle=style.line, marker=style.marker,
+              markersize=3, linewidth=1.5, label=label)  # fmt: skip
+    axes.set_xticks(range(len(values)), [*values], rotation=70, fontsize=7)
 
 
 def legend(axes: Any) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from benchmarks import rooms
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records import ROOT, dirty_note
-from benchmarks.tables import accuracy, device, papers, photographs
+from benchmarks.tables import accuracy, device, papers, photographs, settled
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Pages whose `<!-- table NAME -->` blocks are filled in."""
@@ -28,17 +28,17 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets-unseen": accuracy.unseen,
     "targets-held-out": accuracy.teachers,
     "leep": accuracy.leep,
-    "packing": device.packing,
+    "packing": settled.packing,
     "prune-time": device.prune_time,
     "prune-output": device.prune_output,
-    "zoo-speed": device.zoo_speed,
+    "zoo-speed": settled.zoo_speed,
     "edge-latency": device.edge_latency,
     "precision": device.precision,
     "budgets": device.budgets,
-    "alignment": device.alignment,
+    "alignment": settled.alignment,
     "runtimes": device.runtimes,
-    "folded-norms": device.folded_norms,
-    "ahnp-scores-held-out": device.ahnp_scores,
+    "folded-norms": settled.folded_norms,
+    "ahnp-scores-held-out": settled.ahnp_scores,
     "photographs": photographs.by_names,
     "none-of-these": photographs.none_of_these,
     "rooms": rooms.table,

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.cost import CostMeter, nominal_tflops
+from benchmarks.methods import top1
 from benchmarks.records import FIGURES, RESULTS, Line, append_line, read_lines
 from benchmarks.setting import TASK_SEED, Setting, load
 from mvp_edge.build.members import build_specialists, sample_tasks
@@ -31,7 +32,6 @@ from mvp_edge.data import DataSource, open_source
 from mvp_edge.models.macs import count_macs
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import Task
-from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -102,10 +102,6 @@ class Context:
         """Return all trials of an experiment, oldest first."""
         return read_lines(self.out / "trials" / f"{experiment}.jsonl")
 
-    def wants(self, row: Row) -> bool:
-        """Return whether a row is to be run."""
-        return not self.methods or bool(self.methods & {row.name, row.method})
-
     def made_from(self, name: str, **settings: Any) -> Path:
         """Return where something is kept that is made once of the zoo's base and of settings: others make it anew."""
         value = json.dumps([self.zoo.base.sha256, self.scale, self.seed, settings], sort_keys=True)
@@ -119,22 +115,16 @@ class Row:
     Attributes:
         name: Tells the rows of an experiment apart.
         method: Family, as the records name it.
-        title: For people.
         run: Makes the network for a target task, or returns what a trial records.
-        iterations: Optimiser steps on the target task.
         keep: Fraction that is kept: of every group's units where the form is `sliced`, of the weights where `masked`.
         dense_iterations: Iterations of the whole network to which its training amounts, by the paper's own rule.
-        batch: Images a step.
         hyper: All other settings.
-        form: What makes the network cheap.
         votes: Whether a zoo votes, so that another zoo makes another row.
         zoo: Name of the zoo; the context's if empty.
-        dataset: Where the target tasks come from.
         ways: Classes of a target task.
         tasks: Random class lists, those of the zoo's own specialists, or none: the row is made once.
         count: Target tasks, at most.
         split: Of the data set; `held-out` scores on a fifth of the training images.
-        task_seed: Of the random class lists.
         paper: The paper's own figure.
         product: Where something that is made once lies; it is made anew if that is not there.
         notes: Returns what else a trial records of its setting.
@@ -197,13 +187,8 @@ def carry_out(experiment: Experiment, context: Context) -> dict[str, str]:
     """Run what has no record yet and draw the figure; return why rows cannot be run here, by row."""
     rows = experiment.rows(context)
     write_rows(context.out / f"{experiment.name}.jsonl", rows)
-    reasons: dict[str, str] = {}
-    for place in dict.fromkeys(r.place for r in rows):
-        wanted = [r for r in rows if r.place == place and context.wants(r)]
-        try:
-            reasons |= run_rows(experiment.name, wanted, context)
-        except NOT_AT_HAND as e:
-            reasons |= {r.name: str(e) for r in wanted}
+    wanted = [r for r in rows if not context.methods or context.methods & {r.name, r.method}]
+    reasons = run_rows(experiment.name, wanted, context)
     for name, reason in reasons.items():
         log.warning("%s: %s not run: %s", experiment.name, name, reason)
     if experiment.plot is not None and (trials := context.trials(experiment.name)):
@@ -233,40 +218,35 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def run_rows(experiment: str, rows: Sequence[Row], context: Context) -> dict[str, str]:
-    """Try rows of one place on their tasks, task by task, so that they can be compared whenever the run is stopped.
+    """Try rows on their tasks, task by task, so that they can be compared whenever the run is stopped.
 
     Returns:
-        Why rows cannot be run here, by row.
-
-    Raises:
-        DataError, ConfigError, ZooError: data or zoo of the place are not at hand.
+        Why rows cannot be run here, by row: data, a zoo or weights have to be given first.
     """
     reasons: dict[str, str] = {}
-    if not rows:
-        return reasons
-    zoo = ZOOS[rows[0].zoo](context) if rows[0].zoo else context.zoo
-    tasks: Sequence[Task | None] = [None] if rows[0].tasks == "once" else target_tasks(context, rows[0], zoo)
-    prunable = context.prunable if zoo is context.zoo else PrunableModel.of(zoo.base, zoo.load_base())
-    for task in tasks:
-        setting = None
-        for row in rows:
-            identity = identify(row, zoo, task, context.seed)
-            if (
-                row.run is None
-                or row.trials
-                or row.name in reasons
-                or _is_done(row, context.trials(experiment), identity)
-            ):
-                continue
-            setting = setting or make_setting(context, row, zoo, prunable, task)
-            try:
-                trial = identity | measure(row, setting)
-            except NOT_AT_HAND as e:
-                reasons[row.name] = str(e)
-                continue
-            append_line(context.out / "trials" / f"{experiment}.jsonl", {"experiment": experiment, **trial})
-            shown = ",".join(task.names) if task else "once"
-            log.info("%s %s %s: %s (%s s)", experiment, row.name, shown, trial["top1"], trial["seconds"])
+    for place in dict.fromkeys(r.place for r in rows):
+        mine = [r for r in rows if r.place == place]
+        try:
+            zoo = ZOOS[mine[0].zoo](context) if mine[0].zoo else context.zoo
+            tasks = [None] if mine[0].tasks == "once" else target_tasks(context, mine[0], zoo)
+            prunable = context.prunable if zoo is context.zoo else PrunableModel.of(zoo.base, zoo.load_base())
+        except NOT_AT_HAND as e:
+            reasons |= {r.name: str(e) for r in mine}
+            continue
+        for task in tasks:
+            setting = cache(partial(make_setting, context, mine[0], zoo, prunable, task))
+            for row in mine:
+                identity = identify(row, zoo, task, context.seed)
+                if row.name in reasons or _is_done(row, context.trials(experiment), identity):
+                    continue
+                try:
+                    trial = {"experiment": experiment, **identity, **measure(row, setting())}
+                except NOT_AT_HAND as e:
+                    reasons[row.name] = str(e)
+                    continue
+                append_line(context.out / "trials" / f"{experiment}.jsonl", trial)
+                shown = ",".join(task.names) if task else "once"
+                log.info("%s %s %s: %s (%s s)", experiment, row.name, shown, trial["top1"], trial["seconds"])
     return reasons
 
 
@@ -310,26 +290,25 @@ def identify(row: Row, zoo: Zoo, task: Task | None, seed: int) -> Line:
 
 
 def _is_done(row: Row, trials: Sequence[Line], identity: Line) -> bool:
+    if row.run is None or row.trials:
+        return True
     made = row.product is None or row.product.exists()
     return made and any(all(t[k] == v for k, v in identity.items()) for t in trials)
 
 
 def measure(row: Row, s: Setting) -> Line:
     """Run a row on a task and return what a trial records."""
-    about = environment(s.device)
+    about, base = environment(s.device), s.zoo.base
     threads = about["torch_threads"]
     where = f", {threads} thread{'s' * (threads > 1)}" if s.device.type == "cpu" else ""
     trial: Line = {
-        "method": row.method, "base": s.zoo.base.name, "form": row.form,
-        "members": len(s.zoo.ids()) if row.votes else 0,
+        "method": row.method, "base": base.name, "form": row.form, "members": len(s.zoo.ids()) if row.votes else 0,
         "device": f"{s.device.type} ({about.get('accelerator', about['processor'])}{where})", "environment": about,
         "classes": s.task.names, "top1": None, "nominal_tflops": None, "status": "ok", "reason": "",
     }  # fmt: skip
     begin = time.perf_counter()
-    if row.votes and row.tasks == "random":
-        _ = s.ranked  # shared by several rows, so not in their time
-    if row.hyper.get("distill") and row.tasks == "random":
-        _ = s.teacher
+    if row.tasks == "random":  # shared by several rows, so not in their time
+        _ = row.votes and s.ranked, row.hyper.get("distill") and s.teacher
     trial["ranking_seconds"] = _since(begin)
     begin, is_resumed = time.perf_counter(), row.product is not None and row.product.exists()
     try:
@@ -342,17 +321,13 @@ def measure(row: Row, s: Setting) -> Line:
         trial |= {"seconds": None, "training_tflops": None}
     if not isinstance(made, nn.Module):
         return trial | made
-    base = s.zoo.base
     dense = count_macs(s.prunable.model, base.input_size)
     trial |= {
-        "top1": round(accuracy(predict(made, s.test.images, base, s.device), s.test).top1, 2),
-        "n_test": len(s.test),
+        "top1": top1(s, made), "n_test": len(s.test),
         "macs": count_macs(copy.deepcopy(made).to("cpu"), base.input_size),
         "nominal_tflops": round(nominal_tflops(dense, row.dense_iterations, row.batch), 5),
-    }
-    if row.notes is not None:
-        trial["notes"] = row.notes(s)
-    return trial
+    }  # fmt: skip
+    return trial | ({"notes": row.notes(s)} if row.notes else {})
 
 
 def _since(begin: float) -> float:

@@ -1,10 +1,9 @@
-"""What the trials of a row say together."""
+"""The trials of a row that count together."""
 
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from benchmarks.records import Line
@@ -32,12 +31,7 @@ def top1_by_task(trials: Sequence[Line], row: str) -> dict[str, float]:
     return {t["task"]: t["top1"] for t in counted(trials, row) if t.get("top1") is not None}
 
 
-def in_common(scores: Iterable[Mapping[str, float]]) -> list[str]:
+def in_common(scores: Iterable[Collection[str]]) -> list[str]:
     """Return the tasks that all rows have which have any, in a fixed order."""
-    found = [set(tasks) for tasks in scores if tasks]
+    found = [set(tasks) for tasks in scores if len(tasks)]
     return sorted(set.intersection(*found)) if found else []
-
-
-def mean_over(tasks: Collection[str], scores: Mapping[str, float]) -> str:
-    """Return a row's mean over some tasks as a cell; an empty one if there are none, or not all have a score."""
-    return f"{statistics.mean(scores[t] for t in tasks):.2f}" if tasks and scores.keys() >= set(tasks) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -109,7 +109,8 @@ def meta_train(
             inner = copy.deepcopy(model)
             generator = torch_rng(seed, f"reptile/{iteration}/{number}")
             set_head(inner, random_head(head_of(inner).in_features, len(setting.task.classes), generator).to(device))
-            _adapt(setting, inner, masks, config.inner, seed + 1000 * iteration + number)
+            seeded = replace(setting, seed=seed + 1000 * iteration + number)
+            _fit_masked(seeded, inner, masks, config.inner)
             adapted.append(_body_state(inner, head))
         moved = meta_step(theta, adapted, config.step * (1 - iteration / config.iterations))
         load_weights(model, {**model.state_dict(), **moved})
@@ -139,12 +140,7 @@ class Reptile:
         held = {k.removeprefix("mask/"): v.bool().to(setting.device) for k, v in tensors.items() if "mask/" in k}
         masks = Masks(model, held)
         fit_head(setting, model)
-        optimizer = make_optimizer(model, config)
-        fit(
-            model, source_of(setting, config), config, optimizer=optimizer,
-            after_step=lambda step, loss: masks.apply(optimizer),
-        )  # fmt: skip
-        return model
+        return _fit_masked(setting, model, masks, config)
 
 
 def save_meta(path: Path, model: nn.Module, masks: Masks, config: MetaConfig) -> None:
@@ -165,17 +161,14 @@ def drawing(settings: Sequence[Setting], config: MetaConfig, seed: int) -> Calla
     return draw
 
 
-def _adapt(setting: Setting, model: nn.Module, masks: Masks | None, config: FitConfig, seed: int) -> None:
-    optimizer = make_optimizer(model, config)
-    held = None if masks is None else Masks(model, masks.keep)
+def _fit_masked(setting: Setting, model: nn.Module, masks: Masks | None, config: FitConfig) -> nn.Module:
+    """Train a network in place, its mask held."""
+    optimizer, held = make_optimizer(model, config), masks and Masks(model, masks.keep)
     fit(
-        model, source_of(_seeded(setting, seed), config), config, optimizer=optimizer,
+        model, source_of(setting, config), config, optimizer=optimizer,
         after_step=lambda step, loss: held.apply(optimizer) if held else None,
     )  # fmt: skip
-
-
-def _seeded(setting: Setting, seed: int) -> Setting:
-    return Setting(setting.zoo, setting.prunable, setting.task, setting.train, setting.test, setting.device, seed)
+    return model
 
 
 def _body_state(model: nn.Module, head: str) -> State:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch_pruning as tp
 from torch import Tensor, nn
 
 from benchmarks.baselines.masked import dense_copy, fit_head, source_of
@@ -47,14 +48,6 @@ class GatedBlock(nn.Module):
         return x + gate * (self.block(x) - x)
 
 
-@dataclass(frozen=True)
-class BlockCost:
-    """Multiply-adds of one head and of one node of a block, for one image."""
-
-    heads: float
-    nodes: float
-
-
 class Ledger:
     """What is to be removed from each block, and what the network then costs, as a fraction of the whole.
 
@@ -67,8 +60,7 @@ class Ledger:
     def __init__(self, blocks: list[GatedBlock], tokens: int, fixed: float) -> None:
         self.blocks = blocks
         self.sizes = torch.tensor([[b.block.attn.num_heads, b.block.mlp.fc1.out_features] for b in blocks])
-        self.costs = [_block_cost(b.block, tokens) for b in blocks]
-        self.unit = torch.tensor([[c.heads, c.nodes] for c in self.costs], dtype=torch.float64)
+        self.unit = torch.tensor([_block_costs(b.block, tokens) for b in blocks], dtype=torch.float64)
         self.dense = fixed + float((self.unit * self.sizes).sum())
         self.fixed = fixed / self.dense
         self.unit = self.unit / self.dense
@@ -268,12 +260,19 @@ def keep_units(block: Any, kind: str, units: Tensor) -> None:
     """Cut a block down to some heads or nodes."""
     attn, mlp = block.attn, block.mlp
     if kind == "nodes":
-        mlp.fc1, mlp.fc2 = _rows(mlp.fc1, units), _columns(mlp.fc2, units)
+        out = _others(units, mlp.fc1.out_features)
+        tp.prune_linear_out_channels(mlp.fc1, out)
+        tp.prune_linear_in_channels(mlp.fc2, out)
         return
-    channels = (units[:, None] * attn.head_dim + torch.arange(attn.head_dim, device=units.device)).flatten()
+    channels = (units.cpu()[:, None] * attn.head_dim + torch.arange(attn.head_dim)).flatten()
     three = torch.cat([channels + part * attn.attn_dim for part in range(3)])
-    attn.qkv, attn.proj = _rows(attn.qkv, three), _columns(attn.proj, channels)
+    tp.prune_linear_out_channels(attn.qkv, _others(three, attn.qkv.out_features))
+    tp.prune_linear_in_channels(attn.proj, _others(channels, attn.proj.in_features))
     attn.num_heads, attn.attn_dim = len(units), len(channels)
+
+
+def _others(kept: Tensor, width: int) -> list[int]:
+    return sorted(set(range(width)) - set(kept.tolist()))
 
 
 def tokens_of(vit: Any) -> int:
@@ -287,26 +286,7 @@ def fixed_macs(vit: Any) -> float:
     return float(vit.patch_embed.num_patches * vit.patch_embed.proj.weight.numel() + head.weight.numel())
 
 
-def _block_cost(block: Any, tokens: int) -> BlockCost:
-    dim = block.mlp.fc1.in_features
-    head = block.attn.head_dim
-    return BlockCost(tokens * 4 * dim * head + 2 * tokens**2 * head, tokens * 2.0 * dim)
-
-
-def _rows(layer: nn.Linear, index: Tensor) -> nn.Linear:
-    index = index.to(layer.weight.device)
-    bias = None if layer.bias is None else layer.bias.detach()[index]
-    return _linear(layer.weight.detach()[index], bias)
-
-
-def _columns(layer: nn.Linear, index: Tensor) -> nn.Linear:
-    bias = None if layer.bias is None else layer.bias.detach().clone()
-    return _linear(layer.weight.detach()[:, index.to(layer.weight.device)], bias)
-
-
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device)
-    layer.weight = nn.Parameter(weight.clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.clone())
-    return layer
+def _block_costs(block: Any, tokens: int) -> tuple[float, float]:
+    """Return the multiply-adds of one head and of one node of a block, for one image."""
+    dim, head = block.mlp.fc1.in_features, block.attn.head_dim
+    return tokens * 4 * dim * head + 2 * tokens**2 * head, tokens * 2.0 * dim

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.methods import SPECIALISTS, VIT_PAPER, specialists, voted
 from benchmarks.plots import CURVES, SHADES, by_layer, curve, legend, panels
@@ -17,7 +18,8 @@ from benchmarks.records import Line
 from benchmarks.rows import ahnp_row, ifp_row, mvp_row
 from benchmarks.setting import Setting
 from benchmarks.suite import Context, Experiment, NotApplicableError, Row
-from benchmarks.trials import counted, in_common, top1_by_task
+from benchmarks.tables import Frame
+from benchmarks.trials import counted, top1_by_task
 from mvp_edge.config import FitConfig, Similarity, VoteConfig
 from mvp_edge.core.streams import rng
 from mvp_edge.models.plan import KeepPlan, iou, make_plan
@@ -28,9 +30,12 @@ ITERATIONS = (10, 30, 60, 100, 300, 1000)
 GROUP_ITERATIONS = (20, 50, 100)
 GROUPS = 5
 VOTERS = 5
-MOST_NEIGHBOURS = 10
+NEIGHBOURS = range(1, 11)
+NEIGHBOUR_ZOOS = {"activation": "", "taylor": "taylor"}
 TITLES: dict[Similarity, str] = {"leep": "LEEP", "wordnet": "WordNet"}
-Points = Mapping[float, tuple[float, float | None]]
+Panel = Mapping[str, Mapping[int, str]]
+"""Names of rows by what the legend says and by x."""
+Plot = Callable[[Sequence[Line], Sequence[Line], Path], None]
 
 # Figures 4a, 4b and 5b
 
@@ -49,21 +54,18 @@ def iteration_rows(context: Context) -> list[Row]:
 
 def group_rows(context: Context) -> list[Row]:
     """Return MVP by the members of each similarity group."""
-    return [
-        _group_row(context, similarity, steps, group)
-        for similarity in TITLES for steps in GROUP_ITERATIONS for group in range(1, GROUPS + 1)
-    ]  # fmt: skip
 
+    def row(similarity: Similarity, steps: int, group: int) -> Row:
+        by_group = partial(_of_group, similarity, group)
+        return mvp_row(
+            context, steps, name=f"{similarity}-group{group}-{steps}", count=10,
+            title=f"{TITLES[similarity]} group {group}, {steps} iterations",
+            run=voted(SPECIALISTS, FitConfig(iterations=context.steps(steps)), by_group),
+            hyper={"group": group, "similarity": similarity, "neighbours": f"at most {VOTERS}"},
+            notes=lambda s: {"voters": len(by_group(s))},
+        )  # fmt: skip
 
-def _group_row(context: Context, similarity: Similarity, steps: int, group: int) -> Row:
-    by_group = partial(_of_group, similarity, group)
-    return mvp_row(
-        context, steps, name=f"{similarity}-group{group}-{steps}", count=10,
-        title=f"{TITLES[similarity]} group {group}, {steps} iterations",
-        run=voted(SPECIALISTS, FitConfig(iterations=context.steps(steps)), by_group),
-        hyper={"group": group, "similarity": similarity, "neighbours": f"at most {VOTERS}"},
-        notes=lambda s: {"voters": len(by_group(s))},
-    )  # fmt: skip
+    return [row(*key) for key in product(TITLES, GROUP_ITERATIONS, range(1, GROUPS + 1))]
 
 
 def neighbour_rows(context: Context) -> list[Row]:
@@ -73,7 +75,7 @@ def neighbour_rows(context: Context) -> list[Row]:
             context, 100, name=f"{name}-{n}", title=f"{n} neighbour{'s' * (n > 1)}, {name} zoo", count=10,
             vote=replace(SPECIALISTS, neighbours=n), hyper={"zoo": name}, zoo=zoo,
         )
-        for name, zoo in (("activation", ""), ("taylor", "taylor")) for n in range(1, MOST_NEIGHBOURS + 1)
+        for name, zoo in NEIGHBOUR_ZOOS.items() for n in NEIGHBOURS
     ]  # fmt: skip
 
 
@@ -120,37 +122,10 @@ def _of_group(similarity: Similarity, group: int, s: Setting) -> list[Neighbour]
     return found
 
 
-@dataclass(frozen=True)
-class Curves:
-    """The curves of one panel, all over the same target tasks: those that every row has which has any.
-
-    Attributes:
-        by_label: Mean and standard deviation over the tasks, by what the legend says and by x.
-        tasks: How many tasks these are.
-    """
-
-    by_label: Mapping[str, Points]
-    tasks: int
-
-    @property
-    def over(self) -> str:
-        """How many tasks the means are over, for a title."""
-        return f"mean of the same {self.tasks} tasks" if self.tasks > 1 else f"{self.tasks or 'no'} task"
-
-
-def on_the_same_tasks(rows: Mapping[str, Mapping[int, str]], trials: Sequence[Line]) -> Curves:
-    """Return the curves of a panel from the names of rows by label and x."""
-    top1 = {row: top1_by_task(trials, row) for names in rows.values() for row in names.values()}
-    same = in_common(top1.values())
-
-    def point(row: str) -> tuple[float, float | None]:
-        values = [top1[row][task] for task in same]
-        return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
-
-    found: dict[str, Points] = {
-        label: {x: point(row) for x, row in names.items() if same and top1[row]} for label, names in rows.items()
-    }
-    return Curves(found, len(same))
+def on_the_same_tasks(panel: Panel, trials: Sequence[Line]) -> Frame:
+    """Return top-1 by task and (label, x), on the tasks that all rows have which have any."""
+    top1 = {(label, x): top1_by_task(trials, row) for label, rows in panel.items() for x, row in rows.items()}
+    return pd.DataFrame({key: tasks for key, tasks in top1.items() if tasks}).dropna()
 
 
 def group_sizes(groups: Sequence[Line], overlap: Sequence[Line], similarity: str) -> dict[int, list[int]]:
@@ -160,60 +135,55 @@ def group_sizes(groups: Sequence[Line], overlap: Sequence[Line], similarity: str
     return {g: [n.get(f"members/{g}", 0) for n in mine] for g in range(1, GROUPS + 1)} if mine else {}
 
 
-def span(numbers: Iterable[int]) -> str:
-    """Return the least and the greatest of some numbers."""
-    found = list(numbers)
-    return f"{min(found)} to {max(found)}"
+def curves(drawn: Mapping[str, Panel], x: str, ticks: Iterable[int] | None = None) -> Plot:
+    """Return what draws panels of accuracy; on a logarithmic axis unless it has ticks."""
+
+    def plot(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
+        found = {title: on_the_same_tasks(panel, trials) for title, panel in drawn.items()}
+        shown = {title: top1 for title, top1 in found.items() if len(top1)} or found
+        with panels(path, [f"top-1{title}, {_over(len(top1))}" for title, top1 in shown.items()]) as axes:
+            for each, (title, top1) in zip(axes, shown.items(), strict=True):
+                for label, style in zip(drawn[title], CURVES, strict=False):
+                    if label in top1:
+                        curve(each, top1[label], label, style)
+                each.set_xlabel(x)
+                legend(each)
+                if ticks is None:
+                    each.set_xscale("log")
+                else:
+                    each.set_xticks([*ticks])
+
+    return plot
 
 
-def plot_iterations(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
-    """Draw Figure 4a."""
-    pairs = {"ResNet-18": ("mvp", "ifp"), "vision transformer": ("vit-mvp", "vit-ahnp")}
-    found = {
-        title: on_the_same_tasks(
-            {n.removeprefix("vit-").upper(): {steps: f"{n}-{steps}" for steps in ITERATIONS} for n in names}, trials
-        )
-        for title, names in pairs.items()
+def _over(tasks: int) -> str:
+    return f"mean of the same {tasks} tasks" if tasks > 1 else f"{tasks or 'no'} task"
+
+
+def _iterations(*methods: str) -> Panel:
+    return {m.removeprefix("vit-").upper(): {n: f"{m}-{n}" for n in ITERATIONS} for m in methods}
+
+
+def _groups(similarity: str) -> Panel:
+    return {
+        f"{n} iterations": {g: f"{similarity}-group{g}-{n}" for g in range(1, GROUPS + 1)} for n in GROUP_ITERATIONS
     }
-    shown = {title: curves for title, curves in found.items() if curves.tasks}
-    with panels(path, [f"top-1, {title}, {curves.over}" for title, curves in shown.items()]) as both:
-        for axes, curves in zip(both, shown.values(), strict=True):
-            _draw(axes, curves, "iterations")
-            axes.set_xscale("log")
 
 
-def plot_groups(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
-    """Draw Figure 4b."""
-    found = {
-        title: on_the_same_tasks(
-            {f"{n} iterations": {g: f"{similarity}-group{g}-{n}" for g in range(1, GROUPS + 1)}
-             for n in GROUP_ITERATIONS},
-            trials,
-        )
-        for similarity, title in TITLES.items()
-    }  # fmt: skip
-    with panels(path, [f"top-1 by {title}, {curves.over}" for title, curves in found.items()]) as both:
-        for axes, curves in zip(both, found.values(), strict=True):
-            _draw(axes, curves, f"similarity group, 1 = nearest\n(at most {VOTERS} vote)")
-            axes.set_xticks(range(1, GROUPS + 1))
-
-
-def plot_neighbours(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> None:
-    """Draw Figure 5b."""
-    counts = range(1, MOST_NEIGHBOURS + 1)
-    rows = {f"{name} zoo": {n: f"{name}-{n}" for n in counts} for name in ("activation", "taylor")}
-    curves = on_the_same_tasks(rows, trials)
-    with panels(path, [f"top-1, {curves.over}"]) as (axes,):
-        _draw(axes, curves, "neighbours that vote")
-        axes.set_xticks(counts)
-
-
-def _draw(axes: Any, curves: Curves, x: str) -> None:
-    for (label, points), style in zip(curves.by_label.items(), CURVES, strict=False):
-        curve(axes, points, label, style)
-    axes.set_xlabel(x)
-    legend(axes)
-
+plot_iterations = curves(
+    {", ResNet-18": _iterations("mvp", "ifp"), ", vision transformer": _iterations("vit-mvp", "vit-ahnp")}, "iterations"
+)
+"""Figure 4a."""
+plot_groups = curves(
+    {f" by {title}": _groups(similarity) for similarity, title in TITLES.items()},
+    f"similarity group, 1 = nearest\n(at most {VOTERS} vote)", range(1, GROUPS + 1),
+)  # fmt: skip
+"""Figure 4b."""
+plot_neighbours = curves(
+    {"": {f"{name} zoo": {n: f"{name}-{n}" for n in NEIGHBOURS} for name in NEIGHBOUR_ZOOS}},
+    "neighbours that vote", NEIGHBOURS,
+)  # fmt: skip
+"""Figure 5b."""
 
 # Figures 1, 2, 5a, 6 and 7: do similar tasks keep the same units, and more so in deep layers? Nothing is trained: the
 # plans of a zoo's members are compared. Members of the bundled zoos were all pruned from one generalist, inside whose
@@ -256,8 +226,7 @@ def overlap_rows(context: Context) -> list[Row]:
 def _near(similarity: Similarity, s: Setting) -> Line:
     """Return the mean overlap of a member with those of each group, by layer, and the groups' sizes."""
     groups = grouped(all_ranked(s, similarity))
-    plan = _own(s).plan
-    values = _by_group({g: _overlaps(plan, [n.info.plan for n in found]) for g, found in groups.items()})
+    values = _overlaps(_own(s).plan, {g: [n.info.plan for n in found] for g, found in groups.items()})
     return {"values": values, "notes": {f"members/{g}": len(found) for g, found in groups.items()}}
 
 
@@ -265,14 +234,10 @@ def _own(s: Setting) -> MemberInfo:
     return next(i for i in s.zoo.infos() if i.kind == "specialist" and i.task.id == s.task.id)
 
 
-def _overlaps(plan: KeepPlan, others: Sequence[KeepPlan]) -> dict[str, float]:
-    """Return the mean IoU by layer; nothing where there is nobody."""
-    found = [iou(plan, other) for other in others]
-    return {name: statistics.mean(f[name] for f in found) for name in found[0]} if found else {}
-
-
-def _by_group(overlaps: dict[int, dict[str, float]]) -> dict[str, float]:
-    return {f"{g}/{layer}": round(v, 4) for g, layers in overlaps.items() for layer, v in layers.items()}
+def _overlaps(plan: KeepPlan, groups: Mapping[int, Sequence[KeepPlan]]) -> dict[str, float]:
+    """Return the mean IoU by `GROUP/LAYER`; nothing where there is nobody."""
+    found = {g: pd.DataFrame([iou(plan, other) for other in others]) for g, others in groups.items()}
+    return {f"{g}/{layer}": round(v, 4) for g, values in found.items() for layer, v in values.mean().items()}
 
 
 def _at_random(s: Setting) -> Line:
@@ -303,14 +268,13 @@ def _drawn(s: Setting, target: MemberInfo, units: dict[str, np.ndarray]) -> Line
     def draw() -> KeepPlan:
         return make_plan(widths, {n: source.choice(u, counts[n], replace=False) for n, u in units.items()})
 
-    return {"values": _by_group({1: _overlaps(draw(), [draw() for _ in range(20)])})}
+    return {"values": _overlaps(draw(), {1: [draw() for _ in range(20)]})}
 
 
 def mean_values(trials: Sequence[Line], row: str) -> dict[str, float]:
     """Return the mean overlap of a row by `GROUP/LAYER`, over the trials that have one."""
-    maps = [t["values"] for t in counted(trials, row)]
-    keys = dict.fromkeys(k for m in maps for k in m)
-    return {k: round(statistics.mean(m[k] for m in maps if k in m), 4) for k in keys}
+    values: Frame = pd.DataFrame([t["values"] for t in counted(trials, row)])
+    return values.mean().round(4).to_dict()
 
 
 def without_choice(values: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
@@ -318,10 +282,11 @@ def without_choice(values: Mapping[str, Mapping[str, float]]) -> dict[str, set[s
 
     Members that were cut from a base itself had all of its units to choose from.
     """
-    same = {row: {layer for layer, v in of_group(found, 1).items() if v == 1}
-            for row, found in values.items() if row.endswith(IN_PARENT)}  # fmt: skip
-    return {row: set() if row.startswith("ssl-") else same.get((VIT if row.startswith(VIT) else "") + IN_PARENT, set())
-            for row in values}  # fmt: skip
+    found = {}
+    for row in values:
+        parent = values.get((VIT if row.startswith(VIT) else "") + IN_PARENT, {})
+        found[row] = {k for k, v in of_group(parent, 1).items() if v == 1 and not row.startswith("ssl-")}
+    return found
 
 
 def of_group(values: Mapping[str, float], group: int) -> dict[str, float]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from torch import nn
 
 from benchmarks.baselines.magnitude import Magnitude
@@ -32,6 +32,7 @@ from benchmarks.methods import (
 )  # fmt: skip
 from benchmarks.setting import Setting
 from benchmarks.suite import Context, Experiment, Form, Row
+from benchmarks.tables import Frame
 from benchmarks.trials import top1_by_task
 from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule
 from mvp_edge.core.errors import ConfigError
@@ -176,8 +177,7 @@ def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
 
     Variants that were not tried at every rate are left out; without the first of them there is nothing.
     """
-    trials = context.trials(NAME)
-    found: dict[tuple[str, float], dict[str, float]] = {}
+    trials, found = context.trials(NAME), {}
     for name, variant in VARIANTS.items():
         if variant.method == method:
             tried = {(name, rate): top1_by_task(trials, f"{name}-lr{rate:g}") for rate in variant.rates}
@@ -185,8 +185,8 @@ def _scores(context: Context, method: str) -> dict[tuple[str, float], float]:
                 found |= tried
             elif not found:
                 return {}
-    common = set.intersection(*map(set, found.values()))
-    return {key: statistics.mean(top1[t] for t in sorted(common)) for key, top1 in found.items()} if common else {}
+    top1: Frame = pd.DataFrame(found).dropna()
+    return top1.mean().dropna().to_dict()
 
 
 def _row(context: Context, name: str, rate: float) -> Row:

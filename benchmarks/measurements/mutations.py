@@ -140,7 +140,7 @@ class Tree:
         (self.path / "alias").mkdir()
         (self.path / "alias" / "mvp_edge_cli").symlink_to(self.path / "cli")
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
+        self._context.set_forkserver_preload([*PRELOADED])
 
     def notices(self, mutation: Mutation) -> str:
         """Return which tests notice a mutation; empty if none does.

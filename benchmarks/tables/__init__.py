@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,14 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines).replace(" --- ", "---")
+
+
+def listed(rows: Frame | Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Return a table with a line for each row; a cell is its column's template, filled in with the row's values."""
+    lines = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
+    marks = [records.dirty_mark([line["record"]]) if "record" in line else "" for line in lines]
+    filled = ([cell.format(**r, mark=m) for cell in columns.values()] for r, m in zip(lines, marks, strict=True))
+    return markdown([*columns], filled)
 
 
 def frame(question: str) -> Frame:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks import records
 from benchmarks.records import RESULTS, read_lines
-from benchmarks.tables import Frame, frame, mark, markdown, spread
+from benchmarks.tables import Frame, frame, listed, mark, markdown, spread
 from benchmarks.trials import counted
 
 ROWS = {
@@ -171,25 +171,26 @@ def _whole_base(rows: Frame) -> list[str]:
 def population() -> str:
     """Accuracy without images over random class lists, by zoo, size and number of classes."""
     rows = frame("population").drop_duplicates(["zoo", "keep", "ways"], keep="last")
-    head = ["zoo", "keep", "classes", "random lists", "top-1 mean", "sd", "5 % of lists below", "all classes"]
-    return markdown(head, (
-        [r.zoo, f"{r.keep:g}", r.ways, f"{r.lists:,}{mark(rows.loc[[i]])}", f"{r['mean']:.2f}", f"{r.sd:.2f}",
-         f"{r.p05:.2f}", f"{r.all_classes:.2f}"]
-        for i, r in rows.sort_values(["zoo", "ways", "keep"]).iterrows()
-    ))  # fmt: skip
+    return listed(rows.sort_values(["zoo", "ways", "keep"]), {
+        "zoo": "{zoo}", "keep": "{keep:g}", "classes": "{ways}", "random lists": "{lists:,}{mark}",
+        "top-1 mean": "{mean:.2f}", "sd": "{sd:.2f}", "5 % of lists below": "{p05:.2f}",
+        "all classes": "{all_classes:.2f}",
+    })  # fmt: skip
 
 
 def published() -> str:
     """Networks that were published for CIFAR-100 beside the zoo's generalists: all 100 classes, latency in turns."""
-    record = frame("published").iloc[-1]
-    where = f"100 classes, {record.record['environment']['processor']}, 1 thread, batch 1"
-    head = [where, "top-1", "MMACs", "parameters", "ms", "against the first", "KiB"]
-    return markdown(head, (
-        [n["title"] + (mark(frame("published").iloc[[-1]])), f"{n['top1']:.1f}{'' if n['ours'] else ' (as published)'}",
-         f"{n['macs'] / 1e6:.1f}", f"{n['params'] / 1e6:.2f} M", f"{n['ms']:.3f}",
-         "" if n["ratio"] is None else f"{n['ratio']:.2f}x", f"{n['kib']:.0f}"]
-        for n in record.networks
-    ))  # fmt: skip
+    (r,) = frame("published").tail(1).to_dict("records")
+    networks = [
+        {**n, "record": r["record"], "published": "" if n["ours"] else " (as published)", "macs": n["macs"] / 1e6,
+         "params": n["params"] / 1e6, "ratio": "" if n["ratio"] is None else f"{n['ratio']:.2f}x"}
+        for n in r["networks"]
+    ]  # fmt: skip
+    return listed(networks, {
+        f"100 classes, {r['record']['environment']['processor']}, 1 thread, batch 1": "{title}{mark}",
+        "top-1": "{top1:.1f}{published}", "MMACs": "{macs:.1f}", "parameters": "{params:.2f} M", "ms": "{ms:.3f}",
+        "against the first": "{ratio}", "KiB": "{kib:.0f}",
+    })  # fmt: skip
 
 
 UNSEEN = {"generalist-0": "as it is", "few-5": "5 images a class", "default": "20 images a class"}
@@ -248,15 +249,15 @@ SCORES = {
 
 def leep() -> str:
     """What cross-fitting LEEP does to the ranking of members, and what noise scores."""
-    found = records.read("leep")
-    tasks = [r["result"] for r in found if r["config"]["kind"] == "task"]
-    noise = {r["images"]: r["above_chance"] for r in found[0]["result"]["rows"] if r["source_classes"] == 1000}
-    head = ["score", "images", "noise of 1,000 classes above chance", "Spearman", "probe of the first", "voted"]
-    body = []
-    for size, images in (("few", 25), ("many", 256)):
-        for name, title in SCORES.items():
-            rows = [t[f"{size}/{name}"] for t in tasks]
-            means = [sum(r[key] for r in rows) / len(rows) for key in ("spearman", "probe_first", "voted")]
-            above = noise[25 if size == "few" else 255][name]
-            body.append([title, images, f"{above:+.2f}", f"{means[0]:.2f}", f"{means[1]:.1f}", f"{means[2]:.1f}"])
-    return markdown(head, body)
+    found = frame("leep")
+    tasks = found[found.kind == "task"]
+    noise = {r["images"]: r["above_chance"] for r in found.rows.iloc[0] if r["source_classes"] == 1000}
+    rows = [
+        {"title": title, "images": images, "noise": noise[drawn][name],
+         **pd.DataFrame([*tasks[f"{size}/{name}"]]).mean()}
+        for size, images, drawn in (("few", 25, 25), ("many", 256, 255)) for name, title in SCORES.items()
+    ]  # fmt: skip
+    return listed(rows, {
+        "score": "{title}", "images": "{images}", "noise of 1,000 classes above chance": "{noise:+.2f}",
+        "Spearman": "{spearman:.2f}", "probe of the first": "{probe_first:.1f}", "voted": "{voted:.1f}",
+    })  # fmt: skip

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import pandas as pd
 
 from benchmarks import records
 from benchmarks.tables import frame, mark, markdown
-
-ALIGNMENT_KEEP = 0.1  # at which accuracy was measured
 
 
 def prune_time() -> str:
@@ -139,81 +136,6 @@ def budgets() -> str:
             ])  # fmt: skip
     head = ["limit", "budgets", "out of reach", "within 10 %", "most over", "part used, median (least, most)"]
     return markdown(head, body)
-
-
-def alignment() -> str:
-    """Time and accuracy of channel multiples at equal keep."""
-    rows = frame("alignment")
-    times = rows[rows.kind == "time"].drop_duplicates("keep", keep="last").sort_values("keep")
-    scored = rows[rows.kind == "accuracy"]
-    top1 = scored.assign(align=scored["align"].astype(str)).pivot_table("top1", "task", "align").dropna()
-    body = []
-    for _, r in times.iterrows():
-        for lane in r.lanes:
-            shown = f"{top1[str(lane['align'])].mean():.1f} ({len(top1)})" if r.keep == ALIGNMENT_KEEP else ""
-            body.append([
-                f"{r.keep:g}{records.dirty_mark([r.record])}", lane["align"], lane["units"],
-                f"{lane['macs'] / 1e6:.1f}",
-                f"{lane['processor_ms']:.3f}", f"{lane['processor_ms'] / r.lanes[0]['processor_ms']:.2f}", shown,
-            ])  # fmt: skip
-    return markdown(["keep", "`--channel-multiple`", "units", "MMACs", "ms", "against 1", "top-1 (tasks)"], body)
-
-
-def packing() -> str:
-    """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
-    body = []
-    for r in records.read("packing"):
-        config, v = r["config"], r["result"]
-        body.append([
-            f"{config['before']} → {config['after']}{records.dirty_mark([r])}", config["members"],
-            " → ".join(f"{top1:.2f}" for top1 in v.get("base", [])) or "as it was",
-            f"{v['mean_change']:+.2f} ({v['worst_change']:+.1f})", f"{v['same_voters']} of {v['tasks']} lists",
-            f"{v['same_plan']} of {v['tasks']}", " → ".join(f"{n / 2**20:.1f}" for n in v["bytes"]),
-        ])  # fmt: skip
-    head = ["stored weights", "members", "base, top-1", "members, points (worst)", "same voters", "same units", "MiB"]
-    return markdown(head, body)
-
-
-def zoo_speed() -> str:
-    """Members per hour, sliced against masked."""
-    r = records.read("zoo-speed")[-1]
-    v = r["result"]
-    sliced, masked = (statistics.median(v[k]) for k in ("sliced_s", "masked_s_extrapolated"))
-    head = f"IFP, {r['config']['fit']['iterations']} iterations, 2 cores{records.dirty_mark([r])}"
-    return markdown([head, "seconds a member", "members an hour"], [
-        ["sliced at each pruning event", f"{sliced:.0f}", f"{v['members_per_hour']:.0f}"],
-        ["masked (extrapolated from timed steps)", f"{masked:.0f}", f"{3600 / masked:.1f}"],
-        ["ratio", f"{v['ratio']:.1f}x", ""],
-    ])  # fmt: skip
-
-
-def ahnp_scores() -> str:
-    """AHNP's settings on the tasks on which every one of them was run."""
-    rows = frame("ahnp-scores-held-out")
-    rows = rows[rows.base_sha256 == rows.base_sha256.iloc[-1]]
-    tasks = rows.groupby("method").task.agg(set)
-    rows = rows[rows.task.isin(set.intersection(*tasks))]
-    fit, body = rows.fit.iloc[-1], []
-    for name, mine in rows.groupby("method", sort=False):
-        kind, *values = str(name).split()
-        title = f"AHNP, weight {values[0]}, threshold {values[1]}" if kind == "ahnp" else f"IFP, {values[0]}"
-        forced = f"{100 * mine.forced.mean():.0f} %" if kind == "ahnp" else ""
-        body.append([title, f"{mine.top1.mean():.2f}{mark(mine)}", forced])
-    head = f"{fit['iterations']} steps of {fit['batch_size']} images, {rows.task.nunique()} tasks"
-    return markdown([head, "held-out top-1", "left to the end of the allotted steps"], body)
-
-
-def folded_norms() -> str:
-    """What the page says of the latest record of folded norms."""
-    record = records.read("folded-norms")[-1]
-    v, config = record["result"], record["config"]
-    return (
-        f"{config['base']} with folded norms at {config['pixels']} px, {len(config['classes'])} classes of "
-        f"{config['data']}, {config['fit']['iterations']} steps of {config['fit']['batch_size']} images, top-1 on "
-        f"{config['held_out']} held-out images{records.dirty_mark([record])}: {v['before']:.1f} % before training, "
-        f"{v['folded']:.1f} % after it as the weights are, {v['unfolded']:.1f} % after it with norms measured anew. "
-        f"Measuring them changes logits by {v['max_abs_diff']:.1e} at most."
-    )
 
 
 def runtimes() -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import records
-from benchmarks.tables import markdown
+from benchmarks.tables import frame, listed
 
 PICTURES = {
     "samples": "one training picture of each ImageNet class",
@@ -13,7 +12,7 @@ PICTURES = {
     "caltech101": "Caltech-101",
 }
 NETWORKS = {
-    None: "Lite0 as it is",
+    "": "Lite0 as it is",
     "lite0-64": "distilled at 64 px",
     "lite0-64.safetensors": "the same, stored in eight bits",
 }
@@ -22,21 +21,16 @@ SCORES = ("softmax", "energy", "log odds", "known")
 
 def by_names() -> str:
     """Five-way accuracy by names alone, by network, pixels and pictures."""
-    rows = [
-        [
-            NETWORKS[r["config"]["network"]], r["config"]["pixels"], f"{r['result']['macs'] / 1e6:.0f}",
-            PICTURES[r["config"]["pictures"]], f"{r['result']['top1']:.1f}", f"{r['result']['five_way']:.1f}",
-        ]
-        for r in records.read("photographs")
-    ]  # fmt: skip
-    return markdown(["network", "px", "MMACs", "pictures", "1,000-way", "five-way"], rows)
+    rows = frame("photographs")
+    rows = rows.assign(network=[NETWORKS[n] for n in rows.network.fillna("")], pictures=rows.pictures.map(PICTURES))
+    return listed(rows.assign(macs=rows.macs / 1e6), {
+        "network": "{network}", "px": "{pixels}", "MMACs": "{macs:.0f}", "pictures": "{pictures}",
+        "1,000-way": "{top1:.1f}", "five-way": "{five_way:.1f}",
+    })  # fmt: skip
 
 
 def none_of_these() -> str:
     """False accepts and AUROC of each score, by data set."""
-    rows = [
-        [PICTURES[r["config"]["data"]], *(f"{s['false_accepts']:.1f} / {s['auroc']:.1f}" for s in scores)]
-        for r in records.read("none-of-these")
-        for scores in [[r["result"][name] for name in SCORES]]
-    ]
-    return markdown(["pictures", *SCORES], rows)
+    rows = frame("none-of-these")
+    scores = {name: f"{{{name}[false_accepts]:.1f}} / {{{name}[auroc]:.1f}}" for name in SCORES}
+    return listed(rows.assign(data=rows.data.map(PICTURES)), {"pictures": "{data}", **scores})

@@ -21,19 +21,16 @@ def trials(tops: dict[str, dict[str, float]]) -> list[dict]:
 
 
 def test_curves_of_a_panel_are_over_the_same_tasks() -> None:
-    curves = on_the_same_tasks(ROWS, trials(TOPS))
-    assert {k: {x: y[0] for x, y in points.items()} for k, points in curves.by_label.items()} == {
-        "activation zoo": {1: 85.0, 2: 88.0},
-        "taylor zoo": {1: 65.0},
-    }
-    assert curves.over == "mean of the same 2 tasks"
+    top1 = on_the_same_tasks(ROWS, trials(TOPS))
+    assert top1.mean().to_dict() == {
+        ("activation zoo", 1): 85.0, ("activation zoo", 2): 88.0, ("taylor zoo", 1): 65.0,
+    }  # fmt: skip
+    assert list(top1.index) == ["a", "b"]
 
 
 def test_rows_without_a_common_task_make_no_curves() -> None:
-    curves = on_the_same_tasks(ROWS, trials({"activation-1": {"a": 90.0}, "taylor-1": {"b": 60.0}}))
-    assert not any(curves.by_label.values())
-    assert curves.over == "no task"
-    assert on_the_same_tasks(ROWS, []).tasks == 0
+    assert len(on_the_same_tasks(ROWS, trials({"activation-1": {"a": 90.0}, "taylor-1": {"b": 60.0}}))) == 0
+    assert len(on_the_same_tasks(ROWS, [])) == 0
 
 
 def test_trials_of_groups_record_how_many_voted(context: Context, setting: Setting) -> None:
@@ -48,7 +45,8 @@ def test_the_note_has_how_many_members_the_groups_of_the_same_zoo_have(tmp_path:
         members = {f"members/{g}": first if g == 1 else 10 * g for g in range(1, 6)}
         append_line(path, {**common, "row": "leep", "task": task, "notes": members})
     append_line(path, {**common, "row": "wordnet", "task": "a", "zoo_id": "another", "notes": {"members/1": 1}})
-    text = _groups([{**common, "row": "leep-group1-20", "task": "x"}], tmp_path)
+    append_line(tmp_path / "trials" / "groups.jsonl", {**common, "row": "leep-group1-20", "task": "x"})
+    text = _groups(tmp_path)
     assert "have 2 to 9, 20 to 20, 30 to 30, 40 to 40, 50 to 50 members, over the 2 tasks of `overlap`" in text
     assert "fewer than 5 for 1, 0, 0, 0, 0 of them" in text
     assert "WordNet" not in text

@@ -1,0 +1,79 @@
+"""Tables of questions that are settled: their code is gone; their records name the commits that had it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.tables import frame, listed, mark, markdown
+
+
+def packing() -> str:
+    """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
+    rows = frame("packing")
+    mib = [" → ".join(f"{n / 2**20:.1f}" for n in sizes) for sizes in rows.bytes]
+    base = [" → ".join(f"{t:.2f}" for t in b) if isinstance(b, list) else "as it was" for b in rows.base]
+    return listed(rows.assign(mib=mib, base=base), {
+        "stored weights": "{before} → {after}{mark}", "members": "{members}", "base, top-1": "{base}",
+        "members, points (worst)": "{mean_change:+.2f} ({worst_change:+.1f})",
+        "same voters": "{same_voters} of {tasks} lists", "same units": "{same_plan} of {tasks}", "MiB": "{mib}",
+    })  # fmt: skip
+
+
+def alignment() -> str:
+    """Time and accuracy of channel multiples at equal keep; accuracy was measured at one of them."""
+    rows = frame("alignment")
+    scored = rows[rows.kind == "accuracy"]
+    top1 = scored.assign(align=scored["align"].astype(str)).pivot_table("top1", "task", "align").dropna()
+    times = rows[rows.kind == "time"].drop_duplicates("keep", keep="last").sort_values("keep")
+    shown = {str(a): f"{mean:.1f} ({len(top1)})" for a, mean in top1.mean().items()}
+    lanes = [
+        {**lane, "keep": r.keep, "record": r.record, "mmacs": lane["macs"] / 1e6,
+         "ratio": lane["processor_ms"] / r.lanes[0]["processor_ms"],
+         "top1": shown[str(lane["align"])] if r.keep == scored.keep.iloc[0] else ""}
+        for r in times.itertuples() for lane in r.lanes
+    ]  # fmt: skip
+    return listed(lanes, {
+        "keep": "{keep:g}{mark}", "`--channel-multiple`": "{align}", "units": "{units}", "MMACs": "{mmacs:.1f}",
+        "ms": "{processor_ms:.3f}", "against 1": "{ratio:.2f}", "top-1 (tasks)": "{top1}",
+    })  # fmt: skip
+
+
+def zoo_speed() -> str:
+    """Members per hour, sliced against masked."""
+    rows = frame("zoo-speed").tail(1)
+    (r,) = rows.to_dict("records")
+    sliced, masked = (pd.Series(r[k]).median() for k in ("sliced_s", "masked_s_extrapolated"))
+    head = [f"IFP, {r['fit']['iterations']} iterations, 2 cores{mark(rows)}", "seconds a member", "members an hour"]
+    return markdown(head, [
+        ["sliced at each pruning event", f"{sliced:.0f}", f"{r['members_per_hour']:.0f}"],
+        ["masked (extrapolated from timed steps)", f"{masked:.0f}", f"{3600 / masked:.1f}"],
+        ["ratio", f"{r['ratio']:.1f}x", ""],
+    ])  # fmt: skip
+
+
+def ahnp_scores() -> str:
+    """AHNP's settings on the tasks on which every one of them was run."""
+    rows = frame("ahnp-scores-held-out")
+    rows = rows[rows.base_sha256 == rows.base_sha256.iloc[-1]]
+    rows = rows[rows.groupby("task").method.transform("nunique") == rows.method.nunique()]
+    body = []
+    for name, mine in rows.groupby("method", sort=False):
+        kind, *values = str(name).split()
+        title = f"AHNP, weight {values[0]}, threshold {values[1]}" if kind == "ahnp" else f"IFP, {values[0]}"
+        forced = f"{100 * mine.forced.mean():.0f} %" if kind == "ahnp" else ""
+        body.append([title, f"{mine.top1.mean():.2f}{mark(mine)}", forced])
+    fit = rows.fit.iloc[-1]
+    head = f"{fit['iterations']} steps of {fit['batch_size']} images, {rows.task.nunique()} tasks"
+    return markdown([head, "held-out top-1", "left to the end of the allotted steps"], body)
+
+
+def folded_norms() -> str:
+    """What the page says of the latest record of folded norms."""
+    rows = frame("folded-norms").tail(1)
+    (r,) = rows.to_dict("records")
+    return (
+        "{base} with folded norms at {pixels} px, {count} classes of {data}, {fit[iterations]} steps of "
+        "{fit[batch_size]} images, top-1 on {held_out} held-out images{mark}: {before:.1f} % before training, "
+        "{folded:.1f} % after it as the weights are, {unfolded:.1f} % after it with norms measured anew. Measuring "
+        "them changes logits by {max_abs_diff:.1e} at most."
+    ).format(**r, count=len(r["classes"]), mark=mark(rows))
