@@ -55,7 +55,9 @@ def family(text: str, common: dict[str, float]) -> list[Budget]:
             )
         name, value = found[0], _limited(part.strip(), found[1])
         if name in common:
-            raise typer.BadParameter(f"{part.strip()!r} and --max-{name.replace('_', '-')} limit the same; give one")
+            raise typer.BadParameter(
+                f"{part.strip()!r} and --max-{name.replace('_', '-')} set the same limit; give one"
+            )
         typed = {name: "".join(part.split())}
         budget = checked(lambda name=name, value=value, typed=typed: Budget(**{**common, name: value}, typed=typed))
         if budget in budgets:

@@ -61,7 +61,10 @@ def neighbours(
     top: Annotated[
         int,
         typer.Option(
-            "--top", min=1, help="Number of members to show; a sole voter is always shown.", rich_help_panel=VOTING
+            "--top",
+            min=1,
+            help="Number of members to show; one that votes alone is always shown.",
+            rich_help_panel=VOTING,
         ),
     ] = 10,
     device: Device = "auto",

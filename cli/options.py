@@ -79,15 +79,15 @@ ZooName = Annotated[
     typer.Option(
         "--zoo",
         metavar="NAME|DIR",
-        help="A bundled zoo or a directory. Default: the bundled zoo.",
+        help="The set of pruned models to use: a bundled zoo or a directory. Default: the bundled one.",
         rich_help_panel=INPUT,
     ),
 ]
 Keep = Annotated[
     float,
     typer.Option(
-        "--keep", metavar="FLOAT", parser=fraction, help="Fraction of the units to keep, in (0, 1].",
-        rich_help_panel=SIZE,
+        "--keep", metavar="FLOAT", parser=fraction,
+        help="Fraction of the units (channels, attention heads) to keep, in (0, 1].", rich_help_panel=SIZE,
     ),
 ]  # fmt: skip
 ChannelMultiple = Annotated[
@@ -103,7 +103,9 @@ Similarity = Annotated[
 Voters = Annotated[
     config.Voters,
     typer.Option(
-        "--voters", help="Members that may vote; auto: one generalist if it knows all classes.", rich_help_panel=VOTING
+        "--voters",
+        help="Members that may vote. auto: one generalist if it knows all classes, else the nearest members.",
+        rich_help_panel=VOTING,
     ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per step.", rich_help_panel=TRAINING)]

@@ -62,7 +62,10 @@ def pretrain(
         str, typer.Option("--base", metavar="NAME", help="A registered base or timm:NAME.", rich_help_panel=INPUT)
     ] = DEFAULT.base,
     init: Annotated[
-        Path | None, typer.Option("--init", metavar="FILE", help="Weights to start from.", rich_help_panel=INPUT)
+        Path | None,
+        typer.Option(
+            "--init", metavar="FILE", help="Weights to start from, instead of random ones.", rich_help_panel=INPUT
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="File to write.", rich_help_panel=OUTPUT)
@@ -93,7 +96,8 @@ def pretrain(
         ),
     ] = None,
     distill: Annotated[
-        float, typer.Option("--distill", help="Weight of the teacher loss, in [0, 1].", rich_help_panel=TRAINING)
+        float,
+        typer.Option("--distill", help="Weight of the loss against --teacher, in [0, 1].", rich_help_panel=TRAINING),
     ] = 0.9,
     optimizer: Optimizer = None,
     batch_size: BatchSize = RECIPE.batch_size,

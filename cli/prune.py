@@ -104,7 +104,7 @@ def prune(
     context: typer.Context,
     task: Task,
     data: Annotated[
-        str | None, data_option("Optional: without images, a member that knows the classes is delivered unchanged.")
+        str | None, data_option("Optional: without images, a model of the zoo that knows the classes is delivered.")
     ] = None,
     zoo: ZooName = None,
     out: Annotated[
@@ -190,14 +190,14 @@ def prune(
             "--channel-multiple",
             metavar="N|auto",
             parser=lane,
-            help="Keep multiples of this many channels; 1 = any number; auto = fill up where that costs no time.",
+            help="Keep multiples of this many channels; 1 = any number; auto = the multiples that cost no time here.",
             rich_help_panel=SIZE,
         ),
     ] = DEFAULT.vote.channel_multiple,
     method: Annotated[
         Method,
         typer.Option(
-            "--method", help="mvp: vote in each group. smsp: vote over all groups together.", rich_help_panel=VOTING
+            "--method", help="mvp: vote layer by layer. smsp: vote over all layers together.", rich_help_panel=VOTING
         ),
     ] = DEFAULT.vote.method,
     neighbours: Annotated[
@@ -209,7 +209,12 @@ def prune(
         Vote, typer.Option("--vote", help="top: most votes win. sample: draw by votes.", rich_help_panel=VOTING)
     ] = DEFAULT.vote.vote,
     temperature: Annotated[
-        float, typer.Option("--temperature", help="Temperature of --vote sample, above 0.", rich_help_panel=VOTING)
+        float,
+        typer.Option(
+            "--temperature",
+            help="Temperature of --vote sample, above 0; higher is more random.",
+            rich_help_panel=VOTING,
+        ),
     ] = DEFAULT.vote.temperature,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)

@@ -91,7 +91,7 @@ def build(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", metavar="FILE", help="Local weights of --base.", rich_help_panel=INPUT),
+        typer.Option("--weights", metavar="FILE", help="Local file with the weights of --base.", rich_help_panel=INPUT),
     ] = None,
     embedding: Annotated[
         Embedding | None,
@@ -103,7 +103,12 @@ def build(
         ),
     ] = None,
     members: Annotated[
-        int, typer.Option("--members", help="Number of specialists, existing ones included.", rich_help_panel=MEMBERS)
+        int,
+        typer.Option(
+            "--members",
+            help="Number of specialists (members for a few classes), existing ones included.",
+            rich_help_panel=MEMBERS,
+        ),
     ] = DEFAULT.members,
     ways: Annotated[
         int, typer.Option("--ways", help="Classes per specialist.", rich_help_panel=MEMBERS)
@@ -113,7 +118,9 @@ def build(
     method: Annotated[
         Pruner,
         typer.Option(
-            "--method", help="ifp, ahnp, or auto: ahnp for bases with attention, else ifp.", rich_help_panel=MEMBERS
+            "--method",
+            help="How to prune. ifp: filters, step by step. ahnp: attention heads and nodes. auto: by the base.",
+            rich_help_panel=MEMBERS,
         ),
     ] = DEFAULT.method,
     importance: Annotated[
@@ -138,7 +145,7 @@ def build(
         typer.Option(
             "--generalist",
             metavar="KEEP",
-            help="First add a generalist of this keep; repeat for more.",
+            help="First add a generalist (a member for all classes) that keeps this fraction; repeat for more.",
             rich_help_panel=MEMBERS,
         ),
     ] = None,
@@ -146,7 +153,7 @@ def build(
         Parent,
         typer.Option(
             "--parent",
-            help="Prune from the next larger generalist, or always from the base.",
+            help="What members are pruned from: the next larger generalist, or always the base.",
             rich_help_panel=MEMBERS,
         ),
     ] = DEFAULT.parent,
@@ -170,7 +177,7 @@ def build(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Prune the base model for random tasks until the zoo has the requested members."""
+    """Prune the base model for random class lists until the zoo has the requested members."""
     checked(lambda: [VoteConfig(keep=each, channel_multiple=channel_multiple) for each in generalist or []])
     schedule = checked(
         lambda: replace(
@@ -267,7 +274,8 @@ def add(
 @zoo.command("list", epilog=example("zoo list --zoo animals/ --json"))
 def list_zoos(
     extra: Annotated[
-        list[str] | None, typer.Option("--zoo", metavar="DIR", help="Also list this zoo; repeat for more.")
+        list[str] | None,
+        typer.Option("--zoo", metavar="DIR", help="Also list the zoo in this directory; repeat for more."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -44,7 +44,7 @@ def add_result(zoo: Zoo, result: Path) -> Added:
         raise ZooError(f"{result} is not a complete result ({e!r}); make it again with: mvp-edge prune --force") from e
     if report.data is None:
         raise ZooError(
-            f"{result} was made without images: a member as it is, which is in its zoo already; add a result of: "
+            f"{result} was made without images, so it is a member of its zoo already; add a result of: "
             "mvp-edge prune --data DIR"
         )
     if base_sha256 != zoo.base.sha256:

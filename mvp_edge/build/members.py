@@ -314,9 +314,11 @@ def sample_tasks(classes: Sequence[str], ways: int, count: int, seed: int) -> li
     if count == 0:
         return []
     if not 2 <= ways <= len(classes):
-        raise ConfigError(f"ways is {ways}; the data have {len(classes)} classes, so it must be in 2..{len(classes)}")
+        raise ConfigError(f"--ways is {ways}; the data have {len(classes)} classes, so use 2 to {len(classes)}")
     if count > (most := math.comb(len(classes), ways)):
-        raise ConfigError(f"members is {count}; {len(classes)} classes make only {most} tasks of {ways} ways")
+        raise ConfigError(
+            f"--members is {count}; {len(classes)} classes make only {most} lists of {ways}, so use {most} at most"
+        )
     draw = rng(seed, "tasks")
     tasks: dict[str, Task] = {}
     while len(tasks) < count:

@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     test = source.load(None, "test", known.input_size)
     fit_config = resolve_fit(config.fit, "pretrain", model)
     if teacher is not None and fit_config.distill == 0:
-        raise ConfigError("a teacher that has no weight is of no use; set --distill above 0")
+        raise ConfigError("--teacher has no effect while --distill is 0; set --distill above 0")
     steps, small_steps = (
         round(epochs * len(train) / fit_config.batch_size) for epochs in (config.epochs, config.small_epochs)
     )
@@ -168,7 +168,7 @@ def _small_size(config: PretrainConfig, known: Base, model: nn.Module) -> tuple[
     side = min(height, width)
     if config.small_size >= side:
         raise ConfigError(
-            f"small size is {config.small_size}; {known.name} takes {height} x {width}, so use 1..{side - 1}"
+            f"--small-size is {config.small_size}; {known.name} takes {height} x {width}, so use 1 to {side - 1}"
         )
     size = round(height * config.small_size / side), round(width * config.small_size / side)
     try:
@@ -177,7 +177,7 @@ def _small_size(config: PretrainConfig, known: Base, model: nn.Module) -> tuple[
     except (RuntimeError, AssertionError) as e:
         reason = (str(e).splitlines() or [""])[0]
         raise ConfigError(
-            f"{known.name} cannot process images of {size[0]} x {size[1]} ({reason}); use larger ones"
+            f"{known.name} cannot process images of {size[0]} x {size[1]} ({reason}); use a larger --small-size"
         ) from e
     return size
 

@@ -40,7 +40,11 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
     if unknown:
         raise ConfigError(f"teacher {name} does not know {', '.join(unknown[:3])}; choose one trained on these classes")
     if theirs.input_size != base.input_size:
-        raise ConfigError(f"teacher {name} takes images of {theirs.input_size}, {base.name} of {base.input_size}")
+        (h, w), (height, width) = theirs.input_size, base.input_size
+        raise ConfigError(
+            f"teacher {name} takes images of {h} x {w}, but {base.name} takes {height} x {width}; choose a teacher "
+            "that takes images of the same size"
+        )
     rows = torch.tensor([row[canonical(n)] for n in classes])
     return _TeacherNetwork(network, rows, theirs, base).eval().requires_grad_(False)
 

@@ -100,7 +100,9 @@ def eligibility(path: Path, providers: Sequence[Provider]) -> list[Eligibility]:
             model = ModelProtoWithShapeInfo(optimised).model_with_shape_info
         return [_eligibility(provider, model) for provider in providers]
     except Exception as e:  # the checker raises errors of any type
-        raise ExportError(f"onnxruntime's checker cannot read {path}: {str(e).splitlines()[0]}") from e
+        raise ExportError(
+            f"ONNX Runtime's checker cannot read {path} ({str(e).splitlines()[0]}); make it again with: mvp-edge prune"
+        ) from e
 
 
 def _eligibility(provider: Provider, model: Any) -> Eligibility:

@@ -200,7 +200,7 @@ def verify_onnx(
         try:
             found = session.run(images)
         except Exception as e:  # ONNX Runtime's errors share no other base class
-            raise ExportError(f"{path} fails on an image batch {images.shape}: {e}") from e
+            raise ExportError(f"{path} fails on an image batch {images.shape}: {e}; report this as a bug") from e
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("nan")
         compared.append((batch, pixels, expected, difference))
         worst = max(worst, difference)

@@ -65,7 +65,7 @@ def head_of(model: nn.Module) -> nn.Linear:
     """
     head = cast(Any, model).get_classifier()
     if not isinstance(head, nn.Linear):
-        raise ConfigError("this model has no single linear classifier; use another base model")
+        raise ConfigError("this network does not end in one linear layer, which is required; use another base model")
     return head
 
 

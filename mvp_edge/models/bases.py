@@ -153,7 +153,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ConfigError(f"{path} does not exist; give a .safetensors file with the weights") from e
     except (OSError, ValueError) as e:
         raise ConfigError(
-            f"{path} is not a readable safetensors file ({e}); it may be truncated, fetch it again"
+            f"{path} is not a readable safetensors file ({e}); it may be incomplete; copy or download it again"
         ) from e
 
 
@@ -162,16 +162,23 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
     if "mvp_edge" in meta:
         told = _told(path, meta["mvp_edge"])
         if known is not None and told.arch != known.arch:
-            raise ConfigError(f"{path} holds weights for {told.arch}, but {known.name} needs {known.arch}")
+            raise ConfigError(
+                f"{path} holds weights for {told.arch}, but {known.name} needs {known.arch}; leave --base out, or give "
+                "other weights"
+            )
         known = told
     if known is None:
-        raise ConfigError(f"{path} does not say what model it is; name one with --base and give it with --weights")
+        raise ConfigError(
+            f"{path} does not say which network its weights are of; name it with --base, and give the file with "
+            "--weights"
+        )
     model = new_model(known.arch, max(1, len(known.classes) or _outputs(known, tensors)))
     expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith(COUNTER)}
     wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
     if wrong:
         raise ConfigError(
-            f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first"
+            f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first; name the "
+            "network that they are of with --base"
         )
     load_weights(model, {k: v for k, v in tensors.items() if k in expected})
     return replace(known, sha256=content_sha256(model.state_dict())), model.eval()

@@ -86,10 +86,13 @@ class KeepPlan:
         """
         try:
             if value["format"] != FORMAT:
-                raise PlanError(f"plan format {value['format']!r} is unknown; this version reads format {FORMAT}")
+                raise PlanError(
+                    f"plan format {value['format']!r} is unknown; this version reads format {FORMAT}; make the plan "
+                    "again with: mvp-edge prune"
+                )
             return KeepPlan(tuple(GroupKeep(g["name"], int(g["width"]), tuple(g["kept"])) for g in value["groups"]))
         except (KeyError, TypeError, ValueError) as e:
-            raise PlanError(f"this is not a keep plan ({type(e).__name__}: {e}); make one with: mvp-edge prune") from e
+            raise PlanError(f"this is not a plan ({type(e).__name__}: {e}); make one with: mvp-edge prune") from e
 
 
 def full_plan(widths: Mapping[str, int]) -> KeepPlan:

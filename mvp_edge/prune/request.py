@@ -101,15 +101,21 @@ def prune_command(config: PruneConfig) -> str:
 
 def _check_settings_without_images(config: PruneConfig) -> None:
     if config.precision == "int8":
-        raise ConfigError("INT8 is calibrated on images; add --data DIR, or choose another --precision")
+        raise ConfigError(
+            "--precision int8 needs images to calibrate with; add --data DIR, or choose another precision"
+        )
     if config.vote.similarity == "leep":
-        raise ConfigError("LEEP ranks by images; add --data DIR, or rank by words with --similarity wordnet")
+        raise ConfigError(
+            "--similarity leep compares images; add --data DIR, or compare names with --similarity wordnet"
+        )
     if config.vote.method == "smsp":
-        raise ConfigError("smsp chooses what is then trained on images; add --data DIR")
+        raise ConfigError("--method smsp needs images to train on; add --data DIR, or leave the option out")
     if config.vote.voters == "specialist":
-        raise ConfigError("specialists vote on what is then trained on images; add --data DIR")
+        raise ConfigError("--voters specialist needs images to train on; add --data DIR, or leave the option out")
     if config.add_to_zoo:
-        raise ConfigError("without images a member is delivered as it is, and is in the zoo already; add --data DIR")
+        raise ConfigError(
+            "--add-to-zoo needs images: without them the model is a member of the zoo already; add --data DIR"
+        )
 
 
 def _unknown(wanted: TaskClass, base: str, known: Task) -> str:

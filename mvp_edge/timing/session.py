@@ -138,7 +138,9 @@ def warm_up(model: ImageSession, images: np.ndarray) -> None:
         for _ in range(WARMUP_RUNS):
             model.run(images)
     except Exception as e:  # ONNX Runtime's errors share no other base class
-        raise ExportError(f"{model.path} fails on an image batch {images.shape}: {e}") from e
+        raise ExportError(
+            f"{model.path} fails on an image batch {images.shape}: {e}; give a file that mvp-edge made"
+        ) from e
 
 
 def _layout(sides: Sequence[int | None]) -> Layout:

@@ -48,7 +48,9 @@ class Checkpoint:
             return 0
         tensors, meta = read_tensors(self.path)
         if json.loads(meta.get("settings", "null")) != self.settings:
-            raise ConfigError(f"{self.path} belongs to a run with other settings; remove it or repeat those settings")
+            raise ConfigError(
+                f"{self.path} belongs to a run with other settings; delete it to start again, or repeat those settings"
+            )
         model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
         parameters = list(model.parameters())
         for name, value in tensors.items():

@@ -87,7 +87,11 @@ class BatchSource:
 
 
 def learning_rate(step: int, config: FitConfig) -> float:
-    """Return the rate of step `step` (from 0): linear warm-up, then a cosine to zero."""
+    """Return the rate of step `step` (from 0): linear warm-up, then a cosine to zero.
+
+    The schedulers of timm and torch are longer to use here: they store the rates of the parameter groups that exist
+    when they are made, and pruning adds and removes groups during a run.
+    """
     warmup = config.warmup * config.iterations
     if step < warmup:
         return config.lr * (step + 1) / math.ceil(warmup)

@@ -31,6 +31,9 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
     """Return an optimiser; only weights of layers decay: no norms, biases, position embeddings or class tokens.
 
     A parameter group may hold `scale`, the ratio of its learning rate to that of the settings.
+
+    timm's `create_optimizer_v2` is not used: it requires that a network lists what must not decay
+    (`no_weight_decay`), which not every network does, and its Nesterov SGD refuses a momentum of 0.
     """
     named = list(model.named_parameters())
     decay = [p for n, p in named if p.ndim > 1 and n.endswith("weight")]

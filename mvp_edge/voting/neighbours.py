@@ -182,8 +182,8 @@ def ready_made(ranked: Sequence[Neighbour], task: Task, keep: float) -> Neighbou
     fitting = [n for n in able if n.info.plan.achieved <= keep + ROUNDING]
     if not fitting:
         raise ZooError(
-            f"keep {keep:g} is less than the smallest member that works without images "
-            f"({able[-1].info.plan.achieved:.3f}); keep more, or add images with --data DIR"
+            f"--keep {keep:g} is below {able[-1].info.plan.achieved:.3f}, the smallest member that knows these "
+            "classes; keep more, or add images with --data DIR"
         )
     return fitting[0]
 

@@ -104,7 +104,7 @@ def test_a_base_that_is_sliced_wrongly_is_refused_before_training(
         lambda: build_specialists(zoo, broken, open_source(str(images)), config, device=CPU, progress=silent),
         lambda: build_generalists(zoo, broken, open_source(str(images)), [0.25], config, device=CPU, progress=silent),
     ):
-        with pytest.raises(PlanError, match="differs from the masked one"):
+        with pytest.raises(PlanError, match="masked"):
             build()
     assert zoo.ids() == before
 
@@ -243,5 +243,5 @@ def test_members_of_a_base_that_names_no_classes_are_told_not_to_be_taught(namel
 
 def test_no_task_is_drawn_from_as_few_classes_as_there_may_be() -> None:
     assert sample_tasks(["apple", "pear"], 5, 0, seed=0) == []
-    with pytest.raises(ConfigError, match="ways is 5; the data have 2 classes"):
+    with pytest.raises(ConfigError, match="--ways is 5"):
         sample_tasks(["apple", "pear"], 5, 1, seed=0)

@@ -125,7 +125,7 @@ def test_a_checkpoint_of_another_run_is_refused(config: PretrainConfig, tmp_path
     shutil.copytree(config.data, namesake)
     changes = {"small_size": 96, "seed": 1, "base": "timm:test_convnext", "data": str(namesake)}
     for change in [{name: value} for name, value in changes.items()]:
-        with pytest.raises(ConfigError, match="belongs to a run with other settings"):
+        with pytest.raises(ConfigError, match="other settings"):
             pretrain(replace(config, **change), SilentProgress())
 
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_from_other_weights_is_refused(config: PretrainConfig, tmp_
     model.get_parameter("fc.bias").data += 1
     save_base(model, base, init)
     for other in (init, None):
-        with pytest.raises(ConfigError, match="belongs to a run with other settings"):
+        with pytest.raises(ConfigError, match="other settings"):
             pretrain(replace(config, init=other), SilentProgress())
 
 
@@ -160,8 +160,8 @@ def test_a_place_that_cannot_be_written_is_found_before_the_training(
 @pytest.mark.parametrize(
     ("base", "size", "message"),
     [
-        ("timm:test_resnet", 160, r"small size is 160; timm:test_resnet takes 160 x 160, so use 1\.\.159"),
-        ("timm:test_convnext", 8, r"timm:test_convnext cannot process images of 8 x 8 \(.+\); use larger ones"),
+        ("timm:test_resnet", 160, "160 x 160.* 1 to 159"),
+        ("timm:test_convnext", 8, r"8 x 8 \(.+\).*--small-size"),
     ],
 )
 def test_sizes_that_the_base_cannot_take(config: PretrainConfig, base: str, size: int, message: str) -> None:

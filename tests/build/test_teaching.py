@@ -55,9 +55,9 @@ def test_a_zoo_lends_its_best_generalist_member(generalist_zoo: Path, tiny_zoo: 
 
 def test_teachers_that_do_not_suit(tiny_base: Path) -> None:
     base, _ = load_base(str(tiny_base))
-    with pytest.raises(ConfigError, match="does not know zebra; choose one trained on these classes"):
+    with pytest.raises(ConfigError, match="zebra"):
         load_teacher(str(tiny_base), base, (*base.classes, "zebra"))
-    with pytest.raises(ConfigError, match=r"takes images of \(32, 32\), .* of \(64, 64\)"):
+    with pytest.raises(ConfigError, match="32 x 32.*64 x 64"):
         load_teacher(str(tiny_base), replace(base, input_size=(64, 64)), base.classes)
 
 

@@ -43,7 +43,7 @@ def test_a_limit_refuses_what_it_is_not(name: str, text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "0ms"])
 def test_a_limit_is_above_zero(text: str) -> None:
     for read in (limit("latency_ms"), lambda text: family(text if text.endswith("ms") else "0ms", {})):
-        with pytest.raises(typer.BadParameter, match="must be above 0 and finite"):
+        with pytest.raises(typer.BadParameter, match="finite"):
             read(text)
 
 

@@ -87,8 +87,8 @@ def test_build_makes_fills_up_and_adds_a_generalist_member(run: Run, images: Pat
 def test_build_refuses_impossible_members_before_it_makes_a_generalist_one(run: Run, images: Path, zoo: Path) -> None:
     words = ["zoo", "build", zoo, "--data", images, "--keep", 0.4, "--channel-multiple", 4, "--generalist", 0.4]
     words += ["--generalist-iterations", 2, "--iterations", 3]
-    assert "ways is 7; the data have 6 classes" in run(*words, "--ways", 7).error()
-    assert "members is 99; 6 classes make only 15 tasks" in run(*words, "--ways", 2, "--members", 99).error()
+    assert "--ways is 7" in run(*words, "--ways", 7).error()
+    assert "use 15 at most" in run(*words, "--ways", 2, "--members", 99).error()
     assert len(open_zoo(str(zoo)).ids()) == 3
     assert len(run(*words, "--ways", 7, "--members", 0, "--json").json["made"]) == 1
 
@@ -159,7 +159,7 @@ def test_add_refuses_weights_that_do_not_fit(pruned: tuple[Path, Done], zoo: Pat
     plan = json.loads((copy / "plan.json").read_text())
     plan["groups"][0]["kept"].pop()
     (copy / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(ZooError, match="does not fit its plan"):
+    with pytest.raises(ZooError, match="plan"):
         add_result(open_zoo(str(zoo)), copy)
 
 

@@ -60,12 +60,12 @@ def test_labels_travel_along(folder: Path) -> None:
 def test_a_model_that_differs_is_refused(folder: Path, result: Path, tmp_path: Path) -> None:
     convert(folder, NEEDS["web"])
     other, exact = scaled(result / "model.onnx", 1.5, tmp_path / "other.onnx"), result / "model.onnx"
-    with pytest.raises(ExportError, match=r"model.ort and other.onnx differ by .* at most 0.0001 is allowed"):
+    with pytest.raises(ExportError, match=r"other\.onnx differ .*0\.0001"):
         verify(folder / "model.ort", other, other)
     # Another precision may move the logits, and its converted file about as far.
     near, exact = scaled(exact, 1.01, tmp_path / "near.onnx"), scaled(exact, 1.02, tmp_path / "exact.onnx")
     assert verify(folder / "model.ort", near, exact) > 1e-4
-    with pytest.raises(ExportError, match=r"model.ort and other.onnx differ by"):
+    with pytest.raises(ExportError, match=r"other\.onnx differ"):
         verify(folder / "model.ort", other, scaled(exact, 1.4, tmp_path / "exact.onnx"))
 
 

@@ -49,14 +49,14 @@ def test_all_problems_are_told_at_once(result: Path) -> None:
 
 
 def test_an_empty_directory(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"report.json is missing; plan.json is missing; labels.txt is missing"):
+    with pytest.raises(ExportError, match=r"report\.json .*plan\.json .*labels\.txt"):
         read_result(tmp_path)
 
 
 @pytest.mark.parametrize("plan", [{"groups": []}, {"base": "resnet"}, {"base": {"name": "x"}}])
 def test_a_plan_without_its_base(result: Path, plan: object) -> None:
     (result / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(ExportError, match="does not name its base model"):
+    with pytest.raises(ExportError, match="base model"):
         read_result(result)
 
 

@@ -165,7 +165,7 @@ def test_inventory_of_other_domains_and_nothing(tmp_path: Path) -> None:
 def test_inventory_of_no_model(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("hello")
     for name in ("m.onnx", "none.onnx"):
-        with pytest.raises(ExportError, match="cannot be read as an ONNX model"):
+        with pytest.raises(ExportError, match="ONNX model"):
             take_inventory(tmp_path / name)
 
 

@@ -127,7 +127,7 @@ def test_normalisation_is_exact_at_the_border(net: Net, file: Path) -> None:
 def test_another_network_is_refused(net: Net, file: Path) -> None:
     with torch.no_grad():
         net.get_parameter("head.3.bias").add_(0.01)
-    with pytest.raises(ExportError, match=r"differ by 0\.01 at batch 1, .* at most 0\.0001"):
+    with pytest.raises(ExportError, match=r"0\.01 at batch 1\b.* 0\.0001"):
         verify_onnx(file, net, **INPUT)
 
 
@@ -138,7 +138,7 @@ def test_large_logits_do_not_widen_the_tolerance(net: Net, tmp_path: Path) -> No
     export_onnx(net, path, **INPUT, labels=LABELS, metadata={})
     with torch.no_grad():
         bias[1] += 0.001
-    with pytest.raises(ExportError, match=r"differ by 0\.001 at batch 1, with logits of up to 1e\+03"):
+    with pytest.raises(ExportError, match=r"0\.001 at batch 1\b.*1e\+03"):
         verify_onnx(path, net, **INPUT)
 
 
@@ -159,7 +159,7 @@ def test_what_float32_rounds_away_is_allowed(tmp_path: Path, monkeypatch: pytest
     difference = verify_onnx(path, net, **INPUT)
     assert difference > 1e-4  # the older rule would have refused it
     monkeypatch.setattr("mvp_edge.export.onnx.ROUNDING_TIMES", 0)
-    with pytest.raises(ExportError, match=r"at most 0\.0001 is allowed"):
+    with pytest.raises(ExportError, match=r"0\.0001"):
         verify_onnx(path, net, **INPUT)
 
 
@@ -169,7 +169,7 @@ def test_more_than_rounding_is_refused_where_rounding_is_large(tmp_path: Path) -
     allowed = 20 * verify_onnx(path, net, **INPUT)
     with torch.no_grad():
         net.get_parameter("6.bias").add_(allowed)
-    with pytest.raises(ExportError, match="do not use the file"):
+    with pytest.raises(ExportError, match="bug"):
         verify_onnx(path, net, **INPUT)
 
 
@@ -200,7 +200,7 @@ def test_fixed_batch_fails_verification(net: Net, file: Path) -> None:
     model = onnx.load(file)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(model, file)
-    with pytest.raises(ExportError, match=r"fails on an image batch \(7, 3, 8, 6\)"):
+    with pytest.raises(ExportError, match=r"\(7, 3, 8, 6\)"):
         verify_onnx(file, net, **INPUT)
 
 
@@ -209,7 +209,7 @@ def test_operator_without_onnx_form(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.special.i0e(x.mean((2, 3)))
 
-    with pytest.raises(ExportError, match="Odd cannot be exported to ONNX opset 18"):
+    with pytest.raises(ExportError, match="Odd .*opset 18"):
         export_onnx(Odd().eval(), tmp_path / "m.onnx", **INPUT, labels=LABELS, metadata={})
     assert not list(tmp_path.iterdir())
 

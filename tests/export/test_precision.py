@@ -149,7 +149,7 @@ def test_a_graph_that_cannot_be_quantised(
         raise NotImplementedError("no such operator\nmore")
 
     monkeypatch.setattr("mvp_edge.export.precision._quantise", fail)
-    with pytest.raises(ExportError, match=r"cannot be quantised \(no such operator\)"):
+    with pytest.raises(ExportError, match="quantised .*no such operator"):
         quantise_int8(file, tmp_path / "int8.onnx", pixels)
     assert not list(tmp_path.iterdir())
 

@@ -26,5 +26,5 @@ def test_the_transformer_has_64_tokens() -> None:
 def test_the_classifier_is_found_or_missed() -> None:
     model = timm.create_model("test_resnet", num_classes=3)
     assert head_name(model) == "fc" and head_of(model).out_features == 3
-    with pytest.raises(ConfigError, match="no single linear classifier"):
+    with pytest.raises(ConfigError, match="linear"):
         head_of(timm.create_model("test_resnet", num_classes=0))

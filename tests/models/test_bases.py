@@ -42,17 +42,17 @@ def test_a_timm_model_of_other_than_rgb_images(monkeypatch: pytest.MonkeyPatch) 
     told = timm.get_pretrained_cfg("test_resnet")
     assert told is not None
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: replace(told, input_size=(12, 64, 64)))
-    with pytest.raises(ConfigError, match="takes images of 12 channels; use a model of RGB images"):
+    with pytest.raises(ConfigError, match="12 channels"):
         find_base("timm:test_resnet")
 
 
 def test_weights_of_another_architecture(tiny_base: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds weights for test_resnet, but timm:test_convnext needs test_convnext"):
+    with pytest.raises(ConfigError, match=r"test_resnet.*test_convnext.*--base"):
         load_base("timm:test_convnext", tiny_base)
 
 
 def test_a_file_has_its_own_weights(tiny_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds its own weights, and --weights names others .*other.safetensors"):
+    with pytest.raises(ConfigError, match=r"--weights .*other\.safetensors"):
         load_base(str(tiny_base), tmp_path / "other.safetensors")
 
 
@@ -60,7 +60,7 @@ def test_a_file_has_its_own_weights(tiny_base: Path, tmp_path: Path) -> None:
 def test_a_file_of_ours_that_is_no_base(tmp_path: Path, meta: str) -> None:
     file = tmp_path / "pictures.safetensors"
     save_file({"labels": torch.zeros(1)}, file, metadata={"mvp_edge": meta})
-    with pytest.raises(ConfigError, match=r"pictures.safetensors describes no base model .*mvp-edge pretrain"):
+    with pytest.raises(ConfigError, match=r"pictures\.safetensors .*pretrain"):
         load_base(str(file))
 
 
@@ -75,5 +75,5 @@ def test_bundled_bases(name: str, least: float) -> None:
 
 def test_a_registered_base_without_weights_says_how_to_train_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvp_edge.models.bases.BUNDLED", {})
-    with pytest.raises(ConfigError, match=r"train them with mvp-edge pretrain --base vit-cifar100"):
+    with pytest.raises(ConfigError, match="pretrain --base vit-cifar100"):
         load_base("vit-cifar100")

@@ -121,7 +121,7 @@ def test_a_wrong_table_is_noticed(resnet: tuple[nn.Module, GroupTable]) -> None:
     first = table.groups[0]
     wrong = replace(first.dimensions[0], index=first.dimensions[0].index[::-1])
     broken = GroupTable((replace(first, dimensions=(wrong, *first.dimensions[1:])), *table.groups[1:]))
-    with pytest.raises(PlanError, match="differs from the masked one"):
+    with pytest.raises(PlanError, match="masked"):
         faithfulness(model, broken, random_plan(table, 0.5), torch.randn(2, 3, 32, 32))
 
 
@@ -151,7 +151,7 @@ def test_a_layer_that_cannot_be_sliced_is_named() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.fc(self.act(self.conv(x)).mean((2, 3)))
 
-    with pytest.raises(PlanError, match="act .PReLU. cannot be sliced"):
+    with pytest.raises(PlanError, match="PReLU"):
         find_groups(Odd(), (16, 16), "fc")
 
 

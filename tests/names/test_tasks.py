@@ -70,7 +70,7 @@ def test_every_problem_is_named_with_its_line(write):
 
 @pytest.mark.parametrize("spelling", ["sweet pepper", "Sweet-Pepper", " SWEET__PEPPER "])
 def test_duplicates_under_canonical(write, spelling):
-    with pytest.raises(TaskError, match=r"line 3: .* is the same class as 'sweet_pepper' in line 1"):
+    with pytest.raises(TaskError, match="line 3: .*'sweet_pepper' in line 1"):
         read_task(write(f"sweet_pepper\napple\n{spelling}\n"))
 
 
@@ -93,7 +93,7 @@ def test_fewer_than_two_classes(write, content, message):
     ("encoding", "name"), [("utf-16", "UTF-16"), ("utf-32", "UTF-32"), ("utf-16-be", None), ("utf-16-le", None)]
 )
 def test_wide_encodings(write, encoding, name):
-    with pytest.raises(TaskError, match=f"is {name}, not UTF-8.*iconv -f {name}" if name else "is a binary file"):
+    with pytest.raises(TaskError, match=f"{name}.*iconv -f {name}" if name else "is a binary file"):
         read_task(write("apple\npear\n".encode(encoding)))
 
 
@@ -114,13 +114,13 @@ def test_missing_file_directory_and_unreadable_file(tmp_path):
 
 
 def test_a_file_in_the_place_of_a_directory(write):
-    with pytest.raises(TaskError, match="cannot be read: Not a directory"):
+    with pytest.raises(TaskError, match="Not a directory"):
         read_task(write("apple\npear\n") / "classes.txt")
 
 
 @pytest.mark.parametrize("content", ["apple,orange,pear\n", "apple; orange\n", "apple, pear\napple, pear\n"])
 def test_classes_that_are_separated_by_commas(write, content):
-    with pytest.raises(TaskError, match="write one class a line, not separated by commas"):
+    with pytest.raises(TaskError, match="one class a line"):
         read_task(write(content))
     assert read_task(write("tench, Tinca tinca\napple\n")).names == ("tench, Tinca tinca", "apple")
 
@@ -128,7 +128,7 @@ def test_classes_that_are_separated_by_commas(write, content):
 def test_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"apple\npear\n")))
     assert read_task(Path("-")).names == ("apple", "pear")
-    with pytest.raises(TaskError, match=r"standard input: it names no class"):
+    with pytest.raises(TaskError, match="names no class"):
         read_task(Path("-"))
 
 

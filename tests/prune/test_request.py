@@ -60,7 +60,7 @@ def test_a_class_that_the_base_does_not_know(config: PruneConfig) -> None:
 
 def test_commas_in_an_unknown_name_are_pointed_at(config: PruneConfig) -> None:
     write(config, "apple,\npear\n")
-    with pytest.raises(TaskError, match="'apple,' is unknown .*write one class a line, not separated by commas"):
+    with pytest.raises(TaskError, match="'apple,' .*one class a line"):
         requested_task(config)
     write(config, "aple\npear\n")
     with pytest.raises(TaskError) as error:

@@ -86,7 +86,7 @@ def test_the_bundled_member_that_was_made_at_a_ratio_fits_it(task: Task, keep: f
     """In multiples of 8 channels the smallest has 5.8 % of the units, and it is what a twentieth means."""
     ranked = [Neighbour(i, 0.5) for i in open_zoo(None).infos()]
     assert ready_made(ranked, task, keep).info.recipe["keep"] == made_at
-    with pytest.raises(ZooError, match=r"keep 0\.04 is less than the smallest member .*\(0\.058\)"):
+    with pytest.raises(ZooError, match=r"0\.04 .* 0\.058"):
         ready_made(ranked, task, 0.04)
 
 

@@ -63,7 +63,7 @@ def test_a_member_comes_back_as_it_went_in(zoo: Zoo) -> None:
 
 def test_a_stray_directory_is_named(zoo: Zoo) -> None:
     (zoo.path / "members" / "notes").mkdir(parents=True)
-    with pytest.raises(ZooError, match="members/notes holds no member.json; remove it$"):
+    with pytest.raises(ZooError, match=r"members/notes .*member\.json"):
         zoo.infos()
     with pytest.raises(ZooError, match="has no member 'nobody'"):
         zoo.info("nobody")
@@ -118,7 +118,7 @@ def test_damage_is_named(zoo: Zoo) -> None:
     info = zoo.add(*member(zoo)).info
     file = zoo.path / "members" / info.id / "weights.safetensors.gz"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ZooError, match="does not match its checksum"):
+    with pytest.raises(ZooError, match="checksum"):
         zoo.load(info)
     assert len(zoo.verify()) == 1
     (zoo.path / "members" / info.id / "member.json").write_text("{")
@@ -166,7 +166,7 @@ def test_a_directory_with_something_else_is_not_made_a_zoo(zoo: Zoo, tmp_path: P
     (tmp_path / "other" / "letter.txt").write_text("dear")
     with pytest.raises(ZooError, match="not a zoo"):
         create_zoo(tmp_path / "other", zoo.base, new_model("test_resnet", 3))
-    with pytest.raises(ZooError, match="is a zoo of tiny"):
+    with pytest.raises(ZooError, match="zoo of tiny"):
         create_zoo(zoo.path, zoo.base, new_model("test_resnet", 3))  # other weights
     (zoo.path / "zoo.json").unlink()  # as a process leaves it that is killed at that moment
     assert create_zoo(zoo.path, zoo.base, zoo.load_base()).verify() == []
@@ -191,7 +191,7 @@ def test_a_zoo_that_cannot_be_written_is_named(zoo: Zoo) -> None:
     (zoo.path / "members").rmdir()
     (zoo.path / "members").touch()
     for write in (zoo.require_writable, lambda: zoo.add(*member(zoo))):
-        with pytest.raises(ZooError, match="zoo .* cannot be written"):
+        with pytest.raises(ZooError, match="cannot be written"):
             write()
 
 
@@ -239,7 +239,7 @@ def test_the_same_base_in_another_file_is_the_same(zoo: Zoo) -> None:
 
 def test_a_base_of_another_reading_is_another(zoo: Zoo) -> None:
     """The same weights with other names of classes."""
-    with pytest.raises(ZooError, match="is a zoo of tiny"):
+    with pytest.raises(ZooError, match="zoo of tiny"):
         create_zoo(zoo.path, replace(zoo.base, classes=("c", "b", "a")), zoo.load_base())
 
 
@@ -248,7 +248,7 @@ def test_a_member_without_a_tensor_is_refused(zoo: Zoo) -> None:
     info, state = member(zoo)
     prunable = PrunableModel.of(zoo.base, zoo.load_base())
     name = next(k for k in state if k.endswith("running_mean"))
-    with pytest.raises(ZooError, match=f"one does not fit its plan .*{name} is missing"):
+    with pytest.raises(ZooError, match=f"plan .*{name} is missing"):
         Member(info, {k: v for k, v in state.items() if k != name}).network(prunable)
 
 
