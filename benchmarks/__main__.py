@@ -40,6 +40,7 @@ SCRIPTS = {
     "mutations": "do the tests notice a broken line",
     "teach": "crops of photographs with what an ImageNet base says of them",
     "distil": "that base at few pixels, taught by itself at more",
+    "bodies": "the photograph zoo of such networks",
     "photographs": "how often it is right about photographs by names alone",
 }
 """Measurements: scripts with arguments of their own; `all` leaves them out."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -48,6 +49,9 @@ from .options import (
 )
 from .process import started
 from .progress import STARTING, shown
+
+if TYPE_CHECKING:
+    from mvp_edge.report.record import FamilyReport, Report
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
@@ -137,7 +141,26 @@ def prune(
             rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.input,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown/--no-unknown",
+            help="Without images: a second output says whether a picture shows any of the classes.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = DEFAULT.unknown,
     keep: Keep = DEFAULT.vote.keep,
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            "--max-drop",
+            metavar="POINTS",
+            min=0,
+            max=100,
+            help="Without images: the smallest network expected to be at most so far below the base.",
+            rich_help_panel=SIZE,
+        ),
+    ] = DEFAULT.max_drop,
     max_latency_ms: Annotated[
         float | None,
         typer.Option(
@@ -274,27 +297,56 @@ def prune(
         input=input_format,
         precision=precision,
         schedule=schedule,
+        max_drop=max_drop,
+        unknown=unknown,
     )
-    from mvp_edge.prune.request import check_request
+    from mvp_edge.prune.request import check_place, check_request, requested_names
+    from mvp_edge.zoo.bodies import open_bodies
 
+    zoo_of_bodies = open_bodies(zoo) if data is None else None
+    if zoo_of_bodies is not None:
+        if _typed(context, "keep"):
+            raise typer.BadParameter(
+                f"the networks of zoo {zoo_of_bodies.name} differ in pixels, not in units; "
+                "set their size with --max-drop or a budget, such as --max-macs 60M"
+            )
+        with shown(quiet=quiet) as progress:
+            check_place(config)
+            resolution = requested_names(config, zoo_of_bodies)
+            if wanted:
+                from mvp_edge.prune.family import named_family
+
+                made = named_family(config, zoo_of_bodies, wanted, progress, started(), resolution)
+            else:
+                from mvp_edge.prune.named import compress_names
+
+                made = compress_names(config, zoo_of_bodies, progress, started(), resolution)
+        _show(made, context, json=json, idle=IDLE_FLAGS)
+        return
     with shown(quiet=quiet) as progress:
         classes = check_request(config)
         with progress.stage(STARTING):
             from mvp_edge.core.device import use_bf16, use_threads
             from mvp_edge.prune.family import compress_family
             from mvp_edge.prune.run import compress
-            from mvp_edge.report import FamilyReport
         use_threads(threads)
         use_bf16(bf16)
         if wanted:
             made = compress_family(config, wanted, progress, started(), classes)
         else:
             made = compress(config, progress, started(), classes)
-    idle = _typed(context, *IDLE_FLAGS) if data is None else []
-    delivered = "without images a member is delivered unchanged, so"
-    notes = [f"{delivered} {', '.join(idle)} has no effect; add --data DIR"] if idle else []
+    _show(made, context, json=json, idle=IDLE_FLAGS if data is None else ())
+
+
+def _show(made: Report | FamilyReport, context: typer.Context, *, json: bool, idle: Sequence[str]) -> None:
+    """Show what was made, and which flags had no effect."""
+    from mvp_edge.report.record import FamilyReport
+
     from .tables import show_family, show_report, warn
 
+    typed = _typed(context, *idle)
+    delivered = "without images a network is delivered unchanged, so"
+    notes = [f"{delivered} {', '.join(typed)} has no effect; add --data DIR"] if typed else []
     if json:
         print_json(made.to_json())
     elif isinstance(made, FamilyReport):

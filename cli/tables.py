@@ -22,6 +22,7 @@ PIPED_WIDTH = 120
 WIDE = 90
 OWN_TOP1 = "top-1 on its\nown classes"
 SHOWN_NODES = 8
+SHOWN_STANDING = 3  # classes of the base for a name
 SCALES = {"wordnet": "WordNet similarity (1 is best)", "leep": "LEEP (0 is best)"}
 
 
@@ -50,6 +51,12 @@ def names(classes: Sequence[str]) -> str:
     return escape(", ".join(classes[:SHOWN_CLASSES])) + more
 
 
+def name_in_words(classes: Sequence[str]) -> str:
+    """Return the classes of the base that stand for a name."""
+    more = len(classes) - SHOWN_STANDING
+    return ", ".join(classes) if more <= 1 else f"{', '.join(classes[:SHOWN_STANDING])} and {more} more classes"
+
+
 def member_in_words(member: dict[str, Any]) -> str:
     """Return the classes of a specialist, or the size of a generalist."""
     if member["kind"] == "generalist":
@@ -64,7 +71,7 @@ def show_report(report: Report) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_row("top-1", _accuracy_in_words(report))
-    source = escape(report.accuracy.source)
+    source = escape((report.accuracy if report.estimate is None else report.estimate).source)
     if (interval := report.accuracy.interval) is not None:
         source += f"; 95 % interval {interval[0]:.1f} to {interval[1]:.1f} %"
     grid.add_row("", f"[dim]{source}[/]")
@@ -94,16 +101,30 @@ def show_report(report: Report) -> None:
             f"{100 * chosen.weight:.0f} % of the way: {top1[0.0]} before, {top1[chosen.weight]} after, on "
             f"{chosen.images} held-out images",
         )
-    grid.add_row("kept", f"{percent(100 * report.keep.achieved)} of the units of {escape(report.base)}")
+    if (body := report.body) is not None:
+        grid.add_row(
+            "network", f"{escape(body.id)}: {body.pixels} pixels; {escape(report.base)} has {body.base_pixels}"
+        )
+    else:
+        grid.add_row("kept", f"{percent(100 * report.keep.achieved)} of the units of {escape(report.base)}")
+    if (known := report.known) is not None:
+        grid.add_row(
+            "none of these",
+            f"output {known.output!r} below {known.threshold:.2f}; {percent(100 * known.kept)} of pictures of listed "
+            "classes are above",
+        )
+    for index, name in enumerate(report.names):
+        grid.add_row("" if index else "names", escape(f"{name.name}: {name_in_words(name.classes)}"))
     here = [v.id for v in report.voters]
     if others := [s for s in report.sizes if s.member not in here]:
-        grid.add_row("other sizes", ", ".join(f"{percent(s.top1)} at --keep {s.keep:g}" for s in others))
-    voters = Table.grid(padding=(0, 2))
-    for voter in report.voters:
-        voters.add_row(f"{voter.similarity:.2f}", member_in_words(voter.to_json()))
-    scale = SCALES[report.settings.vote.similarity]
-    grid.add_row("member" if report.origin == "ready-made" else "voters", f"[dim]nearest by {scale}[/]")
-    grid.add_row("", voters)
+        grid.add_row("other sizes", ", ".join(f"{percent(s.top1)} at {s.flag}" for s in others))
+    if body is None:
+        voters = Table.grid(padding=(0, 2))
+        for voter in report.voters:
+            voters.add_row(f"{voter.similarity:.2f}", member_in_words(voter.to_json()))
+        scale = SCALES[report.settings.vote.similarity]
+        grid.add_row("member" if report.origin == "ready-made" else "voters", f"[dim]nearest by {scale}[/]")
+        grid.add_row("", voters)
     seconds = report.seconds
     stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
@@ -114,6 +135,9 @@ def show_report(report: Report) -> None:
 def _accuracy_in_words(report: Report) -> str:
     """Return the accuracy, that before fine-tuning, and that of the base."""
     score, base = report.accuracy, report.base_accuracy
+    if report.estimate is not None:
+        expected = report.estimate
+        return f"about [bold green]{percent(expected.top1)}[/], base {percent(expected.base_top1)}"
     if score.top1 is None:
         return "unknown"
     text = f"[bold green]{percent(score.top1)}[/] of {score.n} test images"

@@ -112,6 +112,8 @@ class PruneConfig:
             change as improves held-out images; `fixed` uses `fit` as it is.
         precision: A second file beside `model.onnx`, which is always float32: none (`fp32`), half precision, INT8, or
             (`auto`) INT8 if it passes the accuracy and size gate.
+        max_drop: Points of top-1 below the base's at its own pixels that a ready-made body may be expected to have.
+        unknown: Whether a file from names alone also says that a picture shows none of the classes.
     """
 
     task: Path | Task
@@ -128,9 +130,11 @@ class PruneConfig:
     input: InputFormat = "float32-nchw"
     precision: Precision = "auto"
     schedule: Schedule = "auto"
+    max_drop: float = 1.0
+    unknown: bool = True
 
     def __post_init__(self) -> None:
-        problems = out_of_range(self, input=InputFormat, precision=Precision, schedule=Schedule)
+        problems = out_of_range(self, max_drop="[0, 100]", input=InputFormat, precision=Precision, schedule=Schedule)
         if self.fit.distill:
             problems.append(f"distill is {self.fit.distill}; it must be 0, because prune trains without a teacher")
         check(problems)

@@ -6,11 +6,10 @@ import contextlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from mvp_edge.core.device import trains_in_bf16
+if TYPE_CHECKING:
+    import torch
 
 
 def own_version() -> str:
@@ -21,11 +20,8 @@ def own_version() -> str:
         return "0"
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Describe what a result was made with: versions, processor, threads, and the GPU if it was trained on one.
-
-    Latencies are those of the processor, whatever the device.
-    """
+def host() -> dict[str, Any]:
+    """Describe what a result was made with where nothing was trained: versions and processor."""
     packages = {}
     for name in ("mvp-edge", "torch", "timm", "torch-pruning", "onnx", "onnxruntime"):
         with contextlib.suppress(PackageNotFoundError):
@@ -35,6 +31,23 @@ def environment(device: torch.device) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": packages,
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Describe what a result was made with: as `host`, and threads, precision and the GPU of its training.
+
+    Latencies are those of the processor, whatever the device.
+    """
+    import torch
+
+    from mvp_edge.core.device import trains_in_bf16
+
+    about = host()
+    packages = about.pop("packages")
+    return {
+        **about,
         "torch_threads": torch.get_num_threads(),
         "device": str(device),
         **({"accelerator": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),

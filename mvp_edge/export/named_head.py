@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,29 @@ THRESHOLD, TEMPERATURE = "mvp_edge.known_threshold", "mvp_edge.temperature"
 LEAST = 1e-30
 
 
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """A last layer in a few dimensions: `rows @ (basis @ features) + bias` are nearly the logits of all classes.
+
+    Attributes:
+        basis: `(K, D)`.
+        rows: `(C, K)`.
+        bias: `(C,)`.
+    """
+
+    basis: np.ndarray
+    rows: np.ndarray
+    bias: np.ndarray
+
+
 def attach_head(
-    body: onnx.ModelProto, split: Split, labels: Sequence[str], *, known_threshold: float, temperature: float = 1.0
+    body: onnx.ModelProto,
+    split: Split,
+    labels: Sequence[str],
+    *,
+    known_threshold: float | None,
+    temperature: float = 1.0,
+    unlisted: LowRank | None = None,
 ) -> onnx.ModelProto:
     """Return a copy of a body with the head of a class list in place of its own outputs.
 
@@ -33,8 +55,10 @@ def attach_head(
         body: Its first output are logits `(N, C)` of all classes of the base.
         split: Which of these are listed and which are not.
         labels: Names in the order of `split.groups`, for the metadata `labels`.
-        known_threshold: Least score of a picture that shows a listed class, for the metadata.
+        known_threshold: Least score of a picture that shows a listed class, for the metadata; None leaves out `known`.
         temperature: What logits are divided by before the softmax, above 0, for the metadata.
+        unlisted: The last layer in a few dimensions, which the unlisted classes are computed by; they are most classes
+            of a base, and their own rows would be a quarter of a small network's bytes.
 
     Raises:
         ExportError: The body has no output `(N, C)` of floats that has all classes of the split.
@@ -42,7 +66,7 @@ def attach_head(
     """
     if len(labels) != len(split.groups):
         raise ValueError(f"{len(labels)} labels for {len(split.groups)} names")
-    if not temperature > 0 or not np.isfinite([temperature, known_threshold]).all():
+    if not temperature > 0 or not np.isfinite([temperature, known_threshold or 0]).all():
         raise ValueError(
             f"temperature {temperature}, threshold {known_threshold}: finite numbers are required, above 0"
         )
@@ -53,34 +77,27 @@ def attach_head(
     order = [i for group in split.groups for i in group]
     head = _Nodes(graph, next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1))
     single = len(order) == len(split.groups)
-    listed, unlisted = head.classes(order, LOGITS if single else "listed"), head.classes(split.unlisted, "unlisted")
+    listed = head.classes(order, LOGITS if single else "listed")
+    others = None if known_threshold is None else head.unlisted(split.unlisted, unlisted)
     graph.ClearField("output")
-    top, below = head.exponentials(listed, "listed")
+    top, below = ("", "") if single and others is None else head.exponentials(listed, "listed")
     if not single:
         members = np.repeat(np.eye(len(split.groups)), [len(g) for g in split.groups], axis=0)
         sums = head.add("MatMul", [below, head.store("names.members", members)], "names.sums")
         least = head.add("Max", [sums, head.store("names.floor", np.array([LEAST]))], "names.least")
         head.add("Add", [head.add("Log", [least], "names.log"), top], LOGITS)
-    any_listed = head.any_of(top, below, len(order), "listed")
-    any_other = head.any_of(*head.exponentials(unlisted, "unlisted"), len(split.unlisted), "unlisted")
-    weighted = head.add("Mul", [any_other, head.store("known.weight", np.array([UNLISTED_WEIGHT]))], "weighted")
-    flat = head.store("known.shape", np.array([-1]), np.int64)
-    head.add("Reshape", [head.add("Sub", [any_listed, weighted], "score"), flat], KNOWN)
-    graph.output.extend(
-        [
-            helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, [batch, len(split.groups)]),
-            helper.make_tensor_value_info(KNOWN, onnx.TensorProto.FLOAT, [batch]),
-        ]
-    )
+    graph.output.append(helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, [batch, len(split.groups)]))
+    about = {"labels": json.dumps(list(labels)), TEMPERATURE: repr(float(temperature))}
+    if others is not None:
+        any_listed = head.any_of(top, below, len(order), "listed")
+        any_other = head.any_of(*head.exponentials(others, "unlisted"), len(split.unlisted), "unlisted")
+        weighted = head.add("Mul", [any_other, head.store("known.weight", np.array([UNLISTED_WEIGHT]))], "weighted")
+        flat = head.store("known.shape", np.array([-1]), np.int64)
+        head.add("Reshape", [head.add("Sub", [any_listed, weighted], "score"), flat], KNOWN)
+        graph.output.append(helper.make_tensor_value_info(KNOWN, onnx.TensorProto.FLOAT, [batch]))
+        about[THRESHOLD] = repr(known_threshold)
     head.drop_unused()
-    _describe(
-        model,
-        {
-            "labels": json.dumps(list(labels)),
-            THRESHOLD: repr(float(known_threshold)),
-            TEMPERATURE: repr(float(temperature)),
-        },
-    )
+    _describe(model, about)
     onnx.checker.check_model(model)
     return model
 
@@ -129,6 +146,18 @@ class _Nodes:
         features, weight, bias = rows
         parts = [self.store(f"{output}.weight", weight[list(order)]), self.store(f"{output}.bias", bias[list(order)])]
         return self.add("Gemm", [features, *parts], output, transB=1)
+
+    def unlisted(self, order: Sequence[int], few: LowRank | None) -> str:
+        """Add what gives the logits of unlisted classes, through a few dimensions where these are given."""
+        if few is None or self.gemm is None:
+            return self.classes(order, "unlisted")
+        zero = self.store("few.bias", np.zeros(len(few.basis)))
+        narrow = self.add("Gemm", [self.gemm.input[0], self.store("few.weight", few.basis), zero], "few", transB=1)
+        parts = [
+            self.store("unlisted.weight", few.rows[list(order)]),
+            self.store("unlisted.bias", few.bias[list(order)]),
+        ]
+        return self.add("Gemm", [narrow, *parts], "unlisted", transB=1)
 
     def exponentials(self, logits: str, part: str) -> tuple[str, str]:
         """Add the greatest logit, and the exponentials of all relative to it."""

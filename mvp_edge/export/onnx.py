@@ -34,6 +34,7 @@ from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export.attention import for_phones
 from mvp_edge.export.graph import fold_normalisation, name_by_module, tidy
+from mvp_edge.export.padding import fixed_padding, fold_padding
 from mvp_edge.timing.session import open_session
 
 # Absolute. Members and base of the bundled zoo and a MobileNetV2, with logits up to 10, differ by at most 1.1e-5. Deep
@@ -111,7 +112,7 @@ def export_onnx(
         wrapper = _FromPixels(model, mean, std, full=1)
         image = torch.zeros(2, len(mean), *input_size)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), fixed_padding(wrapper):
             classes = wrapper(image).shape[1:]
             proto = onnx.load_from_string(_trace(wrapper, image, opset))
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as e:
@@ -120,6 +121,7 @@ def export_onnx(
     if classes != (len(labels),):
         raise ValueError(f"the model gives outputs of shape {tuple(classes)} for {len(labels)} labels")
     tidy(proto)
+    fold_padding(proto)
     fold_normalisation(proto.graph)
     name_by_module(proto.graph)
     tidy(proto)  # again, for what folding left unused
@@ -148,6 +150,7 @@ def _trace(wrapper: nn.Module, image: Tensor, opset: int) -> bytes:
         # The older path is deprecated (see the docstring of this module); sizes read as Python numbers are constants.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="Constant folding")  # `fold_padding` does what it does not
         torch.onnx.export(
             wrapper,
             (image,),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mvp_edge.core.device import Network
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import forward_batch, normalise
 from mvp_edge.models.bases import Base
@@ -47,6 +48,34 @@ def require_trainable(model: nn.Module) -> None:
             "them; have the norms measured anew: make a zoo of them with mvp-edge zoo build, or a base with "
             "mvp-edge pretrain --init"
         )
+
+
+@torch.no_grad()
+def fold(model: Network) -> Network:
+    """Put the scale of each batch norm into the convolution before it, in place, and return the network.
+
+    A norm then only adds a bias.
+
+    The convolution is the module before the norm, in the order of the network's definition.
+
+    Raises:
+        ValueError: there is no convolution without a bias of its own of the norm's width before it.
+    """
+    before: nn.Module | None = None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if not isinstance(before, nn.Conv2d) or before.bias is not None or len(before.weight) != len(module.weight):
+                raise ValueError(f"{name} does not follow a convolution without a bias of its own")
+            norm: Any = module
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            before.weight.mul_(scale.view(-1, 1, 1, 1))
+            norm.bias.sub_(norm.running_mean * scale)
+            norm.weight.fill_(1)
+            norm.running_mean.fill_(0)
+            norm.running_var.fill_(1 - norm.eps)
+        if isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm):
+            before = module
+    return model
 
 
 def fix_norms(model: nn.Module) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.dictionary import nouns
@@ -131,4 +130,6 @@ def near_duplicates(rows: np.ndarray, least: float = NEAR) -> list[tuple[int, in
 def _log_sum_exp(logits: np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray:
     if not len(classes):
         raise ValueError("a log-sum-exp of no classes has no value")
-    return np.asarray(logsumexp(logits[:, classes], axis=1))
+    chosen = logits[:, classes]
+    largest = chosen.max(axis=1, keepdims=True)
+    return np.log(np.exp(chosen - largest).sum(axis=1)) + largest[:, 0]  # scipy's takes 0.8 s to import

@@ -136,7 +136,9 @@ def ready_made_sizes(zoo: Zoo, task: Task, ranked: Sequence[Neighbour]) -> tuple
         known = stored_accuracy(zoo, task, info)
         if known is not None and known.top1 is not None:
             achieved = round(info.plan.achieved, 4)
-            found.append(SizeRecord(member=info.id, keep=selecting_keep(info), achieved=achieved, top1=known.top1))
+            keep = selecting_keep(info)
+            flag = f"--keep {keep:g}"
+            found.append(SizeRecord(member=info.id, flag=flag, keep=keep, achieved=achieved, top1=known.top1))
     return tuple(found)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
 from mvp_edge.config import Budget, PruneConfig, check
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
+from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.deliver import seconds_of
+from mvp_edge.prune.named import make_named, read_request
 from mvp_edge.prune.request import check_place
 from mvp_edge.prune.run import make, prepare, size
 from mvp_edge.report import FamilyReport, Report, render_family, write_json
 from mvp_edge.report.record import FamilyModel
+from mvp_edge.zoo.bodies import BodyZoo
 
 FILES = ("index.json", "index.html")
 
@@ -43,6 +47,43 @@ def compress_family(
         MvpEdgeError: an input cannot be used, a budget cannot be met, or the family is to be added to a zoo; nothing is
             written then.
     """
+    progress, clock = progress or SilentProgress(), Stopwatch(began)
+    configs = _configs(config, budgets)
+    prepared = prepare(configs[0], progress, clock, task)
+    with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
+        sizings = {each.out.name: size(prepared, each, progress) for each in configs}
+    return _family(
+        config, configs,
+        lambda each, place: make(prepared, sizings[each.out.name], each, place, progress, Stopwatch()).report, clock,
+    )  # fmt: skip
+
+
+def named_family(
+    config: PruneConfig,
+    zoo: BodyZoo,
+    budgets: Sequence[Budget],
+    progress: Progress | None = None,
+    began: float | None = None,
+    resolution: Resolution | None = None,
+) -> FamilyReport:
+    """Make a model for each budget from names alone; arguments otherwise as for `compress_family` and `compress_names`.
+
+    Raises:
+        MvpEdgeError: as `compress_family`.
+    """
+    progress, clock = progress or SilentProgress(), Stopwatch(began)
+    configs = _configs(config, budgets)
+    with clock.time("load"):
+        request = read_request(configs[0], zoo, resolution)
+    return _family(config, configs, lambda each, place: make_named(request, each, place, progress, Stopwatch()), clock)
+
+
+def _configs(config: PruneConfig, budgets: Sequence[Budget]) -> list[PruneConfig]:
+    """Return the settings of each model.
+
+    Raises:
+        ConfigError: a budget is given twice or none is, or the family is to be added to a zoo, or cannot be written.
+    """
     labels = [b.label for b in budgets]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     problems = [f"budget {label} is given twice" for label in twice] or ([] if budgets else ["no budget is given"])
@@ -50,26 +91,30 @@ def compress_family(
         one = config.out / labels[0]
         problems.append(f"a family is not added to a zoo; add one of its models with: mvp-edge zoo add {one}")
     check(problems)
-    progress = progress or SilentProgress()
-    clock = Stopwatch(began)
     check_place(config)
-    configs = [replace(config, budget=b, out=config.out / b.label) for b in budgets]
-    prepared = prepare(configs[0], progress, clock, task)
-    with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
-        sizings = [size(prepared, each, progress) for each in configs]
+    return [replace(config, budget=b, out=config.out / b.label) for b in budgets]
+
+
+def _family(
+    config: PruneConfig,
+    configs: Sequence[PruneConfig],
+    deliver: Callable[[PruneConfig, Path], Report],
+    clock: Stopwatch,
+) -> FamilyReport:
+    """Deliver each model into a directory of its own, and write the index."""
     with result_directory(config.out, lambda: check_place(config)) as directory:
         reports = []
-        for each, sizing in zip(configs, sizings, strict=True):
+        for each in configs:
             place = directory / each.out.name
             place.mkdir()
-            reports.append(make(prepared, sizing, each, place, progress, Stopwatch()).report)
-        models = [_model(label, report) for label, report in zip(labels, reports, strict=True)]
+            reports.append(deliver(each, place))
+        models = [_model(each.out.name, report) for each, report in zip(configs, reports, strict=True)]
         index = FamilyReport(
             task=reports[0].task,
             base=reports[0].base,
             models=with_front(models),
             out=str(config.out),
-            files=(*FILES, *(f"{label}/" for label in labels)),
+            files=(*FILES, *(f"{m.directory}/" for m in models)),
             seed=config.seed,
             seconds=seconds_of(clock),
             environment=reports[0].environment,
@@ -113,7 +158,7 @@ def _model(directory: str, report: Report) -> FamilyModel:
     return FamilyModel(
         directory=directory,
         budget=report.budget or {},
-        top1=report.accuracy.top1,
+        top1=report.accuracy.top1 if report.estimate is None else report.estimate.top1,
         n=report.accuracy.n,
         latency_ms=report.latency_ms.pruned.median,
         size_kib=round(report.bytes.onnx / 1024, 2),

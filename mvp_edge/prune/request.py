@@ -11,8 +11,10 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.output import check_output
 from mvp_edge.names import wordnet
+from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, read_task, separated
 from mvp_edge.training.recipes import recipe
+from mvp_edge.zoo.bodies import BodyZoo
 from mvp_edge.zoo.location import read_base_classes, read_known_classes
 
 
@@ -54,6 +56,21 @@ def requested_task(config: PruneConfig) -> Task:
         if task.unknown_to(wordnet.resolve_names(classes)):  # members need not be read to find that none is
             require_known(task, *read_known_classes(config.zoo), config.zoo)
     return task
+
+
+def requested_names(config: PruneConfig, zoo: BodyZoo) -> Resolution:
+    """Return what stands for each name of the class list among the classes of a zoo's ready-made bodies.
+
+    Raises:
+        TaskError: the class list cannot be used, or the base does not know a name.
+        ConfigError: a setting needs images.
+    """
+    _check_settings_without_images(config)
+    task = config.task if isinstance(config.task, Task) else read_task(config.task)
+    resolution = resolve_to_base(task, zoo.classes)
+    listing = shlex.join(["mvp-edge", "zoo", "classes", *([] if config.zoo is None else [config.zoo])])
+    resolution.require_known(zoo.base, listing)
+    return resolution
 
 
 def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None) -> None:

@@ -21,11 +21,13 @@ from mvp_edge.names.tasks import Task
 from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
 from mvp_edge.prune.fit import fine_tune
+from mvp_edge.prune.named import compress_names
 from mvp_edge.prune.request import check_place, requested_task
 from mvp_edge.prune.size import Sizing, ratio_decides, ready_made_size, trained_size
 from mvp_edge.report import Report
 from mvp_edge.voting.meta_vote import assemble, stays_base, vote
 from mvp_edge.voting.neighbours import Neighbour, rank, select_voters, similarity_used, sole_voter
+from mvp_edge.zoo.bodies import open_bodies
 from mvp_edge.zoo.member import Member, MemberKind
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -76,6 +78,8 @@ def compress(
         MvpEdgeError: an input cannot be used; nothing is written then.
     """
     progress = progress or SilentProgress()
+    if config.data is None and (bodies := open_bodies(config.zoo)) is not None:
+        return compress_names(config, bodies, progress, began)
     clock = Stopwatch(began)
     check_place(config)
     prepared = prepare(config, progress, clock, task)

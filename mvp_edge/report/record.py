@@ -75,12 +75,65 @@ class GroupRecord(Record, frozen=True):
 
 
 class SizeRecord(Record, frozen=True):
-    """A ready-made model of another size: member, `--keep` that selects it, fraction of units, top-1 in percent."""
+    """A ready-made model of another size: member, the option that selects it, fraction of units, top-1 in percent."""
 
     member: str
+    flag: str
     keep: float
     achieved: float
     top1: float
+
+
+class NameRecord(Record, frozen=True):
+    """What stands for a name: a WordNet noun, and the classes of the base at or below it.
+
+    `taken`: classes that belong to a more specific name of the list, by that name. `coverage`: share of the noun's
+    kinds in WordNet that the base can tell, in [0, 1]. `note`: why this meaning was taken. `near`: known names, for an
+    unknown one.
+    """
+
+    name: str
+    synset: str | None
+    meaning: str
+    classes: tuple[str, ...]
+    taken: dict[str, tuple[str, ...]]
+    coverage: float | None
+    note: str
+    near: tuple[str, ...]
+
+
+class EstimateRecord(Record, frozen=True):
+    """Top-1 in percent that is expected, not measured; of the base at its own pixels; pictures that it rests on."""
+
+    top1: float
+    base_top1: float
+    n: int
+    source: str
+
+
+class KnownRecord(Record, frozen=True):
+    """The second output of the file: whether a picture shows any listed class.
+
+    A picture with a score below `threshold` shows none; the share `kept` of pictures of listed classes reaches it.
+    Logits divided by `temperature` give calibrated probabilities. The rest counts classes of the base.
+    """
+
+    output: str
+    threshold: float
+    temperature: float
+    kept: float
+    listed: int
+    neutral: int
+    unlisted: int
+
+
+class BodyRecord(Record, frozen=True):
+    """The network of a model from names alone: its pixels, the base's, and the crops of pictures it was trained on."""
+
+    id: str
+    pixels: int
+    base_pixels: int
+    pictures: int
 
 
 class HeldOutRecord(Record, frozen=True):
@@ -236,6 +289,10 @@ class Report(Record, frozen=True):
     keep: KeepRecord
     accuracy: AccuracyRecord
     base_accuracy: BaseAccuracyRecord | None
+    names: tuple[NameRecord, ...]
+    estimate: EstimateRecord | None
+    known: KnownRecord | None
+    body: BodyRecord | None
     params: int
     base_params: int
     macs: int

@@ -205,7 +205,7 @@ def _sizes(report: Report) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "flag": f"--keep {size.keep:g}",
+            "flag": size.flag,
             "here": size.member in here,
             "share": figures.percent(100 * size.achieved),
             "text": figures.percent(size.top1),

@@ -11,7 +11,19 @@ from tests.report.example import example_report
 
 def report(**more: Any) -> dict[str, Any]:
     """Return a report as `prune` shows it."""
-    return example_report() | {"base_accuracy": None, "sizes": [], "origin": "vote"} | more
+    return (
+        example_report()
+        | {
+            "base_accuracy": None,
+            "names": [],
+            "estimate": None,
+            "known": None,
+            "body": None,
+            "sizes": [],
+            "origin": "vote",
+        }
+        | more
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -16,29 +17,11 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import Base, load_base, save_base
-from mvp_edge.models.norms import is_folded, unfold
+from mvp_edge.models.norms import fold, is_folded, unfold
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 
 CPU = torch.device("cpu")
-
-
-def fold(model: nn.Module) -> nn.Module:
-    """Multiply the norms of a ResNet into its convolutions, as converters do."""
-    conv = None
-    for module in model.modules():  # a norm comes after its convolution
-        if isinstance(module, nn.Conv2d):
-            conv = module
-        elif isinstance(module, nn.BatchNorm2d):
-            assert conv is not None and module.running_mean is not None and module.running_var is not None
-            scale = module.weight / (module.running_var + module.eps).sqrt()
-            with torch.no_grad():
-                conv.weight.mul_(scale.view(-1, 1, 1, 1) * (1 + module.eps) ** 0.5)
-                module.bias.sub_(scale * module.running_mean)
-                module.weight.fill_(1)
-                module.running_mean.zero_()
-                module.running_var.fill_(1)
-    return model
 
 
 @pytest.fixture
@@ -181,3 +164,18 @@ def test_norms_are_measured_on_devices_of_single_precision(trained: tuple[Base, 
     base, model = trained
     unfold(fold(model), train.images, base, CPU)
     assert not is_folded(model)
+
+
+def test_folding_keeps_what_a_network_computes() -> None:
+    network = timm.create_model("mobilenetv2_050", num_classes=4).eval()
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.bias)
+    images = torch.randn(2, 3, 64, 64)
+    before = network(images)
+    fold(network)
+    assert is_folded(network)
+    assert torch.allclose(network(images), before, atol=1e-4)

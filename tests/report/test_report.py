@@ -218,8 +218,8 @@ def test_the_accuracy_before_fine_tuning_is_told(tmp_path: Path) -> None:
 
 def test_other_sizes_are_shown_with_what_to_type(tmp_path: Path) -> None:
     report = example_report()
-    small = {"member": "small", "keep": 0.05, "achieved": 0.0583, "top1": 73.6}
-    this = {"member": report["voters"][0]["id"], "keep": 0.1, "achieved": 0.1, "top1": 84.0}
+    small = {"member": "small", "flag": "--keep 0.05", "keep": 0.05, "achieved": 0.0583, "top1": 73.6}
+    this = {"member": report["voters"][0]["id"], "flag": "--keep 0.1", "keep": 0.1, "achieved": 0.1, "top1": 84.0}
     text = text_of(render(tmp_path, report | {"sizes": [small, this]}))
     assert "--keep 0.05 5.8 % 73.6 % --keep 0.1 this one 10.0 % 84.0 %" in text
     for none in ([], [this]):

@@ -1,0 +1,257 @@
+"""The photograph zoo: ready-made bodies of a base at several pixels, with what labelled pictures say of each.
+
+    python -m benchmarks bodies OUT --network 64=lite0-64.safetensors --pictures DIR --told TEXT
+
+Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names, the
+temperature of the softmax and the thresholds of `known`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from benchmarks import lite0
+from benchmarks.command import Script, log
+from benchmarks.measurements import teach
+from mvp_edge.core.streams import rng
+from mvp_edge.export import export_onnx
+from mvp_edge.models.architectures import head_of
+from mvp_edge.models.bases import Base
+from mvp_edge.models.macs import count_macs, count_params
+from mvp_edge.models.norms import fold
+from mvp_edge.models.tensors import compress, deserialise, load_weights, serialise
+from mvp_edge.names.known import known_score, known_threshold, near_duplicates
+from mvp_edge.zoo.bodies import BASE, Body
+from mvp_edge.zoo.store import create_zoo
+
+HEAD = "classifier"
+DIMENSIONS = 64  # of stored features, and of the compressed rows of unlisted classes
+NAMES = (2, 3, 5, 10, 20, 50, 100)
+LISTED = (1, 2, 3, 5, 8, 12, 20, 40, 80, 160, 320)
+LISTS = 300
+TEMPERATURES = np.geomspace(0.5, 3, 26)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Make the zoo."""
+    script = Script("photographs", __doc__, command="bodies")
+    script.add("out", type=Path)
+    script.add("--network", action="append", default=[], metavar="PIXELS=FILE")
+    script.add("--base-at", default="224,160,128,96", metavar="PIXELS,...")
+    script.add("--pictures", action="append", type=Path, required=True)
+    script.add("--each", type=int, default=20, help="pictures of a class")
+    script.add("--told", required=True, help="what the labelled pictures are, in words")
+    args = script.parse(argv)
+    network = fold(lite0.lite0())
+    zoo = create_zoo(args.out, replace(lite0.LITE0, classes=lite0.WNIDS), network, "int8-fine")
+    files, labels = pictures(args.pictures, args.each)
+    log.info("%d labelled pictures of %d classes", len(files), len(set(labels.tolist())))
+    chosen: list[tuple[str, int, str, Path | None]] = [
+        (f"lite0-{p}", int(p), BASE, None) for p in args.base_at.split(",")
+    ]
+    for text in args.network:
+        pixels, _, file = text.partition("=")
+        chosen.append((f"lite0-{pixels}", int(pixels), f"lite0-{pixels}", Path(file)))
+    near = near_duplicates(head_of(network).weight.detach().numpy())
+    bodies = []
+    for name, pixels, weights, file in chosen:
+        if file is None:
+            base, stored = lite0.at(pixels), (args.out / "base.safetensors.gz").read_bytes()
+            recipe: dict[str, Any] = {"weights": lite0.LITE0.recipe}
+        else:
+            base, trained = lite0.load(file, pixels)
+            recipe = json.loads(base.recipe)
+            stored = compress(serialise(fold(trained).state_dict(), "int8-fine"))
+            write(args.out / "weights" / f"{weights}.safetensors.gz", stored)
+        load_weights(network, deserialise(stored)[0])
+        bodies.append(
+            make(args.out, Body(name, pixels, weights, 0, 0, recipe=recipe), network, base, files, labels, near)
+        )
+        log.info("%s: %s", name, bodies[-1].curve)
+    value = json.loads((zoo.path / "zoo.json").read_text(encoding="utf-8"))
+    value |= {"bodies": [b.to_json() for b in bodies], "near": near, "pictures": args.told}
+    (zoo.path / "zoo.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def pictures(directories: Sequence[Path], each: int) -> tuple[list[Path], np.ndarray]:
+    """Return so many pictures of each class of each directory, spread evenly, and their classes."""
+    columns = {wnid: i for i, wnid in enumerate(lite0.WNIDS)}
+    files, labels = [], []
+    for directory in directories:
+        for folder in sorted(p for p in directory.iterdir() if p.name in columns):
+            found = teach.pictures(folder)
+            found = found[:: max(1, len(found) // each)][:each]
+            files += found
+            labels += [columns[folder.name]] * len(found)
+    return files, np.array(labels)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file of the zoo."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def make(
+    zoo: Path, body: Body, network: nn.Module, base: Base, files: Sequence[Path], labels: np.ndarray,
+    near: Sequence[tuple[int, int]],
+) -> Body:  # fmt: skip
+    """Write a body's graph and features; return it with its costs and what the pictures say of it."""
+    with TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "body.onnx"
+        export_onnx(
+            network, whole, input_size=base.input_size, mean=base.mean, std=base.std, labels=list(lite0.WNIDS),
+            metadata={},
+        )  # fmt: skip
+        model = onnx.load(whole)
+    features = seen(model, files, body.pixels)
+    graph = without_weights(model, network)
+    write(zoo / "bodies" / f"{body.id}.onnx.gz", gzip.compress(graph.SerializeToString(deterministic=True), 9, mtime=0))
+    head = head_of(network)
+    rows, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+    low = compressed(features, rows, bias)
+    stored = {k: torch.from_numpy(v.astype(np.float16)) for k, v in low.items()}
+    stored["labels"] = torch.from_numpy(labels.astype(np.int16))
+    write(zoo / "features" / f"{body.id}.safetensors.gz", compress(serialise(stored, "float16")))
+    logits = features @ rows.T + bias
+    near_low = low["coordinates"] @ low["rows"].T + low["bias"]
+    log.info("%s: five of the first hundred logits off by %.3f", body.id, float(np.abs(near_low - logits).mean()))
+    weights = "base.safetensors.gz" if body.weights == BASE else f"weights/{body.weights}.safetensors.gz"
+    names = (weights, f"bodies/{body.id}.onnx.gz", f"features/{body.id}.safetensors.gz")
+    head_size = rows.size + bias.size
+    return replace(
+        body,
+        macs=count_macs(network, base.input_size) - rows.size,
+        params=count_params(network) - head_size - norm_scales(network),
+        temperature=temperature(logits, labels),
+        curve=curve(logits, labels),
+        thresholds=thresholds(logits, labels, near),
+        sha256={name: hashlib.sha256((zoo / name).read_bytes()).hexdigest() for name in names},
+    )
+
+
+def norm_scales(network: nn.Module) -> int:
+    """Return how many scales of batch norms are in the convolutions already."""
+    return sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def without_weights(model: onnx.ModelProto, network: nn.Module) -> onnx.ModelProto:
+    """Return a graph whose weights lie beside it, under their names in torch."""
+    state = {k: v.numpy() for k, v in network.state_dict().items() if v.dtype == torch.float32}
+    small = onnx.ModelProto()
+    small.CopyFrom(model)
+    names = {}
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if tensor.name.endswith((".w", ".b")):
+            if tensor.name in (
+                "conv_stem.w",
+                "conv_stem.Conv.w",
+            ):  # the exporter has put the scale of the pixels into it
+                continue
+            near = {k: float(np.abs(v - values).max()) for k, v in state.items() if v.shape == values.shape}
+            names[tensor.name] = min(near, key=lambda k: near[k])
+            assert near[names[tensor.name]] <= 1e-5 * float(np.abs(values).max()), tensor.name
+    for node in small.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    kept = [t for t in small.graph.initializer if t.name not in names]
+    del small.graph.initializer[:]
+    small.graph.initializer.extend(kept)
+    return small
+
+
+def seen(model: onnx.ModelProto, files: Sequence[Path], pixels: int) -> np.ndarray:
+    """Return the features `(N, D)` of pictures: what the last layer reads."""
+    session_model = onnx.ModelProto()
+    session_model.CopyFrom(model)
+    gemm = session_model.graph.node[-1]
+    session_model.graph.output.append(onnx.helper.make_empty_tensor_value_info(gemm.input[0]))
+    session = ort.InferenceSession(session_model.SerializeToString())
+    parts = []
+    for start in range(0, len(files), 50):
+        read = [teach.read(p, 2 * pixels) for p in files[start : start + 50]]
+        squares = [teach.squares(i, teach.centre(*i.size), (pixels,))[0] for i in read if i is not None]
+        images = np.stack(squares).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        parts.append(session.run([gemm.input[0]], {"image": images})[0])
+    return np.concatenate(parts)
+
+
+def compressed(features: np.ndarray, rows: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the few dimensions of features that explain most of the logits of these pictures (see `Features`)."""
+    mean = features.mean(0)
+    root = np.linalg.cholesky(np.cov(features.T) + 1e-4 * np.eye(len(mean)) * features.var())
+    left, _, _ = np.linalg.svd(rows @ root, full_matrices=False)
+    few = left[:, :DIMENSIONS]
+    basis = few.T @ rows
+    return {
+        "basis": basis,
+        "rows": few,
+        "bias": bias + rows @ mean - few @ (basis @ mean),
+        "coordinates": features @ basis.T,
+    }
+
+
+def lists_of(labels: np.ndarray, size: int, name: str) -> list[np.ndarray]:
+    """Return random lists of classes that occur."""
+    present, draw = np.unique(labels), rng(0, name)
+    return [draw.choice(present, size, replace=False) for _ in range(LISTS)] if size <= len(present) else []
+
+
+def curve(logits: np.ndarray, labels: np.ndarray) -> tuple[tuple[int, float], ...]:
+    """Return the mean percent right over random lists, by their number of names."""
+    found = []
+    for names in NAMES:
+        right = []
+        for chosen in lists_of(labels, names, f"curve {names}"):
+            index = np.flatnonzero(np.isin(labels, chosen))
+            right.append(float((chosen[logits[index][:, chosen].argmax(1)] == labels[index]).mean()))
+        if right:
+            found.append((names, round(100 * float(np.mean(right)), 2)))
+    return tuple(found)
+
+
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature at which the softmax over random lists of five is most likely right (Guo et al., 2017)."""
+    loss = np.zeros(len(TEMPERATURES))
+    for chosen in lists_of(labels, 5, "temperature"):
+        index = np.flatnonzero(np.isin(labels, chosen))
+        place = np.searchsorted(np.sort(chosen), labels[index])
+        few = logits[index][:, np.sort(chosen)]
+        for i, t in enumerate(TEMPERATURES):
+            scaled = few / t - (few / t).max(1, keepdims=True)
+            loss[i] -= float(np.mean(scaled[np.arange(len(index)), place] - np.log(np.exp(scaled).sum(1))))
+    return round(float(TEMPERATURES[loss.argmin()]), 3)
+
+
+def thresholds(
+    logits: np.ndarray, labels: np.ndarray, near: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, float], ...]:
+    """Return the `known` score that 95 % of pictures of listed classes reach, by the number of these classes."""
+    present, draw, found = np.unique(labels), rng(0, "thresholds"), []
+    partners: Mapping[int, set[int]] = {
+        c: {b if a == c else a for a, b in near if c in (a, b)} for c in range(logits.shape[1])
+    }
+    for listed in LISTED:
+        scores = []
+        for _ in range(LISTS // 3):
+            some = draw.choice(present, min(listed, len(present) // 2 + 1), replace=False)
+            others = np.setdiff1d(np.arange(logits.shape[1]), some)
+            chosen = np.concatenate([some, draw.choice(others, listed - len(some), replace=False)])
+            neutral = set().union(*(partners[int(c)] for c in chosen)) - set(chosen.tolist())
+            index = np.flatnonzero(np.isin(labels, chosen))
+            scores.append(known_score(logits[index], chosen.tolist(), sorted(neutral)))
+        found.append((listed, round(known_threshold(np.concatenate(scores)), 3)))
+    return tuple(found)

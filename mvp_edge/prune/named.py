@@ -1,0 +1,471 @@
+"""The main job without images on a zoo of ready-made bodies: from nouns to a file that knows them, without torch.
+
+names -> classes of the base -> a body small enough and good enough -> head of these classes -> checked, measured file
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from safetensors.numpy import save
+
+from mvp_edge.config import Budget, FitConfig, InputFormat, PruneConfig
+from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.environment import host, own_version
+from mvp_edge.core.errors import BudgetError, ExportError
+from mvp_edge.core.output import result_directory
+from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
+from mvp_edge.export.classifier import read_interface
+from mvp_edge.export.graph import take_inventory
+from mvp_edge.export.named_head import KNOWN, LowRank, attach_head
+from mvp_edge.names.base_classes import Resolution
+from mvp_edge.names.known import Split, known_score, known_threshold, listed_logits, split_classes
+from mvp_edge.prune.request import check_place, prune_command, requested_names
+from mvp_edge.report import Extras, Report, render_html, write_json
+from mvp_edge.report.record import (
+    AccuracyRecord,
+    BodyRecord,
+    BytesRecord,
+    EstimateRecord,
+    InterfaceRecord,
+    KeepRecord,
+    KnownRecord,
+    LatenciesRecord,
+    LatencyRecord,
+    LimitRecord,
+    NameRecord,
+    PrecisionRecord,
+    PrecisionsRecord,
+    SettingsRecord,
+    SizeRecord,
+    TaskRecord,
+    VoterRecord,
+)
+from mvp_edge.timing.latency import Contender, Timing, time_in_turns
+from mvp_edge.timing.session import open_session
+from mvp_edge.zoo.bodies import Body, BodyZoo, Features
+
+FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
+LEAST_PICTURES = 10  # of a name, for its accuracy to be told from its own
+KEPT = 0.95  # of pictures of listed classes, by the threshold of `known`
+TOLERANCE = 1e-3  # of a logit: float32 sums in another order
+UNMEASURED = "not measured: no pictures of yours were given"
+POOLED = "estimate: mean over random lists of as many names, {pictures}"
+OWN = "estimate: {n} pictures of these classes, {pictures}"
+ROUNDS, RUNS, PATIENCE_S = 6, 5, 1.0  # of a measurement: the base takes tens of milliseconds a call
+FILE_BYTES = 20 * 1024  # of a file beside its parameters
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Percent right that is expected of a body, and of the base at its own pixels, and what that rests on."""
+
+    top1: float
+    base_top1: float
+    source: str
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A class list resolved to a zoo's classes, with what each body is expected to do, the largest first."""
+
+    zoo: BodyZoo
+    resolution: Resolution
+    split: Split | None
+    expected: Sequence[tuple[Body, Expected]]
+
+
+def compress_names(
+    config: PruneConfig,
+    zoo: BodyZoo,
+    progress: Progress | None = None,
+    began: float | None = None,
+    resolution: Resolution | None = None,
+) -> Report:
+    """Make a compact model from names alone and write it with its report.
+
+    Args:
+        config: Settings of the run, without data.
+        zoo: The zoo that it names.
+        progress: Progress reporter.
+        began: When the job began, by `time.perf_counter`, if that was earlier.
+        resolution: Result of `requested_names`, if it was called; the class list is not read again then.
+
+    Returns:
+        The report.
+
+    Raises:
+        MvpEdgeError: an input cannot be used; nothing is written then.
+    """
+    progress, clock = progress or SilentProgress(), Stopwatch(began)
+    check_place(config)
+    with clock.time("load"):
+        request = read_request(config, zoo, resolution)
+    with result_directory(config.out, lambda: check_place(config)) as directory:
+        return make_named(request, config, directory, progress, clock)
+
+
+def read_request(config: PruneConfig, zoo: BodyZoo, resolution: Resolution | None = None) -> Request:
+    """Resolve the class list, unless that is given, and find what each body is expected to do.
+
+    Raises:
+        MvpEdgeError: the class list cannot be used, or a file of the zoo is damaged.
+    """
+    resolution = resolution or requested_names(config, zoo)
+    try:
+        split = split_classes(resolution, zoo.near)
+    except ValueError:  # every class of the base is listed, or nearly
+        split = None
+    return Request(zoo, resolution, split, expectations(zoo, resolution))
+
+
+def expectations(zoo: BodyZoo, resolution: Resolution) -> list[tuple[Body, Expected]]:
+    """Return for each body how often it is right: on pictures of these very classes where the zoo has some of each.
+
+    Raises:
+        ZooError: a body's stored features are damaged.
+    """
+    whole = zoo.bodies[0]
+    first, groups = zoo.features(whole), resolution.groups
+    index = pictures_of(first, groups)
+    if index is None:
+        source = POOLED.format(pictures=zoo.pictures)
+        base = whole.expected_top1(len(groups)) or 0.0
+        return [
+            (b, Expected(round(b.expected_top1(len(groups)) or 0.0, 1), round(base, 1), source, 0)) for b in zoo.bodies
+        ]
+    scores = [right(first if b is whole else zoo.features(b), groups, index) for b in zoo.bodies]
+    source = OWN.format(n=len(index), pictures=zoo.pictures)
+    return [(b, Expected(s, scores[0], source, len(index))) for b, s in zip(zoo.bodies, scores, strict=True)]
+
+
+def pictures_of(features: Features, groups: Sequence[Sequence[int]]) -> np.ndarray | None:
+    """Return which stored pictures show a listed class; None unless each name has `LEAST_PICTURES`."""
+    found = [np.flatnonzero(np.isin(features.labels, group)) for group in groups]
+    return np.concatenate(found) if min(map(len, found)) >= LEAST_PICTURES else None
+
+
+def right(features: Features, groups: Sequence[Sequence[int]], index: np.ndarray) -> float:
+    """Return the percent of stored pictures that a body names rightly; each name counts the same."""
+    guessed = listed_logits(features.logits[index], groups).argmax(1)
+    scores = [float((guessed[np.isin(features.labels[index], group)] == i).mean()) for i, group in enumerate(groups)]
+    return round(100 * float(np.mean(scores)), 1)
+
+
+def make_named(request: Request, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch) -> Report:
+    """Choose a body, give it the head of the class list, and write, check and measure the file.
+
+    Raises:
+        BudgetError: no body meets the budget.
+        ExportError: the file does not compute what the body does, or cannot be written.
+    """
+    zoo, file = request.zoo, directory / FILES[0]
+    with clock.time("size"), progress.stage("Choosing a size"):
+        body, expected = choose(request, config, directory)
+    with clock.time("load"), progress.stage("Unpacking"):
+        weights = zoo.weights(body)
+        graph = zoo.graph(body, weights)
+        features = zoo.features(body)
+    threshold = None if request.split is None or not config.unknown else threshold_of(body, features, request.split)
+    with clock.time("export"), progress.stage("Writing"):
+        provenance = {"base": zoo.base, "zoo": zoo.name, "body": body.id}
+        write_model(file, graph, request, body, features, threshold, config.input, provenance)
+        write_parts(directory, request, body, weights)
+    with clock.time("evaluate"), progress.stage("Checking"):
+        parity = check(file, graph, request, body, threshold is not None)
+    with clock.time("measure"), progress.stage("Measuring"), TemporaryDirectory() as scratch:
+        dense = Path(scratch) / "base.onnx"
+        base = zoo.bodies[0]
+        dense.write_bytes(
+            zoo.graph(base, weights if base.weights == body.weights else zoo.weights(base)).SerializeToString()
+        )
+        timings = time_in_turns([Contender(dense), Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
+        dense_bytes = dense.stat().st_size
+    made = Made(body, expected, file, threshold, parity, timings, dense_bytes)
+    report = report_of(request, made, config, clock)
+    write_json(report, directory / "report.json")
+    render_html(report, {}, Extras((), prune_command(config)), directory / "report.html")
+    return report
+
+
+def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, Expected]:
+    """Return the body that a run delivers.
+
+    Under a budget it is the one of which most is expected among those within all limits; else the one with the fewest
+    multiply-adds of which no more than `max_drop` points less is expected than of the base at its own pixels.
+
+    Raises:
+        BudgetError: none is within the limits; the message tells how near the smallest comes.
+    """
+    if config.budget is None:
+        good = [(b, e) for b, e in request.expected if e.top1 >= e.base_top1 - config.max_drop]
+        return good[-1]
+    costs = [cost_of(request, body, config, scratch) for body, _ in request.expected]
+    limits = config.budget.given
+    within = [
+        pair for pair, cost in zip(request.expected, costs, strict=True)
+        if all(cost[name] <= most for name, most in limits.items())
+    ]  # fmt: skip
+    if not within:
+        least = costs[-1]
+        missed = [
+            f"{name} is {least[name]:,.4g}, and {most:,.4g} is allowed"
+            for name, most in limits.items()
+            if least[name] > most
+        ]
+        raise BudgetError(
+            f"no body of {request.zoo.name} meets the budget; of the smallest, {request.expected[-1][0].id}, "
+            f"{'; '.join(missed)}. Allow a little more than that"
+        )
+    return max(within, key=lambda pair: (pair[1].top1, -pair[0].macs))
+
+
+def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) -> dict[str, float]:
+    """Return what a body costs with the head of the class list, by the names of limits that are asked for."""
+    assert config.budget is not None
+    known = request.split is not None and config.unknown
+    macs, params = head_costs(request, known)
+    found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
+    found["size_kib"] = (4 * found["params"] + FILE_BYTES) / 1024
+    if config.budget.latency_ms is not None:
+        file = scratch / "trial.onnx"
+        features = request.zoo.features(body)
+        weights = request.zoo.weights(body)
+        threshold = (
+            threshold_of(body, features, request.split) if request.split is not None and config.unknown else None
+        )
+        write_model(file, request.zoo.graph(body, weights), request, body, features, threshold, config.input, {})
+        (timing,) = time_in_turns([Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
+        found["latency_ms"] = timing.latency().median_ms
+        file.unlink()
+    return found
+
+
+def head_costs(request: Request, known: bool) -> tuple[int, int]:
+    """Return multiply-adds and parameters of the head: rows of listed classes, and the few dimensions of the others."""
+    features = request.zoo.features(request.expected[0][0])
+    few, width = features.basis.shape
+    listed = sum(map(len, request.resolution.groups))
+    macs, params = listed * width, listed * (width + 1)
+    if known and request.split is not None:
+        others = len(request.split.unlisted)
+        macs += few * width + few * others + listed + others
+        params += few * width + (few + 1) * others
+    return macs, params
+
+
+def threshold_of(body: Body, features: Features, split: Split) -> float | None:
+    """Return the score that `KEPT` of the pictures of listed classes reach: of stored ones, else of other lists."""
+    index = pictures_of(features, [split.listed])
+    if index is not None and len(index) >= 1 / (1 - KEPT):
+        return known_threshold(known_score(features.logits[index], split.listed, split.neutral), KEPT)
+    return body.threshold(len(split.listed))
+
+
+def write_model(
+    file: Path, graph: onnx.ModelProto, request: Request, body: Body, features: Features, threshold: float | None,
+    kind: InputFormat, provenance: dict[str, str],
+) -> None:  # fmt: skip
+    """Write a body with the head of the class list.
+
+    Raises:
+        ExportError: the file cannot be written.
+    """
+    split = request.split or Split(request.resolution.groups, tuple(sorted(sum(request.resolution.groups, ()))), (), ())
+    few = LowRank(features.basis, features.rows, features.bias)
+    names = request.resolution.task.names
+    model = attach_head(graph, split, names, known_threshold=threshold, temperature=body.temperature, unlisted=few)
+    if kind == "uint8-nhwc":
+        from_bytes(model.graph)
+    model.producer_name, model.producer_version = "mvp-edge", own_version()
+    own = {
+        "input_size": json.dumps([body.pixels, body.pixels]), "input_format": kind,
+        "producer": f"mvp-edge {own_version()}", **provenance,
+    }  # fmt: skip
+    helper.set_model_props(model, {**{p.key: p.value for p in model.metadata_props}, **own})
+    try:
+        write_atomically(file, model.SerializeToString(deterministic=True))
+    except OSError as e:
+        raise ExportError(f"{file} cannot be written ({e.strerror or e}); choose another directory with --out") from e
+
+
+def from_bytes(graph: onnx.GraphProto) -> None:
+    """Let a graph take uint8 images `(N, H, W, 3)` in place of float32 `(N, 3, H, W)`, in place."""
+    (image,) = graph.input
+    batch, _, height, width = (d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim)
+    for node in graph.node:
+        node.input[:] = ["pixels" if name == image.name else name for name in node.input]
+    nodes = [
+        helper.make_node("Transpose", [image.name], ["turned"], "turned", perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["turned"], ["bytes"], "bytes", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["bytes", "per_byte"], ["pixels"], "pixels"),
+    ]
+    graph.initializer.append(numpy_helper.from_array(np.array([1 / 255], np.float32), "per_byte"))
+    graph.input.remove(image)
+    graph.input.append(helper.make_tensor_value_info(image.name, onnx.TensorProto.UINT8, [batch, height, width, 3]))
+    rest = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]
+    del graph.node[:]
+    graph.node.extend([*nodes, *rest])
+
+
+def write_parts(directory: Path, request: Request, body: Body, weights: dict[str, np.ndarray]) -> None:
+    """Write labels, plan and weights: with the rows of listed classes they load into the base's architecture."""
+    groups = request.resolution.groups
+    order = [i for group in groups for i in group]
+    rows = {name: (v[order] if name.startswith("classifier.") else v) for name, v in weights.items()}
+    plan = {
+        "format": 1, "base": request.zoo.base, "arch": request.zoo.arch, "body": body.id, "pixels": body.pixels,
+        "achieved_keep": body.keep, "groups": [], "rows": [len(group) for group in groups],
+    }  # fmt: skip
+    write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in request.resolution.task.names).encode())
+    write_atomically(directory / "plan.json", json.dumps(plan).encode())
+    write_atomically(directory / "weights.safetensors", save(rows))
+
+
+def check(file: Path, graph: onnx.ModelProto, request: Request, body: Body, known: bool) -> float:
+    """Compare the file with the body's logits of all classes on random pictures; return the largest difference.
+
+    Raises:
+        ExportError: they differ by more than float32's rounding.
+    """
+    import onnxruntime as ort
+
+    session = open_session(file)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, body.pixels, body.pixels), np.uint8)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    whole = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    logits = np.asarray(whole.run(None, {"image": pixels.astype(np.float32) / 255})[0])
+    found = session.runner.run(None, {session.input_name: session.feed(pixels)})
+    worst = float(np.abs(found[0] - listed_logits(logits, request.resolution.groups)).max())
+    if not worst <= TOLERANCE or (known and (found[1].shape != (len(pixels),) or not np.isfinite(found[1]).all())):
+        raise ExportError(f"{file} and {body.id} differ by {worst:.2g}; do not use the file, and report this as a bug")
+    return worst
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A delivered file and what was measured of it."""
+
+    body: Body
+    expected: Expected
+    file: Path
+    threshold: float | None
+    parity: float
+    timings: Sequence[Timing]
+    dense_bytes: int
+
+
+def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatch) -> Report:
+    """Return the report of a delivered file."""
+    zoo, body, base, file = request.zoo, made.body, request.zoo.bodies[0], made.file
+    resolution, split = request.resolution, request.split
+    inventory, interface = take_inventory(file), read_interface(file).to_json()
+    dense, pruned = (t.latency() for t in made.timings)
+    head_macs, head_params = head_costs(request, made.threshold is not None)
+    base_width = zoo.features(base).basis.shape[1]
+    macs, params, classes = body.macs + head_macs, body.params + head_params, len(zoo.classes.classes)
+    figures = {"macs": macs, "params": params, "latency_ms": pruned.median_ms, "size_kib": inventory.file_bytes / 1024}
+    budget = _limits(config.budget, figures)
+    return Report(
+        task=TaskRecord(
+            classes=resolution.task.names, synsets=tuple(n.synset for n in resolution.named), id=resolution.task.id
+        ),
+        base=zoo.base,
+        method=f"a ready-made generalist at {body.pixels} pixels, as it is",
+        origin="ready-made",
+        voters=(
+            VoterRecord(
+                id=body.id, classes=resolution.task.names, kind="generalist", similarity=1.0, keep=body.keep
+            ),
+        ),
+        keep=KeepRecord(requested=None, achieved=body.keep),
+        accuracy=AccuracyRecord(
+            top1=None, n=0, interval=None, per_class=dict.fromkeys(resolution.task.names), confusion=(),
+            top1_before=None, source=UNMEASURED,
+        ),
+        base_accuracy=None,
+        names=tuple(NameRecord.from_json(n) for n in resolution.to_json()),
+        estimate=EstimateRecord(
+            top1=made.expected.top1, base_top1=made.expected.base_top1, n=made.expected.n, source=made.expected.source,
+        ),
+        known=None if made.threshold is None or split is None else KnownRecord(
+            output=KNOWN, threshold=round(made.threshold, 4), temperature=body.temperature, listed=len(split.listed),
+            neutral=len(split.neutral), unlisted=len(split.unlisted), kept=KEPT,
+        ),
+        body=BodyRecord(id=body.id, pixels=body.pixels, base_pixels=zoo.pixels, pictures=_pictures(body.recipe)),
+        params=params,
+        base_params=base.params + classes * (base_width + 1),
+        macs=macs,
+        base_macs=base.macs + classes * base_width,
+        unprunable_macs=zoo.bodies[-1].macs,
+        bytes=BytesRecord(onnx=inventory.file_bytes, parameters=inventory.parameter_bytes, dense_onnx=made.dense_bytes),
+        latency_ms=LatenciesRecord(
+            dense=LatencyRecord.from_json(dense.to_json()), pruned=LatencyRecord.from_json(pruned.to_json()),
+            threads=pruned.threads, runs=pruned.runs, clock=pruned.clock,
+        ),
+        budget=budget,
+        precisions=PrecisionsRecord(
+            requested=config.precision,
+            files=(PrecisionRecord(precision="fp32", file=file.name, kept=True, passed=True),),
+        ),
+        sizes=tuple(_size(b, e, head_macs) for b, e in reversed(request.expected)),
+        interpolation=None,
+        nominal_training_tflops=0.0,
+        groups=(),
+        operators=inventory.operators,
+        largest_rank=inventory.largest_rank,
+        parity_max_abs_diff=made.parity,
+        sliced_vs_masked_max_abs_diff=0.0,
+        out=str(config.out),
+        files=FILES,
+        zoo=zoo.name,
+        added_member=None,
+        input=config.input,
+        interface=InterfaceRecord.from_json({k: v for k, v in interface.items() if k != "classes"}),
+        data=None,
+        data_sha256=None,
+        seed=config.seed,
+        settings=SettingsRecord(vote=config.vote, fit=FitConfig(iterations=0)),
+        environment=host(),
+        seconds={k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)},
+        warnings=(*resolution.notes, *resolution.warnings, *_missed(budget, figures)),
+    )  # fmt: skip
+
+
+def _size(body: Body, expected: Expected, head_macs: int) -> SizeRecord:
+    macs = body.macs + head_macs
+    shown = -(-macs // 10**6)
+    return SizeRecord(
+        member=body.id, flag=f"--max-macs {shown}M", keep=body.keep, achieved=body.keep, top1=expected.top1
+    )
+
+
+def _limits(budget: Budget | None, figures: dict[str, float]) -> dict[str, LimitRecord] | None:
+    if budget is None:
+        return None
+    return {k: LimitRecord(limit=v, achieved=round(figures[k], 4)) for k, v in budget.given.items()}
+
+
+def _missed(budget: dict[str, LimitRecord] | None, figures: dict[str, float]) -> list[str]:
+    return [
+        f"{name} is {figures[name]:g}: the budget of {v.limit:g} is missed by "
+        f"{100 * (figures[name] / v.limit - 1):.2g} %"
+        for name, v in (budget or {}).items()
+        if figures[name] > v.limit
+    ]
+
+
+def _pictures(recipe: Any) -> int:
+    """Return how many pictures, crops of one counted each time, the weights were trained on beyond the base's own."""
+    start = recipe.get("start") or {}
+    return int(recipe.get("crops_seen", 0)) + (_pictures(start) if start else 0)

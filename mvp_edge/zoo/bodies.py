@@ -1,0 +1,231 @@
+"""The ready-made networks of a zoo as ONNX graphs: what a class list without images needs, without torch.
+
+    zoo.json                       its key `bodies` describes them
+    base.safetensors.gz            weights of the base, norms folded
+    weights/NAME.safetensors.gz    weights that were trained for fewer pixels
+    bodies/ID.onnx.gz              the graph of one body, its tensors named after the weights, which lie beside it
+    features/ID.safetensors.gz     what it sees in labelled pictures
+
+One set of weights may serve several bodies, each at its own pixels.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from mvp_edge.core.errors import ZooError
+from mvp_edge.core.packed import read_packed
+from mvp_edge.names import wordnet
+from mvp_edge.names.tasks import Task
+from mvp_edge.zoo.location import damaged, read_zoo_file
+
+BASE = "base"  # the name of the base's own weights
+
+
+@dataclass(frozen=True)
+class Body:
+    """A network of a zoo at some pixels.
+
+    Attributes:
+        id: Its name, such as `lite0-64`.
+        pixels: Side of its square images.
+        weights: Name of its weights, `base` for those of the base itself.
+        macs: Multiply-adds of one image up to the features, as fvcore counts them.
+        params: Parameters up to the features.
+        keep: Fraction of the base's units.
+        temperature: What logits are divided by before the softmax, so that it tells how often it is right.
+        curve: By number of names, ascending: percent right on lists of so many, on pictures that it was not trained on.
+        thresholds: By number of listed classes of the base, ascending: the `known` score that 95 % of pictures of
+            listed classes reach.
+        sha256: Checksums of its files, by their path in the zoo.
+        recipe: How its weights were made.
+    """
+
+    id: str
+    pixels: int
+    weights: str
+    macs: int
+    params: int
+    keep: float = 1.0
+    temperature: float = 1.0
+    curve: tuple[tuple[int, float], ...] = ()
+    thresholds: tuple[tuple[int, float], ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready value; `from_json` is its inverse."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Body:
+        """Read what `to_json` wrote; KeyError or TypeError if it is not that."""
+        pairs = {k: tuple((int(n), float(v)) for n, v in value[k]) for k in ("curve", "thresholds")}
+        return Body(**{**value, **pairs})
+
+    def expected_top1(self, names: int) -> float | None:
+        """Return the percent right on lists of so many names, between those that were measured; None if none was."""
+        return _between(self.curve, names)
+
+    def threshold(self, listed: int) -> float | None:
+        """Return the `known` score that 95 % of pictures of so many listed classes of the base reach."""
+        return _between(self.thresholds, listed)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a body sees in labelled pictures, in a few dimensions.
+
+    Attributes:
+        basis: `(K, D)`: turns features into coordinates.
+        rows: `(C, K)`: turns coordinates into logits of all classes, nearly.
+        bias: `(C,)`.
+        coordinates: `(N, K)` of the pictures.
+        labels: `(N,)`: their classes.
+    """
+
+    basis: np.ndarray
+    rows: np.ndarray
+    bias: np.ndarray
+    coordinates: np.ndarray
+    labels: np.ndarray
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """Logits `(N, C)` of the pictures."""
+        return self.coordinates @ self.rows.T + self.bias
+
+
+@dataclass(frozen=True)
+class BodyZoo:
+    """The part of a zoo that its `bodies` are: classes of the base and networks that know all of them.
+
+    Attributes:
+        path: Its directory.
+        name: For people.
+        base: Name of the base.
+        arch: Architecture of the base.
+        pixels: Side of the base's own images.
+        licence: Of the weights.
+        classes: What the base knows, resolved, in the order of its outputs.
+        bodies: The networks, the most multiply-adds first.
+        near: Pairs of classes that the base confuses (`names.known.near_duplicates`).
+        pictures: What the labelled pictures are, in words.
+    """
+
+    path: Path
+    name: str
+    base: str
+    arch: str
+    pixels: int
+    licence: str
+    classes: Task
+    bodies: tuple[Body, ...]
+    near: tuple[tuple[int, int], ...]
+    pictures: str
+
+    def weights(self, body: Body) -> dict[str, np.ndarray]:
+        """Return the tensors of a body by their names in torch, float32.
+
+        Raises:
+            ZooError: they are missing or damaged.
+        """
+        name = "base.safetensors.gz" if body.weights == BASE else f"weights/{body.weights}.safetensors.gz"
+        return self._tensors(body, name)
+
+    def features(self, body: Body) -> Features:
+        """Return what a body sees in labelled pictures.
+
+        Raises:
+            ZooError: they are missing or damaged.
+        """
+        tensors = self._tensors(body, f"features/{body.id}.safetensors.gz")
+        try:
+            parts = (tensors[name] for name in ("basis", "rows", "bias", "coordinates"))
+            return Features(*parts, labels=tensors["labels"].astype(np.int64))
+        except KeyError as e:
+            raise ZooError(f"the features of {body.id} are damaged ({e}); {self._repair}") from e
+
+    def graph(self, body: Body, weights: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+        """Return a body as an ONNX model with its weights, its output the logits `(N, C)` of all classes.
+
+        Raises:
+            ZooError: its graph is missing or damaged, or is that of other weights.
+        """
+        try:
+            model = onnx.load_from_string(gzip.decompress(self._read(body, f"bodies/{body.id}.onnx.gz")))
+        except Exception as e:  # protobuf's errors share no other base class
+            if isinstance(e, ZooError):
+                raise
+            raise ZooError(f"the graph of {body.id} is damaged ({e}); {self._repair}") from e
+        stored = {t.name for t in model.graph.initializer}
+        needed = {name for node in model.graph.node for name in node.input} - stored
+        needed -= {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
+        if missing := needed - weights.keys():
+            raise ZooError(f"the weights of {body.id} lack {min(missing)}; {self._repair}")
+        model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in sorted(needed))
+        return model
+
+    def _tensors(self, body: Body, file: str) -> dict[str, np.ndarray]:
+        try:
+            return read_packed(self._read(body, file))[0]
+        except ValueError as e:
+            raise ZooError(f"{self.path / file} is damaged ({e}); {self._repair}") from e
+
+    def _read(self, body: Body, file: str) -> bytes:
+        try:
+            data = (self.path / file).read_bytes()
+        except OSError as e:
+            raise ZooError(f"{self.path / file} cannot be read ({e.strerror}); {self._repair}") from e
+        if hashlib.sha256(data).hexdigest() != body.sha256.get(file):
+            raise ZooError(f"{self.path / file} does not match its checksum; {self._repair}")
+        return data
+
+    @property
+    def _repair(self) -> str:
+        return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
+
+
+def open_bodies(name: str | None) -> BodyZoo | None:
+    """Open the ready-made networks of a zoo, named as for `open_zoo`; None if it has none.
+
+    Raises:
+        ZooError: there is no such zoo, or it is damaged.
+    """
+    path, value = read_zoo_file(name)
+    if "bodies" not in value:
+        return None
+    try:
+        base = value["base"]
+        found = sorted(map(Body.from_json, value["bodies"]), key=lambda b: -b.macs)
+        return BodyZoo(
+            path=path,
+            name=value["name"],
+            base=base["name"],
+            arch=base["arch"],
+            pixels=base["input_size"][0],
+            licence=base["licence"],
+            classes=wordnet.resolve_names(base["classes"]),
+            bodies=tuple(found),
+            near=tuple((int(a), int(b)) for a, b in value["near"]),
+            pictures=value["pictures"],
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise damaged(path, e) from e
+
+
+def _between(points: Sequence[tuple[int, float]], at: int) -> float | None:
+    if not points:
+        return None
+    places, values = zip(*points, strict=True)
+    return float(np.interp(np.log(at), np.log(places), values))
