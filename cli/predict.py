@@ -51,13 +51,15 @@ def predict(
             path, reason = pixels.failures[0]
             raise DataError(f"none of {len(photos)} pictures can be read; the first is {path}: {reason}")
         with progress.stage("Classifying", None):
-            probabilities = torch.as_tensor(classifier.predict(pixels.images)).softmax(1).numpy()
+            logits, scores = classifier.outputs(pixels.images)
+            probabilities = torch.as_tensor(logits / classifier.temperature).softmax(1).numpy()
     best = probabilities.argmax(1)
     predictions = [
         {
             "file": str(photos[position]),
             "class": classifier.labels[best[row]],
             "probability": round(float(probabilities[row, best[row]]), 4),
+            "known": None if scores is None else bool(scores[row] >= (classifier.known_threshold or 0.0)),
             "probabilities": {
                 name: round(float(p), 4) for name, p in zip(classifier.labels, probabilities[row], strict=True)
             },

@@ -273,11 +273,14 @@ def show_accuracy(result: dict[str, Any]) -> None:
 
 
 def show_predictions(result: dict[str, Any]) -> None:
-    """Show a line for each picture: the most likely class and its probability."""
+    """Show a line for each picture: the most likely class and its probability, or that it shows none of them."""
     table = Table("picture", "class", "probability", "", box=None, header_style="bold")
     for row in result["predictions"]:
-        probability = row["probability"]
-        table.add_row(escape(row["file"]), escape(row["class"]), percent(100 * probability), bar(probability))
+        probability, name = row["probability"], escape(row["class"])
+        if row["known"] is False:
+            table.add_row(escape(row["file"]), f"[yellow]none of these[/] [dim](nearest: {name})[/]", "", "")
+        else:
+            table.add_row(escape(row["file"]), name, percent(100 * probability), bar(probability))
     console().print(table)
     warn(result["warnings"])
 

@@ -222,8 +222,11 @@ def _config(interface: Interface, models: Sequence[Embedded], dense: Dense | Non
     }
 
 
-def _names(interface: Interface) -> dict[str, str]:
+def _names(interface: Interface) -> dict[str, Any]:
+    known, threshold = interface.to_json()["known"], interface.known_threshold
     return {
+        "temperature": interface.temperature,
+        "known": None if known is None else {"name": known["name"], "threshold": threshold},
         "input": interface.input_name,
         "output": interface.output_name,
         "dtype": interface.dtype,

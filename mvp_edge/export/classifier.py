@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mvp_edge.core.errors import ExportError
+from mvp_edge.export.named_head import KNOWN, TEMPERATURE, THRESHOLD
 from mvp_edge.timing.session import open_session
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class OnnxClassifier:
     Attributes:
         labels: Class names in the order of the logits.
         input_size: Height and width in pixels.
+        temperature: What logits are divided by before the softmax.
+        known_threshold: Score of the output `known` below which a picture shows none of the classes; None if the file
+            has no such output.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -40,6 +44,9 @@ class OnnxClassifier:
             raise ExportError(f"{path} takes images of {self._session.channels} channels; it must take 3 (RGB)")
         self.input_size = self._session.input_size
         self.labels = _labels(path, self._session.metadata)
+        outputs = {o.name for o in self._session.runner.get_outputs()}
+        self.temperature = _number(path, self._session.metadata, TEMPERATURE) or 1.0
+        self.known_threshold = _number(path, self._session.metadata, THRESHOLD) if KNOWN in outputs else None
         width = self._session.runner.get_outputs()[0].shape[1:]
         if len(width) != 1 or (isinstance(width[0], int) and width[0] != len(self.labels)):
             raise ExportError(
@@ -48,17 +55,33 @@ class OnnxClassifier:
 
     def predict(self, images: np.ndarray | Tensor) -> np.ndarray:
         """Return logits `(N, classes)` for uint8 RGB `images` `(N, 3, H, W)` on the CPU."""
+        return self.outputs(images)[0]
+
+    def outputs(self, images: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return logits `(N, classes)` and `known` scores `(N,)`, if the file has them; arguments as for `predict`."""
         pixels = np.asarray(images)
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (3, *self.input_size):
             raise ValueError(f"images are {pixels.dtype} {pixels.shape}; uint8 (N, 3, *{self.input_size}) is required")
         chunk = self._session.batch or PREDICT_CHUNK
-        outputs = [self._logits(pixels[i : i + chunk]) for i in range(0, len(pixels), chunk)]
-        return np.concatenate(outputs) if outputs else np.zeros((0, len(self.labels)), np.float32)
+        parts = [self._run(pixels[i : i + chunk]) for i in range(0, len(pixels), chunk)]
+        logits = np.concatenate([p[0] for p in parts]) if parts else np.zeros((0, len(self.labels)), np.float32)
+        if self.known_threshold is None:
+            return logits, None
+        return logits, np.concatenate([p[1] for p in parts]) if parts else np.zeros(0, np.float32)
 
-    def _logits(self, pixels: np.ndarray) -> np.ndarray:
+    def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
         missing = (self._session.batch or len(pixels)) - len(pixels)
         images = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))  # pads to a fixed batch
-        return self._session.run(self._session.feed(images))[: len(pixels)]
+        names = None if self.known_threshold is not None else [self._session.runner.get_outputs()[0].name]
+        found = self._session.runner.run(names, {self._session.input_name: self._session.feed(images)})
+        return [part[: len(pixels)] for part in found]
+
+
+def _number(path: Path, metadata: Mapping[str, str], name: str) -> float | None:
+    try:
+        return float(metadata[name]) if name in metadata else None
+    except ValueError as e:
+        raise ExportError(f"{path} has the metadata {name} {metadata[name]!r}; a number is required") from e
 
 
 def _labels(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
@@ -88,6 +111,8 @@ class Interface:
         batch: Fixed batch size, or None for any.
         output_name: Name of the logits.
         labels: Class names in the order of the logits.
+        temperature: What logits are divided by before the softmax.
+        known_threshold: Score of the output `known` below which a picture shows none of the classes; None without it.
     """
 
     input_name: str
@@ -97,6 +122,8 @@ class Interface:
     batch: int | None
     output_name: str
     labels: tuple[str, ...]
+    temperature: float = 1.0
+    known_threshold: float | None = None
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -134,7 +161,17 @@ class Interface:
             "output": {
                 "name": self.output_name,
                 "shape": [self.batch, len(self.labels)],
-                "meaning": "logits in the order of `classes`; their softmax are the probabilities",
+                "meaning": "logits in the order of `classes`; their softmax are the probabilities"
+                + ("" if self.temperature == 1 else f", after a division by {self.temperature:g}"),
+                "temperature": self.temperature,
+            },
+            "known": None
+            if self.known_threshold is None
+            else {
+                "name": KNOWN,
+                "shape": [self.batch],
+                "threshold": self.known_threshold,
+                "meaning": "a picture with a score below `threshold` shows none of the classes",
             },
             "classes": list(self.labels),
         }
@@ -146,7 +183,7 @@ def read_interface(path: Path) -> Interface:
     Raises:
         ExportError: it is not an image classifier with named classes, as `mvp-edge prune` makes.
     """
-    session = open_session(path)
+    session, classifier = open_session(path), OnnxClassifier(path)
     return Interface(
         input_name=session.input_name,
         dtype=np.dtype(session.dtype).name,
@@ -154,5 +191,7 @@ def read_interface(path: Path) -> Interface:
         size=session.input_size,
         batch=session.batch,
         output_name=session.runner.get_outputs()[0].name,
-        labels=OnnxClassifier(path).labels,
+        labels=classifier.labels,
+        temperature=classifier.temperature,
+        known_threshold=classifier.known_threshold,
     )

@@ -323,7 +323,7 @@ def write_parts(directory: Path, request: Request, body: Body, weights: dict[str
     order = [i for group in groups for i in group]
     rows = {name: (v[order] if name.startswith("classifier.") else v) for name, v in weights.items()}
     plan = {
-        "format": 1, "base": request.zoo.base, "arch": request.zoo.arch, "body": body.id, "pixels": body.pixels,
+        "format": 1, "base": dict(request.zoo.about), "body": body.id, "pixels": body.pixels,
         "achieved_keep": body.keep, "groups": [], "rows": [len(group) for group in groups],
     }  # fmt: skip
     write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in request.resolution.task.names).encode())

@@ -24,11 +24,18 @@ def usage(report: Report) -> dict[str, Any]:
             ("Input", f"{image.name}: {image.dtype}, {shape} ({image.layout}), or a batch of images"),
             ("Pixels", f"raw {image.channels} from {low:g} to {high:g}; the model normalises them itself"),
             ("Output", f"{output.name}: {output.shape[-1]} logits in the order of labels.txt; apply softmax"),
+            *_known(report),
         ],
         "python": _python(image, output),
         "export": f"mvp-edge export {shlex.quote(report.out)} --target {TARGETS[0]}",
         "targets": TARGETS[1:],
     }
+
+
+def _known(report: Report) -> list[tuple[str, str]]:
+    if (known := report.known) is None:
+        return []
+    return [("Known", f"{known.output}: one number an image; below {known.threshold:.2f} it shows no listed class")]
 
 
 def _python(image: ImageRecord, output: OutputRecord) -> str:

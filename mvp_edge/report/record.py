@@ -249,10 +249,20 @@ class ImageRecord(Record, frozen=True):
 
 
 class OutputRecord(Record, frozen=True):
-    """The logits of `model.onnx`."""
+    """The logits of `model.onnx`; divided by `temperature` they give calibrated probabilities."""
 
     name: str
     shape: tuple[int | None, ...]
+    meaning: str
+    temperature: float
+
+
+class KnownOutputRecord(Record, frozen=True):
+    """The score that a picture shows any of the classes: below `threshold` it shows none."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    threshold: float
     meaning: str
 
 
@@ -263,6 +273,7 @@ class InterfaceRecord(Record, frozen=True):
     normalisation: dict[str, bool | str]
     resize: dict[str, str | tuple[str, ...]]
     output: OutputRecord
+    known: KnownOutputRecord | None
 
 
 class SettingsRecord(Record, frozen=True):

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from textwrap import shorten
 from typing import Any
 
 from mvp_edge.names.tasks import canonical
 from mvp_edge.report import figures, files
-from mvp_edge.report.record import AccuracyRecord, GroupRecord, LatenciesRecord, LimitRecord, Origin, Report
+from mvp_edge.report.record import (
+    AccuracyRecord,
+    GroupRecord,
+    KnownRecord,
+    LatenciesRecord,
+    LimitRecord,
+    NameRecord,
+    Origin,
+    Report,
+)
 
 TITLE_NAMES = 8
 CHIPS = 12
+STANDING, MEANING_LETTERS = 8, 140
 # A bigger confusion matrix is drawn without its numbers; the worst mistakes are then listed.
 READABLE_CLASSES = 12
 # Column headings that do not fit side by side stand upright.
@@ -49,6 +60,9 @@ def sections(report: Report, kept: Mapping[str, Sequence[int]]) -> dict[str, Any
     return {
         "names": ", ".join(classes[:TITLE_NAMES]) + more,
         "base": report.base,
+        "body": report.body,
+        "stands": [_name(n) for n in report.names],
+        "known": _known(report.known),
         "method": report.method,
         "keep": {
             "achieved": figures.percent(100 * report.keep.achieved),
@@ -59,7 +73,7 @@ def sections(report: Report, kept: Mapping[str, Sequence[int]]) -> dict[str, Any
         "warnings": report.warnings,
         "usage": files.usage(report),
         "story": {"title": title, "about": about},
-        "voters": _voters(report),
+        "voters": [] if report.body else _voters(report),
         "similarity": SIMILARITIES.get(report.settings.vote.similarity, ""),
         "groups": _groups(report.groups, kept),
         "accuracy": _accuracy(report.accuracy, classes),
@@ -86,7 +100,15 @@ def _requested(keep: float | None, budget: Mapping[str, LimitRecord] | None) -> 
 
 
 def _accuracy_card(report: Report) -> dict[str, Any]:
-    accuracy = report.accuracy
+    accuracy, expected = report.accuracy, report.estimate
+    if expected is not None and accuracy.top1 is None:
+        return {
+            "title": "Top-1, expected",
+            "value": f"\N{ALMOST EQUAL TO} {figures.percent(expected.top1)}",
+            "text": f"the base {figures.percent(expected.base_top1)}",
+            "note": f"{expected.source}; chance {figures.percent(100 / len(report.task.classes))}",
+            "length": figures.length(expected.top1, 100),
+        }
     if accuracy.top1 is None or accuracy.interval is None:
         unknown = {"value": figures.UNKNOWN, "text": "not measured", "note": "see the warnings", "length": None}
         return {"title": "Top-1 accuracy", **unknown}
@@ -99,6 +121,25 @@ def _accuracy_card(report: Report) -> dict[str, Any]:
         f"chance {figures.percent(100 / len(report.task.classes))}",
         "length": figures.length(accuracy.top1, 100),
     }
+
+
+def _name(name: NameRecord) -> dict[str, Any]:
+    shown = name.classes if len(name.classes) <= STANDING + 1 else name.classes[:STANDING]
+    meaning = shorten(name.meaning, MEANING_LETTERS, placeholder=" ...")
+    return {
+        "name": name.name, "synset": name.synset, "meaning": meaning, "classes": shown,
+        "more": len(name.classes) - len(shown),
+    }  # fmt: skip
+
+
+def _known(known: KnownRecord | None) -> dict[str, Any] | None:
+    if known is None:
+        return None
+    text = {
+        "threshold": f"{known.threshold:.2f}".replace("-", figures.MINUS),
+        "kept": figures.percent(100 * known.kept),
+    }
+    return known.to_json() | text
 
 
 def _cost_cards(report: Report) -> list[dict[str, Any]]:
@@ -119,7 +160,8 @@ def _cost_cards(report: Report) -> list[dict[str, Any]]:
             "value": figures.quantity(report.macs),
             "text": figures.gain(report.base_macs, report.macs, "fewer", "more"),
             "note": f"MACs per image, measured; the base needs {figures.quantity(report.base_macs)}, "
-            f"and the smallest possible network {figures.quantity(report.unprunable_macs)}",
+            f"and the smallest {'body' if report.body else 'possible network'} "
+            f"{figures.quantity(report.unprunable_macs)}",
             "length": figures.length(report.macs, report.base_macs),
         },
         {
@@ -207,7 +249,7 @@ def _sizes(report: Report) -> list[dict[str, Any]]:
         {
             "flag": size.flag,
             "here": size.member in here,
-            "share": figures.percent(100 * size.achieved),
+            "share": size.member if report.body else figures.percent(100 * size.achieved),
             "text": figures.percent(size.top1),
             "length": figures.length(size.top1, 100),
         }

@@ -92,6 +92,8 @@ class Features:
         bias: `(C,)`.
         coordinates: `(N, K)` of the pictures.
         labels: `(N,)`: their classes.
+        exact: `(N, L)`: logits of the classes that are labels, for which a few dimensions are not near enough.
+        exact_classes: `(L,)`: which classes these are.
     """
 
     basis: np.ndarray
@@ -99,11 +101,15 @@ class Features:
     bias: np.ndarray
     coordinates: np.ndarray
     labels: np.ndarray
+    exact: np.ndarray
+    exact_classes: np.ndarray
 
     @cached_property
     def logits(self) -> np.ndarray:
         """Logits `(N, C)` of the pictures."""
-        return self.coordinates @ self.rows.T + self.bias
+        found = self.coordinates @ self.rows.T + self.bias
+        found[:, self.exact_classes] = self.exact
+        return found
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class BodyZoo:
         bodies: The networks, the most multiply-adds first.
         near: Pairs of classes that the base confuses (`names.known.near_duplicates`).
         pictures: What the labelled pictures are, in words.
+        about: The base as `models.bases.Base.to_json` tells it.
     """
 
     path: Path
@@ -133,6 +140,7 @@ class BodyZoo:
     bodies: tuple[Body, ...]
     near: tuple[tuple[int, int], ...]
     pictures: str
+    about: Mapping[str, Any] = field(repr=False)
 
     def weights(self, body: Body) -> dict[str, np.ndarray]:
         """Return the tensors of a body by their names in torch, float32.
@@ -151,8 +159,9 @@ class BodyZoo:
         """
         tensors = self._tensors(body, f"features/{body.id}.safetensors.gz")
         try:
-            parts = (tensors[name] for name in ("basis", "rows", "bias", "coordinates"))
-            return Features(*parts, labels=tensors["labels"].astype(np.int64))
+            parts = {name: tensors[name] for name in ("basis", "rows", "bias", "coordinates", "exact")}
+            whole = {name: tensors[name].astype(np.int64) for name in ("labels", "exact_classes")}
+            return Features(**parts, **whole)
         except KeyError as e:
             raise ZooError(f"the features of {body.id} are damaged ({e}); {self._repair}") from e
 
@@ -219,6 +228,7 @@ def open_bodies(name: str | None) -> BodyZoo | None:
             bodies=tuple(found),
             near=tuple((int(a), int(b)) for a, b in value["near"]),
             pictures=value["pictures"],
+            about=base,
         )
     except (KeyError, TypeError, ValueError) as e:
         raise damaged(path, e) from e

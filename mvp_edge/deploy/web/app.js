@@ -67,9 +67,9 @@ async function classify(source, width, height) {
   const start = performance.now();
   const rgba = prepare(source, width, height);
   const middle = performance.now();
-  const logits = await models[chosen].model.logits(rgba);
+  const { logits, shown } = await models[chosen].model.answer(rgba);
   const end = performance.now();
-  show(rgba, softmax(logits), middle - start, end - middle);
+  show(rgba, softmax(logits, models[chosen].model.config.temperature), shown, middle - start, end - middle);
   return logits;
 }
 
@@ -116,7 +116,7 @@ function percent(p) {
   return p > 0.9995 ? "100 %" : p < 0.0005 ? "0 %" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
 }
 
-function show(rgba, chances, preparing, running) {
+function show(rgba, chances, shown, preparing, running) {
   const order = chances.map((_, i) => i).sort((a, b) => chances[b] - chances[a]);
   rows.forEach(({ row, name, share, fill }, i) => {
     name.textContent = names[order[i]];
@@ -124,9 +124,10 @@ function show(rgba, chances, preparing, running) {
     fill.style.setProperty("--w", `${100 * chances[order[i]]}%`);
     row.classList.toggle("first", i === 0);
   });
-  const best = names[order[0]];
+  const best = shown ? names[order[0]] : "none of these";
   if (part("best").textContent !== best) part("best").textContent = best;
-  part("sure").textContent = chances[order[0]] < 0.5 ? `only ${percent(chances[order[0]])} sure` : `${percent(chances[order[0]])} sure`;
+  part("answer").classList.toggle("none", !shown);
+  part("sure").textContent = !shown ? `nearest: ${names[order[0]]}` : chances[order[0]] < 0.5 ? `only ${percent(chances[order[0]])} sure` : `${percent(chances[order[0]])} sure`;
   part("answer").classList.remove("waiting");
   const pixels = new ImageData(Uint8ClampedArray.from(rgba), config.width, config.height);
   for (let i = 3; i < pixels.data.length; i += 4) pixels.data[i] = 255;

@@ -72,14 +72,21 @@ class Model {
   }
 
   async logits(rgba) {
+    return (await this.answer(rgba)).logits;
+  }
+
+  // Logits, and whether the picture shows any of the classes; true where the model cannot tell.
+  async answer(rgba) {
     const outputs = await this.session.run(this.feed(rgba));
-    return Array.from(outputs[this.config.output].data);
+    const { output, known } = this.config;
+    const shown = !known || outputs[known.name].data[0] >= known.threshold;
+    return { logits: Array.from(outputs[output].data), shown };
   }
 }
 
-function softmax(logits) {
+function softmax(logits, temperature = 1) {
   const top = Math.max(...logits);
-  const powers = logits.map((v) => Math.exp(v - top));
+  const powers = logits.map((v) => Math.exp((v - top) / temperature));
   const sum = powers.reduce((a, b) => a + b, 0);
   return powers.map((v) => v / sum);
 }
