@@ -36,7 +36,6 @@ SCRIPTS = {
     "precision": "INT8 and float16",
     "leep": "does cross-fitted LEEP rank as well, and what does noise score",
     "runtimes": "do other runtimes agree",
-    "none-of-these": "which score tells listed classes from all others",
     "mutations": "do the tests notice a broken line",
     "teach": "crops of photographs with what an ImageNet base says of them",
     "distil": "that base at few pixels, taught by itself at more",

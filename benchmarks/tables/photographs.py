@@ -1,36 +1,61 @@
-"""Tables of an ImageNet base on photographs: accuracy by names alone at few pixels, and pictures of nothing listed."""
+"""Tables of the photograph zoo: accuracy by names alone of each body, and pictures of nothing listed."""
 
 from __future__ import annotations
 
-from benchmarks.tables import frame, listed
+from typing import Any
+
+from benchmarks import records
+from benchmarks.tables import markdown
 
 PICTURES = {
-    "samples": "one training picture of each ImageNet class",
-    "mini-val": "mini-ImageNet, 84 px",
-    "imagewoof-val": "ten dog breeds",
-    "val": "ten dog breeds",
+    "samples": "a training picture of each ImageNet class",
+    "mini": "mini-ImageNet, 84 px",
+    "imagewoof": "ten dog breeds",
     "caltech101": "Caltech-101",
 }
-NETWORKS = {
-    "": "Lite0 as it is",
-    "lite0-64": "distilled at 64 px",
-    "lite0-64.safetensors": "the same, stored in eight bits",
-}
-SCORES = ("softmax", "energy", "log odds", "known")
+
+
+def latest() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the last record of each network on each set of pictures, the dearest network first."""
+    found = {(r["config"]["network"], r["config"]["pictures"]): r for r in records.read("photographs")}
+    return dict(sorted(found.items(), key=lambda f: (-f[1]["config"].get("macs", 0), f[0])))
 
 
 def by_names() -> str:
-    """Five-way accuracy by names alone, by network, pixels and pictures."""
-    rows = frame("photographs")
-    rows = rows.assign(network=[NETWORKS[n] for n in rows.network.fillna("")], pictures=rows.pictures.map(PICTURES))
-    return listed(rows.assign(macs=rows.macs / 1e6), {
-        "network": "{network}", "px": "{pixels}", "MMACs": "{macs:.0f}", "pictures": "{pictures}",
-        "1,000-way": "{top1:.1f}", "five-way": "{five_way:.1f}",
-    })  # fmt: skip
+    """Five-way accuracy by names alone; in brackets on classes of which training saw no picture."""
+    found = latest()
+    networks = list(dict.fromkeys(network for network, _ in found))
+    rows = []
+    for network in networks:
+        config = next(r["config"] for (name, _), r in found.items() if name == network)
+        cells = [_accuracy(found.get((network, pictures))) for pictures in PICTURES]
+        macs = f"{config['macs'] / 1e6:.0f}" if "macs" in config else ""
+        rows.append((network, str(config["pixels"]), macs, *cells))
+    return markdown(("network", "px", "MMACs", *PICTURES.values()), rows)
+
+
+def _accuracy(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    result = record["result"]
+    untrained = f" ({result['five_way_untrained']:.1f})" if "five_way_untrained" in result else ""
+    return f"{result['five_way']:.1f}{untrained}"
 
 
 def none_of_these() -> str:
-    """False accepts and AUROC of each score, by data set."""
-    rows = frame("none-of-these")
-    scores = {name: f"{{{name}[false_accepts]:.1f}} / {{{name}[auroc]:.1f}}" for name in SCORES}
-    return listed(rows.assign(data=rows.data.map(PICTURES)), {"pictures": "{data}", **scores})
+    """False accepts and AUROC of each score, and of the threshold that a file is delivered with."""
+    rows = []
+    for (network, pictures), r in latest().items():
+        v = r["result"]
+        if "known_auroc" in v:
+            scores = [f"{v[f'{s}_false_accepts']:.1f} / {v[f'{s}_auroc']:.1f}" for s in ("softmax", "energy", "known")]
+            rows.append(
+                (
+                    network,
+                    PICTURES[pictures],
+                    *scores,
+                    f"{v['delivered_kept']:.1f}",
+                    f"{v['delivered_false_accepts']:.1f}",
+                )
+            )
+    return markdown(("network", "pictures", "softmax", "energy", "known", "kept as delivered", "accepted"), rows)
