@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
 from benchmarks.setting import Setting
 from mvp_edge.build.members import find_parent, make_member
-from mvp_edge.config import FitConfig, PruneSchedule, ScoreSchedule, VoteConfig
+from mvp_edge.config import Budget, FitConfig, PruneConfig, PruneSchedule, ScoreSchedule, VoteConfig
 from mvp_edge.core.device import on_device
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.core.streams import rng, torch_rng
@@ -18,11 +19,12 @@ from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.heads import random_head, ridge_head, shared_rows
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.prune.fit import MANY_IMAGES, tune_low_data
+from mvp_edge.prune.size import Sizing, Votes, choose_counts
 from mvp_edge.pruners import random_plan, target_counts
 from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
 from mvp_edge.training.recipes import recipe
 from mvp_edge.voting.meta_vote import assemble, vote
-from mvp_edge.voting.neighbours import Neighbour, select_voters
+from mvp_edge.voting.neighbours import Neighbour, select_voters, vote_weights
 
 PAPER = FitConfig()
 NONE = replace(PAPER, iterations=0)
@@ -69,6 +71,19 @@ def headed(s: Setting, model: nn.Module) -> nn.Module:
 def specialists(s: Setting) -> list[Neighbour]:
     """Return the specialists by LEEP, nearest first."""
     return [n for n in s.ranked if n.info.kind == "specialist"]
+
+
+def sized(
+    s: Setting, config: VoteConfig, budget: Budget, voters: Sequence[Neighbour], initial: Sequence[Neighbour] = ()
+) -> Sizing:
+    """Return the counts that the tool finds for a budget.
+
+    Raises:
+        BudgetError: it is out of reach.
+    """
+    votes = Votes([n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in initial])
+    wanted = PruneConfig(Path("classes.txt"), "", vote=config, budget=budget)
+    return choose_counts(s.prunable, wanted, votes, s.task.names, SilentProgress())
 
 
 def voted(config: VoteConfig, fitting: FitConfig, members: Members | None = None) -> Method:

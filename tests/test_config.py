@@ -3,7 +3,7 @@ from typing import Any, cast
 
 import pytest
 
-from mvp_edge.config import Budget, FitConfig, PruneConfig, PruneSchedule, VoteConfig
+from mvp_edge.config import Budget, FitConfig, PruneConfig, PruneSchedule, ScoreSchedule, VoteConfig
 from mvp_edge.core.errors import ConfigError
 
 
@@ -48,6 +48,20 @@ def test_settings_of_a_training_are_in_range(name: str, wrong: tuple[Any, ...], 
 def test_words_of_a_run_are_known(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is 'automatic'"):
         PruneConfig(Path("classes.txt"), None, **cast(Any, {name: "automatic"}))
+
+
+def test_defaults_are_those_that_were_measured() -> None:
+    """A default that changes changes every result: the paper's, ours where it gives none."""
+    assert PruneSchedule() == PruneSchedule(0.1, channel_multiple=8, every=0, drop=0.2, importance="activation")
+    assert ScoreSchedule() == ScoreSchedule(sparsity=0.01, threshold=0.5, lr=0.05, share=0.1)
+    assert FitConfig() == FitConfig(
+        iterations=100, batch_size=128, lr=0.01, momentum=0.9, weight_decay=5e-4, warmup=0, label_smoothing=0, crop=4,
+        cutout=0, distill=0, temperature=2, optimizer="sgd", norms="batch",
+    )  # fmt: skip
+    assert VoteConfig() == VoteConfig(
+        keep=0.1, channel_multiple=8, method="mvp", neighbours=5, similarity="auto", voters="auto", vote="top",
+        temperature=0.5,
+    )  # fmt: skip
 
 
 def test_steps_between_prunings_are_not_negative() -> None:

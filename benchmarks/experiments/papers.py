@@ -6,24 +6,32 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from benchmarks.baselines.masked import Dlth, Mest
 from benchmarks.baselines.reptile import Reptile
 from benchmarks.experiments.made import META_HYPER, meta_file
 from benchmarks.experiments.rates import VARIANTS, baseline_row, decided, mest, suited
-from benchmarks.methods import EQUATION_1, GENERALIST, SPECIALISTS, VIT, VIT_PAPER, Method, headed, specialists, tuned
+from benchmarks.methods import (
+    EQUATION_1,
+    GENERALIST,
+    SPECIALISTS,
+    VIT,
+    VIT_PAPER,
+    Method,
+    headed,
+    sized,
+    specialists,
+    tuned,
+)
 from benchmarks.rows import ahnp_row, ifp_row, mvp_row, random_row
 from benchmarks.setting import Setting
 from benchmarks.suite import Context, Experiment, NotApplicableError, Row
 from mvp_edge.budget.costs import costs_of
-from mvp_edge.budget.search import Groups, Limit, Utility, search
-from mvp_edge.config import FitConfig
+from mvp_edge.config import Budget, FitConfig
+from mvp_edge.core.errors import BudgetError
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import base_importance, target_counts, top_plan
-from mvp_edge.voting.meta_vote import assemble, count_votes
-from mvp_edge.voting.neighbours import vote_weights
+from mvp_edge.voting.meta_vote import assemble, vote
 
 SAMPLED = "MVP, votes sampled as in Equation 1, 100 iterations"
 TUNED = "tuned learning rate"
@@ -256,21 +264,15 @@ def memory(context: Context) -> list[Row]:
 
 def _smsp(keep: float, size: int, fit: FitConfig) -> Method:
     """Return one round over all groups together: the highest scores, in whole multiples, as far as the budget goes."""
+    config = replace(SMSP, keep=keep)
 
     def run(s: Setting):
         found = specialists(s)[: SMSP.neighbours]
-        table, weights = s.prunable.table, vote_weights(found, replace(SMSP, keep=keep))
-        votes = count_votes([n.info.plan for n in found], weights)
-        tie = base_importance(s.prunable.model, table)
-        scores = {n: v / sum(weights) + 1e-6 * tie[n] / tie[n].max() for n, v in votes.items()}
-        costs = costs_of(s.prunable.model, table, s.prunable.base.input_size, s.prunable.head, len(s.task.classes))
-        channels = np.array([table.unit_channels[n] for n in costs.names])
-        utility = Utility.of([scores[n] for n in costs.names])
-        counts = search(Groups.of(costs.widths, channels, MULTIPLE), utility, [Limit(costs.params, size)], "global")
-        if counts is None:
-            raise NotApplicableError("one multiple of every group is more than the budget")
-        plan = top_plan(table, scores, costs.by_name(counts))
-        voters = [s.zoo.load(n.info) for n in found]
+        try:
+            counts = sized(s, config, Budget(params=size), found).counts
+        except BudgetError as e:
+            raise NotApplicableError(str(e)) from e
+        plan, voters = vote(s.zoo, s.prunable, found, config, counts, s.seed)
         return tuned(s, assemble(s.prunable, plan, voters, s.task, s.train, device=s.device), fit)
 
     return run

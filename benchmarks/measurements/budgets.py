@@ -21,19 +21,18 @@ import numpy as np
 
 from benchmarks.command import Script
 from benchmarks.measurements.edge_latency import export
-from benchmarks.methods import TOOL, top1, tuned
+from benchmarks.methods import TOOL, sized, top1, tuned
 from benchmarks.setting import Setting
 from cli.amounts import family
 from mvp_edge.budget.latency import time_call
-from mvp_edge.config import Budget, PruneConfig, VoteConfig
+from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.core.device import on_host
 from mvp_edge.core.errors import BudgetError
-from mvp_edge.core.progress import SilentProgress
 from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.prune import size
 from mvp_edge.timing.latency import time_files
 from mvp_edge.voting.meta_vote import assemble, vote
-from mvp_edge.voting.neighbours import knowing, select_voters, vote_weights
+from mvp_edge.voting.neighbours import knowing, select_voters
 
 LATENCIES_MS = np.geomspace(0.19, 5, 14)
 SIZES = "100KiB,200KiB,400KiB,1MiB,3MiB,100kparams,300kparams,1Mparams,3MMACs,7MMACs,15MMACs,40MMACs,120MMACs"
@@ -42,17 +41,14 @@ SIZES = "100KiB,200KiB,400KiB,1MiB,3MiB,100kparams,300kparams,1Mparams,3MMACs,7M
 def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict[str, object]:
     """Size, make, train, export and measure one model."""
     begin = time.perf_counter()
-    voters = s.ranked[: config.neighbours]
     initial = knowing(s.ranked, s.task) if config.method == "mvp" else []
-    votes = size.Votes([n.info.plan for n in voters], vote_weights(voters, config), [n.info.plan for n in initial])
     try:
-        wanted = PruneConfig(Path("classes.txt"), "", vote=config, budget=budget)
-        sized = size.choose_counts(s.prunable, wanted, votes, s.task.names, SilentProgress())
+        sizing = sized(s, config, budget, s.ranked[: config.neighbours], initial)
     except BudgetError as e:
         return {"status": "out of reach", "reason": str(e)}
     size_s = time.perf_counter() - begin
-    near = select_voters(s.ranked, s.prunable, s.task, config, sized.counts)
-    plan, chosen = vote(s.zoo, s.prunable, near, config, sized.counts, s.seed)
+    near = select_voters(s.ranked, s.prunable, s.task, config, sizing.counts)
+    plan, chosen = vote(s.zoo, s.prunable, near, config, sizing.counts, s.seed)
     model = assemble(s.prunable, plan, chosen, s.task, s.train, device=s.device)
     start = top1(s, model)
     model = tuned(s, model, replace(TOOL, iterations=iterations))
@@ -78,7 +74,7 @@ def run(s: Setting, config: VoteConfig, budget: Budget, iterations: int) -> dict
         "probe_share": round(probe_ms / budget.latency_ms, 4) if budget.latency_ms else None,
         "share": {k: round(figures[k] / v, 4) for k, v in budget.given.items()},
         "counts": list(plan.counts.values()),
-        "requested": list(sized.requested.values()),
+        "requested": list(sizing.requested.values()),
         "voters": [v.info.kind for v in chosen],
         "top1_start": start,
         "top1": end,

@@ -77,22 +77,30 @@ def targets() -> str:
     ))  # fmt: skip
 
 
+def by_lists() -> dict[str, Frame]:
+    """Return what counts on random lists and on superclasses; what has no images as the method `names-only`."""
+    names = frame("names-only").assign(method="names-only")
+    names = names[names.keep == 0.1]
+    questions = {"random": "targets", "superclasses": "superclasses"}
+    return {
+        lists: cast(Frame, pd.concat([on_targets(q), names[names.lists == lists]])) for lists, q in questions.items()
+    }
+
+
 def images() -> str:
     """Accuracy by the number of training images, on random lists and on superclasses."""
-    names, first = frame("names-only"), _population()
-    names = names[names.keep == 0.1]
+    first, questions = _population(), by_lists()
     lists = f"**no images**: the generalist as it is, {first.lists:,} random lists"
     rows = [[lists, f"{first.mean:.2f}", f"{first.sd:.2f}", "", ""]]
-    questions = {"random": on_targets(), "superclasses": on_targets("superclasses")}
     for method, title in IMAGES.items():
         cells = []
-        for kind, found in questions.items():
-            mine = names[names.lists == kind] if method == "names-only" else found[found.method == method]
+        for found in questions.values():
+            mine = found[found.method == method]
             count = f" ({len(mine)} lists)" if len(mine) not in (0, 20) else ""
             mean, sd = spread(mine.top1)
             cells += [mean, sd + count + mark(mine)]
         rows.append([title, *cells])
-    errors = (names.told - names.top1).abs()
+    errors = pd.concat([(found.told - found.top1).abs().dropna() for found in questions.values()])
     told = (
         "Without images the report shows an accuracy from outputs that were stored of these very test images. What "
         f"storing them costs: over {len(errors)} lists that accuracy is {errors.mean():.2f} points off what "
@@ -114,27 +122,22 @@ SUMMARY = {
 
 def summary() -> str:
     """Accuracy, latency and size of the tool, of baselines and of the base: the one table of the README."""
-    names, body = frame("names-only"), []
-    questions = {"random": on_targets(), "superclasses": on_targets("superclasses")}
+    questions, body = by_lists().values(), []
     trials = read_lines(RESULTS / "trials" / "baselines.jsonl")
     timed = counted(trials, "latency")[-1]["notes"]
     dense = next(r["result"] for r in reversed(records.read("edge-latency")) if "resnet18" in r["config"]["base"])
+    model, ratio = dense["models"]["dense"], dense["ratios"]["dense/aligned"]["median"]
     for title, (given, method, baseline) in SUMMARY.items():
-        cells = ["", ""]
+        cells = [_in_brackets(found[found.method == method]) for found in questions]
         if method is None:
             cells[0] = _in_brackets(pd.DataFrame([t | {"record": t} for t in counted(trials, str(baseline))]))
-        else:
-            for k, (kind, found) in enumerate(questions.items()):
-                at_names = names[(names.lists == kind) & (names.keep == 0.1)]
-                cells[k] = _in_brackets(at_names if method == "names-only" else found[found.method == method])
         if method == "names-only":
             cells[0] = "{0.mean:.2f} ({0.sd:.2f}), {0.lists:,} lists".format(_population())
-        model, ratio = dense["models"]["dense"], dense["ratios"]["dense/aligned"]["median"]
-        figures = [f"{ratio:.0f}x", f"{model['macs'] / 1e6:.1f}", f"{model['file_bytes'] / 1024:,.0f}"]
-        if baseline:
-            figures = [f"{timed[f'{baseline}/ratio']:.2g}x", f"{timed[f'{baseline}/mmacs']:.1f}",
-                       f"{timed[f'{baseline}/kib']:,.0f}"]  # fmt: skip
-        body.append([title, given, *cells, *figures])
+        figures = (
+            [timed[f"{baseline}/{name}"] for name in ("ratio", "mmacs", "kib")]
+            if baseline else [ratio, model["macs"] / 1e6, model["file_bytes"] / 1024]
+        )  # fmt: skip
+        body.append([title, given, *cells, f"{figures[0]:.2g}x", f"{figures[1]:.1f}", f"{figures[2]:,.0f}"])
     head = ["", "images", "top-1 (sd)", "top-1, superclasses (sd)", "latency", "MMACs", "KiB"]
     return (
         f"{markdown(head, body)}\n\nMeans over 20 class lists where the cell does not say otherwise. Latency is "
