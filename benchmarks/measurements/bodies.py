@@ -2,8 +2,10 @@
 
     python -m benchmarks bodies OUT --network 64=lite0-64.safetensors --pictures DIR --told TEXT
 
-Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names, the
-temperature of the softmax and the thresholds of `known`.
+Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
+temperature of the softmax. The thresholds of `known` come from sharp photographs, as those of small pictures would be
+too low for them: every `--leave-out`-th of `--sharp DIR`, which training left out, with what the base at its own pixels
+says of them where it is sure.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from benchmarks import lite0
@@ -38,6 +41,7 @@ from mvp_edge.zoo.bodies import BASE, Body
 from mvp_edge.zoo.store import create_zoo
 
 HEAD = "classifier"
+SURE = 0.5  # probability of a class from which on it is taken for right
 DIMENSIONS = 64  # of stored features, and of the compressed rows of unlisted classes
 NAMES = (2, 3, 5, 10, 20, 50, 100)
 LISTED = (1, 2, 3, 5, 8, 12, 20, 40, 80, 160, 320)
@@ -52,6 +56,8 @@ def main(argv: Sequence[str]) -> None:
     script.add("--network", action="append", default=[], metavar="PIXELS=FILE")
     script.add("--base-at", default="224,160,128,96", metavar="PIXELS,...")
     script.add("--pictures", action="append", type=Path, required=True)
+    script.add("--sharp", type=Path, required=True)
+    script.add("--leave-out", type=int, default=20)
     script.add("--each", type=int, default=20, help="pictures of a class")
     script.add("--told", required=True, help="what the labelled pictures are, in words")
     args = script.parse(argv)
@@ -59,6 +65,8 @@ def main(argv: Sequence[str]) -> None:
     zoo = create_zoo(args.out, replace(lite0.LITE0, classes=lite0.WNIDS), network, "int8-fine")
     files, labels = pictures(args.pictures, args.each)
     log.info("%d labelled pictures of %d classes", len(files), len(set(labels.tolist())))
+    sharp = teach.pictures(args.sharp)[:: args.leave_out]
+    sure: np.ndarray | None = None
     chosen: list[tuple[str, int, str, Path | None]] = [
         (f"lite0-{p}", int(p), BASE, None) for p in args.base_at.split(",")
     ]
@@ -77,9 +85,13 @@ def main(argv: Sequence[str]) -> None:
             stored = compress(serialise(fold(trained).state_dict(), "int8-fine"))
             write(args.out / "weights" / f"{weights}.safetensors.gz", stored)
         load_weights(network, deserialise(stored)[0])
-        bodies.append(
-            make(args.out, Body(name, pixels, weights, 0, 0, recipe=recipe), network, base, files, labels, near)
-        )
+        body = Body(name, pixels, weights, 0, 0, recipe=recipe)
+        made, sharp_logits = make(args.out, body, network, base, files, labels, sharp)
+        if sure is None:  # the base at its own pixels comes first
+            sure = np.where(softmax(sharp_logits, 1).max(1) >= SURE, sharp_logits.argmax(1), -1)
+            log.info("%d of %d sharp photographs have a sure class", (sure >= 0).sum(), len(sure))
+        found = thresholds(sharp_logits[sure >= 0], sure[sure >= 0], near)
+        bodies.append(replace(made, thresholds=found))
         log.info("%s: %s", name, bodies[-1].curve)
     value = json.loads((zoo.path / "zoo.json").read_text(encoding="utf-8"))
     value |= {"bodies": [b.to_json() for b in bodies], "near": near, "pictures": args.told}
@@ -107,9 +119,9 @@ def write(path: Path, data: bytes) -> None:
 
 def make(
     zoo: Path, body: Body, network: nn.Module, base: Base, files: Sequence[Path], labels: np.ndarray,
-    near: Sequence[tuple[int, int]],
-) -> Body:  # fmt: skip
-    """Write a body's graph and features; return it with its costs and what the pictures say of it."""
+    sharp: Sequence[Path],
+) -> tuple[Body, np.ndarray]:  # fmt: skip
+    """Write a body's graph and features; return it with what labelled pictures say, and its logits of sharp ones."""
     with TemporaryDirectory() as scratch:
         whole = Path(scratch) / "body.onnx"
         export_onnx(
@@ -134,15 +146,15 @@ def make(
     weights = "base.safetensors.gz" if body.weights == BASE else f"weights/{body.weights}.safetensors.gz"
     names = (weights, f"bodies/{body.id}.onnx.gz", f"features/{body.id}.safetensors.gz")
     head_size = rows.size + bias.size
-    return replace(
+    made = replace(
         body,
         macs=count_macs(network, base.input_size) - rows.size,
         params=count_params(network) - head_size - norm_scales(network),
         temperature=temperature(logits, labels),
         curve=curve(logits, labels),
-        thresholds=thresholds(logits, labels, near),
         sha256={name: hashlib.sha256((zoo / name).read_bytes()).hexdigest() for name in names},
     )
+    return made, seen(model, sharp, body.pixels) @ rows.T + bias
 
 
 def norm_scales(network: nn.Module) -> int:

@@ -27,7 +27,7 @@ from mvp_edge.export.classifier import read_interface
 from mvp_edge.export.graph import take_inventory
 from mvp_edge.export.named_head import KNOWN, LowRank, attach_head
 from mvp_edge.names.base_classes import Resolution
-from mvp_edge.names.known import Split, known_score, known_threshold, listed_logits, split_classes
+from mvp_edge.names.known import Split, listed_logits, split_classes
 from mvp_edge.prune.request import check_place, prune_command, requested_names
 from mvp_edge.report import Extras, Report, render_html, write_json
 from mvp_edge.report.record import (
@@ -175,7 +175,7 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
         weights = zoo.weights(body)
         graph = zoo.graph(body, weights)
         features = zoo.features(body)
-    threshold = None if request.split is None or not config.unknown else threshold_of(body, features, request.split)
+    threshold = threshold_of(request, body, config)
     with clock.time("export"), progress.stage("Writing"):
         provenance = {"base": zoo.base, "zoo": zoo.name, "body": body.id}
         write_model(file, graph, request, body, features, threshold, config.input, provenance)
@@ -240,9 +240,7 @@ def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) ->
         file = scratch / "trial.onnx"
         features = request.zoo.features(body)
         weights = request.zoo.weights(body)
-        threshold = (
-            threshold_of(body, features, request.split) if request.split is not None and config.unknown else None
-        )
+        threshold = threshold_of(request, body, config)
         write_model(file, request.zoo.graph(body, weights), request, body, features, threshold, config.input, {})
         (timing,) = time_in_turns([Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
         found["latency_ms"] = timing.latency().median_ms
@@ -263,12 +261,9 @@ def head_costs(request: Request, known: bool) -> tuple[int, int]:
     return macs, params
 
 
-def threshold_of(body: Body, features: Features, split: Split) -> float | None:
-    """Return the score that `KEPT` of the pictures of listed classes reach: of stored ones, else of other lists."""
-    index = pictures_of(features, [split.listed])
-    if index is not None and len(index) >= 1 / (1 - KEPT):
-        return known_threshold(known_score(features.logits[index], split.listed, split.neutral), KEPT)
-    return body.threshold(len(split.listed))
+def threshold_of(request: Request, body: Body, config: PruneConfig) -> float | None:
+    """Return the threshold of `known` for so many listed classes of the base; None if there is to be no `known`."""
+    return None if request.split is None or not config.unknown else body.threshold(len(request.split.listed))
 
 
 def write_model(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export import export_onnx
-from mvp_edge.export.classifier import Interface, read_interface
+from mvp_edge.export.classifier import Interface, OnnxClassifier, read_interface
 from mvp_edge.models.bases import load_base
 from tests.onnx_files import save_pool
 
@@ -71,3 +73,35 @@ def test_models_of_others(tmp_path: Path, shape: tuple[int | str, ...], labels: 
     path = save_pool(tmp_path / "a.onnx", shape, TensorProto.FLOAT, {"labels": labels})
     with pytest.raises(ExportError, match=wanted):
         read_interface(path)
+
+
+def test_a_file_that_tells_pictures_of_nothing_listed(tmp_path: Path) -> None:
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, 1, 1])
+    outputs = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in ("logits", "known")]
+    shape = onnx.numpy_helper.from_array(np.array([-1]), "shape")
+    nodes = [
+        onnx.helper.make_node("Flatten", ["image"], ["logits"]),
+        onnx.helper.make_node("ReduceMax", ["image"], ["top"], axes=[1, 2, 3]),
+        onnx.helper.make_node("Reshape", ["top", "shape"], ["known"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [image], outputs, [shape])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    file = tmp_path / "model.onnx"
+    about = {"labels": '["a", "b", "c"]', "mvp_edge.known_threshold": "0.5", "mvp_edge.temperature": "2.0"}
+    onnx.helper.set_model_props(model, about)
+    onnx.save(model, file)
+    classifier = OnnxClassifier(file)
+    assert (classifier.known_threshold, classifier.temperature) == (0.5, 2.0)
+    images = np.array([[255, 0, 0], [0, 51, 102]], np.uint8).reshape(2, 3, 1, 1)
+    logits, known = classifier.outputs(images)
+    assert known is not None
+    np.testing.assert_allclose(known, [1.0, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(classifier.predict(images), logits)
+    told = read_interface(file).to_json()
+    assert told["known"]["threshold"] == 0.5
+    assert told["output"]["temperature"] == 2.0
+    about["mvp_edge.known_threshold"] = "high"
+    onnx.helper.set_model_props(model, about)
+    onnx.save(model, file)
+    with pytest.raises(ExportError, match="known_threshold"):
+        OnnxClassifier(file)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from mvp_edge.core.errors import ExportError
-from mvp_edge.export.named_head import KNOWN, LOGITS, TEMPERATURE, THRESHOLD, attach_head
+from mvp_edge.export.named_head import KNOWN, LOGITS, TEMPERATURE, THRESHOLD, LowRank, attach_head
 from mvp_edge.names.known import Split, known_score, listed_logits
 
 CLASSES, FEATURES = 12, 5
@@ -164,3 +164,30 @@ def test_wrong_arguments():
 def test_torch_is_not_needed():
     code = "import sys, mvp_edge.export.named_head; sys.exit(any(m in sys.modules for m in ('torch', 'timm')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("of", SPLITS)
+def test_unlisted_classes_may_be_computed_in_a_few_dimensions(of):
+    model, weight, bias = body()
+    rows = np.linalg.qr(np.random.default_rng(2).normal(size=(CLASSES, 2)))[0].astype(np.float32)
+    few = LowRank(rows.T @ weight, rows, bias + 1)
+    labels = [f"name {i}" for i in range(len(of.groups))]
+    x = np.random.default_rng(1).normal(0, 1, (6, FEATURES)).astype(np.float32)
+    found = run(attach_head(model, of, labels, known_threshold=0.0, unlisted=few), x)
+    exact, nearly = x @ weight.T + bias, x @ (rows @ few.basis).T + bias + 1
+    nearly[:, list(of.listed)] = exact[:, list(of.listed)]
+    np.testing.assert_allclose(found[LOGITS], listed_logits(exact, of.groups), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(found[KNOWN], known_score(nearly, of.listed, of.neutral), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("of", SPLITS)
+def test_the_score_may_be_left_out(of):
+    model, weight, bias = body()
+    made = attach_head(model, of, [f"name {i}" for i in range(len(of.groups))], known_threshold=None)
+    x = np.random.default_rng(1).normal(0, 1, (6, FEATURES)).astype(np.float32)
+    found = run(made, x)
+    assert list(found) == [LOGITS]
+    np.testing.assert_allclose(found[LOGITS], listed_logits(x @ weight.T + bias, of.groups), rtol=2e-5, atol=2e-5)
+    assert THRESHOLD not in {p.key for p in made.metadata_props}
+    sizes = sum(int(np.prod(t.dims)) for t in made.graph.initializer)
+    assert sizes <= len(of.listed) * (FEATURES + 1) + len(of.listed) * len(of.groups) + 2

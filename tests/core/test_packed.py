@@ -1,0 +1,49 @@
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvp_edge.core.packed import read_packed
+from mvp_edge.models.tensors import compress, deserialise, serialise
+
+
+@pytest.mark.parametrize("packing", ["float16", "int8", "int8-fine"])
+def test_numpy_reads_what_torch_reads(packing) -> None:
+    torch.manual_seed(0)
+    tensors = {
+        "conv.weight": torch.randn(6, 4, 3, 3),
+        "depthwise.weight": torch.randn(6, 1, 3, 3),
+        "positions": torch.randn(1, 7, 5),
+        "bias": torch.randn(6),
+        "count": torch.tensor(3),
+    }
+    data = compress(serialise(tensors, packing, {"about": "x"}))
+    (found, meta), (expected, _) = read_packed(data), deserialise(data)
+    assert meta == {"about": "x"}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value.numpy())
+
+
+def test_depthwise_filters_are_not_packed_to_levels() -> None:
+    weight = torch.randn(6, 1, 3, 3)
+    assert torch.equal(deserialise(serialise({"w": weight}, "int8"))[0]["w"], weight.half().float())
+
+
+def test_fine_levels_are_nearer() -> None:
+    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    errors = {
+        p: float((deserialise(serialise({"w": weight}, p))[0]["w"] - weight).abs().mean())
+        for p in ("int8", "int8-fine")
+    }
+    assert errors["int8-fine"] < 0.7 * errors["int8"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=64), st.booleans())
+def test_damaged_bytes_are_an_error(data: bytes, zipped: bool) -> None:
+    with pytest.raises(ValueError):
+        read_packed(gzip.compress(data) if zipped else data)
