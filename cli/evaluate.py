@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Data, Json, Quiet, Threads, print_json
+from .options import Data, GroupBy, Json, Quiet, Threads, print_json
 from .progress import STARTING, shown
 
 EPILOG = """
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model made by `prune`.")],
     data: Data,
+    group_by: GroupBy = None,
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -43,7 +44,7 @@ def evaluate(
 
         use_threads(threads)
         classifier = OnnxClassifier(model, torch.get_num_threads())
-        source = open_source(data)
+        source = open_source(data, group_by)
         with progress.stage("Reading test images", source.count(classifier.labels, "test")) as stage:
             images = source.load(classifier.labels, "test", classifier.input_size, stage.advance)
         with progress.stage("Evaluating", None):

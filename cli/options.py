@@ -74,6 +74,15 @@ def data_option(without: str = "") -> Any:
 
 Data = Annotated[str, data_option()]
 OptionalData = Annotated[str | None, data_option("Optional: without images, classes are compared by name.")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="REGEX|folder",
+        help="Without a test split: files with the same match, or folder, are on one side.",
+        rich_help_panel=INPUT,
+    ),
+]
 ZooName = Annotated[
     str | None,
     typer.Option(

@@ -32,6 +32,7 @@ from .options import (
     BatchSize,
     Bf16,
     Device,
+    GroupBy,
     Json,
     Keep,
     Optimizer,
@@ -58,7 +59,7 @@ RECIPE = recipe("prune", "sgd")
 # Without images a member is delivered unchanged: these options have no effect.
 IDLE_FLAGS = (
     *("iterations", "batch_size", "lr", "optimizer", "schedule"),
-    *("channel_multiple", "neighbours", "vote", "temperature", "bf16"),
+    *("channel_multiple", "neighbours", "vote", "temperature", "bf16", "group_by"),
 )
 
 EPILOG = """
@@ -110,6 +111,7 @@ def prune(
     data: Annotated[
         str | None, data_option("Optional: without images, a model of the zoo that knows the classes is delivered.")
     ] = None,
+    group_by: GroupBy = None,
     zoo: ZooName = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Directory of the result.", rich_help_panel=OUTPUT)
@@ -239,6 +241,12 @@ def prune(
             rich_help_panel=VOTING,
         ),
     ] = DEFAULT.vote.temperature,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails/--no-thumbnails", help="Show small test images in report.html.", rich_help_panel=OUTPUT
+        ),
+    ] = DEFAULT.thumbnails,
     iterations: Annotated[
         int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)
     ] = RECIPE.iterations,
@@ -299,6 +307,8 @@ def prune(
         schedule=schedule,
         max_drop=max_drop,
         unknown=unknown,
+        group_by=group_by,
+        thumbnails=thumbnails,
     )
     from mvp_edge.prune.request import check_place, check_request, requested_names
     from mvp_edge.zoo.bodies import open_bodies

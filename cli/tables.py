@@ -127,6 +127,8 @@ def show_report(report: Report) -> None:
         grid.add_row("", voters)
     seconds = report.seconds
     stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
+    if report.pictures is not None:
+        grid.add_row("images", escape(report.pictures.summary))
     grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
     grid.add_row("files", f"{escape(report.out)}: {' '.join(report.files)}")
     out.print(grid)

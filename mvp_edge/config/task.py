@@ -114,6 +114,9 @@ class PruneConfig:
             (`auto`) INT8 if it passes the accuracy and size gate.
         max_drop: Points of top-1 below the base's at its own pixels that a ready-made body may be expected to have.
         unknown: Whether a file from names alone also says that a picture shows none of the classes.
+        group_by: `folder` or a regular expression of file names: files of a group go to one side when the test split is
+            made from the training images.
+        thumbnails: Whether the report shows test images.
     """
 
     task: Path | Task
@@ -132,6 +135,8 @@ class PruneConfig:
     schedule: Schedule = "auto"
     max_drop: float = 1.0
     unknown: bool = True
+    group_by: str | None = None
+    thumbnails: bool = True
 
     def __post_init__(self) -> None:
         problems = out_of_range(self, max_drop="[0, 100]", input=InputFormat, precision=Precision, schedule=Schedule)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data.formats import FORMAT_OF, sniff, why_unread
-from mvp_edge.data.listing import SPLITS, Aside, FileReader, Listing, Split, divide
+from mvp_edge.data.listing import SPLITS, Aside, FileReader, Group, Listing, Split, divide, grouping
 from mvp_edge.names.tasks import canonical
 
 LAYOUTS = "DIR/train/CLASS/* with DIR/test/CLASS/* (or val), DIR/CLASS/{train,test}/*, or DIR/CLASS/*"
@@ -51,7 +51,7 @@ Found = dict[tuple[str, bool], list[str]]
 """Paths set aside, by reason and whether they may be pictures."""
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, group_by: str | None = None) -> Listing:
     """Find classes, splits and files below `folder`, and say of every other file why it is not used.
 
     Pictures are recognised by suffix, or by content where the suffix is not one of pictures. Those in sub-folders of a
@@ -59,6 +59,9 @@ def list_folder(folder: Path) -> Listing:
 
     Args:
         folder: A directory in one of the `LAYOUTS`.
+        group_by: What keeps files together where the test split is a part of the training images: `folder`, or a
+            regular expression that is searched for in the path; files with the same match, or the same first group of
+            it, are on one side.
 
     Returns:
         The classes in alphabetical order. Without test images the validation images are the test split; without these
@@ -66,8 +69,9 @@ def list_folder(folder: Path) -> Listing:
 
     Raises:
         DataError: If `folder` is missing, a file, empty, unreadable or in no known layout, or if two class folders
-            have the same name up to case, `-`, `_` and blanks.
+            have the same name up to case, `-`, `_` and blanks, or if `group_by` is not a regular expression.
     """
+    group = None if group_by is None else grouping(group_by)
     if not folder.exists():
         raise DataError(f"{folder} does not exist; give a directory with the layout {LAYOUTS}")
     if not folder.is_dir():
@@ -77,7 +81,7 @@ def list_folder(folder: Path) -> Listing:
         root = _walk(str(folder), folder.name, aside, frozenset())
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error}; check its permissions") from error
-    listing = _interpret(_unwrapped(root), aside)
+    listing = _interpret(_unwrapped(root), aside, group)
     if not any(listing.used(split) for split in ("train", "test")):
         raise DataError(_no_images(folder, aside))
     return listing
@@ -141,7 +145,7 @@ def _unwrapped(root: _Folder) -> _Folder:
     return root
 
 
-def _interpret(root: _Folder, aside: Found) -> Listing:
+def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
     """Return the listing of a folder; its pictures that belong to no class go to `aside`."""
     splits = _splits(root)
     others = [each for each in root.folders if each not in splits.values()]
@@ -162,7 +166,7 @@ def _interpret(root: _Folder, aside: Found) -> Listing:
             for split, each in inner.items():
                 found[split][name] = list(each.all_pictures())
             _set_aside_others(folder, inner, aside)
-    return _listing(root, found, splits, aside)
+    return _listing(root, found, splits, aside, group)
 
 
 def _set_aside_others(folder: _Folder, splits: Mapping[Split, _Folder], aside: Found) -> None:
@@ -182,7 +186,11 @@ def _set_aside_pictures(folder: _Folder, aside: Found) -> None:
 
 
 def _listing(
-    root: _Folder, found: dict[Split, dict[str, list[str]]], splits: Mapping[Split, _Folder], aside: Found
+    root: _Folder,
+    found: dict[Split, dict[str, list[str]]],
+    splits: Mapping[Split, _Folder],
+    aside: Found,
+    group: Group | None,
 ) -> Listing:
     notes: list[str] = []
     if not found["test"] and found["val"]:
@@ -194,7 +202,9 @@ def _listing(
         for (reason, pictures), files in sorted(aside.items(), key=lambda kv: -len(kv[1]))
     )
     if not found["test"] and not found["val"]:
-        return divide({name: found["train"][name] for name in sorted(found["train"])}, away)
+        return divide({name: found["train"][name] for name in sorted(found["train"])}, away, group)
+    if group is not None:
+        notes.append("--group-by has no effect: the data have a test split")
     if "train" not in splits and not found["train"]:
         notes.append(f"{root.path} has no train folder; its images are only used for testing")
     names = {canonical(name): name for split in ("val", "test", "train") for name in found[split]}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.data.images import OnImage, Pixels, Size, decode_all
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TEST_SHARE = 0.2
+Group = Callable[[str], str]
+"""Returns the group that a path belongs to."""
 
 
 class Reader(Protocol):
@@ -91,36 +95,78 @@ class FileReader:
         return decode_all([path for path, _ in pairs], [label for _, label in pairs], size, on_image)
 
 
-def split_files(files: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_files(files: Iterable[str], group: Group = os.path.basename) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Divide the files of a class into training and test files by the hashes of their names.
 
     The split depends only on the names: not on the machine, the order or the directory.
 
+    Args:
+        files: Paths.
+        group: Returns the group of a path; the files of a group are on one side.
+
     Returns:
-        Training and test files, each sorted: a fifth is test, at least one file, unless it is the only one.
+        Training and test files, each sorted: a fifth is test, or less where no group fits; at least one group is test,
+        unless it is the only one.
     """
-    ranked = sorted(files, key=lambda path: (hashlib.sha256(os.fsencode(os.path.basename(path))).digest(), path))  # noqa: PTH119
-    test = min(max(1, int(len(ranked) * TEST_SHARE)), max(0, len(ranked) - 1))
-    return tuple(sorted(ranked[test:])), tuple(sorted(ranked[:test]))
+    together: dict[tuple[str, str], list[str]] = {}
+    for path in files:
+        # Without a grouping files of one name in different folders are apart.
+        key = group(path), path if group is os.path.basename else ""
+        together.setdefault(key, []).append(path)
+    ranked = sorted(together, key=lambda key: (hashlib.sha256(os.fsencode(key[0])).digest(), key))
+    wanted = max(1, int(sum(map(len, together.values())) * TEST_SHARE))
+    test: list[str] = []
+    chosen = set()
+    for key in ranked:
+        if len(test) + len(together[key]) <= wanted and len(chosen) < len(ranked) - 1:
+            test += together[key]
+            chosen.add(key)
+    if not test and len(ranked) > 1:
+        smallest = min(ranked, key=lambda key: len(together[key]))
+        test, chosen = together[smallest], {smallest}
+    train = [path for key in ranked if key not in chosen for path in together[key]]
+    return tuple(sorted(train)), tuple(sorted(test))
 
 
-def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = ()) -> Listing:
+def grouping(how: str) -> Group:
+    """Return the function that tells the group of a path: its folder, or what a regular expression finds in it.
+
+    Raises:
+        DataError: `how` is neither `folder` nor a regular expression.
+    """
+    if how == "folder":
+        return os.path.dirname
+    try:
+        pattern = re.compile(how)
+    except re.error as error:
+        raise DataError(
+            f"--group-by {how!r} is not a regular expression ({error}); write one, such as 'patient\\d+', or folder"
+        ) from error
+
+    def group(path: str) -> str:
+        match = pattern.search(path)
+        return path if match is None else match.group(1 if pattern.groups else 0) or ""
+
+    return group
+
+
+def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = (), group: Group | None = None) -> Listing:
     """Return the listing of classes without a test split: a part of each class becomes the test split."""
-    halves = [split_files(files) for files in classes.values()]
+    by_name = group is None
+    halves = [split_files(files, os.path.basename if group is None else group) for files in classes.values()]
     reader = FileReader({"train": [train for train, _ in halves], "test": [test for _, test in halves]})
-    note = f"no test split in the data: {TEST_SHARE:.0%} of each class, chosen by file name, are used for testing"
+    how = "chosen by file name" if by_name else "in whole groups"
+    note = f"no test split in the data: {TEST_SHARE:.0%} of each class, {how}, are used for testing"
     return Listing(tuple(classes), reader, (note,), tuple(aside), carved=True)
 
 
-def summary(listing: Listing, name: str) -> str:
-    """Return how many files were given, used and set aside, in one line."""
-    parts = [f"{count:,} {split}" for split in SPLITS if (count := listing.used(split))]
-    classes = f"{len(listing.classes):,} class" + ("" if len(listing.classes) == 1 else "es")
-    text = f"{name}: {listing.given:,} files, {', '.join(parts) or 'none used'} of {classes}"
-    if not listing.aside:
+def in_words(given: int, used: Mapping[str, int], aside: Mapping[str, int], classes: int) -> str:
+    """Return how many files were given, used by split and set aside by reason, in one line."""
+    parts = [f"{count:,} {split}" for split, count in used.items() if count]
+    text = f"{given:,} files: {', '.join(parts) or 'none used'}, of {classes:,} class{'' if classes == 1 else 'es'}"
+    if not aside:
         return text
-    total = sum(len(each.files) for each in listing.aside)
-    return f"{text}; {total:,} set aside: " + ", ".join(f"{len(e.files):,} {e.reason}" for e in listing.aside)
+    return f"{text}; {sum(aside.values()):,} set aside: " + ", ".join(f"{n:,} {why}" for why, n in aside.items())
 
 
 def warnings_of(listing: Listing) -> list[str]:

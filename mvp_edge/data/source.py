@@ -13,7 +13,7 @@ import torch
 from mvp_edge.core.errors import DataError
 from mvp_edge.data.folder import LAYOUTS, list_folder
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
-from mvp_edge.data.listing import SPLITS, Listing, Split, summary, warnings_of
+from mvp_edge.data.listing import SPLITS, Listing, Split, in_words, warnings_of
 from mvp_edge.data.named import NAMES, open_named
 from mvp_edge.names.tasks import canonical, numbered
 
@@ -48,7 +48,8 @@ class DataSource:
     @property
     def summary(self) -> str:
         """How many files were given, used and set aside, in one line."""
-        return summary(self.listing, self.name)
+        found, used = self.listing, {split: self.listing.used(split) for split in SPLITS}
+        return in_words(found.given, used, {e.reason: len(e.files) for e in found.aside}, len(self.classes))
 
     def load(
         self, classes: Sequence[str] | None, split: Split, size: Size, on_image: OnImage | None = None
@@ -87,6 +88,12 @@ class DataSource:
         """
         names = self.classes if classes is None else tuple(classes)
         return sum(self.listing.reader.count(split, index) for index in self._positions(names, split))
+
+    def covers(self, classes: Sequence[str], split: Split) -> bool:
+        """Return whether each of some classes has images in a split."""
+        known = numbered(self.classes)
+        positions = [known.get(canonical(name)) for name in classes]
+        return all(at is not None and self.listing.reader.count(split, at) for at in positions)
 
     def sha256(self, classes: Sequence[str], split: Split, size: Size) -> str:
         """Return the checksum of the images that `load` returns, with one class in memory at a time; each is read once.
@@ -152,12 +159,13 @@ class DataSource:
             )
 
 
-def open_source(spec: str) -> DataSource:
+def open_source(spec: str, group_by: str | None = None) -> DataSource:
     """Open a data set.
 
     Args:
         spec: A directory in one of the layouts of `list_folder`, or, if there is no such path, the name of a
             torchvision set, which is downloaded into the cache on first use.
+        group_by: As for `list_folder`.
 
     Returns:
         The data set, its classes listed but no image loaded.
@@ -176,7 +184,7 @@ def open_source(spec: str) -> DataSource:
     except RuntimeError as e:
         raise DataError(f"{spec!r}: {path.parts[0]} has no home directory; write the whole path") from e
     if spec.strip() and path.exists():
-        listing = list_folder(path)
+        listing = list_folder(path, group_by)
         return DataSource(path.resolve().name, path, listing)
     name = spec.strip().lower().replace("-", "").replace("_", "")
     if name in NAMES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from mvp_edge.prune.accuracy import (
     unknown_accuracy,
 )
 from mvp_edge.prune.fit import Tuned
+from mvp_edge.prune.pictures import Pictures
 from mvp_edge.prune.precision import Candidate, failed_gate, judge_precision, latency_record, make_precision
 from mvp_edge.prune.request import prune_command
 from mvp_edge.report import Extras, Report, Sample, image_uri, render_html, write_json
@@ -66,6 +68,7 @@ from mvp_edge.zoo.store import Zoo
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 GALLERY = 6  # test images of each class in the report
+ERRORS, SAME_ERRORS = 12, 3  # wrongly classified test images in the report, and of one confusion
 UNDER = 0.9  # of a limit: below this the report warns
 VOTES: dict[Method, str] = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
 OTHERS: dict[Origin, str] = {
@@ -85,6 +88,7 @@ class Outcome:
         prunable: The base model.
         train: Training images, if there are any.
         test: Images that were not trained on, if there are any.
+        pictures: All images of the run, and their files in numbers.
         source: Name of the data.
         stored: Accuracy from stored outputs, where there are no images.
         sizes: Ready-made models of all sizes, where there are no images.
@@ -105,6 +109,7 @@ class Outcome:
     prunable: PrunableModel
     train: ImageSet | None
     test: ImageSet | None
+    pictures: Pictures | None
     source: str | None
     stored: AccuracyRecord | None
     sizes: Sequence[SizeRecord]
@@ -171,8 +176,11 @@ def _deliver(
         others = [made.path] if isinstance(made, Candidate) else []
         costs, timings = measure(file, others, whole, outcome, config)
     with clock.time("quantise"):
-        top1 = None if logits is None or outcome.test is None else accuracy(logits, outcome.test).top1
-        precisions = judge_precision(file, config.precision, made, timings, outcome.test, top1)
+        judges, top1 = outcome.test, score.top1
+        if outcome.pictures is not None and outcome.pictures.val is not None and isinstance(made, Candidate):
+            judges = outcome.pictures.val  # then the test images decide nothing
+            top1 = accuracy(predict_file(file, judges), judges).top1
+        precisions = judge_precision(file, config.precision, made, timings, judges, top1)
     budget, budget_warnings = check_budget(config, outcome.plan.achieved, costs)
     settings = SettingsRecord(
         vote=replace(config.vote, similarity=outcome.similarity), fit=outcome.tuned.fit
@@ -229,6 +237,7 @@ def _deliver(
         input=config.input,
         interface=_interface(file),
         data=outcome.source,
+        pictures=None if outcome.pictures is None else outcome.pictures.record,
         data_sha256=digest,
         seed=config.seed,
         settings=settings,
@@ -240,9 +249,16 @@ def _deliver(
         ),
     )  # fmt: skip
     write_json(report, directory / "report.json")
-    samples = () if outcome.test is None else gallery(file, outcome.test)
     kept = {g.name: g.kept for g in plan.groups}
-    render_html(report, kept, Extras(samples, prune_command(config)), directory / "report.html")
+    extras = Extras(command=prune_command(config))
+    if config.thumbnails and outcome.pictures is not None:
+        extras = replace(
+            extras,
+            samples=() if outcome.test is None else gallery(file, outcome.test),
+            errors=() if outcome.test is None or logits is None else surest_errors(logits, outcome.test),
+            copies=tuple((image_uri(one), image_uri(other)) for one, other in outcome.pictures.copied),
+        )
+    render_html(report, kept, extras, directory / "report.html")
     return Delivered(report, member, state)
 
 
@@ -427,6 +443,34 @@ def gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:
             confidence=float(p.max()),
         )
         for i, p in zip(chosen, chances, strict=True)
+    )
+
+
+def surest_errors(logits: Tensor, images: ImageSet) -> tuple[Sample, ...]:
+    """Return the wrongly classified images of the highest confidence, at most `SAME_ERRORS` of one confusion.
+
+    Args:
+        logits: `(N, C)`.
+        images: The test images.
+    """
+    sure, predicted = logits.softmax(1).max(1)
+    wrong = (predicted != images.labels).nonzero().flatten()
+    seen: Counter[tuple[int, int]] = Counter()
+    chosen = []
+    for i in wrong[sure[wrong].argsort(descending=True, stable=True)].tolist():
+        confusion = int(images.labels[i]), int(predicted[i])
+        seen[confusion] += 1
+        if seen[confusion] <= SAME_ERRORS and len(chosen) < ERRORS:
+            chosen.append(i)
+    return tuple(
+        Sample(
+            image=image_uri(images.images[i]),
+            true=images.classes[int(images.labels[i])],
+            predicted=images.classes[int(predicted[i])],
+            confidence=float(sure[i]),
+            file=Path(images.files[i]).name if images.files else "",
+        )
+        for i in chosen
     )
 
 

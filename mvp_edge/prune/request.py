@@ -111,7 +111,7 @@ def prune_command(config: PruneConfig) -> str:
         given[name] = None if getattr(config.fit, name) == getattr(fit, name) else getattr(config.fit, name)
     for name in ("schedule", "precision", "input"):
         given[name] = None if getattr(config, name) == getattr(usual, name) else getattr(config, name)
-    given["seed"] = config.seed
+    given |= {"group_by": config.group_by, "seed": config.seed}
     flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
     return shlex.join(["mvp-edge", "prune", *(word for flag in flags for word in flag)])
 

@@ -13,7 +13,7 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import on_host, resolve_device
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
-from mvp_edge.data import ImageSet, open_source, skipped_warnings
+from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import can_widen
@@ -22,6 +22,7 @@ from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
 from mvp_edge.prune.fit import fine_tune
 from mvp_edge.prune.named import compress_names
+from mvp_edge.prune.pictures import Pictures, read_pictures
 from mvp_edge.prune.request import check_place, requested_task
 from mvp_edge.prune.size import Sizing, ratio_decides, ready_made_size, trained_size
 from mvp_edge.report import Report
@@ -46,9 +47,13 @@ class Inputs:
     zoo: Zoo
     device: torch.device
     warnings: Sequence[str] = ()
-    train: ImageSet | None = None
-    test: ImageSet | None = None
+    pictures: Pictures | None = None
     source: str | None = None
+
+    @property
+    def train(self) -> ImageSet | None:
+        """Training images, if there are any."""
+        return None if self.pictures is None else self.pictures.train
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +133,9 @@ def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = Non
         return Inputs(task, zoo, device)
     if config.add_to_zoo:
         zoo.require_writable()
-    source = open_source(config.data)
-    sets = []
-    for split in ("train", "test"):
-        with progress.stage(f"Reading {split} images", source.count(task.names, split)) as stage:
-            sets.append(source.load(task.names, split, zoo.base.input_size, stage.advance))
-    train, test = sets
-    return Inputs(task, zoo, device, [*source.notes, *skipped_warnings(train, test)], train, test, source.name)
+    source = open_source(config.data, config.group_by)
+    pictures = read_pictures(source, task.names, zoo.base.input_size, progress)
+    return Inputs(task, zoo, device, pictures.warnings, pictures, source.name)
 
 
 def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
@@ -157,7 +158,8 @@ def make(
         MvpEdgeError: the model cannot be sliced faithfully or exported, or a voter is damaged.
     """
     inputs, prunable, ranked = prepared.inputs, prepared.prunable, prepared.ranked
-    zoo, task, train = inputs.zoo, inputs.task, inputs.train
+    zoo, task, pictures, train = inputs.zoo, inputs.task, inputs.pictures, inputs.train
+    test = None if pictures is None else pictures.test
     similarity = similarity_used(config.vote, train)
     with clock.time("vote"):
         if sizing.member is not None:
@@ -169,7 +171,7 @@ def make(
         sliced_diff = prunable.verify_slicing(plan)
         model = assemble(prunable, plan, members, task, train, device=inputs.device)
     tuned, before = fine_tune(
-        model, prunable, train, inputs.test, config, works=works_untrained(prunable, plan, members, task),
+        model, prunable, train, test, config, works=works_untrained(prunable, plan, members, task),
         device=inputs.device, progress=progress, clock=clock,
     )  # fmt: skip
     far = far_warning(voters, task, similarity)
@@ -178,7 +180,8 @@ def make(
         zoo=zoo,
         prunable=prunable,
         train=train,
-        test=inputs.test,
+        test=test,
+        pictures=pictures,
         source=inputs.source,
         stored=stored_accuracy(zoo, task, members[0].info) if train is None else None,
         sizes=ready_made_sizes(zoo, task, ranked) if train is None else (),

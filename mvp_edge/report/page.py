@@ -32,12 +32,14 @@ class Sample:
         true: Name of the right class.
         predicted: Name of the predicted class.
         confidence: Its softmax probability, in [0, 1].
+        file: Name of its file, if it comes from one.
     """
 
     image: str
     true: str
     predicted: str
     confidence: float
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,14 @@ class Extras:
     Attributes:
         samples: Test images with the model's predictions.
         command: The command that repeats the run.
+        errors: Test images that the model is surest of and gets wrong.
+        copies: PNG data URIs of test images that were left out, each with the image that it is a copy of.
     """
 
     samples: tuple[Sample, ...] = ()
     command: str = ""
+    errors: tuple[Sample, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
 
 
 def render_html(report: Report, kept: Mapping[str, Sequence[int]], extras: Extras, path: Path) -> None:
@@ -65,8 +71,16 @@ def render_html(report: Report, kept: Mapping[str, Sequence[int]], extras: Extra
     Raises:
         ExportError: the file cannot be written.
     """
-    samples = [_caption(sample) for sample in extras.samples]
-    render("template.html.j2", path, samples=samples, command=extras.command, **sections(report, kept))
+    samples, errors = ([_caption(sample) for sample in some] for some in (extras.samples, extras.errors))
+    render(
+        "template.html.j2",
+        path,
+        samples=samples,
+        errors=errors,
+        command=extras.command,
+        copies=extras.copies,
+        **sections(report, kept),
+    )
 
 
 def render(template: str, path: Path, **values: Any) -> None:
@@ -96,5 +110,6 @@ def _caption(sample: Sample) -> dict[str, Any]:
         "true": sample.true,
         "predicted": sample.predicted,
         "confidence": f"{100 * sample.confidence:.0f} %",
+        "file": sample.file,
         "right": sample.true == sample.predicted,
     }

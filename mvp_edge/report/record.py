@@ -169,6 +169,23 @@ class AccuracyRecord(Record, frozen=True):
     source: str
 
 
+class PicturesRecord(Record, frozen=True):
+    """Files of `--data`: `given` is the sum of `used`, by split, and `aside`, by reason.
+
+    `copies` is the number of images that are copies or near copies of an earlier one, in any split. `copied` are test
+    images that were left out, each with the training or validation image that it is a copy of, the first five.
+    `two_classes` are copies with different classes, the first twenty. `summary` has the counts in one line.
+    """
+
+    given: int
+    used: dict[str, int]
+    aside: dict[str, int]
+    copies: int
+    copied: tuple[tuple[str, str], ...]
+    two_classes: tuple[tuple[str, str], ...]
+    summary: str
+
+
 class BaseAccuracyRecord(Record, frozen=True):
     """Top-1 of the base, restricted to the task's classes, and of the delivered file, on the same `n` test images."""
 
@@ -334,6 +351,7 @@ class Report(Record, frozen=True):
     environment: dict[str, Any]
     seconds: dict[str, float]
     warnings: tuple[str, ...]
+    pictures: PicturesRecord | None = None
 
 
 class FamilyModel(Record, frozen=True):

@@ -80,6 +80,7 @@ def sections(report: Report, kept: Mapping[str, Sequence[int]]) -> dict[str, Any
         "sizes": _sizes(report),
         "latency": _latency(report.latency_ms),
         "precisions": files.precisions(report),
+        "pictures": _pictures(report),
         "contents": files.contents(report),
         "stages": _stages(report.seconds),
         "facts": _facts(report),
@@ -261,6 +262,19 @@ def _latency(latency: LatenciesRecord) -> dict[str, Any]:
     bars = figures.latency_bars({"Base, dense": latency.dense, "This model": latency.pruned})
     about = f"{figures.threads(latency.threads)}, {latency.clock} time, {latency.runs:,} calls each"
     return {"bars": bars, "about": about}
+
+
+def _pictures(report: Report) -> dict[str, Any] | None:
+    record = report.pictures
+    if record is None:
+        return None
+    rows = [(f"used for {split}", count) for split, count in record.used.items()] + list(record.aside.items())
+    return {
+        "given": f"{record.given:,}",
+        "rows": [(what, f"{count:,}", figures.length(count, record.given)) for what, count in rows],
+        "copies": f"{record.copies:,}",
+        "conflicts": record.two_classes,
+    }
 
 
 def _stages(seconds: Mapping[str, float]) -> list[figures.Bar]:

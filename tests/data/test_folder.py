@@ -14,7 +14,7 @@ from PIL import Image
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import DataSource, folder, open_source
-from mvp_edge.data.listing import FileReader, Split, split_files
+from mvp_edge.data.listing import FileReader, Split, grouping, split_files
 
 from .conftest import SIZE, fill
 
@@ -142,7 +142,7 @@ def test_what_is_not_a_picture_is_counted_by_suffix(tree: Path) -> None:
         "links to a folder above them": 1,
     }
     assert len(source.notes) == 4
-    assert "pictures: 33 files, 16 train, 8 test of 4 classes; 9 set aside: " in source.summary
+    assert "33 files: 16 train, 8 test, of 4 classes; 9 set aside: " in source.summary
 
 
 NAMES = st.sampled_from(
@@ -298,3 +298,34 @@ def test_folder_that_cannot_be_listed(tree: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(folder.os, "scandir", refuse)
     with pytest.raises(DataError, match="Permission denied"):
         open_source(str(tree))
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 99)), unique=True, max_size=40))
+@settings(deadline=None)
+def test_a_group_is_on_one_side(names: list[tuple[int, int]]) -> None:
+    files = [f"x/patient{patient}_{number}.png" for patient, number in names]
+    group = grouping(r"patient(\d+)")
+    train, test = split_files(files, group)
+    assert sorted([*train, *test]) == sorted(files)
+    assert not {group(path) for path in train} & {group(path) for path in test}
+    if len({patient for patient, _ in names}) > 1:
+        assert train
+        assert test
+
+
+def test_folders_as_groups(tmp_path: Path) -> None:
+    for name in ("monday", "tuesday", "friday"):
+        fill(tmp_path / "a" / name, 4)
+        fill(tmp_path / "b" / name, 4)
+    source = open_source(str(tmp_path), "folder")
+    reader = source.listing.reader
+    assert isinstance(reader, FileReader)
+    folders = {split: {Path(path).parent.name for path in files[0]} for split, files in reader.files.items()}
+    assert {split: len(names) for split, names in folders.items()} == {"train": 2, "test": 1}
+    assert "in whole groups" in source.notes[0]
+
+
+def test_a_grouping_that_has_no_effect_or_is_wrong(tree: Path) -> None:
+    assert "--group-by has no effect" in open_source(str(tree), "folder").notes[0]
+    with pytest.raises(DataError, match=r"'\(' is not a regular expression"):
+        open_source(str(tree), "(")

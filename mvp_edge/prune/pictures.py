@@ -1,0 +1,151 @@
+"""The images of a run: all splits, without copies of training images in the test, and every file accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mvp_edge.core.progress import Progress
+from mvp_edge.data import DataSource, ImageSet, skipped_warnings
+from mvp_edge.data.copies import copies, prints
+from mvp_edge.data.images import Size
+from mvp_edge.data.listing import SPLITS, Split, in_words
+from mvp_edge.report.record import PicturesRecord
+
+SHOWN_COPIES = 5
+SHOWN_CONFLICTS = 20
+LEFT_OUT = "copies of training images, left out of the test"
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The images of the task's classes.
+
+    Attributes:
+        train: Images to train on.
+        val: Images for choices, if the data have a validation split with all of the classes.
+        test: Images that only tell the accuracy; None if all are copies of training images.
+        copied: Pairs of uint8 images `(3, H, W)`: left out of the test, and what it is a copy of.
+        record: All files in numbers.
+        warnings: Warnings for the user.
+    """
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet | None
+    copied: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    record: PicturesRecord
+    warnings: tuple[str, ...]
+
+
+def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> Pictures:
+    """Read the images of a task.
+
+    Args:
+        source: The data.
+        classes: Names of the task's classes.
+        size: Height and width.
+        progress: Progress reporter.
+
+    Raises:
+        DataError: a class is unknown or has no training or test images, or too many images cannot be read.
+    """
+    used: dict[Split, ImageSet] = {}
+    for split in SPLITS:
+        if split == "val" and not source.covers(classes, split):
+            continue
+        with progress.stage(f"Reading {split} images", source.count(classes, split)) as stage:
+            used[split] = source.load(classes, split, size, stage.advance)
+    with progress.stage("Comparing images"):
+        groups = copies(prints(torch.cat([images.images for images in used.values()])))
+    by_split = dict(zip(used, np.split(groups, np.cumsum([len(images) for images in used.values()])[:-1]), strict=True))
+    seen = np.concatenate([by_split[split] for split in used if split != "test"])
+    left = np.isin(by_split["test"], seen)
+    kept, out = np.flatnonzero(~left), np.flatnonzero(left)
+    test = used["test"].subset(kept) if len(kept) else None
+    pairs = [_original(used, by_split, int(i)) for i in out[:SHOWN_COPIES]]
+    counts: dict[str, int] = {split: len(images) for split, images in used.items()} | {"test": len(kept)}
+    record = _record(source, used, counts, groups, len(out), [names for names, _ in pairs if all(names)])
+    return Pictures(
+        train=used["train"],
+        val=used.get("val"),
+        test=test,
+        copied=tuple(images for _, images in pairs),
+        record=record,
+        warnings=(*source.notes, *skipped_warnings(*used.values()), *_warnings(record, test, len(out), source)),
+    )
+
+
+def _original(
+    used: dict[Split, ImageSet], groups: dict[Split, np.ndarray], index: int
+) -> tuple[tuple[str, str], tuple[torch.Tensor, torch.Tensor]]:
+    """Return the files and pixels of a test image and of the first image that it is a copy of."""
+    for split in ("train", "val"):
+        if split in used and len(found := np.flatnonzero(groups[split] == groups["test"][index])):
+            mine, other, at = used["test"], used[split], int(found[0])
+            names = (mine.files[index], other.files[at]) if mine.files and other.files else ("", "")
+            return names, (mine.images[index], other.images[at])
+    raise ValueError(f"test image {index} is no copy")
+
+
+def _record(
+    source: DataSource,
+    used: dict[Split, ImageSet],
+    counts: dict[str, int],
+    groups: np.ndarray,
+    left_out: int,
+    copied: Sequence[tuple[str, str]],
+) -> PicturesRecord:
+    listing = source.listing
+    unreadable = sum(len(images.skipped) for images in used.values())
+    away = Counter({each.reason: len(each.files) for each in listing.aside})
+    away += Counter({"cannot be read": unreadable, LEFT_OUT: left_out})
+    # What is left of the data are images of other classes, and a validation split without all of the classes.
+    if other := listing.given - sum(counts.values()) - sum(away.values()):
+        away["of classes or splits that this task does not use"] = other
+    return PicturesRecord(
+        given=listing.given,
+        used=counts,
+        aside=dict(away),
+        copies=len(groups) - len(np.unique(groups)),
+        copied=tuple(copied),
+        two_classes=tuple(_conflicts(list(used.values()), groups)),
+        summary=in_words(listing.given, counts, away, len(used["train"].classes)),
+    )
+
+
+def _conflicts(sets: Sequence[ImageSet], groups: np.ndarray) -> list[tuple[str, str]]:
+    """Return pairs of files that are copies of each other with different classes."""
+    labels = torch.cat([images.labels for images in sets]).numpy()
+    files = [path for images in sets for path in images.files]
+    if len(files) != len(labels):
+        return []
+    first: dict[int, int] = {}
+    pairs = []
+    for i in np.flatnonzero(np.bincount(groups)[groups] > 1).tolist():
+        earlier = first.setdefault(int(groups[i]), i)
+        if labels[i] != labels[earlier]:
+            pairs.append((files[earlier], files[i]))
+    return pairs[:SHOWN_CONFLICTS]
+
+
+def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, source: DataSource) -> list[str]:
+    warnings = []
+    if left_out:
+        whole = left_out + record.used["test"]
+        hint = "; divide bursts and videos as a whole with --group-by" if source.listing.carved else ""
+        rest = "no test images remain, so the accuracy is unknown" if test is None else "they are left out of the test"
+        example = f", such as {record.copied[0][0]} and {record.copied[0][1]}" if record.copied else ""
+        warnings.append(
+            f"{left_out} of {whole} test images are copies of training images{example}: {rest}"
+            f"{hint if 2 * left_out > whole else ''}"
+        )
+    if record.two_classes:
+        one, other = record.two_classes[0]
+        more = f" ({len(record.two_classes)} such pairs)" if len(record.two_classes) > 1 else ""
+        warnings.append(f"the same image has two classes: {one} and {other}{more}; remove one of them")
+    return warnings

@@ -1,0 +1,72 @@
+"""Copies among pictures: exact ones, near ones, and pictures that only resemble each other."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mvp_edge.data import copies as module
+from mvp_edge.data.copies import DISTANCE, copies, prints
+
+
+def _scenes(count: int, side: int = 64) -> torch.Tensor:
+    """Return smooth random pictures with structure at several scales."""
+    rng = np.random.default_rng(3)
+    scenes = []
+    for _ in range(count):
+        small = Image.fromarray(rng.integers(0, 255, (5, 5, 3), dtype=np.uint8))
+        scenes.append(np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)))
+    return torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).contiguous()
+
+
+def _jpeg(image: Image.Image) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=60)
+    return Image.open(stream).convert("RGB")
+
+
+VARIANTS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "the same": lambda image: image,
+    "saved again": _jpeg,
+    "halved": lambda image: image.resize((32, 32)).resize((64, 64)),
+    "brighter": lambda image: image.point(lambda v: min(255, v + 12)),
+}
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_variants_are_copies_of_their_originals_only(kind: str) -> None:
+    scenes = _scenes(12)
+    changed = [
+        np.asarray(VARIANTS[kind](Image.fromarray(s.permute(1, 2, 0).numpy()))).transpose(2, 0, 1) for s in scenes
+    ]
+    groups = copies(prints(torch.cat([scenes, torch.from_numpy(np.stack(changed))])))
+    assert groups.tolist() == [*range(12), *range(12)]
+
+
+def test_plain_pictures_are_copies_only_if_they_are_the_same() -> None:
+    colours = torch.tensor([10, 11, 200, 10], dtype=torch.uint8)
+    images = colours[:, None, None, None].expand(-1, 3, 8, 8).contiguous()
+    assert copies(prints(images)).tolist() == [0, 1, 2, 0]
+
+
+def test_no_picture_and_one() -> None:
+    assert copies(prints(_scenes(1)[:0])).tolist() == []
+    assert copies(prints(_scenes(1))).tolist() == [0]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=50)
+def test_no_near_hash_is_missed(roots: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bits = [sum(1 << int(b) for b in rng.permutation(64)[: rng.integers(0, 12)]) for _ in range(24)]
+    hashes = np.array([roots[i % len(roots)] ^ b for i, b in enumerate(bits)], dtype=np.uint64)
+    found = {tuple(pair) for pairs in module._candidates(hashes) for pair in pairs.tolist()}
+    apart = np.bitwise_count(hashes[:, None] ^ hashes[None])
+    assert found == {(i, j) for i in range(24) for j in range(i + 1, 24) if apart[i, j] <= DISTANCE}
