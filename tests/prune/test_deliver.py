@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mvp_edge.config import Budget, FitConfig, PruneConfig
+from mvp_edge.data import ImageSet
 from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.deliver import Costs, check_budget, method_in_words, origin_of, slower
+from mvp_edge.prune.deliver import SAME_ERRORS, Costs, check_budget, method_in_words, origin_of, slower, surest_errors
 from mvp_edge.prune.fit import Tuned
 from mvp_edge.report.record import BytesRecord, LatenciesRecord, LatencyRecord, LimitRecord
 from mvp_edge.training.interpolation import Interpolation
@@ -127,3 +129,16 @@ def test_a_budget_far_from_used_up_is_said_unless_everything_is_kept(data: str |
 @pytest.mark.parametrize(("ms", "said"), [(5.0, 0), (5.1, 1)])
 def test_a_model_that_takes_longer_than_the_base_is_said(ms: float, said: int) -> None:
     assert len(slower(costs(ms))) == said
+
+
+def test_the_surest_mistakes() -> None:
+    logits = torch.tensor([[0.0, 9, 0], [5, 0, 0], [0, 3, 0], [0, 7, 0], [0, 8, 0], [0, 0, 1]])
+    labels = torch.tensor([0, 0, 0, 0, 0, 1])
+    files = tuple(f"d/{i}.png" for i in range(6))
+    images = ImageSet(torch.zeros(6, 3, 4, 4, dtype=torch.uint8), labels, ("a", "b", "c"), files=files)
+    found = surest_errors(logits, images)
+    assert [(e.file, e.true, e.predicted) for e in found] == [
+        ("0.png", "a", "b"), ("4.png", "a", "b"), ("3.png", "a", "b"), ("5.png", "b", "c"),
+    ]  # fmt: skip
+    assert len(found) == SAME_ERRORS + 1
+    assert found[0].confidence > 0.99
