@@ -3,8 +3,8 @@
     python -m benchmarks bodies OUT --network 64=lite0-64.safetensors --pictures DIR --told TEXT
 
 Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
-temperature of the softmax. The thresholds of `known` come from sharp ones (`--sharp DIR`): those of small pictures would
-let 39 % of sharp pictures of nothing listed pass at 160 pixels.
+temperature of the softmax. The thresholds of `known` come from sharp ones (`--sharp DIR`): those of small pictures
+would let 39 % of sharp pictures of nothing listed pass at 160 pixels.
 """
 
 from __future__ import annotations
