@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -125,7 +126,8 @@ def task_similarity(a: Task, b: Task) -> float:
 
     Each class is matched with the nearest class of the other task; the mean over `a`'s classes and the mean over `b`'s
     are averaged. Two classes with synsets score their Wu-Palmer similarity. Otherwise they score 1 if their names are
-    equal under `canonical`, else 0.
+    equal under `canonical`, else 0. Sums are exact, so that neither the order of the classes nor the version of Python
+    changes a bit.
 
     Raises:
         TaskError: A class has a synset that does not exist.
@@ -138,8 +140,8 @@ def task_similarity(a: Task, b: Task) -> float:
     if not a.classes or not b.classes:
         raise ValueError("a task without classes has no similarity")
     table = [[_class_similarity(x, y) for y in b.classes] for x in a.classes]
-    forth = sum(map(max, table)) / len(a.classes)
-    back = sum(map(max, zip(*table, strict=True))) / len(b.classes)
+    forth = math.fsum(map(max, table)) / len(a.classes)
+    back = math.fsum(map(max, zip(*table, strict=True))) / len(b.classes)
     return (forth + back) / 2
 
 

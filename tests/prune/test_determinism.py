@@ -1,5 +1,9 @@
 """The same seed on the same machine gives the same files, also where a stopwatch would say otherwise."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +52,23 @@ def test_two_runs_are_equal_bit_for_bit(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not first[3]})
     other = delivered(tmp_path / "c", images, tiny_zoo)
     assert other[3] is not first[3] and (other[2] != first[2]).any()  # so it does matter
+
+
+def test_two_processes_are_equal_bit_for_bit(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
+    """Another process has other addresses of objects, and other hashes of strings."""
+    here = delivered(tmp_path / "here", images, tiny_zoo)
+    script = "import sys; from pathlib import Path; from tests.prune.test_determinism import delivered, digest\n"
+    script += "print(digest(delivered(*map(Path, sys.argv[1:]))))"
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "there", images, tiny_zoo],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == digest(here)
+
+
+def digest(made: tuple[bytes, bytes, np.ndarray, bool]) -> str:
+    """Return the checksum of what `delivered` returns."""
+    return hashlib.sha256(made[0] + made[1] + made[2].tobytes() + bytes(made[3])).hexdigest()
