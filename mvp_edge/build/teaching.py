@@ -26,8 +26,8 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
     """Return a frozen network that gives logits `(N, classes)` for images that are normalised for `base`.
 
     Args:
-        name: A base model (name or file), or a zoo (name or directory), of which the best generalist teaches:
-            nearly as good as its base, at a fraction of the cost.
+        name: A base model (name or file), or a zoo (name or directory), of which the largest generalist that knows most
+            classes teaches: nearly as good as its base, at a fraction of the cost.
         base: What is to be trained.
         classes: Order of the outputs.
 
@@ -119,9 +119,9 @@ def _is_zoo(name: str) -> bool:
 
 def _from_zoo(name: str) -> tuple[Base, nn.Module]:
     zoo = open_zoo(name)
-    generalist = [i for i in zoo.infos() if i.kind == "generalist" and i.top1 is not None]
+    generalist = [i for i in zoo.infos() if i.kind == "generalist"]
     model = zoo.load_base()
     if not generalist:
         return zoo.base, model
-    best = max(generalist, key=lambda i: (len(i.task.names), i.top1))
+    best = min(generalist, key=lambda i: (-len(i.task.names), i.sort_key))
     return replace(zoo.base, classes=best.task.names), zoo.load(best).network(PrunableModel.of(zoo.base, model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,9 +39,17 @@ from mvp_edge.prune.accuracy import (
     selecting_keep,
     unknown_accuracy,
 )
-from mvp_edge.prune.fit import Tuned
+from mvp_edge.prune.fit import Tuned, Unseen
 from mvp_edge.prune.pictures import Pictures
-from mvp_edge.prune.precision import Candidate, failed_gate, judge_precision, latency_record, make_precision
+from mvp_edge.prune.precision import (
+    Candidate,
+    Scores,
+    failed_gate,
+    judge_precision,
+    latency_record,
+    make_precision,
+    scores_of,
+)
 from mvp_edge.prune.request import prune_command
 from mvp_edge.report import Extras, Report, Sample, image_uri, render_html, write_json
 from mvp_edge.report.record import (
@@ -54,6 +63,7 @@ from mvp_edge.report.record import (
     LatenciesRecord,
     LimitRecord,
     Origin,
+    PrecisionRecord,
     PrecisionsRecord,
     SettingsRecord,
     SizeRecord,
@@ -61,7 +71,6 @@ from mvp_edge.report.record import (
     VoterRecord,
 )
 from mvp_edge.timing.latency import Timing, time_files
-from mvp_edge.training.loop import accuracy
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.member import MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo
@@ -86,10 +95,13 @@ class Outcome:
         task: Its classes.
         zoo: The zoo.
         prunable: The base model.
-        train: Training images, if there are any.
-        test: Images that were not trained on, if there are any.
+        train: The images that it was trained on, if there are any.
+        unseen: Images held out of training for choices, if there are any.
+        test: Test images, if there are any: they decide nothing.
         pictures: All images of the run, and their files in numbers.
         source: Name of the data.
+        data_sha256: Checksum of all training images, those held out among them.
+        held_out: How many of these it was not trained on.
         stored: Accuracy from stored outputs, where there are no images.
         sizes: Ready-made models of all sizes, where there are no images.
         voters: Members that voted, or the one that is delivered.
@@ -108,9 +120,12 @@ class Outcome:
     zoo: Zoo
     prunable: PrunableModel
     train: ImageSet | None
+    unseen: Unseen | None
     test: ImageSet | None
     pictures: Pictures | None
     source: str | None
+    data_sha256: str | None
+    held_out: int
     stored: AccuracyRecord | None
     sizes: Sequence[SizeRecord]
     voters: Sequence[Neighbour]
@@ -155,14 +170,14 @@ def deliver(directory: Path, outcome: Outcome, config: PruneConfig, clock: Stopw
         ExportError: the model cannot be exported, the file disagrees with the network, or a file cannot be written.
     """
     with TemporaryDirectory() as scratch:
-        return _deliver(directory, Path(scratch) / "base.onnx", outcome, config, clock, progress)
+        return _deliver(directory, Path(scratch), outcome, config, clock, progress)
 
 
 def _deliver(
-    directory: Path, whole: Path, outcome: Outcome, config: PruneConfig, clock: Stopwatch, progress: Progress
+    directory: Path, scratch: Path, outcome: Outcome, config: PruneConfig, clock: Stopwatch, progress: Progress
 ) -> Delivered:
-    """Deliver as `deliver` does; the base model is written to `whole` for comparison."""
-    file, state = directory / FILES[0], outcome.prunable.state_of(outcome.model)
+    """Deliver as `deliver` does; files that are only compared with are written to `scratch`."""
+    file, whole, state = directory / FILES[0], scratch / "base.onnx", outcome.prunable.state_of(outcome.model)
     with clock.time("export"), progress.stage("Exporting"):
         parity = _write(directory, file, outcome, config, state)
         _export_base(whole, outcome.prunable, config.input)
@@ -176,17 +191,15 @@ def _deliver(
         others = [made.path] if isinstance(made, Candidate) else []
         costs, timings = measure(file, others, whole, outcome, config)
     with clock.time("quantise"):
-        judges, top1 = outcome.test, score.top1
-        if outcome.pictures is not None and outcome.pictures.val is not None and isinstance(made, Candidate):
-            judges = outcome.pictures.val  # then the test images decide nothing
-            top1 = accuracy(predict_file(file, judges), judges).top1
-        precisions = judge_precision(file, config.precision, made, timings, judges, top1)
+        held_out, test = held_out_scores(file, made, scratch, outcome, config), None
+        if isinstance(made, Candidate) and outcome.test is not None:
+            test = scores_of(file, made.path, outcome.test)
+        precisions = judge_precision(file, config.precision, made, timings, held_out, test)
     budget, budget_warnings = check_budget(config, outcome.plan.achieved, costs)
     settings = SettingsRecord(
         vote=replace(config.vote, similarity=outcome.similarity), fit=outcome.tuned.fit
     )  # fmt: skip
-    digest = None if outcome.train is None else outcome.train.sha256
-    recipe = member_recipe(settings, budget, config.seed, outcome.source, digest)
+    recipe = member_recipe(settings, budget, config.seed, outcome.source, outcome.data_sha256, outcome.held_out)
     sha256 = outcome.prunable.base.sha256
     member = MemberInfo(
         member_id(outcome.task, recipe), outcome.task, "specialist", outcome.plan, sha256, recipe, score.top1
@@ -238,7 +251,7 @@ def _deliver(
         interface=_interface(file),
         data=outcome.source,
         pictures=None if outcome.pictures is None else outcome.pictures.record,
-        data_sha256=digest,
+        data_sha256=outcome.data_sha256,
         seed=config.seed,
         settings=settings,
         environment=environment(outcome.device),
@@ -289,6 +302,29 @@ def _export(
         model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata=metadata,
         input_format=kind,
     )  # fmt: skip
+
+
+def held_out_scores(
+    file: Path, made: Candidate | PrecisionRecord | None, scratch: Path, outcome: Outcome, config: PruneConfig
+) -> Scores | None:
+    """Return the accuracy of the delivered file and of its candidate on images that neither was trained on.
+
+    Where cross-validation held images out, the delivered weights have seen them all; the network that was trained
+    without them is converted in the same way, and stands for the delivered one.
+
+    Raises:
+        ExportError: that network cannot be exported.
+    """
+    unseen = outcome.unseen
+    if unseen is None or not isinstance(made, Candidate):
+        return None
+    if unseen.state is None:
+        return scores_of(file, made.path, unseen.images)
+    stand_in, copied = scratch / FILES[0], copy.deepcopy(outcome.model)
+    copied.load_state_dict(unseen.state)
+    _export(copied, outcome.prunable, stand_in, outcome.task.names, {}, config.input)
+    converted = make_precision(stand_in, made.precision, unseen.trained.images, config.seed)
+    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else None
 
 
 def _export_base(path: Path, prunable: PrunableModel, kind: InputFormat) -> None:
@@ -401,12 +437,22 @@ def member_recipe(
     seed: int,
     data: str | None,
     data_sha256: str | None,
+    held_out: int = 0,
 ) -> dict[str, Any]:
-    """Return how a model was made and from which images; together with its task this names a member of a zoo."""
+    """Return how a model was made and from which images; together with its task this names a member of a zoo.
+
+    Args:
+        settings: Of vote and training.
+        budget: Limits, if there are any.
+        seed: Seed of the run.
+        data: Name of the data.
+        data_sha256: Checksum of all training images.
+        held_out: How many of these were not trained on.
+    """
     limits = {"budget": {k: v.limit for k, v in budget.items()}} if budget else {}
     return {
         "method": settings.vote.method, "vote": asdict(settings.vote), "fit": settings.fit.to_recipe(), **limits,
-        "seed": seed, "data": data, "data_sha256": data_sha256,
+        "seed": seed, "data": data, "data_sha256": data_sha256, **({"held_out": held_out} if held_out else {}),
     }  # fmt: skip
 
 

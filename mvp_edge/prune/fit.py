@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, PruneConfig
 from mvp_edge.core.progress import Progress, Stopwatch
+from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.models.bases import Base
 from mvp_edge.models.prunable import PrunableModel
@@ -17,11 +19,28 @@ from mvp_edge.training.interpolation import Interpolation, fold_count, steps, tu
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit
 
+JUDGED_IMAGES = 25  # held out at least, to decide anything: of fewer, one image is more than four points
 MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped
+HELD_OUT, HELD_OUT_MOST = 10, 500  # one of so many images of each class; in all
 GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of the settings for many images; largest batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """Images held out of training, on which choices are made.
+
+    Attributes:
+        images: The images.
+        trained: The other images.
+        state: Tensors of a network that was trained on these only; None for the delivered network, which was.
+    """
+
+    images: ImageSet
+    trained: ImageSet
+    state: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Tuned:
     """How a network was fine-tuned.
 
@@ -29,11 +48,13 @@ class Tuned:
         fit: Settings of each training run; no iterations if there was none.
         interpolation: The interpolation weight chosen on held-out images, if there were few images.
         warnings: Warnings for the user.
+        unseen: Where training was cross-validated: the first part, and the network that was trained without it.
     """
 
     fit: FitConfig
     interpolation: Interpolation | None = None
     warnings: tuple[str, ...] = ()
+    unseen: Unseen | None = None
 
     @property
     def iterations(self) -> int:
@@ -46,6 +67,44 @@ class Tuned:
         return self.iterations == 0 or (self.interpolation is not None and self.interpolation.weight == 0)
 
 
+def is_low_data(data: ImageSet, config: PruneConfig, *, works: bool) -> bool:
+    """Return whether few images decide, by cross-validation, how much of the fine-tuning is kept.
+
+    Args:
+        data: All training images.
+        config: Settings and schedule.
+        works: Whether the network works already, so that few images may make it worse.
+    """
+    return config.schedule == "auto" and works and len(data) < MANY_IMAGES and config.fit.iterations != 0
+
+
+def hold_out(
+    data: ImageSet, val: ImageSet | None, config: PruneConfig, *, low_data: bool
+) -> tuple[ImageSet, ImageSet | None]:
+    """Return the images to train on, and those that are held out to decide whether a second precision is kept.
+
+    These are the validation images, if there are enough. Otherwise a tenth of each class is held out, unless nothing is
+    to be decided, cross-validation holds images out anyway, or they would be too few to decide anything.
+
+    Args:
+        data: All training images.
+        val: Validation images, if the data have them.
+        config: Precision and seed.
+        low_data: Result of `is_low_data`.
+    """
+    if val is not None and len(val) >= JUDGED_IMAGES:
+        return data, val
+    most = max(1, HELD_OUT_MOST // len(data.classes))
+    wanted = (torch.bincount(data.labels, minlength=len(data.classes)) // HELD_OUT).clamp(max=most)
+    if config.precision == "fp32" or low_data or int(wanted.sum()) < JUDGED_IMAGES:
+        return data, None
+    order = torch.from_numpy(rng(config.seed, "held-out").permutation(len(data)))
+    held = torch.zeros(len(data), dtype=torch.bool)
+    for label, count in enumerate(wanted.tolist()):
+        held[order[data.labels[order] == label][:count]] = True
+    return data.subset((~held).nonzero().flatten()), data.subset(held.nonzero().flatten())
+
+
 def fine_tune(
     model: nn.Module,
     prunable: PrunableModel,
@@ -53,7 +112,7 @@ def fine_tune(
     test: ImageSet | None,
     config: PruneConfig,
     *,
-    works: bool,
+    low_data: bool,
     device: torch.device,
     progress: Progress,
     clock: Stopwatch,
@@ -66,7 +125,7 @@ def fine_tune(
         train: Training images, if there are any.
         test: Test images; they are only predicted, before training, for the report.
         config: Settings, schedule and seed.
-        works: Whether the network works already, so that few images may make it worse.
+        low_data: Result of `is_low_data`.
         device: Device to train on.
         progress: Progress reporter.
         clock: Stopwatch of the run.
@@ -82,7 +141,7 @@ def fine_tune(
         with clock.time("evaluate"):
             before = predict(model, test.images, prunable.base, device)
     with clock.time("fine_tune"):
-        how = tune_low_data if config.schedule == "auto" and works else tune
+        how = tune_low_data if low_data else tune
         tuned = how(model, prunable.base, train, recipe, device=device, seed=config.seed, progress=progress)
     return tuned, None if tuned.untouched else before
 
@@ -125,12 +184,10 @@ def tune_low_data(
     seed: int,
     progress: Progress,
 ) -> Tuned:
-    """Fine-tune a network that works already, in place; with few images, as far as it helps on held-out images.
+    """Fine-tune a network that works already on few images, in place, as far as it helps on held-out images.
 
     Arguments as for `tune`.
     """
-    if len(data) >= MANY_IMAGES or config.iterations == 0:
-        return tune(model, base, data, config, device=device, seed=seed, progress=progress)
     if fold_count(data.labels, len(data.classes)) < 2:
         note = (
             "a class has a single image, so none can be held out to check fine-tuning: the member is delivered as it is"
@@ -138,14 +195,15 @@ def tune_low_data(
         return Tuned(replace(config, iterations=0), warnings=(f"{note}; force training with --schedule fixed",))
     config = gentle(config)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
-        chosen = tune_interpolated(model, data, base, config, device=device, seed=seed, stage=stage)
+        chosen, first = tune_interpolated(model, data, base, config, device=device, seed=seed, stage=stage)
+    unseen = Unseen(data.subset(first.left_out), data.subset(first.rest), first.state)
     if chosen.weight > 0:
-        return Tuned(config, chosen)
+        return Tuned(config, chosen, unseen=unseen)
     note = (
         f"fine-tuning on {len(data)} images did not help on held-out images (top-1 {chosen.top1[0.0]:.1f} % without, "
         f"{chosen.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
     )
-    return Tuned(config, chosen, (note,))
+    return Tuned(config, chosen, (note,), unseen)
 
 
 def gentle(config: FitConfig) -> FitConfig:

@@ -17,6 +17,7 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.export.precision import CALIBRATION_IMAGES, convert_fp16, quantise_int8
 from mvp_edge.prune.accuracy import predict_file
+from mvp_edge.prune.fit import JUDGED_IMAGES
 from mvp_edge.report.record import LatencyRecord, PrecisionRecord
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.training.loop import accuracy
@@ -38,16 +39,29 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Accuracy of a float32 file and of the same network in another precision on the same images.
+
+    Attributes:
+        full: Percent of the float32 file.
+        small: Percent of the other.
+        n: Number of images.
+    """
+
+    full: float
+    small: float
+    n: int
+
+
+@dataclass(frozen=True)
 class Figures:
     """Measured figures of a file.
 
     Attributes:
-        top1: Percent on test images, or None where there are none.
         size_bytes: Bytes of the file.
         median_ms: Latency of one image.
     """
 
-    top1: float | None
     size_bytes: int
     median_ms: float
 
@@ -61,7 +75,7 @@ class Verdict:
 
 
 def try_precisions(
-    file: Path, wanted: Precision, calibration: Tensor | None, test: ImageSet | None, seed: int
+    file: Path, wanted: Precision, calibration: Tensor | None, images: ImageSet, seed: int
 ) -> tuple[PrecisionRecord, ...]:
     """Write `file` in the wanted precision beside it and measure both; a file that does not pass the gate is deleted.
 
@@ -71,7 +85,7 @@ def try_precisions(
         file: The float32 file, `model.onnx`; others are called `model-int8.onnx` and `model-fp16.onnx`.
         wanted: `auto` tries INT8.
         calibration: uint8 RGB training images `(N, 3, H, W)`. None: no INT8 file can be made.
-        test: Images that were not trained on, if there are any.
+        images: Images that were not trained on; they decide, and their accuracy is what is recorded.
         seed: Seed of the sample of calibration images.
 
     Returns:
@@ -81,10 +95,17 @@ def try_precisions(
         ExportError: a precision that was requested by name cannot be made.
     """
     made = make_precision(file, wanted, calibration, seed)
-    timings = []
+    timings, scores = [], None
     if isinstance(made, Candidate):
         timings = time_in_turns([Contender(file), Contender(made.path)], rounds=ROUNDS)
-    return judge_precision(file, wanted, made, timings, test, _top1(file, test) if timings else None)
+        scores = scores_of(file, made.path, images)
+    return judge_precision(file, wanted, made, timings, scores, scores)
+
+
+def scores_of(full: Path, small: Path, images: ImageSet) -> Scores:
+    """Return the accuracy of two files on the same images."""
+    first, second = (accuracy(predict_file(file, images), images).top1 for file in (full, small))
+    return Scores(first, second, len(images))
 
 
 def make_precision(
@@ -122,8 +143,8 @@ def judge_precision(
     wanted: Precision,
     made: Candidate | PrecisionRecord | None,
     timings: Sequence[Timing],
-    test: ImageSet | None,
-    top1: float | None,
+    held_out: Scores | None,
+    test: Scores | None,
 ) -> tuple[PrecisionRecord, ...]:
     """Compare the result of `make_precision` with the float32 file, and delete it if it does not pass the gate.
 
@@ -132,20 +153,16 @@ def judge_precision(
         wanted: As for `try_precisions`, whose result this returns.
         made: Result of `make_precision`.
         timings: Of the float32 file and the candidate, which took turns; ignored if there is no candidate.
-        test: Images that were not trained on, if there are any.
-        top1: Percent of the float32 file on them.
+        held_out: Accuracy on images held out of training, if there are any: this decides.
+        test: Accuracy on test images, if there are any, for the record.
     """
     full = PrecisionRecord(precision="fp32", file=file.name, kept=True, passed=True)
     if not isinstance(made, Candidate):
         return (full,) if made is None else (full, made)
-    scores = (top1, _top1(made.path, test))
-    first, second = (
-        Figures(score, t.contender.path.stat().st_size, t.latency().median_ms)
-        for score, t in zip(scores, timings, strict=True)
-    )
+    first, second = (Figures(t.contender.path.stat().st_size, t.latency().median_ms) for t in timings)
     paired = timings[1].ratio_to(timings[0])
     ratio = paired.median if paired else second.median_ms / first.median_ms
-    verdict = judge(first, second, ratio)
+    verdict = judge(held_out, first, second, ratio)
     kept = verdict.passed or wanted != "auto"
     if not kept:
         made.path.unlink()
@@ -153,30 +170,32 @@ def judge_precision(
         precision=made.precision, file=made.path.name, kept=kept, passed=verdict.passed, reasons=verdict.reasons
     )
     return (
-        _measured(full, first, timings[0], 1.0),
-        _measured(small, second, timings[1], ratio),
+        _measured(full, None if test is None else test.full, first, timings[0], 1.0),
+        _measured(small, None if test is None else test.small, second, timings[1], ratio),
     )
 
 
-def judge(full: Figures, small: Figures, time_ratio: float) -> Verdict:
+def judge(held_out: Scores | None, full: Figures, small: Figures, time_ratio: float) -> Verdict:
     """Decide whether a second file passes the accuracy and size gate.
 
     It does if both hold:
 
-    - Its top-1 is less than `MAX_DROP` points below that of the float32 file on the same test images.
+    - On at least `JUDGED_IMAGES` images held out of training, its top-1 is less than `MAX_DROP` points below that of
+      the float32 file. Test images decide nothing.
     - It is faster (at most `FASTER` of the time and no more bytes), or smaller (at most `SMALLER` of the bytes and
       `SAVED_BYTES` less, at no more than `NOT_SLOWER` of the time).
 
     Args:
+        held_out: Accuracy on images held out of training, if there are any.
         full: The float32 file.
         small: The candidate.
         time_ratio: Time of the candidate divided by that of the float32 file, from a paired measurement.
 
     Example:
-        >>> judge(Figures(92.0, 425_000, 0.23), Figures(91.8, 136_000, 0.18), 0.8).passed
+        >>> judge(Scores(92.0, 91.8, 500), Figures(425_000, 0.23), Figures(136_000, 0.18), 0.8).passed
         True
     """
-    accurate, first = _accuracy(full.top1, small.top1)
+    accurate, first = _accuracy(held_out)
     byte_ratio, saved = small.size_bytes / full.size_bytes, full.size_bytes - small.size_bytes
     faster = time_ratio <= FASTER and byte_ratio <= 1
     smaller = byte_ratio <= SMALLER and saved >= SAVED_BYTES and time_ratio <= NOT_SLOWER
@@ -203,28 +222,28 @@ def latency_record(timing: Timing) -> LatencyRecord:
     return LatencyRecord.from_json(timing.latency().to_json())
 
 
-def _accuracy(full: float | None, small: float | None) -> tuple[bool, str]:
-    if full is None or small is None:
-        return False, "accuracy is unknown without real test images"
-    drop = round(full - small, 6)
+def _accuracy(scores: Scores | None) -> tuple[bool, str]:
+    if scores is None or scores.n < JUDGED_IMAGES:
+        found = "no images were" if scores is None else f"{scores.n} images were"
+        return False, f"{found} held out of training, at least {JUDGED_IMAGES} are needed to compare the accuracy"
+    drop = round(scores.full - scores.small, 6)
     change = f"{drop:.2f} points lower" if drop > 0 else f"{-drop:.2f} points higher" if drop < 0 else "the same"
+    reason = f"top-1 is {change} on {scores.n} images held out of training"
     if drop < MAX_DROP:
-        return True, f"top-1 is {change}"
-    return False, f"top-1 is {change}; less than {MAX_DROP:g} is allowed"
+        return True, reason
+    return False, f"{reason}; less than {MAX_DROP:g} is allowed"
 
 
 def _times(ratio: float) -> str:
     return f"{ratio:.2f} times"
 
 
-def _top1(path: Path, test: ImageSet | None) -> float | None:
-    return None if test is None else accuracy(predict_file(path, test), test).top1
-
-
-def _measured(record: PrecisionRecord, figures: Figures, timing: Timing, ratio: float) -> PrecisionRecord:
+def _measured(
+    record: PrecisionRecord, top1: float | None, figures: Figures, timing: Timing, ratio: float
+) -> PrecisionRecord:
     return msgspec.structs.replace(
         record,
-        top1=None if figures.top1 is None else round(figures.top1, 2),
+        top1=None if top1 is None else round(top1, 2),
         bytes=figures.size_bytes,
         latency_ms=latency_record(timing),
         time_ratio=round(ratio, 4),

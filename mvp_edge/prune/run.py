@@ -20,7 +20,7 @@ from mvp_edge.models.widening import can_widen
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
-from mvp_edge.prune.fit import fine_tune
+from mvp_edge.prune.fit import Unseen, fine_tune, hold_out, is_low_data
 from mvp_edge.prune.named import compress_names
 from mvp_edge.prune.pictures import Pictures, read_pictures
 from mvp_edge.prune.request import check_place, requested_task
@@ -167,21 +167,30 @@ def make(
         else:
             voters = select_voters(ranked, prunable, task, config.vote, sizing.counts)
         plan, members = vote(zoo, prunable, voters, config.vote, sizing.counts, config.seed)
+    works = works_untrained(prunable, plan, members, task)
+    low_data, held = train is not None and is_low_data(train, config, works=works), None
+    if train is not None:
+        val = None if pictures is None else pictures.val
+        train, held = hold_out(train, val, config, low_data=low_data)
     with clock.time("slice"), progress.stage("Slicing"):
         sliced_diff = prunable.verify_slicing(plan)
         model = assemble(prunable, plan, members, task, train, device=inputs.device)
     tuned, before = fine_tune(
-        model, prunable, train, test, config, works=works_untrained(prunable, plan, members, task),
+        model, prunable, train, test, config, low_data=low_data,
         device=inputs.device, progress=progress, clock=clock,
     )  # fmt: skip
+    unseen = tuned.unseen if train is None or held is None else Unseen(held, train)
     far = far_warning(voters, task, similarity)
     outcome = Outcome(
         task=task,
         zoo=zoo,
         prunable=prunable,
         train=train,
+        unseen=unseen,
         test=test,
         pictures=pictures,
+        data_sha256=None if inputs.train is None else inputs.train.sha256,
+        held_out=0 if inputs.train is None or train is None else len(inputs.train) - len(train),
         source=inputs.source,
         stored=stored_accuracy(zoo, task, members[0].info) if train is None else None,
         sizes=ready_made_sizes(zoo, task, ranked) if train is None else (),

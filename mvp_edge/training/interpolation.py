@@ -61,6 +61,21 @@ class Interpolation:
         return {"weight": self.weight, "images": self.images, "folds": self.folds, "held_out": held_out}
 
 
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One part of the images, and the network that was trained without it.
+
+    Attributes:
+        left_out: Positions of its images.
+        rest: Positions of the others.
+        state: Tensors of the network, at the interpolation weight that was chosen.
+    """
+
+    left_out: Tensor
+    rest: Tensor
+    state: State
+
+
 def tune_interpolated(
     model: nn.Module,
     data: ImageSet,
@@ -70,7 +85,7 @@ def tune_interpolated(
     device: torch.device,
     seed: int,
     stage: Stage | None = None,
-) -> Interpolation:
+) -> tuple[Interpolation, Fold]:
     """Fine-tune a network that works already, in place, with the interpolation weight that held-out images favour.
 
     For each fold a copy is trained on the other folds and evaluated on this one. The network gets the mean of the
@@ -86,14 +101,14 @@ def tune_interpolated(
         stage: Progress; `steps(config, data)` in all.
 
     Returns:
-        What was chosen.
+        What was chosen, and the first fold: the network itself gets the mean over all folds, which has seen all images.
     """
     before = {k: v.clone() for k, v in model.state_dict().items()}
     parts = folds(data.labels, rng(seed, "folds"))
     logits = {s: torch.empty(len(data), len(data.classes)) for s in WEIGHTS}
     after = []
     for left_out in parts:
-        rest = torch.ones(len(data), dtype=torch.bool).index_fill_(0, left_out, value=False).nonzero().flatten()
+        rest = _others(left_out, len(data))
         copied = copy.deepcopy(model)
         source = BatchSource(data.subset(rest), base, config, device, seed)
         fit(copied, source, config, optimizer=make_optimizer(copied, config), stage=stage)
@@ -105,13 +120,19 @@ def tune_interpolated(
     weight = choose(losses)
     model.load_state_dict(interpolate(before, mean(after), weight))
     model.eval()
-    return Interpolation(
+    chosen = Interpolation(
         weight=weight,
         images=len(data),
         folds=len(parts),
         loss={s: float(v.mean()) for s, v in losses.items()},
         top1={s: 100 * float((v.argmax(1) == data.labels).float().mean()) for s, v in logits.items()},
     )
+    return chosen, Fold(parts[0], _others(parts[0], len(data)), interpolate(before, after[0], weight))
+
+
+def _others(positions: Tensor, count: int) -> Tensor:
+    """Return the positions below `count` that are not among these."""
+    return torch.ones(count, dtype=torch.bool).index_fill_(0, positions, value=False).nonzero().flatten()
 
 
 def steps(config: FitConfig, data: ImageSet) -> int:

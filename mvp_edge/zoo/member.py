@@ -59,9 +59,9 @@ class MemberInfo:
         return self.kind == "generalist" and self.knows(task)
 
     @property
-    def sort_key(self) -> tuple[float, float, str]:
-        """What sorts members largest first; of one size the most accurate leads, then the id decides."""
-        return (-self.plan.achieved, -(self.top1 or 0.0), self.id)
+    def sort_key(self) -> tuple[float, str]:
+        """What sorts members largest first, and those of one size by id: accuracy on test images decides nothing."""
+        return (-self.plan.achieved, self.id)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""

@@ -3,19 +3,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from mvp_edge.config import FitConfig, VoteConfig
+from mvp_edge.config import FitConfig, FitOverrides, PruneConfig, VoteConfig
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.fit import MANY_IMAGES, Tuned, gentle, tune, tune_low_data
-from mvp_edge.training.interpolation import Interpolation
+from mvp_edge.prune.fit import (
+    JUDGED_IMAGES,
+    MANY_IMAGES,
+    Tuned,
+    gentle,
+    hold_out,
+    is_low_data,
+    tune,
+    tune_low_data,
+)
+from mvp_edge.training.interpolation import Fold, Interpolation
 from mvp_edge.voting.meta_vote import assemble
 from mvp_edge.voting.neighbours import knowing, rank
 from mvp_edge.zoo.store import Zoo
@@ -53,19 +63,75 @@ def test_few_images_are_trained_on_gently(run: Run, train: ImageSet) -> None:
     assert tuned.interpolation is not None and tuned.iterations == 6
 
 
-def test_many_images_are_trained_on_as_the_settings_say(
-    run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch
+CONFIG = PruneConfig(TASK, "photos")
+
+
+def numbered(per_class: int, classes: int = 5) -> ImageSet:
+    """Return images that differ, sorted by class as they are read."""
+    count = per_class * classes
+    pixels = torch.arange(count, dtype=torch.int32).view(torch.uint8).view(count, 4)[:, :3].reshape(count, 3, 1, 1)
+    labels = torch.arange(classes).repeat_interleave(per_class)
+    return ImageSet(pixels.contiguous(), labels, tuple(map(str, range(classes))))
+
+
+@pytest.mark.parametrize(
+    ("change", "works", "per_class", "expected"),
+    [
+        ({}, True, 399, True),
+        ({}, True, MANY_IMAGES // 5, False),
+        ({}, False, 20, False),
+        ({"schedule": "fixed"}, True, 20, False),
+        ({"fit": FitOverrides(iterations=0)}, True, 20, False),
+    ],
+)
+def test_few_images_decide_how_much_of_the_training_is_kept(
+    change: dict[str, Any], works: bool, per_class: int, expected: bool
 ) -> None:
-    monkeypatch.setattr("mvp_edge.prune.fit.MANY_IMAGES", len(train))
-    assert run(tune_low_data, train) == Tuned(FIT)
-    assert MANY_IMAGES == 2000
+    assert is_low_data(numbered(per_class), replace(CONFIG, **change), works=works) is expected
+
+
+@pytest.mark.parametrize(("per_class", "classes", "held"), [(500, 5, 250), (50, 5, 25), (60, 100, 500), (3000, 2, 500)])
+def test_a_tenth_of_each_class_is_held_out_at_most_500_in_all(per_class: int, classes: int, held: int) -> None:
+    data = numbered(per_class, classes)
+    trained, unseen = hold_out(data, None, CONFIG, low_data=False)
+    assert unseen is not None and (len(trained), len(unseen)) == (len(data) - held, held)
+    assert torch.bincount(unseen.labels).tolist() == [held // classes] * classes
+    both = torch.cat([trained.images, unseen.images])
+    assert len(both.unique(dim=0)) == len(data)
+    again = hold_out(data, None, replace(CONFIG, seed=1), low_data=False)[1]
+    assert again is not None and not torch.equal(again.images, unseen.images)
+
+
+@pytest.mark.parametrize(
+    ("per_class", "precision", "low_data"), [(500, "fp32", False), (500, "auto", True), (49, "auto", False)]
+)
+def test_nothing_is_held_out_where_it_decides_nothing(per_class: int, precision: Any, low_data: bool) -> None:
+    data = numbered(per_class)
+    assert hold_out(data, None, replace(CONFIG, precision=precision), low_data=low_data) == (data, None)
+    assert JUDGED_IMAGES > 49 // 10 * 5
+
+
+def test_validation_images_serve_where_there_are_enough() -> None:
+    data, many, few = numbered(500), numbered(5), numbered(4)
+    for low_data in (True, False):
+        assert hold_out(data, many, CONFIG, low_data=low_data) == (data, many)
+    held = hold_out(data, few, CONFIG, low_data=False)[1]
+    assert held is not None and len(held) == 250
+
+
+def test_cross_validation_leaves_images_and_a_network_that_has_not_seen_them(run: Run, train: ImageSet) -> None:
+    unseen = run(tune_low_data, train).unseen
+    assert unseen is not None and unseen.state is not None
+    assert len(unseen.images) + len(unseen.trained) == len(train)
+    held, learned = ({i.numpy().tobytes() for i in part.images} for part in (unseen.images, unseen.trained))
+    assert not held & learned
 
 
 def test_no_iterations_are_no_training(run: Run, model: nn.Module, train: ImageSet) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     none = replace(FIT, iterations=0)
-    for how in (tune, tune_low_data):
-        assert run(how, train, none) == Tuned(none)
+    tuned = run(tune, train, none)
+    assert (tuned.fit, tuned.interpolation, tuned.unseen) == (none, None, None)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -78,14 +144,14 @@ def test_a_single_image_of_a_class_leaves_the_member_as_it_is(run: Run, model: n
 
 
 def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    top1 = {0.0: 90.0, 1.0: 80.0}
+    top1, fold = {0.0: 90.0, 1.0: 80.0}, Fold(torch.tensor([0]), torch.tensor([1]), {})
     monkeypatch.setattr(
-        "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: Interpolation(0.0, 16, 3, dict(top1), top1)
+        "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: (Interpolation(0.0, 16, 3, dict(top1), top1), fold)
     )
     (warning,) = run(tune_low_data, train).warnings
     assert "top-1 90.0 % without, 80.0 % with it" in warning
     assert "--schedule fixed" in warning
     monkeypatch.setattr(
-        "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: Interpolation(0.5, 16, 3, dict(top1), top1)
+        "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: (Interpolation(0.5, 16, 3, dict(top1), top1), fold)
     )
     assert run(tune_low_data, train).warnings == ()

@@ -11,40 +11,49 @@ from torch import nn
 from mvp_edge.core.errors import ExportError
 from mvp_edge.data import ImageSet
 from mvp_edge.export import export_onnx
+from mvp_edge.prune.fit import JUDGED_IMAGES
 from mvp_edge.prune.precision import (
     MAX_DROP,
     NOT_SLOWER,
     SAVED_BYTES,
+    Candidate,
     Figures,
+    Scores,
     Verdict,
     failed_gate,
     judge,
+    judge_precision,
+    make_precision,
     try_precisions,
 )
+from mvp_edge.timing.latency import Contender, time_in_turns
 
-FULL = Figures(92.0, 425_000, 0.23)
+FULL, SMALL = Figures(425_000, 0.23), Figures(136_000, 0.18)
+SAME = Scores(92.0, 92.0, 500)
 
 
 def test_faster_and_accurate_is_kept() -> None:
-    verdict = judge(FULL, Figures(91.8, 420_000, 0.18), 0.8)
+    verdict = judge(Scores(92.0, 91.8, 500), FULL, Figures(420_000, 0.18), 0.8)
     assert verdict.passed
-    assert verdict.reasons[0] == "top-1 is 0.20 points lower"
+    assert verdict.reasons[0] == "top-1 is 0.20 points lower on 500 images held out of training"
     assert verdict.reasons[1].startswith("0.80 times the time and 0.99 times the bytes")
 
 
 @pytest.mark.parametrize(
-    ("top1", "passed", "words"),
+    ("held_out", "passed", "words"),
     [
-        (92.0, True, "the same"),
-        (93.5, True, "1.50 points higher"),
-        (92 - MAX_DROP + 0.01, True, "0.99 points lower"),
-        (92 - MAX_DROP, False, "less than 1 is allowed"),
-        (80.0, False, "12.00 points lower"),
-        (None, False, "unknown without real test images"),
+        (SAME, True, "the same"),
+        (Scores(92.0, 93.5, 500), True, "1.50 points higher"),
+        (Scores(92.0, 92 - MAX_DROP + 0.01, 500), True, "0.99 points lower"),
+        (Scores(92.0, 92 - MAX_DROP, 500), False, "less than 1 is allowed"),
+        (Scores(92.0, 80.0, 500), False, "12.00 points lower"),
+        (Scores(92.0, 92.0, JUDGED_IMAGES), True, "the same"),
+        (Scores(92.0, 92.0, JUDGED_IMAGES - 1), False, "24 images were held out"),
+        (None, False, "no images were held out"),
     ],
 )
-def test_accuracy_decides(top1: float | None, passed: bool, words: str) -> None:
-    verdict = judge(FULL, Figures(top1, 136_000, 0.18), 0.8)
+def test_accuracy_decides(held_out: Scores | None, passed: bool, words: str) -> None:
+    verdict = judge(held_out, FULL, SMALL, 0.8)
     assert verdict.passed is passed
     assert words in verdict.reasons[0]
 
@@ -62,13 +71,13 @@ def test_accuracy_decides(top1: float | None, passed: bool, words: str) -> None:
     ],
 )
 def test_time_and_size_decide(size: int, ratio: float, passed: bool) -> None:
-    verdict = judge(FULL, Figures(92.0, size, 0.2), ratio)
+    verdict = judge(SAME, FULL, Figures(size, 0.2), ratio)
     assert verdict.passed is passed
     assert ("needed" in verdict.reasons[1]) is not passed
 
 
 def test_a_few_kilobytes_are_not_worth_a_file() -> None:
-    assert not judge(Figures(92.0, 90_000, 0.1), Figures(92.0, 30_000, 0.1), 1.0).passed
+    assert not judge(SAME, Figures(90_000, 0.1), Figures(30_000, 0.1), 1.0).passed
 
 
 LABELS = ("apple", "pear")
@@ -154,3 +163,20 @@ def test_without_calibration_images(file: Path, images: ImageSet, calibration: t
     with pytest.raises(ExportError, match="needs images to calibrate"):
         try_precisions(file, "int8", calibration, images, seed=0)
     assert try_precisions(file, "fp16", calibration, images, seed=0)[1].kept
+
+
+@pytest.mark.parametrize(("held_out", "test", "kept"), [(80.0, 92.0, False), (92.0, 80.0, True), (None, 92.0, False)])
+def test_test_images_decide_nothing(
+    file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch, held_out: float | None, test: float, kept: bool
+) -> None:
+    """Not even where they say the opposite of what images held out of training say."""
+    monkeypatch.setattr("mvp_edge.prune.precision.SMALLER", 1.0)
+    monkeypatch.setattr("mvp_edge.prune.precision.SAVED_BYTES", 0)
+    monkeypatch.setattr("mvp_edge.prune.precision.NOT_SLOWER", 1e9)
+    made = make_precision(file, "auto", images.images, seed=0)
+    assert isinstance(made, Candidate)
+    timings = time_in_turns([Contender(file), Contender(made.path)], rounds=2)
+    decided = None if held_out is None else Scores(92.0, held_out, 100)
+    full, small = judge_precision(file, "auto", made, timings, decided, Scores(92.0, test, 100))
+    assert (small.kept, made.path.exists()) == (kept, kept)
+    assert (full.top1, small.top1) == (92.0, test)

@@ -88,6 +88,32 @@ def test_what_fine_tuning_did_is_told_by_the_test_images(
     assert compress(replace(config, data=None)).accuracy.top1_before is None
 
 
+@pytest.mark.parametrize(("schedule", "judged"), [("fixed", 6), ("auto", 8)])
+def test_test_images_do_not_decide_whether_a_second_precision_is_kept(
+    images: Path, generalist_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: Any, judged: int
+) -> None:
+    """A part of the training images is held out, or the first of the parts that cross-validation leaves out."""
+    monkeypatch.setattr("mvp_edge.prune.fit.HELD_OUT", 4)
+    monkeypatch.setattr("mvp_edge.prune.fit.JUDGED_IMAGES", 5)
+    monkeypatch.setattr("mvp_edge.prune.precision.JUDGED_IMAGES", 5)
+    shutil.copytree(images, other := tmp_path / "colours")
+    shutil.rmtree(other / "test" / "tiger")
+    shutil.copytree(images / "test" / "apple", other / "test" / "tiger")
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
+    reports, weights = [], []
+    for data in (images, other):
+        out = tmp_path / f"out-{len(reports)}"
+        config = PruneConfig(tmp_path / "classes.txt", str(data), out, zoo=str(generalist_zoo), device="cpu")
+        fit = FitConfig(iterations=4, batch_size=4)
+        vote = VoteConfig(keep=0.5, channel_multiple=4)
+        reports.append(compress(replace(config, vote=vote, fit=fit, schedule=schedule, precision="int8")))
+        weights.append((out / "weights.safetensors").read_bytes())
+    one, two = (report.precisions.files[1] for report in reports)
+    assert f"on {judged} images held out of training" in one.reasons[0]
+    assert one.reasons[0] == two.reasons[0] and weights[0] == weights[1]
+    assert one.top1 != two.top1  # the report is about the test images
+
+
 def test_a_size_between_members_begins_as_the_member_inside_it(
     images: Path, generalist_zoo: Path, tmp_path: Path
 ) -> None:

@@ -111,7 +111,7 @@ CONFIG = FitConfig(iterations=10, batch_size=16, lr=0.01, crop=0)
 
 
 def tuned(model: nn.Module, data: ImageSet, config: FitConfig = CONFIG, seed: int = 0) -> tuple[float, Tensor]:
-    found = tune_interpolated(model, data, BASE, config, device=CPU, seed=seed)
+    found, _ = tune_interpolated(model, data, BASE, config, device=CPU, seed=seed)
     return found.weight, torch.cat([p.detach().flatten() for p in model.state_dict().values()])
 
 
@@ -122,7 +122,7 @@ def test_a_network_that_fine_tuning_ruins_stays_as_it_is(model: nn.Module, monke
 
     monkeypatch.setattr("mvp_edge.training.interpolation.fit", ruin)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    mix = tune_interpolated(model, colours(24), BASE, CONFIG, device=CPU, seed=0)
+    mix, _ = tune_interpolated(model, colours(24), BASE, CONFIG, device=CPU, seed=0)
     assert mix.weight == 0
     assert mix.top1[0.0] == 100 > mix.top1[1.0]
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -135,7 +135,7 @@ def test_a_network_that_meets_other_images_learns_from_them(model: nn.Module) ->
         return float((predict(model, many.images, BASE, CPU).argmax(1) == many.labels).float().mean())
 
     before = right()
-    mix = tune_interpolated(model, few, BASE, CONFIG, device=CPU, seed=0)
+    mix, _ = tune_interpolated(model, few, BASE, CONFIG, device=CPU, seed=0)
     assert mix.weight > 0
     assert before < 0.8 < right()
     assert (mix.images, mix.folds, tuple(mix.loss)) == (24, 3, WEIGHTS)
@@ -175,6 +175,17 @@ def test_images_left_out_are_not_learned_from(model: nn.Module, monkeypatch: pyt
         for held in tried[number * len(WEIGHTS) : (number + 1) * len(WEIGHTS)]:
             assert len(learned) + len(held) == 12
             assert not learned & held
+
+
+def test_the_first_fold_has_a_network_that_has_not_seen_it(model: nn.Module) -> None:
+    data = colours(24, channel=2)
+    mix, fold = tune_interpolated(model, data, BASE, CONFIG, device=CPU, seed=0)
+    assert sorted([*fold.left_out.tolist(), *fold.rest.tolist()]) == list(range(24)) and len(fold.left_out) == 8
+    assert mix.weight > 0
+    assert any((fold.state[name] != value).any() for name, value in model.state_dict().items())
+    model.load_state_dict(fold.state)
+    held_out = predict(model, data.images[fold.left_out], BASE, CPU).argmax(1) == data.labels[fold.left_out]
+    assert float(held_out.float().mean()) > 0.8
 
 
 def test_steps_counts_all_folds() -> None:
