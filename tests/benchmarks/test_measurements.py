@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from benchmarks.cost import CostMeter
-from benchmarks.measurements import population, published
+from benchmarks.measurements import plain, population, published
 from mvp_edge.models.macs import count_params
+from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import Outputs
+from mvp_edge.zoo.store import open_zoo
 
 
 def outputs(logits: torch.Tensor) -> Outputs:
@@ -38,3 +40,20 @@ def test_networks_are_those_that_were_published(name: str) -> None:
         assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 100)
     assert meter.macs / 1e6 == pytest.approx(mmacs, rel=0.01)
     assert count_params(model) < 3e6
+
+
+@pytest.mark.parametrize("start", ["random", "magnitude"])
+def test_a_plain_network_has_the_generalist_s_size_and_where_its_weights_come_from(start: plain.Start) -> None:
+    zoo = open_zoo(None)
+    small = next(i for i in zoo.infos() if i.recipe["keep"] == 0.1 and i.kind == "generalist")
+    chain = plain.ancestry(zoo, small)
+    assert [i.recipe["keep"] for i in chain] == [0.1, 0.2]
+    assert sum(i.recipe["fit"]["iterations"] for i in chain) == 15_000
+    prunable = PrunableModel.of(zoo.base, zoo.load_base())
+    model = plain.begin(prunable, small.plan, start, seed=0)
+    assert count_params(model) == count_params(zoo.load(small).network(prunable))
+    kept = {float(row.abs().sum()) for row in prunable.model.get_parameter("conv1.weight").detach()}
+    own = {float(row.abs().sum()) for row in model.get_parameter("conv1.weight").detach()}
+    assert len(own) == 8 and (own <= kept) is (start == "magnitude")
+    again = plain.begin(prunable, small.plan, start, seed=0)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
