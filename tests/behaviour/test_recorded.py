@@ -55,8 +55,8 @@ def logit(file: str, change: float) -> Callable[[dict[str, Any]], None]:
     ("edit", "found"),
     [
         (lambda _: None, ""),
-        (logit("model.onnx", 5e-4), ""),  # rounding, enlarged by training
-        (logit("model.onnx", 1e-2), "model.onnx"),
+        (logit("model.onnx", 0.02), ""),  # rounding, enlarged by training
+        (logit("model.onnx", 0.1), "model.onnx"),
         (logit("model-int8.onnx", 0.05), ""),  # saturated, or rounded at other places
         (logit("model-int8.onnx", 0.5), "model-int8.onnx"),
         (lambda run: run.update(top1=52.0), ""),  # one image
