@@ -1,8 +1,8 @@
 """How long does the main job take, from the typed command to the report, and how much memory?
 
-python -m benchmarks prune-time [--data DIR] [--runs 5]
+python -m benchmarks prune-time [--classes A,B] [--data DIR] [--zoo ZOO] [--runs 5]
 
-With images, Chromium takes a picture of the last report, where there is one.
+Without images, Chromium takes a picture of the last report, where there is one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.runtimes.chromium import Page, find_chromium
 PICTURE = FIGURES / "report.png"
 WIDTH, MARGIN = 1100, 8  # pixels
 LAST = "use"  # the last section that the picture shows
-CLASSES = "apple\norange\npear\nmushroom\nsweet_pepper\n"
+CLASSES = "espresso,teapot,laptop,bicycle,dog"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,19 +36,23 @@ def main(argv: Sequence[str]) -> None:
     script = Script("prune-time", __doc__)
     script.add("--data", help="images; without, from names alone")
     script.add("--runs", type=int, default=5)
+    script.add("--classes", default=CLASSES)
+    script.add("--zoo", help="default: the bundled one")
     args = script.parse(argv)
     command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--out", "out", "--force"]
     if args.data:
         command += ["--data", str(Path(args.data).resolve())]
+    if args.zoo:
+        command += ["--zoo", str(Path(args.zoo).resolve())]
     walls, reports, printed = [], [], ""
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "classes.txt").write_text(CLASSES)
+        (Path(scratch) / "classes.txt").write_text("\n".join(args.classes.split(",")))
         for _ in range(args.runs):
             begin = time.perf_counter()
             printed = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True).stdout
             walls.append(time.perf_counter() - begin)
             reports.append(json.loads((Path(scratch) / "out" / "report.json").read_text()))
-        if args.data and (browser := find_chromium()):
+        if not args.data and (browser := find_chromium()):
             take_picture(browser, Path(scratch))
         peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         begin = time.perf_counter()
@@ -62,13 +66,20 @@ def main(argv: Sequence[str]) -> None:
         "help_s": round(help_s, 3),
         "stages_median_s": stages,
         "top1": [r["accuracy"]["top1"] for r in reports],
+        "expected": None if reports[-1]["estimate"] is None else reports[-1]["estimate"]["top1"],
         "latency_ms": reports[-1]["latency_ms"],
         "bytes": reports[-1]["bytes"],
         "macs": reports[-1]["macs"],
         "base_macs": reports[-1]["base_macs"],
         "printed": [line.rstrip() for line in printed.splitlines()],
     }
-    script.record({"classes": CLASSES.split(), "runs": args.runs, "images": bool(args.data)}, result)
+    config = {
+        "classes": args.classes.split(","),
+        "runs": args.runs,
+        "images": bool(args.data),
+        "zoo": reports[-1]["zoo"],
+    }
+    script.record(config, result)
 
 
 def take_picture(browser: str, directory: Path) -> None:
