@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks import RESNET_ZOO
 from benchmarks.records import RESULTS, require_clean
 from benchmarks.render import write_pages
 from mvp_edge.core.device import resolve_device, use_threads
@@ -71,7 +72,7 @@ def run_experiments(argv: Sequence[str]) -> None:
     )
     parser.add_argument("name", choices=["list", "all", *EXPERIMENTS], metavar="NAME")
     parser.add_argument("--data", type=Path, default=os.environ.get("MVP_EDGE_DATA"), help="directory of image folders")
-    parser.add_argument("--zoo", help="the zoo that votes; default: the bundled one")
+    parser.add_argument("--zoo", default=RESNET_ZOO, help="the zoo that votes; default: the ResNet-18 of CIFAR-100")
     parser.add_argument("--tasks", type=int, default=20, help="target tasks, at most")
     parser.add_argument("--methods", default="", help="rows or methods, separated by commas; default: all")
     parser.add_argument("--folder", action="append", default=[], metavar="NAME=DIR", help="where a data set or zoo is")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks import records
+from benchmarks import RESNET_ZOO, records
 from benchmarks.setting import Setting, load, target_tasks
 from mvp_edge.core.device import resolve_device
 from mvp_edge.data import DataSource, open_source
@@ -42,7 +42,7 @@ class Script:
         self.add("--allow-dirty", action="store_true", help="run uncommitted code; tables mark its records")
         shared: dict[Argument, dict[str, Any]] = {
             "data": {"required": True, "help": "an image folder, or the name of a data set"},
-            "zoo": {"help": "default: the bundled one"},
+            "zoo": {"default": RESNET_ZOO, "help": "default: the ResNet-18 of CIFAR-100"},
             "tasks": {"type": int, "default": 20, "help": "class lists"},
             "split": {"choices": ["test", "held-out"], "default": "held-out"},
             "device": {"default": "auto"},

@@ -145,7 +145,7 @@ def scored(fitting: FitConfig, keep: float = 0.1) -> Method:
 
 
 def from_parent(fitting: FitConfig, every: int) -> Method:
-    """A specialist of the bundled zoo's recipe, made for the task itself."""
+    """A specialist of the ResNet zoo's recipe, made for the task itself."""
 
     def run(s: Setting) -> nn.Module:
         schedule = PruneSchedule(every=every)

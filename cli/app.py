@@ -27,7 +27,7 @@ COMMANDS = {
     "export": "Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code.",
     "zoo": "Make, extend and inspect a zoo of pruned models.",
     "pretrain": "Train a base model: one safetensors file with metadata.",
-    "bases": "List the registered base models.",
+    "bases": "List the registered base models, and those of the bundled zoos.",
 }
 MODULES = {"eval": "evaluate"}  # `eval` is a builtin
 

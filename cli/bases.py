@@ -21,15 +21,14 @@ def register(app: typer.Typer) -> None:
 
 
 def bases(json: Json = False) -> None:
-    """List the registered base models."""
-    from mvp_edge.models.bases import BUNDLED, REGISTRY, load_base
+    """List the registered base models, and those of the bundled zoos."""
+    from mvp_edge.models.bases import REGISTRY
+    from mvp_edge.zoo.location import bundled_zoos
+    from mvp_edge.zoo.store import open_zoo
 
-    rows: list[dict[str, Any]] = []
-    for name, registered in REGISTRY.items():
-        path = BUNDLED.get(name)
-        there = path is not None and path.is_file()
-        base = load_base(name)[0] if there else registered
-        rows.append(base.to_json() | {"classes": len(base.classes), "weights": "bundled" if there else None})
+    found = [(base, None) for base in REGISTRY.values()]
+    found += [(open_zoo(name).base, f"zoo {name}") for name in bundled_zoos()]
+    rows: list[dict[str, Any]] = [b.to_json() | {"classes": len(b.classes), "weights": where} for b, where in found]
     if json:
         print_json({"bases": rows})
     else:

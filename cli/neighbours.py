@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mvp_edge.config import VoteConfig
+from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, ZooError
 
 from .options import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mvp_edge.data import ImageSet
     from mvp_edge.models.prunable import PrunableModel
     from mvp_edge.voting.neighbours import Neighbour
+    from mvp_edge.zoo.bodies import BodyZoo
     from mvp_edge.zoo.store import Zoo
 
 DEFAULT = VoteConfig()
@@ -79,8 +81,12 @@ def neighbours(
         raise ConfigError("--similarity leep needs images; add --data DIR, or use --similarity wordnet")
     from mvp_edge.names import wordnet
     from mvp_edge.names.tasks import read_task
+    from mvp_edge.zoo.bodies import open_bodies
 
     typed = read_task(task)  # before the slow import of torch
+    if data is None and (ready := open_bodies(zoo)) is not None:
+        _show_bodies(PruneConfig(typed, None, zoo=zoo), ready, json=json)
+        return
     target = wordnet.resolve(typed)
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
@@ -130,6 +136,31 @@ def neighbours(
     else:
         show_neighbours(result)
     warn(result["warnings"])
+
+
+def _show_bodies(config: PruneConfig, zoo: BodyZoo, *, json: bool) -> None:
+    """Show what is expected of the ready-made bodies of a zoo, and which one is delivered."""
+    from mvp_edge.prune.named import choose, read_request
+
+    from .tables import show_bodies, warn
+
+    request = read_request(config, zoo)
+    (chosen, expected), resolution = choose(request, config, Path()), request.resolution
+    bodies = [
+        {"id": b.id, "pixels": b.pixels, "macs": b.macs, "params": b.params, "expected_top1": e.top1}
+        for b, e in request.expected
+    ]
+    warnings = [*resolution.notes, *resolution.warnings]
+    if json:
+        synsets = [n.synset for n in resolution.named]
+        named = {"classes": list(resolution.task.names), "synsets": synsets, "id": resolution.task.id}
+        source = {"source": expected.source, "n": expected.n}
+        result = {"task": named, "zoo": zoo.name, "bodies": bodies, "delivered": chosen.id, "estimate": source}
+        print_json(result | {"warnings": warnings})
+    else:
+        show_bodies(bodies, "top-1", chosen.id)
+        typer.echo(expected.source)
+    warn(warnings)
 
 
 def guesses(ambiguous: Mapping[str, Sequence[str]]) -> list[str]:

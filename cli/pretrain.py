@@ -41,7 +41,7 @@ mvp-edge pretrain --data cifar100 --out base.safetensors
 
 mvp-edge pretrain --data cifar100 --init earlier.safetensors --epochs 7 --small-size 24 --small-epochs 2.5
 
-mvp-edge pretrain --base vit-cifar100 --data cifar100 --teacher cifar100-resnet18
+mvp-edge pretrain --base vit-cifar100 --data cifar100 --teacher my-zoo/
 
 mvp-edge pretrain --base timm:mobilenetv2_100 --data photos/ --init weights.safetensors --epochs 10 --lr 0.02
 

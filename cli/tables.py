@@ -289,7 +289,7 @@ def show_predictions(result: dict[str, Any]) -> None:
 
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
-    table = Table("zoo", "base", "members", "generalist", "mean top-1", "size", box=None, header_style="bold")
+    table = Table("zoo", "base", "members", "generalist", "bodies", "mean top-1", "size", box=None, header_style="bold")
     table.add_column("directory", overflow="fold")  # so that a path can be copied
     for zoo in zoos:
         table.add_row(
@@ -297,11 +297,37 @@ def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
             escape(zoo["base"]),
             str(zoo["members"]),
             str(zoo["generalist"]),
+            str(zoo["bodies"]),
             percent(zoo["mean_top1"]),
             storage(zoo["bytes"]),
             escape(zoo["path"]),
         )
     console().print(table)
+
+
+def show_bodies(bodies: Sequence[dict[str, Any]], expected: str, delivered: str = "") -> None:
+    """Show a line for each ready-made body of a zoo, under what its expected accuracy is called."""
+    table = Table("body", "pixels", "MACs", "parameters", expected, "", box=None, header_style="bold")
+    for b in bodies:
+        table.add_row(
+            escape(b["id"]), str(b["pixels"]), quantity(b["macs"]), quantity(b["params"]), percent(b["expected_top1"]),
+            "[green]delivered[/]" if b["id"] == delivered else "",
+        )  # fmt: skip
+    console().print(table)
+
+
+def show_body(body: dict[str, Any]) -> None:
+    """Show one body: its costs, what is expected of it by number of classes, and how it was made."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_row("id", escape(body["id"]))
+    grid.add_row("pixels", str(body["pixels"]))
+    grid.add_row("MACs", quantity(body["macs"]))
+    grid.add_row("parameters", quantity(body["params"]))
+    grid.add_row("top-1", ", ".join(f"{percent(top1)} of {n} classes" for n, top1 in body["curve"]))
+    grid.add_row("files", escape(", ".join(body["sha256"])))
+    grid.add_row("recipe", escape(", ".join(f"{k} {v}" for k, v in body["recipe"].items())))
+    console().print(grid)
 
 
 def show_members(members: Sequence[dict[str, Any]]) -> None:

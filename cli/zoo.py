@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 DEFAULT = BuildConfig()
 SPECIALISTS, GENERALIST = recipe("specialist", "sgd"), recipe("generalist", "sgd")
 MEMBERS = "Members"
+WAYS = 5  # classes of the lists for which `zoo show` shows what is expected of a body
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -55,10 +56,17 @@ mvp-edge zoo classes
 
 mvp-edge zoo classes animals/ --json
 """
+SHOW_EPILOG = """
+[bold]Examples[/]
+
+mvp-edge zoo show animals/
+
+mvp-edge zoo show animals/ 3f2a91c0b7de-51c4e0
+"""
 BUILD_EPILOG = """
 [bold]Examples[/]
 
-mvp-edge zoo build animals/ --data photos/ --members 100
+mvp-edge zoo build animals/ --base base.safetensors --data photos/ --members 100
 
 mvp-edge zoo build mobile/ --base timm:mobilenetv2_100 --data photos/ --channel-multiple 1 --generalist 0.1
 
@@ -85,7 +93,7 @@ def build(
         typer.Option(
             "--base",
             metavar="NAME|FILE",
-            help="A registered base, timm:NAME or a .safetensors file. Default: the zoo's own, or resnet18-cifar100.",
+            help="timm:NAME, a .safetensors file, or another zoo, whose base is taken. Default: the zoo's own base.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -236,16 +244,25 @@ def _open_or_create(
 ) -> tuple[Zoo, list[str]]:
     from mvp_edge.build.members import prepare_zoo
     from mvp_edge.models.bases import load_base
+    from mvp_edge.zoo.bodies import open_bodies
     from mvp_edge.zoo.store import open_zoo
 
-    if base is None and weights is None and (directory / "zoo.json").exists():
+    exists = (directory / "zoo.json").exists()
+    if exists and open_bodies(str(directory.resolve())) is not None:
+        raise ZooError(
+            f"{directory} is a zoo of ready-made bodies, which is not built by pruning; choose another directory, and "
+            f"take its base with --base {directory}"
+        )
+    if base is None and weights is None and exists:
         opened = open_zoo(str(directory.resolve()))
         if embedding not in (None, opened.base.embedding):
             raise ZooError(
                 f"{directory} was built with --embedding {opened.base.embedding}; use that, or choose another directory"
             )
         return opened, []
-    found, model = load_base(base or "resnet18-cifar100", weights)
+    if base is None and weights is None:
+        raise ZooError(f"{directory} is a new zoo, so it needs a base; name one with --base, such as timm:resnet18")
+    found, model = load_base(str(weights)) if base is None else load_base(base, weights)
     found = replace(found, embedding=embedding or found.embedding)
     return prepare_zoo(directory.resolve(), found, model, source, device=device, progress=progress)
 
@@ -280,10 +297,14 @@ def list_zoos(
     json: Json = False,
 ) -> None:
     """List the bundled zoos."""
+    from mvp_edge.zoo.bodies import open_bodies
     from mvp_edge.zoo.location import bundled_zoos
     from mvp_edge.zoo.store import open_zoo
 
-    zoos = [open_zoo(name).summary() for name in [*bundled_zoos(), *(extra or [])]]
+    zoos = [
+        open_zoo(name).summary() | {"bodies": len(zoo.bodies) if (zoo := open_bodies(name)) else 0}
+        for name in [*bundled_zoos(), *(extra or [])]
+    ]
     if json:
         print_json({"zoos": zoos})
     else:
@@ -300,9 +321,11 @@ def classes(
     json: Json = False,
 ) -> None:
     """List the classes of a zoo's base and generalists, one name per line, as in a class list."""
+    from mvp_edge.names.wordnet import resolve_names
     from mvp_edge.zoo.location import read_known_classes, read_zoo_file
 
     base, known = read_known_classes(name)
+    known = resolve_names(known).names  # words for the numbers of ImageNet's classes
     if json:
         print_json({"zoo": read_zoo_file(name)[1]["name"], "base": base, "classes": list(known)})
     else:
@@ -310,18 +333,21 @@ def classes(
             typer.echo(each)
 
 
-@zoo.command("show", epilog=example("zoo show animals/ 3f2a91c0b7de-51c4e0"))
+@zoo.command("show", epilog=SHOW_EPILOG)
 def show(
     name: ZooArgument,
-    member: Annotated[str | None, typer.Argument(metavar="MEMBER", help="Show this member only.")] = None,
+    member: Annotated[str | None, typer.Argument(metavar="MEMBER|BODY", help="Show this member or body only.")] = None,
     json: Json = False,
 ) -> None:
-    """Show the members of a zoo, or one member."""
+    """Show the members and ready-made bodies of a zoo, or one of them."""
+    from mvp_edge.zoo.bodies import open_bodies
     from mvp_edge.zoo.store import open_zoo
 
-    from .tables import show_member, show_members, show_zoos
+    from .tables import show_bodies, show_body, show_member, show_members, show_zoos
 
-    opened = open_zoo(name)
+    opened, ready = open_zoo(name), open_bodies(name)
+    if ready is not None and member is not None and (body := ready.body(member)) is not None:
+        return print_json(body.to_json()) if json else show_body(body.to_json())
     if member is not None:
         value = opened.info(member).to_json()
         return print_json(value) if json else show_member(value)
@@ -336,25 +362,34 @@ def show(
         }
         for i in opened.infos()
     ]
-    # In `zoo list`, "members" is their number.
+    bodies = [
+        {"id": b.id, "pixels": b.pixels, "macs": b.macs, "params": b.params, "expected_top1": b.expected_top1(WAYS)}
+        for b in (ready.bodies if ready else ())
+    ]
+    # In `zoo list`, "members" and "bodies" are their numbers.
     summary = opened.summary()
     if json:
-        return print_json({**summary, "members": members})
-    show_zoos([summary])
-    return show_members(members)
+        return print_json({**summary, "members": members, "bodies": bodies})
+    show_zoos([{**summary, "bodies": len(bodies)}])
+    if bodies:
+        show_bodies(bodies, f"top-1 of {WAYS}")
+    return show_members(members) if members or not bodies else None
 
 
 @zoo.command("verify", epilog=example("zoo verify animals/"))
 def verify(name: ZooArgument, json: Json = False) -> None:
     """Check every file of a zoo against its checksum."""
+    from mvp_edge.zoo.bodies import open_bodies
     from mvp_edge.zoo.store import open_zoo
 
-    opened = open_zoo(name)
-    problems = opened.verify()
+    opened, ready = open_zoo(name), open_bodies(name)
+    problems = opened.verify() + (ready.verify() if ready else [])
+    members, bodies = len(opened.ids()), len(ready.bodies) if ready else 0
     if json:
-        print_json({"zoo": opened.name, "members": len(opened.ids()), "problems": problems})
+        print_json({"zoo": opened.name, "members": members, "bodies": bodies, "problems": problems})
     else:
-        for problem in problems or [f"zoo {opened.name}: {len(opened.ids())} members and the base model are sound"]:
+        checked = f"{members} members" + (f", {bodies} bodies" if bodies else "")
+        for problem in problems or [f"zoo {opened.name}: {checked} and the base model are sound"]:
             typer.echo(problem)
     if problems:
         found = "1 problem was" if len(problems) == 1 else f"{len(problems)} problems were"

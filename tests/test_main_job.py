@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier
 
@@ -30,7 +31,7 @@ def cifar100() -> Path:
 
 def prune(where: Path, data: Path | None, *flags: str) -> tuple[dict, Path]:
     (where / "classes.txt").write_text(FRUIT)
-    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--json"]
+    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--zoo", RESNET_ZOO, "--json"]
     command += [] if data is None else ["--data", str(data)]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, cwd=where, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -186,7 +186,7 @@ plot_neighbours = curves(
 """Figure 5b."""
 
 # Figures 1, 2, 5a, 6 and 7: do similar tasks keep the same units, and more so in deep layers? Nothing is trained: the
-# plans of a zoo's members are compared. Members of the bundled zoos were all pruned from one generalist, inside whose
+# plans of a zoo's members are compared. Members of the CIFAR zoos were all pruned from one generalist, inside whose
 # units they lie; so random choices are compared twice, among all units and among that parent's. Members of the base
 # without labels were pruned from that base itself. Layers of which the parent keeps no more units than its children are
 # left out: there is nothing to choose.

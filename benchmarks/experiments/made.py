@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import VIT_ZOO
 from benchmarks.baselines.masked import dense_copy
 from benchmarks.baselines.reptile import MetaConfig, drawing, meta_train, save_meta
 from benchmarks.baselines.simsiam import SimSiam, pretrain
@@ -35,19 +36,19 @@ from mvp_edge.zoo.member import MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 
 
-def given(folder: str, bundled: str | None, context: Context) -> Zoo:
-    """Open the zoo that `--folder` names, or a bundled one.
+def given(folder: str, own: str | None, context: Context) -> Zoo:
+    """Open the zoo that `--folder` names, or one of this repository.
 
     Raises:
         ZooError: it cannot be read.
-        ConfigError: none is given, and none is bundled.
+        ConfigError: none is given, and the repository has none.
     """
-    if folder not in context.folders and bundled is None:
+    if folder not in context.folders and own is None:
         raise ConfigError(f"the images and a zoo of this base are not at hand; give --folder {folder}=DIR")
-    return open_zoo(str(context.folders.get(folder, bundled)))
+    return open_zoo(str(context.folders.get(folder, own)))
 
 
-# Zoos of other members, made as the bundled zoo's specialists are, from the smallest larger generalist.
+# Zoos of other members, made as the specialists of the default zoo are, from the smallest larger generalist.
 
 FIT = FitConfig(iterations=200, batch_size=64, lr=0.03, distill=0.9)
 
@@ -283,7 +284,7 @@ def _plan(s: Setting) -> KeepPlan:
 
 
 ZOOS.update(
-    {"vit": partial(given, "vit-zoo", "cifar100-vit")}
+    {"vit": partial(given, "vit-zoo", VIT_ZOO)}
     | {name: partial(given, name, None) for name in ("resnet50-zoo", "deit-zoo")}
     | {name: lambda c, n=name: complete(c, zoo_path(c, n), c.steps(RECIPES[n].members), "zoos") for name in RECIPES}
     | {"ssl": lambda c: complete(c, ssl_zoo_path(c), c.steps(SSL_MEMBERS), "ssl")}

@@ -41,7 +41,7 @@ PAIRS = (
 def main(argv: Sequence[str]) -> None:
     """Cut, export, time, and append a record."""
     script = Script("edge-latency", __doc__, "zoo")
-    script.add("--base", help="a registered name or a file, instead of a zoo's base")
+    script.add("--base", help="a file or another name of a base, instead of a zoo's base")
     script.add("--embedding", choices=("whole", "pruned"), default="whole", help="of --base, a transformer")
     script.add("--rounds", type=int, default=20)
     args = script.parse(argv)

@@ -8,7 +8,7 @@ from benchmarks.tables import frame, listed, mark, markdown
 
 
 def packing() -> str:
-    """What packing costs: the first step on an earlier zoo, the second on the bundled one."""
+    """What packing costs: the first step on an earlier zoo, the second on today's."""
     rows = frame("packing")
     mib = [" → ".join(f"{n / 2**20:.1f}" for n in sizes) for sizes in rows.bytes]
     base = [" → ".join(f"{t:.2f}" for t in b) if isinstance(b, list) else "as it was" for b in rows.base]

@@ -34,6 +34,11 @@ def add_result(zoo: Zoo, result: Path) -> Added:
             from another base, or the zoo cannot be written.
     """
     plan_json, report_json = _read_json(result / "plan.json"), _read_json(result / "report.json")
+    if report_json.get("data", "") is None:
+        raise ZooError(
+            f"{result} was made without images, so it is a member of its zoo already; add a result of: "
+            "mvp-edge prune --data DIR"
+        )
     state = read_weights(_read(result / "weights.safetensors"), str(result / "weights.safetensors"))
     try:
         base_name, base_sha256 = plan_json["base"]["name"], plan_json["base"]["sha256"]
@@ -42,11 +47,6 @@ def add_result(zoo: Zoo, result: Path) -> Added:
         task = Task(tuple(map(TaskClass, report.task.classes, report.task.synsets)))
     except (KeyError, TypeError, ValueError, PlanError) as e:
         raise ZooError(f"{result} is not a complete result ({e!r}); make it again with: mvp-edge prune --force") from e
-    if report.data is None:
-        raise ZooError(
-            f"{result} was made without images, so it is a member of its zoo already; add a result of: "
-            "mvp-edge prune --data DIR"
-        )
     if base_sha256 != zoo.base.sha256:
         raise ZooError(
             f"{result} was cut from {base_name} ({base_sha256[:12]}), but zoo {zoo.name} is for {zoo.base.name} "

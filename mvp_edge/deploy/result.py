@@ -12,7 +12,7 @@ from torch import nn
 from mvp_edge.core.errors import ConfigError, ExportError, ZooError
 from mvp_edge.export import export_onnx
 from mvp_edge.models.architectures import head_of
-from mvp_edge.models.bases import BUNDLED, Base, load_base
+from mvp_edge.models.bases import Base
 from mvp_edge.report import Report
 from mvp_edge.zoo.store import open_zoo
 
@@ -136,10 +136,6 @@ def write_dense(result: Result, zoo: str | None, path: Path) -> None:
 
 def _load(result: Result, zoo: str | None) -> tuple[Base, nn.Module]:
     try:
-        if zoo is None and result.base.name in BUNDLED:
-            base, model = load_base(result.base.name)
-            if base.sha256 == result.base.sha256:  # a base of the user's own may have the name of a bundled one
-                return base, model
         opened = open_zoo(zoo or result.report.zoo)
         return opened.base, opened.load_base()
     except (ConfigError, ZooError) as e:

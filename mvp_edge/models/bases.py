@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mvp_edge.config import Embedding, Packing
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.places import ASSETS, DEFAULT_ZOO
+from mvp_edge.core.places import ASSETS
 from mvp_edge.models.architectures import head_name, new_model
 from mvp_edge.models.download import download_weights
 from mvp_edge.models.tensors import COUNTER, content_sha256, deserialise, load_weights, serialise
@@ -72,23 +72,23 @@ CIFAR100_RESNET18 = Base(
 )
 CIFAR100_VIT = replace(CIFAR100_RESNET18, name="vit-cifar100", arch="vit-cifar")
 REGISTRY: dict[str, Base] = {base.name: base for base in (CIFAR100_RESNET18, CIFAR100_VIT)}
-BUNDLED: dict[str, Path] = {
-    name: ASSETS / "zoos" / zoo / "base.safetensors.gz"
-    for name, zoo in ((CIFAR100_RESNET18.name, DEFAULT_ZOO), (CIFAR100_VIT.name, "cifar100-vit"))
-}
+BASE_FILE = "base.safetensors.gz"  # of a zoo, in its directory
 
 
 def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
     """Load a base model and its weights, on the CPU, in evaluation mode.
 
     Args:
-        name: A registered name, `timm:NAME`, or the path of a safetensors file written by `mvp-edge pretrain`.
+        name: A registered name, `timm:NAME`, the path of a safetensors file written by `mvp-edge pretrain`, or a zoo,
+            by directory or bundled name, whose base is meant.
         weights: Local safetensors file to take the weights from.
 
     Raises:
         ConfigError: the name or file is unknown, damaged, or does not fit; weights are given for a file, which holds
             its own; or timm's weights are neither in the cache nor to be downloaded.
     """
+    zoos = (place / BASE_FILE for place in (ASSETS / "zoos" / name, Path(name)))
+    name = next((str(file) for file in zoos if file.is_file()), name)
     if name.endswith((".safetensors", ".safetensors.gz")):
         if weights is not None:
             raise ConfigError(
@@ -97,11 +97,10 @@ def load_base(name: str, weights: Path | None = None) -> tuple[Base, nn.Module]:
             )
         return _from_file(Path(name), None)
     base = find_base(name)
-    weights = weights or BUNDLED.get(name)
     if weights is None and name in REGISTRY:
         raise ConfigError(
-            f"no weights of {name} come with this package; train them with mvp-edge pretrain --base {name} "
-            "and give the file with --base, or your own with --weights FILE.safetensors"
+            f"no weights of {name} come with this package; train them with mvp-edge pretrain --base {name} and give "
+            "the file with --base, or a zoo of that base, or your own with --weights FILE.safetensors"
         )
     return _from_file(weights or download_weights(base.arch), base)
 
@@ -118,7 +117,7 @@ def find_base(name: str) -> Base:
         return _timm_base(name)
     raise ConfigError(
         f"base {name!r} is unknown; use {', '.join(REGISTRY)}, timm:NAME (such as timm:mobilenetv2_100), "
-        "or the path of a .safetensors file made by: mvp-edge pretrain"
+        "the directory of a zoo, or the path of a .safetensors file made by: mvp-edge pretrain"
     )
 
 

@@ -15,7 +15,7 @@ import gzip
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,25 @@ class BodyZoo:
             raise ZooError(f"the weights of {body.id} lack {min(missing)}; {self._repair}")
         model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in sorted(needed))
         return model
+
+    def body(self, name: str) -> Body | None:
+        """Return the body of this id, if there is one."""
+        return next((b for b in self.bodies if b.id == name), None)
+
+    def verify(self) -> list[str]:
+        """Check the files of all bodies against their checksums and return what is wrong, one line a problem."""
+        problems: dict[str, None] = {}  # bodies share weights
+        for body in self.bodies:
+            for check in (*(partial(self._read, body, file) for file in body.sha256), partial(self._load, body)):
+                try:
+                    check()
+                except ZooError as e:
+                    problems[str(e)] = None
+        return list(problems)
+
+    def _load(self, body: Body) -> None:
+        self.features(body)
+        self.graph(body, self.weights(body))
 
     def _tensors(self, body: Body, file: str) -> dict[str, np.ndarray]:
         try:

@@ -31,7 +31,7 @@ from mvp_edge.config import Packing
 from mvp_edge.core.atomic import sync_directory, write_atomically
 from mvp_edge.core.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.core.places import ASSETS
-from mvp_edge.models.bases import Base, load_base, serialise_base
+from mvp_edge.models.bases import BASE_FILE, Base, load_base, serialise_base
 from mvp_edge.models.tensors import compress, content_sha256, deserialise, serialise
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import FORMAT, damaged, read_zoo_file, roots
@@ -40,7 +40,6 @@ from mvp_edge.zoo.member import Member, MemberInfo, Outputs, read_outputs, read_
 STALE_SECONDS = 24 * 3600
 WEIGHTS = "weights.safetensors.gz"
 OUTPUTS = "outputs.safetensors.gz"
-BASE = "base.safetensors.gz"
 
 
 class Added(NamedTuple):
@@ -225,7 +224,7 @@ class Zoo:
         Raises:
             ZooError: its file is missing, damaged or another one than when the zoo was made.
         """
-        path = self.path / BASE
+        path = self.path / BASE_FILE
         try:
             found, model = load_base(str(path))
         except ConfigError as e:
@@ -354,7 +353,7 @@ def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int
         (path / "members").mkdir(parents=True, exist_ok=True)
         with zoo_lock(path, "zoo", math.inf):
             if not (path / "zoo.json").exists():
-                write_atomically(path / BASE, compress(data))
+                write_atomically(path / BASE_FILE, compress(data))
                 value = {"format": FORMAT, "name": path.resolve().name, "packing": packing, "base": base.to_json()}
                 write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
     except OSError as e:
@@ -374,7 +373,7 @@ def _refuse_foreign_files(path: Path) -> None:
     Names with a dot are those under which files are written first.
     """
     found = {f.name for f in path.iterdir() if not f.name.startswith(".")} if path.is_dir() else set()
-    if (path.exists() and not path.is_dir()) or ("zoo.json" not in found and found - {BASE, "members"}):
+    if (path.exists() and not path.is_dir()) or ("zoo.json" not in found and found - {BASE_FILE, "members"}):
         raise ZooError(f"{path} exists and is not a zoo; choose another directory")
 
 

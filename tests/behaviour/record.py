@@ -52,6 +52,7 @@ from typing import Any
 
 FLOAT = "model.onnx"
 RECORD = Path(__file__).with_name("recorded.json")
+ZOOS = Path(__file__).parents[2] / "benchmarks" / "zoos"
 COMMIT = "8ed278a"
 TOLERANCE = 1e-4  # largest absolute difference of a logit of a float file
 TRAINED_TOLERANCE = 0.05  # the same after training, which enlarges differences of rounding
@@ -79,22 +80,22 @@ ZOO = (
 )
 RUNS = {
     # Without images: the largest member that fits is delivered as it is.
-    "resnet, names": "--task {fruit} --zoo cifar100-resnet18 --keep 0.1 --precision fp32",
-    "resnet, names, MAC budget": "--task {vehicles} --zoo cifar100-resnet18 --max-macs 30M --precision fp32",
-    "vit, names, bytes": "--task {mixed} --zoo cifar100-vit --keep 0.3 --precision fp32 --input uint8-nhwc",
+    "resnet, names": "--task {fruit} --zoo {resnet} --keep 0.1 --precision fp32",
+    "resnet, names, MAC budget": "--task {vehicles} --zoo {resnet} --max-macs 30M --precision fp32",
+    "vit, names, bytes": "--task {mixed} --zoo {vit} --keep 0.3 --precision fp32 --input uint8-nhwc",
     # Few images: cross-validation decides how much of the fine-tuning is kept.
-    "resnet, few images, int8": "--task {mixed} --data {few} --zoo cifar100-resnet18 --keep 0.1 --iterations 30 "
+    "resnet, few images, int8": "--task {mixed} --data {few} --zoo {resnet} --keep 0.1 --iterations 30 "
     "--lr 0.1 --precision int8 --seed 3",
     # From 2000 images on it does not.
-    "resnet, many images": "--task {fruit} --data {many} --zoo cifar100-resnet18 --keep 0.2 --iterations 6 "
+    "resnet, many images": "--task {fruit} --data {many} --zoo {resnet} --keep 0.2 --iterations 6 "
     "--batch-size 64 --precision fp32 --seed 4",
-    "resnet, two budgets": "--task {vehicles} --data {few} --zoo cifar100-resnet18 --max-macs 9M --max-size-kib 480 "
+    "resnet, two budgets": "--task {vehicles} --data {few} --zoo {resnet} --max-macs 9M --max-size-kib 480 "
     "--iterations 4 --schedule fixed --precision fp32 --seed 5",
-    "vit, size budget": "--task {mixed} --data {few} --zoo cifar100-vit --max-size-kib 1500 --iterations 6 "
+    "vit, size budget": "--task {mixed} --data {few} --zoo {vit} --max-size-kib 1500 --iterations 6 "
     "--schedule fixed --precision int8 --seed 6",
-    "resnet, specialists": "--task {unknown} --data {few} --zoo cifar100-resnet18 --voters specialist --vote sample "
+    "resnet, specialists": "--task {unknown} --data {few} --zoo {resnet} --voters specialist --vote sample "
     "--neighbours 4 --keep 0.15 --channel-multiple 4 --iterations 6 --precision fp32 --seed 7",
-    "resnet, smsp": "--task {mixed} --data {few} --zoo cifar100-resnet18 --method smsp --similarity wordnet "
+    "resnet, smsp": "--task {mixed} --data {few} --zoo {resnet} --method smsp --similarity wordnet "
     "--keep 0.12 --iterations 4 --precision fp32 --seed 8",
     "own zoo": "--task {vehicles} --data {few} --zoo {zoo} --voters any --neighbours 3 --keep 0.4 "
     "--channel-multiple 4 --iterations 8 --batch-size 32 --precision fp32 --seed 9",
@@ -200,6 +201,8 @@ def make_reproducible(directory: Path) -> None:
 def prepare(directory: Path, cifar100: Path, *, former: bool) -> Scratch:
     """Write class lists, and link pictures: the first ones of each class by file name."""
     places = {"base": directory / "base.safetensors", "zoo": directory / "zoo"}
+    for word, name in (("resnet", "cifar100-resnet18"), ("vit", "cifar100-vit")):
+        places[word] = Path(name) if former else ZOOS / name  # they were bundled
     for name, classes in LISTS.items():
         places[name] = directory / f"{name}.txt"
         places[name].write_text("".join(f"{c}\n" for c in classes.split()), encoding="utf-8")

@@ -74,7 +74,7 @@ def bench_zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.fixture
 def context(data: Path, bench_zoo: Zoo, tmp_path: Path) -> Context:
     """All that an experiment needs, at a hundredth of its iterations, on two target tasks."""
-    none = {"vit-zoo": tmp_path / "no-zoo"}  # not the bundled one
+    none = {"vit-zoo": tmp_path / "no-zoo"}  # not the one of this repository
     return Context(bench_zoo, data, tmp_path / "results", tmp_path / "work", tasks=2, scale=0.002, folders=none)
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.build.members import (
     build_generalists,
     build_specialists,
@@ -193,14 +194,14 @@ def test_without_a_parent_or_teacher_the_head_is_new(prunable: PrunableModel, im
 
 def test_members_of_earlier_versions_keep_their_names() -> None:
     """A zoo is filled up only if the same settings and images give the same names."""
-    bundled = open_zoo(None)
-    prunable = PrunableModel.of(bundled.base, bundled.load_base())
-    infos = [i for i in bundled.infos() if i.recipe.get("method") == "ifp"]
+    full = open_zoo(RESNET_ZOO)
+    prunable = PrunableModel.of(full.base, full.load_base())
+    infos = [i for i in full.infos() if i.recipe.get("method") == "ifp"]
     assert {"specialist", "generalist"} == {i.kind for i in infos}
     for info in infos:
         told = info.recipe
         schedule = PruneSchedule(**{f.name: told[f.name] for f in fields(PruneSchedule)})
-        found = find_parent(bundled, prunable, info.task, schedule)
+        found = find_parent(full, prunable, info.task, schedule)
         assert (found and found.id) == told["parent"]
         parent = None if found is None else Member(found, {})
         wanted = ("iterations", "batch_size", *(["lr", "distill"] if info.kind == "specialist" else []))

@@ -16,12 +16,14 @@ import torch
 from .conftest import Run
 
 
-def test_ctrl_c(run: Run, task: Path, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ctrl_c(
+    run: Run, task: Path, images: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mvp_edge.prune.run.compress", interrupt)
-    done = run("prune", "--task", task, "--data", images)
+    done = run("prune", "--task", task, "--data", images, "--zoo", tiny_zoo)
     assert (done.code, done.out, done.err) == (130, "", "interrupted; nothing was written\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.txt"]
 
@@ -75,7 +77,7 @@ def test_ctrl_c_while_the_command_line_is_read(run: Run, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("module", ["typer", "torch"])
-def test_ctrl_c_while_it_starts(task: Path, tmp_path: Path, module: str) -> None:
+def test_ctrl_c_while_it_starts(task: Path, tiny_zoo: Path, tmp_path: Path, module: str) -> None:
     """An import that Ctrl-C hits may fail with another error than KeyboardInterrupt, as numpy's does."""
     code = (
         "import importlib.abc, signal, sys\n"
@@ -88,7 +90,7 @@ def test_ctrl_c_while_it_starts(task: Path, tmp_path: Path, module: str) -> None
         "                if name == 'typer': raise\n"
         "                raise ImportError('cannot load module more than once per process') from None\n"
         "sys.meta_path.insert(0, Unlucky())\n"
-        f"sys.argv = ['mvp-edge', 'prune', '--task', '{task}', '--data', '{tmp_path}']\n"
+        f"sys.argv = ['mvp-edge', 'prune', '--task', '{task}', '--data', '{tmp_path}', '--zoo', '{tiny_zoo}']\n"
         "from mvp_edge_cli.main import main\n"
         "main()\n"
     )

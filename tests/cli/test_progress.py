@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import RESNET_ZOO
+
 from .conftest import Done, Run
 
 
@@ -17,7 +19,7 @@ def test_the_first_stage_is_the_import_of_torch(
     from cli.progress import Log
 
     words = {
-        "prune": ["--task", task, "--data", images, "--device", "cuda:99"],
+        "prune": ["--task", task, "--data", images, "--zoo", RESNET_ZOO, "--device", "cuda:99"],
         "eval": [pruned[0] / "model.onnx", "--data", images],
         "export": [pruned[0], "--target", "ort", "--out", "there"],
     }

@@ -30,12 +30,14 @@ def test_prune_prints_its_report(pruned: tuple[Path, Done]) -> None:
     assert len(done.json["voters"]) == 2
 
 
-def test_json_is_ascii_whatever_the_classes_are_called(run: Run, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_ascii_whatever_the_classes_are_called(
+    run: Run, task: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ["pêche", "桃"]
     made = example_report() | {"task": {"classes": names, "synsets": [None, None], "id": "t"}}
     monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
     monkeypatch.setattr("mvp_edge.prune.run.compress", lambda *_: Report.from_json(made))
-    done = run("prune", "--task", task, "--json")
+    done = run("prune", "--task", task, "--zoo", tiny_zoo, "--json")
     assert done.out.isascii() and done.json["task"]["classes"] == names
 
 

@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export import OnnxClassifier, export_onnx, verify_onnx
 from mvp_edge.export.graph import tidy
@@ -173,8 +174,8 @@ def test_more_than_rounding_is_refused_where_rounding_is_large(tmp_path: Path) -
         verify_onnx(path, net, **INPUT)
 
 
-def test_the_base_of_the_bundled_zoo_and_a_member_of_each_breadth(tmp_path: Path) -> None:
-    zoo = open_zoo(None)
+def test_the_base_of_a_zoo_and_a_member_of_each_breadth(tmp_path: Path) -> None:
+    zoo = open_zoo(RESNET_ZOO)
     prunable = PrunableModel.of(zoo.base, zoo.load_base())
     members = {i.kind: i for i in zoo.infos()}
     networks = [

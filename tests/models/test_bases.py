@@ -10,9 +10,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from benchmarks import RESNET_ZOO, VIT_ZOO
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.architectures import new_model
-from mvp_edge.models.bases import find_base, load_base
+from mvp_edge.models.bases import REGISTRY, find_base, load_base
+from mvp_edge.zoo.store import open_zoo
 from tests.conftest import COLOURS
 
 
@@ -64,16 +66,23 @@ def test_a_file_of_ours_that_is_no_base(tmp_path: Path, meta: str) -> None:
         load_base(str(file))
 
 
-@pytest.mark.parametrize(("name", "least"), [("resnet18-cifar100", 70), ("vit-cifar100", 55)])
-def test_bundled_bases(name: str, least: float) -> None:
-    base, model = load_base(name)
+@pytest.mark.parametrize(("zoo", "least"), [(RESNET_ZOO, 70), (VIT_ZOO, 55)])
+def test_the_base_of_a_zoo(zoo: str, least: float) -> None:
+    base, model = load_base(zoo)
     assert len(base.classes) == 100
     assert base.top1 is not None and base.top1 >= least
     assert base.recipe and base.licence
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_a_registered_base_without_weights_says_how_to_train_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvp_edge.models.bases.BUNDLED", {})
-    with pytest.raises(ConfigError, match="pretrain --base vit-cifar100"):
-        load_base("vit-cifar100")
+def test_the_base_of_a_bundled_zoo(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "zoos").mkdir()
+    (tmp_path / "zoos" / "tiny").symlink_to(tiny_zoo)
+    monkeypatch.setattr("mvp_edge.models.bases.ASSETS", tmp_path)
+    assert load_base("tiny")[0] == load_base(str(tiny_zoo))[0] == open_zoo(str(tiny_zoo)).base
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_registered_base_has_no_weights_and_says_where_to_get_them(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"pretrain --base {name} .*or a zoo of that base"):
+        load_base(name)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.core.errors import TaskError
 from mvp_edge.names.base_classes import LOW_COVERAGE, NamedClasses, Resolution, resolve_to_base
 from mvp_edge.names.dictionary import nouns
@@ -15,7 +16,7 @@ from mvp_edge.names.wordnet import imagenet_classes, resolve_names
 from mvp_edge.zoo.location import read_base_classes
 
 IMAGENET = imagenet_classes()
-CIFAR = resolve_names(read_base_classes("cifar100-resnet18")[1])
+CIFAR = resolve_names(read_base_classes(RESNET_ZOO)[1])
 FEW = settings(max_examples=40, deadline=None)
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.names.base_classes import resolve_to_base
 from mvp_edge.names.known import (
     UNLISTED_WEIGHT,
@@ -18,7 +19,7 @@ from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import imagenet_classes, resolve_names
 from mvp_edge.zoo.location import read_base_classes
 
-CIFAR = resolve_names(read_base_classes("cifar100-resnet18")[1])
+CIFAR = resolve_names(read_base_classes(RESNET_ZOO)[1])
 
 
 def resolved(*names: str, base: Task = CIFAR):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.core.errors import TaskError
 from mvp_edge.names.dictionary import nouns
 from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
@@ -186,7 +187,7 @@ def test_ambiguous_shows_only_guesses():
     assert found["crane"][0].startswith(f"{synset('crane')}: ")
 
 
-CIFAR = resolve_names(read_base_classes(None)[1])
+CIFAR = resolve_names(read_base_classes(RESNET_ZOO)[1])
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import RESNET_ZOO, VIT_ZOO
 from mvp_edge.config import VoteConfig
 from mvp_edge.models.plan import make_plan
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.accuracy import harmed, ready_made_sizes, selecting_keep, stored_accuracy, wilson
 from mvp_edge.voting.neighbours import Neighbour, ready_made
-from mvp_edge.zoo.location import bundled_zoos
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import open_zoo
 
 FRUIT = wordnet.resolve(Task(tuple(map(TaskClass, ("apple", "orange", "pear", "mushroom", "sweet_pepper")))))
 
 
-@pytest.mark.parametrize("name", sorted(bundled_zoos()))
+@pytest.mark.parametrize("name", [RESNET_ZOO, VIT_ZOO])
 def test_the_ratio_told_gets_the_size_told(name: str) -> None:
     zoo = open_zoo(name)
     ranked = [Neighbour(i, 0.5) for i in zoo.infos()]
@@ -29,8 +29,8 @@ def test_the_ratio_told_gets_the_size_told(name: str) -> None:
         assert known is not None and (member.id, known.top1) == (size.member, size.top1)
 
 
-def test_the_sizes_of_the_quickstart() -> None:
-    zoo = open_zoo(None)
+def test_the_sizes_of_a_list() -> None:
+    zoo = open_zoo(RESNET_ZOO)
     sizes = ready_made_sizes(zoo, FRUIT, [Neighbour(i, 0.5) for i in zoo.infos()])
     found = [(s.keep, s.top1) for s in sizes]
     assert found == [(0.05, 73.6), (0.1, 84.0), (0.2, 86.6), (0.3, 87.8)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import RESNET_ZOO, VIT_ZOO
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, TaskError, ZooError
 from mvp_edge.names.tasks import Task, TaskClass
@@ -19,7 +21,7 @@ from mvp_edge.zoo.location import FORMAT
 
 @pytest.fixture
 def config(tmp_path: Path) -> PruneConfig:
-    return PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out")
+    return PruneConfig(tmp_path / "classes.txt", None, tmp_path / "out", zoo=RESNET_ZOO)
 
 
 def write(config: PruneConfig, text: str) -> None:
@@ -41,7 +43,7 @@ def test_another_sense_than_the_base_s_needs_images(config: PruneConfig) -> None
     assert "'mouse' of resnet18-cifar100 is mouse.n.01 (any of numerous small rodents" in message
     assert "'ray' of resnet18-cifar100 is ray.n.07" in message
     assert "keyboard" not in message
-    assert message.endswith("mvp-edge zoo classes), or add images of them with --data DIR")
+    assert message.endswith(f"mvp-edge zoo classes {RESNET_ZOO}), or add images of them with --data DIR")
     assert requested_task(replace(config, data="photos")).classes[0].synset == "mouse.n.04"
 
 
@@ -51,10 +53,10 @@ def test_a_class_that_the_base_does_not_know(config: PruneConfig) -> None:
         requested_task(config)
     assert str(error.value) == (
         "class 'crane' is unknown to resnet18-cifar100; class 'aple' is unknown to resnet18-cifar100 (nearest: apple); "
-        "take known classes (all of them: mvp-edge zoo classes), or add images of them with --data DIR"
+        f"take known classes (all of them: mvp-edge zoo classes {RESNET_ZOO}), or add images of them with --data DIR"
     )
-    with pytest.raises(TaskError, match="all of them: mvp-edge zoo classes cifar100-vit"):
-        requested_task(replace(config, zoo="cifar100-vit"))
+    with pytest.raises(TaskError, match=f"all of them: mvp-edge zoo classes {re.escape(VIT_ZOO)}"):
+        requested_task(replace(config, zoo=VIT_ZOO))
     assert requested_task(replace(config, data="photos")).classes[0].synset == "crane.n.05"
 
 
@@ -72,7 +74,7 @@ def test_classes_without_a_file(config: PruneConfig) -> None:
     given = replace(config, task=Task((TaskClass("apple"), TaskClass("pear"))))
     assert [c.synset for c in requested_task(given).classes] == ["apple.n.01", "pear.n.01"]
     assert check_request(given) == requested_task(given)
-    assert prune_command(given) == "mvp-edge prune --task - --seed 0"
+    assert prune_command(given) == f"mvp-edge prune --task - --zoo {RESNET_ZOO} --seed 0"
 
 
 def test_what_needs_images(config: PruneConfig) -> None:
@@ -106,7 +108,8 @@ def test_a_zoo_whose_description_lacks_its_base(config: PruneConfig, tmp_path: P
 
 
 def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "-", "--device", "cuda:99"]
+    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "-", "--zoo", RESNET_ZOO]
+    command += ["--device", "cuda:99"]
     done = subprocess.run(command, input="apple\npear\n", capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stderr.startswith(
         "error: device cuda:99 is not available"
@@ -117,7 +120,8 @@ def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [["--keep", "0.1"], ["--budgets", "1ms"]])
 def test_a_class_list_from_a_pipe_is_read_once(tmp_path: Path, size: list[str]) -> None:
     os.mkfifo(pipe := tmp_path / "classes.txt")
-    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", str(pipe), *size, "--device", "cuda:99"]
+    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", str(pipe), *size, "--zoo", RESNET_ZOO]
+    command += ["--device", "cuda:99"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
         pipe.write_text("apple\npear\n")
         try:
@@ -145,7 +149,7 @@ def test_a_slip_of_the_pen_costs_no_import_of_torch(
     code = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['timm'] = None\n"  # to import them is an error now
-        f"sys.argv = ['mvp-edge', '{command}', '--task', 'classes.txt']\n"
+        f"sys.argv = ['mvp-edge', '{command}', '--task', 'classes.txt', '--zoo', {RESNET_ZOO!r}]\n"
         "from mvp_edge_cli.main import main\n"
         "main()\n"
     )

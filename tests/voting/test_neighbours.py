@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.config import VoteConfig
 from mvp_edge.core.errors import ZooError
 from mvp_edge.data import ImageSet
@@ -82,9 +83,9 @@ def test_the_generalist_member_that_fits_best_votes(zoo: Zoo, prunable: Prunable
 @pytest.mark.parametrize(
     ("keep", "made_at"), [(0.05, 0.05), (0.08, 0.05), (0.1, 0.1), (0.2, 0.2), (0.29, 0.3), (1, 0.3)]
 )
-def test_the_bundled_member_that_was_made_at_a_ratio_fits_it(task: Task, keep: float, made_at: float) -> None:
+def test_the_member_that_was_made_at_a_ratio_fits_it(task: Task, keep: float, made_at: float) -> None:
     """In multiples of 8 channels the smallest has 5.8 % of the units, and it is what a twentieth means."""
-    ranked = [Neighbour(i, 0.5) for i in open_zoo(None).infos()]
+    ranked = [Neighbour(i, 0.5) for i in open_zoo(RESNET_ZOO).infos()]
     assert ready_made(ranked, task, keep).info.recipe["keep"] == made_at
     with pytest.raises(ZooError, match=r"0\.04 .* 0\.058"):
         ready_made(ranked, task, 0.04)
