@@ -23,6 +23,7 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 from tests.bases import small_base
+from tests.bodies import make_body_zoo
 
 # Every worker of pytest-xdist has one core; threads of two workers on the same cores ruin each other's time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -116,6 +117,12 @@ def generalist_zoo(tiny_base: Path, images: Path, tmp_path_factory: pytest.TempP
     build_generalists(zoo, prunable, data, [0.5, 0.75], config, device=cpu, progress=silent)
     build_specialists(zoo, prunable, data, config, device=cpu, progress=silent)
     return zoo.path
+
+
+@pytest.fixture(scope="session")
+def body_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a zoo of three ready-made bodies, which know colours. Copy it before you change it."""
+    return make_body_zoo(tmp_path_factory.mktemp("zoo") / "bodies")
 
 
 @pytest.fixture(scope="module")
