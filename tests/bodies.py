@@ -34,7 +34,7 @@ COLOURS = {
 RARE = "jay"  # of which there are too few labelled pictures to tell the accuracy from
 PICTURES = {name: 4 if name == RARE else 20 for name in COLOURS}
 DIMENSIONS = 4
-NOISE = {32: 0.0, 16: 0.1, 8: 4.0}  # of a body's classifier, by its pixels
+NOISE = {32: 0.0, 16: 0.1, 8: 40.0}  # of a body's classifier, by its pixels
 SHARP = 20.0
 
 
@@ -88,6 +88,7 @@ def _write(
     column = {n: i for i, n in enumerate(COLOURS)}
     number = np.array([column[n] for n in labels], np.int16)
     stored = {"basis": few, "rows": np.ascontiguousarray(rows @ few.T), "bias": bias, "coordinates": seen @ few.T}
+    stored |= {"exact": seen @ rows.T + bias, "exact_classes": np.arange(len(COLOURS), dtype=np.int16)}
     files[f"features/{name}.safetensors.gz"] = gzip.compress(save({**stored, "labels": number}))
     for file, data in files.items():
         (zoo / file).parent.mkdir(exist_ok=True)

@@ -69,3 +69,7 @@ class Stopwatch:
     def total(self) -> float:
         """Seconds since the job began."""
         return time.perf_counter() - self.start
+
+    def rounded(self) -> dict[str, float]:
+        """Return the seconds of each stage, and in total."""
+        return {k: round(v, 3) for k, v in self.seconds.items()} | {"total": round(self.total, 3)}

@@ -255,7 +255,7 @@ def _deliver(
         seed=config.seed,
         settings=settings,
         environment=environment(outcome.device),
-        seconds=seconds_of(clock),
+        seconds=clock.rounded(),
         warnings=(
             *outcome.warnings, *_rounding(parity), *accuracy_warnings, *failed_gate(precisions), *slower(costs),
             *budget_warnings, *addition_warnings,
@@ -523,11 +523,6 @@ def surest_errors(logits: Tensor, images: ImageSet) -> tuple[Sample, ...]:
 def task_record(task: Task) -> TaskRecord:
     """Return a task as a report holds it."""
     return TaskRecord(classes=task.names, synsets=tuple(c.synset for c in task.classes), id=task.id)
-
-
-def seconds_of(clock: Stopwatch) -> dict[str, float]:
-    """Return the seconds of each stage, and in total."""
-    return {k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)}
 
 
 def _voter(neighbour: Neighbour) -> VoterRecord:

@@ -13,10 +13,8 @@ from mvp_edge.core.output import result_directory
 from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.tasks import Task
-from mvp_edge.prune.deliver import seconds_of
 from mvp_edge.prune.named import make_named, read_request
 from mvp_edge.prune.request import check_place
-from mvp_edge.prune.run import make, prepare, size
 from mvp_edge.report import FamilyReport, Report, render_family, write_json
 from mvp_edge.report.record import FamilyModel
 from mvp_edge.zoo.bodies import BodyZoo
@@ -47,6 +45,8 @@ def compress_family(
         MvpEdgeError: an input cannot be used, a budget cannot be met, or the family is to be added to a zoo; nothing is
             written then.
     """
+    from mvp_edge.prune.run import make, prepare, size  # torch, which names alone do without
+
     progress, clock = progress or SilentProgress(), Stopwatch(began)
     configs = _configs(config, budgets)
     prepared = prepare(configs[0], progress, clock, task)
@@ -116,7 +116,7 @@ def _family(
             out=str(config.out),
             files=(*FILES, *(f"{m.directory}/" for m in models)),
             seed=config.seed,
-            seconds=seconds_of(clock),
+            seconds=clock.rounded(),
             environment=reports[0].environment,
             warnings=shared_warnings(models),
         )

@@ -432,7 +432,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         seed=config.seed,
         settings=SettingsRecord(vote=config.vote, fit=FitConfig(iterations=0)),
         environment=host(),
-        seconds={k: round(v, 3) for k, v in clock.seconds.items()} | {"total": round(clock.total, 3)},
+        seconds=clock.rounded(),
         warnings=(*resolution.notes, *resolution.warnings, *_missed(budget, figures)),
     )  # fmt: skip
 

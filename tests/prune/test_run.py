@@ -300,7 +300,7 @@ def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytes
         asked.append(config.budget)
         raise BudgetError("enough")
 
-    monkeypatch.setattr("mvp_edge.prune.family.prepare", prepare)
+    monkeypatch.setattr("mvp_edge.prune.run.prepare", prepare)
     budgets = [Budget(params=60_000), Budget(params=90_000)]
     with pytest.raises(BudgetError, match="enough"):
         compress_family(PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out"), budgets)
