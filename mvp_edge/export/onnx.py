@@ -37,7 +37,7 @@ from mvp_edge.export.graph import fold_normalisation, name_by_module, tidy
 from mvp_edge.export.padding import fixed_padding, fold_padding
 from mvp_edge.timing.session import open_session
 
-# Absolute. Members and base of the bundled zoo and a MobileNetV2, with logits up to 10, differ by at most 1.1e-5. Deep
+# Absolute. Members and base of the ResNet zoo and a MobileNetV2, with logits up to 10, differ by at most 1.1e-5. Deep
 # networks with large logits may differ by more through float32's rounding alone: by several times the rounding error of
 # one of the two, which is estimated from few logits.
 TOLERANCE = 1e-4
