@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mvp_edge.data.batches import augment, batches, forward_batch, normalise, scaled_down
+from mvp_edge.data.batches import augment, batches, evened, forward_batch, normalise, scaled_down
 from mvp_edge.data.images import ImageSet, skipped_warnings
 from mvp_edge.data.named import NAMES
 from mvp_edge.data.source import DataSource, open_source
@@ -13,6 +13,7 @@ __all__ = [
     "ImageSet",
     "augment",
     "batches",
+    "evened",
     "forward_batch",
     "normalise",
     "open_source",

@@ -42,6 +42,27 @@ def batches(n: int, batch_size: int, steps: int, rng: np.random.Generator) -> It
     return _cut(n, batch_size, steps, rng)
 
 
+IMBALANCED = 3.0  # images of the largest class over those of the smallest
+
+
+def evened(labels: Tensor) -> np.ndarray:
+    """Return the positions to draw batches from, so that all classes are drawn equally often.
+
+    Args:
+        labels: int64 `(N,)`.
+
+    Returns:
+        All positions in order; if the largest class has at least `IMBALANCED` times the images of the smallest, those
+        of smaller classes are repeated until each class has as many as the largest.
+    """
+    counts = torch.bincount(labels)
+    counts = counts[counts > 0]
+    if len(labels) == 0 or int(counts.max()) < IMBALANCED * int(counts.min()):
+        return np.arange(len(labels))
+    of_class = (np.flatnonzero(labels.numpy() == label) for label in labels.unique().tolist())
+    return np.sort(np.concatenate([np.resize(rows, int(counts.max())) for rows in of_class]))
+
+
 def forward_batch(images: Tensor) -> int:
     """Return how many of the images `(N, 3, H, W)` fit in memory for one forward pass."""
     return max(1, min(_FORWARD_BATCH, _FORWARD_PIXELS // (images.shape[2] * images.shape[3])))

@@ -165,4 +165,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 def _record(found: Accuracy, source: str, before: float | None = None) -> AccuracyRecord:
     right = sum(row[i] for i, row in enumerate(found.confusion))
     interval = wilson(right, found.n) if found.n else None
-    return AccuracyRecord.from_json(found.to_json() | {"interval": interval, "top1_before": before, "source": source})
+    recalls = [value for value in found.per_class.values() if value is not None]
+    balanced = round(sum(recalls) / len(recalls), 2) if recalls else None
+    more = {"interval": interval, "top1_before": before, "source": source, "balanced": balanced}
+    return AccuracyRecord.from_json(found.to_json() | more)

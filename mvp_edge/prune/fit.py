@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, PruneConfig
 from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.core.streams import rng
-from mvp_edge.data import ImageSet
+from mvp_edge.data import ImageSet, evened
+from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base
+from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.training.interpolation import Interpolation, fold_count, steps, tune_interpolated
+from mvp_edge.training.interpolation import Interpolation, class_weights, fold_count, steps, tune_interpolated
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit
 
@@ -68,14 +72,15 @@ class Tuned:
 
 
 def is_low_data(data: ImageSet, config: PruneConfig, *, works: bool) -> bool:
-    """Return whether few images decide, by cross-validation, how much of the fine-tuning is kept.
+    """Return whether cross-validation decides how much of the fine-tuning is kept: images are few, or imbalanced.
 
     Args:
         data: All training images.
         config: Settings and schedule.
         works: Whether the network works already, so that few images may make it worse.
     """
-    return config.schedule == "auto" and works and len(data) < MANY_IMAGES and config.fit.iterations != 0
+    few = len(data) < MANY_IMAGES or imbalanced(data)
+    return config.schedule == "auto" and works and few and config.fit.iterations != 0
 
 
 def hold_out(
@@ -142,6 +147,8 @@ def fine_tune(
             before = predict(model, test.images, prunable.base, device)
     with clock.time("fine_tune"):
         how = tune_low_data if low_data else tune
+        if not low_data and config.schedule == "auto" and imbalanced(train):
+            how = tune_checked
         tuned = how(model, prunable.base, train, recipe, device=device, seed=config.seed, progress=progress)
     return tuned, None if tuned.untouched else before
 
@@ -204,6 +211,69 @@ def tune_low_data(
         f"{chosen.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
     )
     return Tuned(config, chosen, (note,), unseen)
+
+
+def tune_checked(
+    model: nn.Module,
+    base: Base,
+    data: ImageSet,
+    config: FitConfig,
+    *,
+    device: torch.device,
+    seed: int,
+    progress: Progress,
+) -> Tuned:
+    """Fine-tune a network with a fitted head in place, on batches of equally many images of each class.
+
+    Some images of each class are held out. Where the balanced accuracy on them is lower than before, the network is
+    left as it was. Its head was fitted to them, so that for the comparison one is fitted to the others.
+
+    Arguments as for `tune`.
+    """
+    held, rest = a_tenth(data.labels, rng(seed, "held out"))
+    if config.iterations == 0 or len(held) == 0:
+        return tune(model, base, data, config, device=device, seed=seed, progress=progress)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    part, unseen = data.subset(rest), data.subset(held)
+    start = copy.deepcopy(model)
+    set_head(start, ridge_head(start, part, base, device).to(device))
+    with progress.stage("Fine-tuning", config.iterations) as stage:
+        source = BatchSource(part, base, config, device, seed, rows=evened(part.labels))
+        fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
+    was, now = (balanced_top1(predict(m, unseen.images, base, device), unseen.labels) for m in (start, model))
+    if now >= was:
+        return Tuned(config)
+    model.load_state_dict(before)
+    model.eval()
+    note = (
+        f"fine-tuning did not help on {len(held)} held-out images (balanced accuracy {was:.1f} % without, {now:.1f} % "
+        "with it): it is left out; force it with --schedule fixed"
+    )
+    return Tuned(replace(config, iterations=0), warnings=(note,))
+
+
+def imbalanced(data: ImageSet) -> bool:
+    """Return whether images of small classes have to be drawn more often."""
+    return len(evened(data.labels)) > len(data)
+
+
+def a_tenth(labels: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return the positions of images to hold out, a tenth of each class that has at least three, and of the rest."""
+    order = torch.from_numpy(generator.permutation(len(labels)))
+    held = [
+        of_class[: math.ceil(len(of_class) / 10)]
+        for label in labels.unique()
+        if len(of_class := order[labels[order] == label]) >= 3
+    ]
+    out = torch.cat([order[:0], *held]).sort().values
+    left = torch.ones(len(labels), dtype=torch.bool)
+    left[out] = False
+    return out, left.nonzero().flatten()
+
+
+def balanced_top1(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean over the classes of the accuracy on their images, in percent."""
+    return 100 * float(((logits.argmax(1) == labels) * class_weights(labels)).mean())
 
 
 def gentle(config: FitConfig) -> FitConfig:

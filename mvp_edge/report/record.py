@@ -158,6 +158,7 @@ class AccuracyRecord(Record, frozen=True):
 
     `top1` is null where it is unknown. `interval` is its 95 % Wilson interval. `top1_before` is that of the network
     before fine-tuning. Rows of `confusion` are true classes, columns predicted ones. `source` names the images.
+    `balanced` is the mean of `per_class` (recall), null where that is unknown.
     """
 
     top1: float | None
@@ -167,6 +168,7 @@ class AccuracyRecord(Record, frozen=True):
     confusion: tuple[tuple[int, ...], ...]
     top1_before: float | None
     source: str
+    balanced: float | None = None
 
 
 class PicturesRecord(Record, frozen=True):

@@ -114,11 +114,14 @@ def _accuracy_card(report: Report) -> dict[str, Any]:
         unknown = {"value": figures.UNKNOWN, "text": "not measured", "note": "see the warnings", "length": None}
         return {"title": "Top-1 accuracy", **unknown}
     low, high = accuracy.interval
+    balanced = (
+        "" if _even(accuracy) else f"balanced accuracy (mean of the classes) {figures.percent(accuracy.balanced)}; "
+    )
     return {
         "title": "Top-1 accuracy",
         "value": figures.percent(accuracy.top1),
         "text": f"{accuracy.n:,} real test images",
-        "note": f"{_compared(report)}{accuracy.source}; 95 % interval {low:.1f} to {high:.1f} %, "
+        "note": f"{balanced}{_compared(report)}{accuracy.source}; 95 % interval {low:.1f} to {high:.1f} %, "
         f"chance {figures.percent(100 / len(report.task.classes))}",
         "length": figures.length(accuracy.top1, 100),
     }
@@ -141,6 +144,11 @@ def _known(known: KnownRecord | None) -> dict[str, Any] | None:
         "kept": figures.percent(100 * known.kept),
     }
     return known.to_json() | text
+
+
+def _even(accuracy: AccuracyRecord) -> bool:
+    """Return whether all classes have equally many test images, so that balanced accuracy is top-1."""
+    return accuracy.balanced is None or len({sum(row) for row in accuracy.confusion}) < 2
 
 
 def _cost_cards(report: Report) -> list[dict[str, Any]]:

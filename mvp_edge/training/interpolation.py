@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from mvp_edge.config import FitConfig
 from mvp_edge.core.progress import Stage
 from mvp_edge.core.streams import rng
-from mvp_edge.data import ImageSet
+from mvp_edge.data import ImageSet, evened
 from mvp_edge.models.bases import Base
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 
@@ -43,8 +43,8 @@ class Interpolation:
         weight: 0 leaves the network as it was, 1 takes the fine-tuned weights.
         images: Number of images that were left out once each.
         folds: In so many parts.
-        loss: Mean cross-entropy on images left out, by weight, each at its best temperature.
-        top1: Accuracy in percent on them, by weight.
+        loss: Mean cross-entropy on images left out, by weight, each at its best temperature; every class counts alike.
+        top1: Balanced accuracy in percent on them, by weight.
     """
 
     weight: float
@@ -110,14 +110,18 @@ def tune_interpolated(
     for left_out in parts:
         rest = _others(left_out, len(data))
         copied = copy.deepcopy(model)
-        source = BatchSource(data.subset(rest), base, config, device, seed)
+        part = data.subset(rest)
+        source = BatchSource(part, base, config, device, seed, rows=evened(part.labels))
         fit(copied, source, config, optimizer=make_optimizer(copied, config), stage=stage)
         after.append({k: v.clone() for k, v in copied.state_dict().items()})
         for weight in WEIGHTS:
             copied.load_state_dict(interpolate(before, after[-1], weight))
             logits[weight][left_out] = predict(copied, data.images[left_out], base, device)
-    losses = {s: calibrated_loss(v, data.labels) for s, v in logits.items()}
-    weight = choose(losses)
+    balance = class_weights(data.labels)
+    losses = {s: calibrated_loss(v, data.labels, balance) for s, v in logits.items()}
+    top1 = {s: 100 * float(((v.argmax(1) == data.labels) * balance).mean()) for s, v in logits.items()}
+    # What is less accurate on held-out images than the network was before is not delivered, whatever its loss.
+    weight = choose({s: v for s, v in losses.items() if top1[s] >= top1[0.0]})
     model.load_state_dict(interpolate(before, mean(after), weight))
     model.eval()
     chosen = Interpolation(
@@ -125,7 +129,7 @@ def tune_interpolated(
         images=len(data),
         folds=len(parts),
         loss={s: float(v.mean()) for s, v in losses.items()},
-        top1={s: 100 * float((v.argmax(1) == data.labels).float().mean()) for s, v in logits.items()},
+        top1=top1,
     )
     return chosen, Fold(parts[0], _others(parts[0], len(data)), interpolate(before, after[0], weight))
 
@@ -177,16 +181,23 @@ def mean(states: Sequence[State]) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def calibrated_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return each image's cross-entropy `(N,)` at the temperature that makes the mean least.
+def class_weights(labels: Tensor) -> Tensor:
+    """Return a weight for each image `(N,)` with which every class counts alike; their mean is 1."""
+    counts = torch.bincount(labels)
+    return (len(labels) / (int((counts > 0).sum()) * counts[labels].double())).float()
 
-    Fine-tuning changes a network's confidence; the weight is not chosen for that.
+
+def calibrated_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return each image's weighted cross-entropy `(N,)` at the temperature that makes the mean least.
+
+    Fine-tuning changes a network's confidence; the interpolation weight is not chosen for that.
 
     Args:
         logits: `(N, C)`.
         labels: `(N,)`.
+        weights: `(N,)`, of mean 1.
     """
-    tried = (F.cross_entropy(logits / t, labels, reduction="none") for t in TEMPERATURES)
+    tried = (weights * F.cross_entropy(logits / t, labels, reduction="none") for t in TEMPERATURES)
     return min(tried, key=lambda v: float(v.mean()))
 
 

@@ -53,7 +53,10 @@ class Batches(Protocol):
 
 
 class BatchSource:
-    """Draws augmented batches; batch `k` of a seed is the same on every device and after a resume."""
+    """Draws augmented batches; batch `k` of a seed is the same on every device and after a resume.
+
+    `rows` are the positions of the images to draw from, all of them if it is not given; one may come several times.
+    """
 
     def __init__(
         self,
@@ -63,17 +66,19 @@ class BatchSource:
         device: torch.device,
         seed: int,
         teacher: Tensor | None = None,
+        rows: np.ndarray | None = None,
     ) -> None:
+        self._rows = torch.arange(len(data)) if rows is None else torch.from_numpy(rows)
         self.images = data.images.to(device)
         self.labels = data.labels.to(device)
         self.teacher = None if teacher is None else teacher.to(device)
         self.base, self.config, self.device = base, config, device
-        self._order = batches(len(data), config.batch_size, config.iterations, rng(seed, "batches"))
+        self._order = batches(len(self._rows), config.batch_size, config.iterations, rng(seed, "batches"))
         self._augment = torch_rng(seed, "augment")
 
     def next(self) -> Batch:
         """Return the next batch."""
-        index = torch.from_numpy(next(self._order)).to(self.device)
+        index = self._rows[torch.from_numpy(next(self._order))].to(self.device)
         config = self.config
         images = augment(self.images[index], self._augment, config.crop, config.cutout, mean=self.base.mean)
         teacher = None if self.teacher is None else self.teacher[index]

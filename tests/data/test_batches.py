@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvp_edge.data import augment, batches, normalise
+from mvp_edge.data import augment, batches, evened, normalise
 
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
@@ -145,3 +145,16 @@ def test_batches_reshuffle_every_epoch() -> None:
 def test_batches_refuse(n: int, batch_size: int, steps: int) -> None:
     with pytest.raises(ValueError, match="need n >= 1"):
         batches(n, batch_size, steps, np.random.default_rng(0))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
+@settings(deadline=None)
+def test_small_classes_are_drawn_as_often_as_large_ones(labels: list[int]) -> None:
+    rows = evened(torch.tensor(labels))
+    assert set(rows.tolist()) == set(range(len(labels)))
+    counts = [labels.count(label) for label in set(labels)]
+    if max(counts) < 3 * min(counts):
+        assert rows.tolist() == list(range(len(labels)))
+    else:
+        drawn = [labels[row] for row in rows.tolist()]
+        assert [drawn.count(label) for label in set(labels)] == [max(counts)] * len(counts)

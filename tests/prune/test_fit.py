@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,10 +20,14 @@ from mvp_edge.prune.fit import (
     JUDGED_IMAGES,
     MANY_IMAGES,
     Tuned,
+    a_tenth,
+    balanced_top1,
     gentle,
     hold_out,
+    imbalanced,
     is_low_data,
     tune,
+    tune_checked,
     tune_low_data,
 )
 from mvp_edge.training.interpolation import Fold, Interpolation
@@ -155,3 +160,55 @@ def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeyp
         "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: (Interpolation(0.5, 16, 3, dict(top1), top1), fold)
     )
     assert run(tune_low_data, train).warnings == ()
+
+
+def _uneven(train: ImageSet) -> ImageSet:
+    large, small = ((train.labels == label).nonzero().flatten().repeat(12) for label in (0, 1))
+    return train.subset(torch.cat([large[:12], small[:3]]))
+
+
+@pytest.mark.parametrize("harmful", [True, False])
+def test_training_that_harms_held_out_images_is_left_out(
+    run: Run, model: nn.Module, train: ImageSet, monkeypatch: pytest.MonkeyPatch, harmful: bool
+) -> None:
+    data = _uneven(train)
+    assert imbalanced(data)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+
+    def spoil(model: nn.Module, *args: object, **extra: object) -> None:
+        for tensor in model.state_dict().values():
+            tensor.mul_(0).add_(1)
+
+    scores = iter([50.0, 49.0 if harmful else 50.0])
+    monkeypatch.setattr("mvp_edge.prune.fit.fit", spoil)
+    monkeypatch.setattr("mvp_edge.prune.fit.balanced_top1", lambda *_: next(scores))
+    tuned = run(tune_checked, data)
+    same = all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert same == tuned.untouched == harmful
+    assert ("balanced accuracy 50.0 % without, 49.0 % with it" in "".join(tuned.warnings)) == harmful
+
+
+def test_checked_training_on_few_images(run: Run, train: ImageSet) -> None:
+    assert run(tune_checked, _uneven(train)).fit.lr == FIT.lr
+    assert run(tune_checked, train.subset([0, len(train) - 1])).fit == FIT  # nothing can be held out
+
+
+def test_a_tenth_of_each_class_is_held_out() -> None:
+    labels = torch.tensor([0] * 25 + [1] * 3 + [2] * 2)
+    held, rest = a_tenth(labels, np.random.default_rng(0))
+    assert labels[held].tolist() == [0, 0, 0, 1]
+    assert sorted([*held.tolist(), *rest.tolist()]) == list(range(30))
+
+
+def test_balanced_accuracy() -> None:
+    logits = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0], [1, 0]])
+    assert balanced_top1(logits, torch.tensor([0, 0, 0, 0, 1])) == pytest.approx(50)
+
+
+def test_imbalanced_images_are_cross_validated_however_many(train: ImageSet) -> None:
+    config = PruneConfig(task=TASK, data="photos")
+    many = _uneven(train).subset(list(range(15)) * 200)
+    assert len(many) > MANY_IMAGES
+    assert is_low_data(many, config, works=True)
+    assert not is_low_data(many, config, works=False)
+    assert not is_low_data(many, replace(config, schedule="fixed"), works=True)

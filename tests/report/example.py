@@ -51,6 +51,7 @@ def example_report() -> dict[str, Any]:
             "source": "cifar100, test split",
             "per_class": dict(zip(CLASSES, [92.0, 94.0, 88.0, 95.0, 89.0], strict=True)),
             "confusion": confusion,
+            "balanced": 91.6,
         },
         "pictures": {
             "given": 3_104,

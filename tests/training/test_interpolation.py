@@ -15,6 +15,7 @@ from mvp_edge.training.interpolation import (
     WEIGHTS,
     calibrated_loss,
     choose,
+    class_weights,
     folds,
     interpolate,
     mean,
@@ -88,10 +89,11 @@ def test_mixed_weights_lie_on_the_line() -> None:
 def test_confidence_alone_does_not_change_the_loss() -> None:
     labels = torch.arange(50) % 4
     logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) + 2 * F.one_hot(labels, 4)
-    losses = calibrated_loss(logits, labels)
-    torch.testing.assert_close(losses, calibrated_loss(4 * logits, labels))
+    ones = torch.ones(len(labels))
+    losses = calibrated_loss(logits, labels, ones)
+    torch.testing.assert_close(losses, calibrated_loss(4 * logits, labels, ones))
     assert losses.mean() <= F.cross_entropy(logits, labels)
-    assert calibrated_loss(-logits, labels).mean() != losses.mean()
+    assert calibrated_loss(-logits, labels, ones).mean() != losses.mean()
 
 
 def losses(shift: float, spread: float) -> dict[float, Tensor]:
@@ -191,3 +193,11 @@ def test_the_first_fold_has_a_network_that_has_not_seen_it(model: nn.Module) -> 
 def test_steps_counts_all_folds() -> None:
     assert steps(CONFIG, colours(24)) == 30
     assert steps(CONFIG, colours(4)) == 20
+
+
+def test_every_class_counts_alike() -> None:
+    labels = torch.tensor([0] * 200 + [1] * 5 + [3] * 5)
+    weights = class_weights(labels)
+    assert float(weights.mean()) == pytest.approx(1)
+    assert [float(weights[labels == k].sum()) for k in (0, 1, 3)] == pytest.approx([70, 70, 70])
+    assert class_weights(torch.arange(6) % 3).tolist() == [1] * 6
