@@ -37,6 +37,7 @@ SCRIPTS = {
     "precision": "INT8 and float16",
     "leep": "does cross-fitted LEEP rank as well, and what does noise score",
     "runtimes": "do other runtimes agree",
+    "architectures": "which networks of timm can be pruned",
     "mutations": "do the tests notice a broken line",
     "teach": "crops of photographs with what an ImageNet base says of them",
     "distil": "that base at few pixels, taught by itself at more",

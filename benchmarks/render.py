@@ -14,7 +14,7 @@ from functools import partial
 from benchmarks import rooms
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records import ROOT, dirty_note
-from benchmarks.tables import accuracy, device, papers, photographs, settled
+from benchmarks.tables import accuracy, architectures, device, papers, photographs, settled
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Pages whose `<!-- table NAME -->` blocks are filled in."""
@@ -42,6 +42,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "photographs": photographs.by_names,
     "none-of-these": photographs.none_of_these,
     "rooms": rooms.table,
+    "architectures": architectures.summary,
+    "architectures-all": architectures.every,
     **{name: partial(papers.table, name) for name in EXPERIMENTS},
 }
 

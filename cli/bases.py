@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ EPILOG = """
 [bold]Example[/]
 
 mvp-edge bases --json
+mvp-edge bases --check timm:mobilenetv3_small_050
 """
 
 
@@ -20,8 +21,16 @@ def register(app: typer.Typer) -> None:
     app.command("bases", epilog=EPILOG)(bases)
 
 
-def bases(json: Json = False) -> None:
-    """List the registered base models, and those of the bundled zoos."""
+Check = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Show what of a network can be pruned: a base, or timm:NAME."),
+]
+
+
+def bases(check: Check = None, json: Json = False) -> None:
+    """List the registered base models and those of the bundled zoos, or show what of a network can be pruned."""
+    if check is not None:
+        return _check(check, json)
     from mvp_edge.models.bases import REGISTRY
     from mvp_edge.zoo.location import bundled_zoos
     from mvp_edge.zoo.store import open_zoo
@@ -35,3 +44,20 @@ def bases(json: Json = False) -> None:
         from .tables import show_bases
 
         show_bases(rows)
+    return None
+
+
+def _check(name: str, json: bool) -> None:
+    from dataclasses import asdict
+
+    from mvp_edge.models.bases import find_base
+    from mvp_edge.models.support import check_architecture, random_network
+
+    base = find_base(name)
+    support, _ = check_architecture(base, random_network(base, max(2, len(base.classes))))
+    if json:
+        print_json(asdict(support))
+    else:
+        from .tables import show_support
+
+        show_support(support)

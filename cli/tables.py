@@ -14,6 +14,7 @@ from rich.table import Table
 from mvp_edge.report.figures import gain, limited, percent, quantity, significant, storage, threads
 
 if TYPE_CHECKING:
+    from mvp_edge.models.support import Support
     from mvp_edge.report import FamilyReport, Report
 
 BAR_WIDTH = 20
@@ -367,7 +368,26 @@ def show_bases(bases: Sequence[dict[str, Any]]) -> None:
             escape(b["weights"] or "none, train them"), escape(b["licence"]),
         )  # fmt: skip
     console().print(table)
-    console().print("[dim]and timm:NAME for timm's CNNs and plain ViTs, such as timm:mobilenetv2_100[/]")
+    console().print("[dim]and timm:NAME for networks of timm; mvp-edge bases --check timm:NAME tries one[/]")
+
+
+def show_support(support: Support) -> None:
+    """Show what of a network can be pruned."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    height, width = support.input_size
+    grid.add_row("network", f"{escape(support.arch)}, tried at {height}x{width} with random weights")
+    grid.add_row("prunable", f"{support.macs_share:.0%} of multiply-adds, {support.params_share:.0%} of parameters")
+    grid.add_row("groups", f"{support.groups} of coupled units; slicing equals masking to {support.difference:.0e}")
+    if support.refused:
+        reason = next(iter(support.refused.values()))
+        grid.add_row("refused", escape(f"{len(support.refused)} groups stay whole: {reason}"))
+    if support.whole:
+        total = sum(support.whole.values())
+        first = [f"{name} {n / total:.0%}" for name, n in list(support.whole.items())[:SHOWN_NODES]]
+        grid.add_row("whole layers", escape(", ".join(first)))
+    grid.add_row("classifier", escape(support.head or "linear: can be cut to any of its classes"))
+    console().print(grid)
 
 
 def show_export(made: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from mvp_edge.data import open_source, scaled_down
 from mvp_edge.models.architectures import head_of, new_model, set_head
 from mvp_edge.models.bases import Base, find_base, load_base, read_tensors, save_base
 from mvp_edge.models.heads import random_head, shared_rows
+from mvp_edge.models.inference_form import with_linear_head
 from mvp_edge.models.norms import IMAGES, is_folded, unfold
 from mvp_edge.models.tensors import content_sha256
 from mvp_edge.training.checkpoint import Checkpoint
@@ -146,7 +147,7 @@ def _initial(config: PretrainConfig, known: Base, classes: tuple[str, ...]) -> n
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_rng(config.seed, "init").initial_seed())
-            return new_model(known.arch, len(classes))
+            return with_linear_head(new_model(known.arch, len(classes)))
     base, model = load_base(config.base, config.init)
     head = head_of(model)
     assert isinstance(head, nn.Linear)

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mvp_edge.core.errors import ConfigError
+from mvp_edge.models.inference_form import Again, set_classifier
 
 
 def resnet18_cifar(num_classes: int) -> nn.Module:
@@ -58,12 +59,14 @@ def _timm_models() -> frozenset[str]:
 
 
 def head_of(model: nn.Module) -> nn.Linear:
-    """Return the classifier layer.
+    """Return the classifier layer of a network in its inference form.
 
     Raises:
         ConfigError: there is no single linear one.
     """
     head = cast(Any, model).get_classifier()
+    if isinstance(head, tuple) and len(head) == 2 and isinstance(head[1], Again):
+        head = head[0]
     if not isinstance(head, nn.Linear):
         raise ConfigError("this network does not end in one linear layer, which is required; use another base model")
     return head
@@ -77,6 +80,5 @@ def head_name(model: nn.Module) -> str:
 
 def set_head(model: nn.Module, head: nn.Linear) -> None:
     """Exchange the classifier; timm's record of the number of classes follows."""
-    path, _, leaf = head_name(model).rpartition(".")
-    setattr(model.get_submodule(path), leaf, head)
+    set_classifier(model, head_name(model), head)
     cast(Any, model).num_classes = head.out_features

@@ -23,12 +23,6 @@ def attentions(model: nn.Module) -> dict[str, Any]:
     return {name: layer for name, layer in model.named_modules() if is_attention(layer)}
 
 
-def mend_attention(layer: Any) -> None:
-    """Make the layer's own record of its heads true again after `qkv` was sliced, in place."""
-    layer.num_heads = layer.qkv.weight.shape[0] // (3 * layer.head_dim)
-    layer.attn_dim = layer.num_heads * layer.head_dim
-
-
 def embed_tokens(vit: Any, patches: Tensor) -> Tensor:
     """Return tokens `(N, T, C)` of patches, with positions, class and register tokens added."""
     return vit._pos_embed(patches)

@@ -17,6 +17,7 @@ from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.places import ASSETS
 from mvp_edge.models.architectures import head_name, new_model
 from mvp_edge.models.download import download_weights
+from mvp_edge.models.inference_form import inference_form, with_linear_head
 from mvp_edge.models.tensors import COUNTER, content_sha256, deserialise, load_weights, serialise
 
 
@@ -171,16 +172,23 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
             f"{path} does not say which network its weights are of; name it with --base, and give the file with "
             "--weights"
         )
-    model = new_model(known.arch, max(1, len(known.classes) or _outputs(known, tensors)))
-    expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith(COUNTER)}
-    wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
-    if wrong:
-        raise ConfigError(
-            f"{path} does not fit {known.arch}: {len(wrong)} tensors are missing or differ, {wrong[0]} first; name the "
-            "network that they are of with --base"
-        )
-    load_weights(model, {k: v for k, v in tensors.items() if k in expected})
-    return replace(known, sha256=content_sha256(model.state_dict())), model.eval()
+    model = _loaded(path, known, tensors)
+    return replace(known, sha256=content_sha256(model.state_dict())), model
+
+
+def _loaded(path: Path, known: Base, tensors: dict[str, Tensor]) -> nn.Module:
+    """Return the network in its inference form; the file may hold it in timm's own form, or as it is stored in zoos."""
+    outputs = max(1, len(known.classes) or _outputs(known, tensors))
+    problem = ""
+    for form in (nn.Module.eval, with_linear_head, inference_form):
+        model = form(new_model(known.arch, outputs).eval())
+        expected = {k: v.shape for k, v in model.state_dict().items() if not k.endswith(COUNTER)}
+        wrong = [k for k, s in expected.items() if k not in tensors or tensors[k].shape != s]
+        if not wrong:
+            load_weights(model, {k: v for k, v in tensors.items() if k in expected})
+            return inference_form(model)
+        problem = problem or f"{len(wrong)} tensors are missing or differ, {wrong[0]} first"
+    raise ConfigError(f"{path} does not fit {known.arch}: {problem}; name the network that they are of with --base")
 
 
 def _told(path: Path, text: str) -> Base:
@@ -193,10 +201,10 @@ def _told(path: Path, text: str) -> Base:
 
 
 def _outputs(base: Base, tensors: dict[str, Tensor]) -> int:
-    """Return how many outputs weights have, by the bias of what is the classifier in a network of that kind."""
-    probe = new_model(base.arch, 1)
-    bias = tensors.get(f"{head_name(probe)}.bias")
-    return 0 if bias is None else len(bias)
+    """Return how many outputs weights have, by the last bias of what is the classifier in a network of that kind."""
+    head = head_name(inference_form(new_model(base.arch, 1).eval()))
+    biases = [t for name, t in tensors.items() if name.startswith(f"{head}.") and name.endswith("bias")]
+    return len(biases[-1]) if biases else 0
 
 
 def _timm_base(name: str) -> Base:

@@ -1,29 +1,27 @@
 """Coupled units: which positions of which tensors stand or fall together.
 
-torch-pruning's dependency graph finds the coupling once per architecture; here it becomes a plain table in the *base
-model's own coordinates*. Everything that slices (weights, optimiser momentum), averages voters or scores units reads
-this one table, so that they cannot disagree.
+A trace finds the coupling once per architecture; here it becomes a plain table in the *base model's own coordinates*.
+Everything that slices (weights, optimiser momentum), averages voters or scores units reads this one table, so that they
+cannot disagree. What is coupled to something that must stay, or that no rule understands, is in no group.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from mvp_edge.config import Embedding
 from mvp_edge.core.errors import PlanError
-from mvp_edge.models.attention import attentions
-from mvp_edge.models.dependencies import Coupling, coupled_groups
 from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.tracing import WEIGHTED, Labels, Place, Trace, trace
 
 Index = tuple[tuple[int, ...], ...]  # unit -> the positions that belong to it
-
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
-_WEIGHTED = (nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,25 @@ class Consumer:
 
 
 @dataclass(frozen=True)
+class Size:
+    """An integer attribute of a module that counts positions.
+
+    Attributes:
+        module: Its name.
+        attribute: Name of the attribute.
+        item: Number of the entry, if the attribute is a list.
+        index: `index[unit]` lists the unit's positions.
+        length: What it counts in the base model.
+    """
+
+    module: str
+    attribute: str
+    item: int | None
+    index: Index
+    length: int
+
+
+@dataclass(frozen=True)
 class Group:
     """Units that several layers share.
 
@@ -63,6 +80,7 @@ class Group:
         dimensions: Where they are stored.
         consumers: Who consumes them.
         norms: The norms that they run through.
+        sizes: Attributes that count them.
     """
 
     name: str
@@ -71,6 +89,7 @@ class Group:
     dimensions: tuple[SlicedDimension, ...]
     consumers: tuple[Consumer, ...]
     norms: tuple[Consumer, ...]
+    sizes: tuple[Size, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,149 +135,163 @@ def kept_positions(table: GroupTable, plan: KeepPlan) -> Positions:
     return dict(positions)
 
 
-@dataclass
-class _Raw:
-    """A group as the dependency graph gives it: entries are (name, dim or kind, root index -> positions)."""
+def kept_sizes(table: GroupTable, plan: KeepPlan) -> dict[Place, int]:
+    """Return what the attributes that count units are after slicing."""
+    values: dict[Place, int] = {}
+    for group in table.groups:
+        gone = set(range(group.width)) - set(plan[group.name])
+        for size in group.sizes:
+            place = size.module, size.attribute, size.item
+            values[place] = values.get(place, size.length) - sum(len(size.index[unit]) for unit in gone)
+    return values
 
-    root: str
-    width: int
-    dimensions: list[tuple[str, int, dict[int, list[int]]]]
-    consumers: list[tuple[str, dict[int, list[int]]]]
-    norms: list[tuple[str, dict[int, list[int]]]]
 
-
-def find_groups(model: nn.Module, input_size: tuple[int, int], head: str, embedding: Embedding = "whole") -> GroupTable:
+def find_groups(model: nn.Module, input_size: tuple[int, int], embedding: Embedding = "whole") -> GroupTable:
     """Find the coupled groups of a model.
 
+    Units are told apart by where they are stored: channels that another layer takes as well form a group of their own.
+    The outputs of the network are classes and are never pruned.
+
     Args:
-        model: A network whose parameters require gradients; it is left as it was.
+        model: A network; it is left as it was.
         input_size: (H, W) of an image that it can process.
-        head: Name of the classifier, whose outputs are classes and are never pruned.
         embedding: Whether the embedding of a transformer, which all its blocks read and add to, is a group as well.
 
     Raises:
-        PlanError: the graph contains a layer that cannot be sliced faithfully.
+        PlanError: nothing can be sliced.
     """
-    couplings = coupled_groups(model, input_size, model.get_submodule(head), _WEIGHTED)
-    raw = [_read(model, items) for items in couplings]
+    found = trace(model, input_size)
+    groups = _Assembly(model, found).groups()
     if embedding == "whole":
-        readers = {f"{name}.qkv" for name in attentions(model)}
-        raw = [r for r in raw if readers.isdisjoint(consumer for consumer, _ in r.consumers)]
-    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
-    groups = [_merge(members, model) for members in _coupled_by_grouped_convs(raw, model)]
-    _check_places(groups)
-    return GroupTable(tuple(sorted(groups, key=lambda g: order[g.name])))
+        groups = [g for g in groups if not _is_embedding(g, found)]
+    if not groups:
+        raise PlanError("nothing in this network can be sliced; use another base model")
+    return GroupTable(tuple(groups))
 
 
-def _read(model: nn.Module, items: Sequence[Coupling]) -> _Raw:
-    modules = {m: n for n, m in model.named_modules()}
-    parameters = {p: n for n, p in model.named_parameters()}
-    roots = [modules[i.target] for i in items if isinstance(i.target, _WEIGHTED) and i.is_output]
-    first = min(roots, key=list(modules.values()).index)
-    raw = _Raw(first, len(items[0].positions), [], [], [])
-    for item in items:
-        where: dict[int, list[int]] = defaultdict(list)
-        for position, unit in zip(item.positions, item.units, strict=True):
-            where[unit].append(position)
-        if isinstance(item.target, nn.Parameter):
-            sizes = [d for d, n in enumerate(item.target.shape) if n > 1]
-            raw.dimensions.append((parameters[item.target], sizes[-1] if sizes else 0, where))
-        elif item.target in modules:
-            _read_layer(raw, modules[item.target], item.target, where, item.is_output)
-    return raw
+def _is_embedding(group: Group, found: Trace) -> bool:
+    """Say whether a group made elsewhere is what a layer of attention reads."""
+    outside = [a for a in found.attentions if not group.name.startswith(f"{a}.")]
+    return any(c.module.startswith(f"{a}.") for a in outside for c in group.consumers)
 
 
-def _read_layer(raw: _Raw, name: str, layer: nn.Module, where: dict[int, list[int]], is_output: bool) -> None:
-    if isinstance(layer, _NORMS):
-        raw.norms.append((name, where))
-        tensors = [t for t in ("weight", "bias", "running_mean", "running_var") if getattr(layer, t, None) is not None]
-        raw.dimensions += [(f"{name}.{t}", 0, where) for t in tensors]
-    elif isinstance(layer, _WEIGHTED):
-        grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
-        if is_output:
-            raw.dimensions.append((f"{name}.weight", 0, where))
-            if layer.bias is not None:
-                raw.dimensions.append((f"{name}.bias", 0, where))
-        else:
-            raw.consumers.append((name, where))
-            if not grouped:
-                raw.dimensions.append((f"{name}.weight", 1, where))
-    elif next(layer.parameters(recurse=False), None) is not None:
-        raise PlanError(
-            f"layer {name} ({type(layer).__name__}) cannot be sliced; supported are Conv2d, Linear, BatchNorm, "
-            "LayerNorm and free scale parameters. Use another base model."
-        )
+class _Assembly:
+    """Turns labels into groups. Units of a layer belong together if they occur in the same places equally often."""
 
+    def __init__(self, model: nn.Module, found: Trace) -> None:
+        self._modules = dict(model.named_modules())
+        tensors = [(name, d, labels) for name, dims in found.tensors.items() for d, labels in enumerate(dims)]
+        self._places: list[tuple[str, int, Labels]] = [(n, d, e) for n, d, e in tensors if e is not None and e.any()]
+        self._sizes = [(place, e) for place, e in found.sizes.items() if e.any()]
+        self._found = found
+        self._roots = []  # (layer, labels of what it makes), in the order of the modules
+        for name, module in self._modules.items():
+            if isinstance(module, WEIGHTED):
+                made = found.tensors[f"{name}.weight"][_made_by(module)]
+                if made is not None and made.any():
+                    self._roots.append((name, made))
+        self._count = 1 + max((int(e.max()) for _, _, e in self._places), default=0)
 
-def _coupled_by_grouped_convs(raw: list[_Raw], model: nn.Module) -> list[list[tuple[_Raw, list[int]]]]:
-    """Join the groups on the two sides of each grouped convolution; give each root index the number of its unit.
+    def groups(self) -> list[Group]:
+        """Return the groups in the order of their first layers."""
+        family, signature = self._families(), self._signatures()
+        seen = np.zeros(self._count, bool)
+        members: dict[tuple[int, int], list[int]] = {}
+        names: dict[tuple[int, int], str] = {}
+        for name, made in self._roots:
+            fresh = made[np.sort(np.unique(made, return_index=True)[1])]
+            for label in fresh[(fresh > 0) & ~seen[fresh]].tolist():
+                key = int(family[label]), int(signature[label])
+                members.setdefault(key, []).append(label)
+                names.setdefault(key, name)
+            seen[fresh] = True
+        order: dict[str, int] = {name: i for i, name in enumerate(self._modules)}
+        keys = sorted((k for k, units in members.items() if len(units) > 1), key=lambda k: order[names[k]])
+        return self._assembled({k: members[k] for k in keys}, names)
 
-    Dropping single channels would leave conv groups of unequal width, so a unit there is a whole conv group. In a
-    depthwise convolution the dependency graph has coupled both sides already.
-    """
-    unit = [_heads(r, model) or list(range(r.width)) for r in raw]
-    joined = list(range(len(raw)))
-    for name, layer in model.named_modules():
-        if not (isinstance(layer, nn.Conv2d) and layer.groups > 1):
-            continue
-        sides = [(i, w, layer.in_channels) for i, r in enumerate(raw) for n, w in r.consumers if n == name]
-        sides += [
-            (i, w, layer.out_channels) for i, r in enumerate(raw) for n, d, w in r.dimensions if n == f"{name}.weight"
-        ]
-        if len({i for i, _, _ in sides}) < 2 or layer.groups == layer.in_channels == layer.out_channels:
-            continue
-        for i, where, channels in sides:
-            if max(len(p) for p in where.values()) > 1 or len(set(unit[i])) < raw[i].width:
-                raise PlanError(f"layer {name}: this grouped convolution cannot be sliced; use another base model")
-            per_group = channels // layer.groups
-            unit[i] = [where[root][0] // per_group for root in range(raw[i].width)]
-            joined[i] = min(joined[s] for s, _, _ in sides)
-    return [
-        [(raw[i], unit[i]) for i in range(len(raw)) if joined[i] == j] for j in range(len(raw)) if j in joined
-    ]  # fmt: skip
+    def _families(self) -> Labels:
+        """Number labels that some layer makes together alike."""
+        pairs = [(e[0], e) for _, made in self._roots if len(e := made[made > 0])]
+        first = np.concatenate([np.full(len(e), a) for a, e in pairs]) if pairs else np.zeros(0, int)
+        second = np.concatenate([e for _, e in pairs]) if pairs else np.zeros(0, int)
+        graph = coo_array((np.ones(len(first)), (first, second)), shape=(self._count, self._count))
+        return connected_components(graph, directed=False)[1]
 
+    def _signatures(self) -> Labels:
+        """Number labels that occur in the same dimensions equally often alike."""
+        draw = np.random.default_rng(0)
+        signature = np.zeros(self._count, np.uint64)
+        for labels in [e for *_, e in self._places] + [e for _, e in self._sizes]:
+            np.add.at(signature, labels, draw.integers(1, 2**63, dtype=np.uint64))
+        return np.unique(signature, return_inverse=True)[1]
 
-def _heads(raw: _Raw, model: nn.Module) -> list[int] | None:
-    """Give each root index of a group that runs through an attention's `qkv` its head; None for other groups.
+    def _assembled(self, members: dict[tuple[int, int], list[int]], names: dict[tuple[int, int], str]) -> list[Group]:
+        group_of, unit_of = np.full(self._count, -1), np.zeros(self._count, int)
+        for number, units in enumerate(members.values()):
+            group_of[units], unit_of[units] = number, range(len(units))
+        widths = [len(units) for units in members.values()]
 
-    The graph does not know of heads: it holds single channels of queries, keys and values for independent, and lets
-    only those of the values, which come last, reach `proj`.
-    """
-    for name, layer in attentions(model).items():
-        for tensor, dim, where in raw.dimensions:
-            if (tensor, dim) == (f"{name}.qkv.weight", 0):
-                channels = layer.num_heads * layer.head_dim
-                return [where[root][0] % channels // layer.head_dim for root in range(raw.width)]
-    return None
+        def spread(labels: Labels) -> dict[int, Index]:
+            """Return the positions of each unit in a dimension by the number of the group."""
+            groups = group_of[labels]
+            parts: dict[int, Index] = {}
+            for number in np.unique(groups[groups >= 0]).tolist():
+                positions = np.flatnonzero(groups == number)
+                units = unit_of[labels[positions]]
+                table = positions[np.argsort(units, kind="stable")].reshape(widths[number], -1)
+                parts[number] = tuple(map(tuple, table.tolist()))
+            return parts
 
-
-def _merge(members: list[tuple[_Raw, list[int]]], model: nn.Module) -> Group:
-    width = max(members[0][1]) + 1
-
-    def by_unit(where: dict[int, list[int]], unit: list[int], what: str) -> Index:
-        positions: list[list[int]] = [[] for _ in range(width)]
-        for root, place in where.items():
-            positions[unit[root]].extend(place)
-        if len({len(p) for p in positions}) != 1 or not positions[0]:
-            raise PlanError(f"{what}: its units have unequal sizes and cannot be sliced; use another base model")
-        return tuple(tuple(sorted(p)) for p in positions)
-
-    names = list(dict(model.named_modules()))
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    dimensions = [
-        SlicedDimension(n, d, by_unit(w, u, n), tensors[n].shape[d]) for r, u in members for n, d, w in r.dimensions
-    ]
-    consumers = [Consumer(n, by_unit(w, u, n)) for r, u in members for n, w in r.consumers]
-    norms = [Consumer(n, by_unit(w, u, n)) for r, u in members for n, w in r.norms]
-    first = min((r.root for r, _ in members), key=names.index)
-    unit_channels = min(len(dimension.index[0]) for dimension in dimensions)
-    return Group(first, width, unit_channels, tuple(dimensions), tuple(consumers), tuple(norms))
-
-
-def _check_places(groups: list[Group]) -> None:
-    """Refuse positions that a tensor does not have: the graph has not understood how its layer is used."""
-    for dimension in (dimension for group in groups for dimension in group.dimensions):
-        if max(unit[-1] for unit in dimension.index) >= dimension.length:
-            raise PlanError(
-                f"{dimension.tensor}: its layer is used in a way that cannot be sliced; use another base model"
+        dimensions: dict[int, list[SlicedDimension]] = defaultdict(list)
+        for name, d, labels in self._places:
+            for number, index in spread(labels).items():
+                dimensions[number].append(SlicedDimension(name, d, index, len(labels)))
+        consumers, norms = defaultdict(list), defaultdict(list)
+        for into, layers in ((consumers, self._found.inputs), (norms, self._norms())):
+            for name in sorted(layers, key=list(self._modules).index):
+                for number, index in spread(layers[name]).items():
+                    into[number].append(Consumer(name, index))
+        sizes: dict[int, list[Size]] = defaultdict(list)
+        for place, labels in self._sizes:
+            for number, index in spread(labels).items():
+                sizes[number].append(Size(*place, index, len(labels)))
+        found, used = [], set()
+        for number, key in enumerate(members):
+            name, copies = names[key], 1
+            while name in used:
+                copies += 1
+                name = f"{names[key]}#{copies}"
+            used.add(name)
+            layers = [e.index for e in dimensions[number] if self._is_weight(e.tensor)] + [
+                c.index for c in consumers[number]
+            ]
+            found.append(
+                Group(
+                    name,
+                    widths[number],
+                    min(len(index[0]) for index in layers),
+                    tuple(dimensions[number]),
+                    tuple(consumers[number]),
+                    tuple(norms[number]),
+                    tuple(sizes[number]),
+                )
             )
+        return found
+
+    def _norms(self) -> dict[str, Labels]:
+        """Return the channels of norms with a scale by name."""
+        batch = {
+            name: labels
+            for name, module in self._modules.items()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine
+            if (labels := self._found.tensors[f"{name}.weight"][0]) is not None
+        }
+        return batch | self._found.norms
+
+    def _is_weight(self, tensor: str) -> bool:
+        return tensor.endswith(".weight") and isinstance(self._modules[tensor.removesuffix(".weight")], WEIGHTED)
+
+
+def _made_by(layer: nn.Module) -> int:
+    """Return the dimension of a layer's weight that counts what it makes."""
+    return 1 if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d)) else 0

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from mvp_edge.models.architectures import head_name
 from mvp_edge.models.bases import Base
-from mvp_edge.models.groups import GroupTable, find_groups
+from mvp_edge.models.groups import GroupTable
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.slicing import faithfulness
+from mvp_edge.models.support import faithful_groups
 from mvp_edge.models.tensors import COUNTER
 
 
@@ -32,8 +33,8 @@ class PrunableModel:
         Raises:
             PlanError: it cannot be sliced.
         """
-        head = head_name(model)
-        return PrunableModel(base, model, find_groups(model, base.input_size, head, base.embedding), head)
+        table = faithful_groups(model, base.arch, base.input_size, base.embedding)
+        return PrunableModel(base, model, table, head_name(model))
 
     def state_of(self, model: nn.Module) -> dict[str, Tensor]:
         """Return a sliced model's tensors as they are stored in a zoo."""

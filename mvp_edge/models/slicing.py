@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mvp_edge.core.errors import PlanError
-from mvp_edge.models.attention import is_attention, mend_attention
-from mvp_edge.models.groups import Consumer, GroupTable, kept_positions
+from mvp_edge.models.groups import GroupTable, kept_positions, kept_sizes
 from mvp_edge.models.plan import KeepPlan, full_plan
+from mvp_edge.models.tracing import CHANNEL_NORMS, CONVOLUTIONS, Place, channel_axis
 
 FAITHFUL = 1e-5
+SILENT = 1e-9  # outputs that differ less between images, relative to their size, show nothing
 
 
 def slice_model(
@@ -53,6 +55,8 @@ def slice_model(
             if optimizer is not None:
                 exchange(optimizer, old, new, lambda t, index=index: _take(t, index))
         setattr(owner, leaf, new)
+    for place, value in kept_sizes(table, plan).items():
+        _set_size(model, place, value)
     for layer in model.modules():
         _mend(layer)
 
@@ -67,25 +71,32 @@ def sliced_copy(model: nn.Module, table: GroupTable, plan: KeepPlan) -> nn.Modul
 def faithfulness(model: nn.Module, table: GroupTable, plan: KeepPlan, images: Tensor) -> float:
     """Return the largest difference between the sliced model and the whole model with the dropped units masked.
 
+    Both are computed in double precision. The difference is relative to how far outputs lie apart, so that it means the
+    same for outputs of any size.
+
     Args:
         model: The base model.
         table: Its groups.
         plan: The plan to try.
-        images: Normalised images `(N, 3, H, W)`.
+        images: Normalised images `(N, 3, H, W)`, two at least.
 
     Raises:
-        PlanError: the difference exceeds 1e-5 of the outputs' scale, or the sliced model does not run.
+        PlanError: the difference exceeds 1e-5, the sliced model does not run, or its outputs ignore the image.
     """
-    whole = copy.deepcopy(model).eval().requires_grad_(False)
+    whole = copy.deepcopy(model).eval().requires_grad_(False).double()
+    images = images.double()
     with torch.no_grad():
+        try:
+            actual = sliced_copy(whole, table, plan)(images)
+        except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, ZeroDivisionError) as e:
+            raise PlanError(f"the sliced model does not run ({str(e).splitlines()[0]}); use another base model") from e
         with masked(whole, table, plan):
             expected = whole(images)
-        try:
-            actual = sliced_copy(model, table, plan).eval()(images)
-        except RuntimeError as e:
-            raise PlanError(f"the sliced model does not run ({e}); this base model is not supported") from e
-    worst = float((expected - actual).abs().max())
-    if not worst <= FAITHFUL * max(1.0, float(expected.abs().max())):
+    spread = float((expected - expected.mean(0)).abs().max())
+    if not spread > SILENT * float(expected.abs().max()):
+        raise PlanError("the outputs of the masked model do not depend on the image; use another base model")
+    worst = float((expected - actual).abs().max()) / spread
+    if not worst <= FAITHFUL:
         raise PlanError(
             f"the sliced model differs from the masked one by {worst:.2g} (at most {FAITHFUL:g} is accepted); "
             "this base model cannot be sliced faithfully, use another"
@@ -95,47 +106,49 @@ def faithfulness(model: nn.Module, table: GroupTable, plan: KeepPlan, images: Te
 
 @contextmanager
 def masked(model: nn.Module, table: GroupTable, plan: KeepPlan) -> Iterator[None]:
-    """Within the block, dropped units contribute nothing: layers see zeros for them, and layer norms skip them."""
-    handles = []
-    for group in table.groups:
-        kept = set(plan[group.name])
-        for consumer in group.consumers:
-            layer = model.get_submodule(consumer.module)
-            mask = _mask(consumer, kept, layer)
-            handles.append(layer.register_forward_pre_hook(lambda _, args, mask=mask: (args[0] * mask, *args[1:])))
-        for consumer in group.norms:
-            layer = model.get_submodule(consumer.module)
-            if isinstance(layer, nn.LayerNorm):
-                handles.append(layer.register_forward_hook(_masked_layer_norm(_mask(consumer, kept, layer))))
+    """Within the block, dropped units contribute nothing: their weights are zero, and norms over channels skip them."""
+    kept = kept_positions(table, plan)
+    handles, replaced = [], []
+    for name, dims in kept.items():
+        path, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(path)
+        tensor: Tensor = getattr(owner, leaf)
+        mask = torch.ones_like(tensor)
+        for dim, positions in dims.items():
+            flags = torch.zeros(tensor.shape[dim], dtype=tensor.dtype, device=tensor.device)
+            flags[positions.to(tensor.device)] = 1
+            mask = mask * flags.view([-1 if d == dim else 1 for d in range(tensor.ndim)])
+        replaced.append((tensor, tensor.data))
+        tensor.data = tensor.data * mask
+    for name in dict.fromkeys(norm.module for group in table.groups for norm in group.norms):
+        layer = model.get_submodule(name)
+        if isinstance(layer, CHANNEL_NORMS):
+            positions = kept[f"{name}.weight"][0]
+            handles.append(layer.register_forward_hook(_skipping_norm(layer, positions)))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for tensor, data in replaced:
+            tensor.data = data
 
 
-def _mask(consumer: Consumer, kept: set[int], layer: nn.Module) -> Tensor:
-    parameter = next(layer.parameters())
-    channels = getattr(layer, "in_channels", None) or getattr(layer, "in_features", None)
-    mask = torch.ones(
-        channels or 1 + max(p[-1] for p in consumer.index), device=parameter.device, dtype=parameter.dtype
-    )
-    mask[[p for unit, places in enumerate(consumer.index) if unit not in kept for p in places]] = 0
-    return mask.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else mask
+def _skipping_norm(layer: nn.Module, positions: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """Return a hook that computes a norm over the kept channels only and returns zeros for the others."""
+    small = copy.deepcopy(layer)
+    small._forward_hooks.clear()
+    for name, parameter in layer.named_parameters(recurse=False):
+        setattr(small, name, nn.Parameter(parameter.detach()[positions], requires_grad=False))
+    if isinstance(layer, nn.GroupNorm) and isinstance(small, nn.GroupNorm) and layer.num_groups > 1:
+        small.num_groups = layer.num_groups * len(positions) // layer.num_channels
+    _mend(small)
 
-
-def _masked_layer_norm(mask: Tensor) -> Callable[[nn.LayerNorm, tuple[Tensor, ...], Tensor], Tensor]:
-    """Layer norm whose mean and variance are those of the kept channels."""
-
-    def hook(layer: nn.LayerNorm, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = args[0]
-        channels_first = (x.ndim == 4 and x.shape[-1] != mask.numel()) or type(layer).__name__.endswith("2d")
-        x = x.movedim(1, -1) if channels_first else x
-        n = mask.sum()
-        mean = (x * mask).sum(-1, keepdim=True) / n
-        var = ((x - mean).square() * mask).sum(-1, keepdim=True) / n
-        y = (x - mean) / torch.sqrt(var + layer.eps) * layer.weight + layer.bias
-        return (y * mask).movedim(-1, 1) if channels_first else y * mask
+    def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        axis = channel_axis(layer, args[0])
+        assert axis is not None
+        result = torch.zeros_like(output)
+        return result.index_copy(axis, positions, small(args[0].index_select(axis, positions)))
 
     return hook
 
@@ -167,18 +180,30 @@ def exchange(
         optimizer.state[new] = kept
 
 
-def _mend(layer: nn.Module) -> None:
+def _set_size(model: nn.Module, place: Place, value: int) -> None:
+    module, attribute, item = place
+    owner = model.get_submodule(module)
+    if item is not None:
+        values = list(getattr(owner, attribute))
+        values[item] = value
+        setattr(owner, attribute, type(getattr(owner, attribute))(values))
+    else:
+        setattr(owner, attribute, value)
+
+
+def _mend(layer: Any) -> None:
     """Make a layer's own record of its sizes true again; the tensors are what counts."""
-    if isinstance(layer, nn.Conv2d):
-        out, per_group = layer.weight.shape[:2]
-        if layer.groups > 1:
-            layer.groups = layer.groups * out // layer.out_channels
-        layer.out_channels, layer.in_channels = out, per_group * layer.groups
+    if isinstance(layer, CONVOLUTIONS):
+        transposed = "Transpose" in type(layer).__name__
+        first, second = layer.weight.shape[:2]
+        layer.in_channels, layer.out_channels = (
+            (first, second * layer.groups) if transposed else (second * layer.groups, first)
+        )
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.weight is not None:
         layer.num_features = len(layer.weight)
-    elif isinstance(layer, nn.LayerNorm) and layer.weight is not None:
-        layer.normalized_shape = tuple(layer.weight.shape)
-    elif is_attention(layer):
-        mend_attention(layer)
+    elif isinstance(layer, nn.GroupNorm) and layer.weight is not None:
+        layer.num_channels = len(layer.weight)
+    elif isinstance(layer, CHANNEL_NORMS) and hasattr(layer, "normalized_shape") and layer.weight is not None:
+        cast(Any, layer).normalized_shape = type(layer.normalized_shape)(layer.weight.shape)

@@ -29,7 +29,7 @@ def test_costs_are_those_of_the_sliced_network(arch: str, tmp_path) -> None:
         if tensor.ndim == 1:
             nn.init.uniform_(tensor, 0.5, 1.5)
     head = head_name(model)
-    table = find_groups(model, SIZE, head)
+    table = find_groups(model, SIZE)
     costs = costs_of(model, table, SIZE, head, 3)
     draw = np.random.default_rng(0)
     graphs = []
@@ -52,7 +52,7 @@ def test_costs_are_those_of_the_sliced_network(arch: str, tmp_path) -> None:
 @pytest.mark.parametrize("embedding", ["whole", "pruned"])
 def test_costs_of_a_transformer(embedding: Any, tmp_path: Path) -> None:
     model = small_vit()
-    table = find_groups(model, SIZE, "head", embedding)
+    table = find_groups(model, SIZE, embedding)
     costs = costs_of(model, table, SIZE, "head", 3)
     graphs = []
     for keep in (0.01, 0.4, 1.0):
@@ -74,7 +74,7 @@ def test_the_floor_of_heads_and_nodes_is_the_embedding() -> None:
     model = small_vit()
     floors = []
     for embedding in ("whole", "pruned"):
-        table = find_groups(model, SIZE, "head", embedding)
+        table = find_groups(model, SIZE, embedding)
         costs = costs_of(model, table, SIZE, "head", 7)
         floors.append(costs.fraction_left(np.ones(len(costs.names), int)))
         assert costs.fraction_left(costs.widths) == (1, 1)

@@ -34,7 +34,7 @@ def exported(model: nn.Module, path: Path, **options: Any) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_and_sliced_files_agree_with_the_network(kind: str, tmp_path: Path) -> None:
     whole = small_vit(**KINDS[kind])
-    table = find_groups(whole, SIZE, "head", "pruned")
+    table = find_groups(whole, SIZE, "pruned")
     for model in (whole, sliced_copy(whole, table, drawn_plan(table, 0.4)).eval()):
         for form in ("float32-nchw", "uint8-nhwc"):
             file = exported(model, tmp_path / "m.onnx", input_format=form)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mvp_edge.core.errors import PlanError
-from mvp_edge.models.architectures import head_name, new_model
+from mvp_edge.models.architectures import new_model
 from mvp_edge.models.groups import GroupTable, find_groups
 from mvp_edge.models.plan import KeepPlan, full_plan, keep_count, make_plan
 from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
@@ -36,7 +36,7 @@ def lively(arch: str) -> tuple[nn.Module, GroupTable]:
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.get_buffer("running_mean"))
             nn.init.uniform_(layer.get_buffer("running_var"), 0.5, 2)
-    return model.eval(), find_groups(model, (64, 64), head_name(model))
+    return model.eval(), find_groups(model, (64, 64))
 
 
 def random_plan(table: GroupTable, keep: float, seed: int = 0) -> KeepPlan:
@@ -142,17 +142,17 @@ def test_a_plan_for_another_base_is_refused(resnet: tuple[nn.Module, GroupTable]
         sliced_copy(model, table, full_plan({"conv1": 64}))
 
 
-def test_a_layer_that_cannot_be_sliced_is_named() -> None:
-    class Odd(nn.Module):
+def test_a_network_in_which_nothing_can_be_sliced_is_refused() -> None:
+    class Sorted(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.act, self.fc = nn.Conv2d(3, 16, 3), nn.PReLU(16), nn.Linear(16, 2)
+            self.conv, self.fc = nn.Conv2d(3, 16, 3), nn.Linear(16, 2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.act(self.conv(x)).mean((2, 3)))
+            return self.fc(self.conv(x).mean((2, 3)).sort(1).values)
 
-    with pytest.raises(PlanError, match="PReLU"):
-        find_groups(Odd(), (16, 16), "fc")
+    with pytest.raises(PlanError, match="nothing in this network"):
+        find_groups(Sorted(), (16, 16))
 
 
 class Beside(nn.Module):
@@ -169,7 +169,7 @@ class Beside(nn.Module):
 def test_positions_of_no_unit_stay_behind_the_last_unit_too() -> None:
     torch.manual_seed(0)
     model = Beside()
-    table = find_groups(model, (8, 8), "head")
+    table = find_groups(model, (8, 8))
     plan = make_plan(table.widths, {"first": [1, 6], "second": [0, 2, 3]})
     assert tuple(sliced_copy(model, table, plan).get_parameter("second.weight").shape) == (3, 5, 3, 3)
     assert faithfulness(model, table, plan, torch.randn(2, 3, 8, 8)) <= 1e-5

@@ -81,7 +81,7 @@ def test_silence_leaves_what_is_held(prunable: PrunableModel, member: Member) ->
 
 
 def test_a_layer_norm_hears_what_nothing_reads() -> None:
-    table = find_groups(small_vit(), SIZE, "head", "pruned")
+    table = find_groups(small_vit(), SIZE, "pruned")
     held = make_plan(table.widths, {g.name: range(g.width // 3) for g in table.groups})
     deeper = make_plan(table.widths, {**{g.name: g.kept for g in held.groups}, "blocks.0.mlp.fc1": range(100)})
     wider = make_plan(table.widths, {**{g.name: g.kept for g in held.groups}, "patch_embed.proj": range(20)})

@@ -9,7 +9,7 @@ from torch import nn
 from mvp_edge.config import FitConfig, ScoreSchedule
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.data import ImageSet
-from mvp_edge.models.architectures import head_name, new_model
+from mvp_edge.models.architectures import new_model
 from mvp_edge.models.groups import Consumer, Group, GroupTable, SlicedDimension, find_groups
 from mvp_edge.models.plan import full_plan, make_plan
 from mvp_edge.models.slicing import slice_model
@@ -172,7 +172,7 @@ def test_a_unit_that_matters_stays() -> None:
 def test_a_convolutional_network_is_pruned_to_its_targets(optimizer: Any) -> None:
     torch.manual_seed(0)
     model = new_model("test_resnet", 2)
-    table = find_groups(model, (32, 32), head_name(model))
+    table = find_groups(model, (32, 32))
     config = replace(training(8), optimizer=optimizer)
     batches = source(config)
     batches.images = batches.images.repeat(1, 1, 4, 4)
@@ -191,7 +191,7 @@ def test_a_convolutional_network_is_pruned_to_its_targets(optimizer: Any) -> Non
 def test_no_block_of_a_vision_transformer_loses_all_its_heads() -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_vit", img_size=8, patch_size=4, num_classes=2)
-    table, config = find_groups(model, (8, 8), "head"), training(8)
+    table, config = find_groups(model, (8, 8)), training(8)
     schedule = ScoreSchedule(sparsity=1e3, threshold=0.9, share=0.9)  # every score falls
     plan = automatic_prune(model, table, source(config), target_counts(table, 0.1, 8), schedule, config)
     channels = {name: g.unit_channels for name, g in zip(plan.counts, table.groups, strict=True)}

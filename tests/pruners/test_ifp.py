@@ -7,7 +7,7 @@ import torch
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
-from mvp_edge.models.architectures import head_name, new_model
+from mvp_edge.models.architectures import new_model
 from mvp_edge.models.groups import find_groups
 from mvp_edge.models.plan import full_plan
 from mvp_edge.pruners import base_importance, iterative_prune, random_plan, target_counts, top_plan
@@ -27,7 +27,7 @@ def setting(seed: int = 0, iterations: int = 12) -> tuple:
     images[labels == 1, 0] //= 4
     data = ImageSet(images, labels, ("a", "b"))
     config = FitConfig(iterations=iterations, batch_size=8, lr=0.01)
-    table = find_groups(model, (32, 32), head_name(model))
+    table = find_groups(model, (32, 32))
     return model, table, BatchSource(data, BASE, config, torch.device("cpu"), seed), config
 
 
