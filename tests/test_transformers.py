@@ -20,6 +20,7 @@ from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.models.plan import full_plan, make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
+from mvp_edge.models.support import try_groups
 from mvp_edge.models.tensors import deserialise, serialise
 from mvp_edge.models.widening import zero_new_inputs
 from mvp_edge.pruners import base_importance, iterative_prune, target_counts
@@ -89,12 +90,19 @@ def test_a_head_and_a_node_stay() -> None:
         make_plan(table.widths, {g.name: [] for g in table.groups})
 
 
-@pytest.mark.parametrize("options", [{"qk_norm": True}, {"global_pool": "map"}, {"scale_attn_norm": True}])
+@pytest.mark.parametrize("options", [{"qk_norm": True}, {"scale_attn_norm": True}])
 def test_other_forms_of_attention_are_cut_into_heads(options: dict[str, Any]) -> None:
     model = small_vit(**options)
     table = find_groups(model, SIZE)
     assert {"blocks.0.attn.qkv", "blocks.1.attn.qkv"} <= set(table.widths)
     assert faithfulness(model, table, drawn_plan(table, 0.4), torch.randn(2, 3, *SIZE)) <= 1e-5
+
+
+def test_attention_that_pools_stays_whole_and_the_blocks_are_pruned() -> None:
+    model = small_vit(global_pool="map")
+    trial = try_groups(model, find_groups(model, SIZE), SIZE)
+    assert list(trial.refused) == ["attn_pool.q"]  # timm's code expects it as wide as the embedding
+    assert {"blocks.0.attn.qkv", "blocks.1.mlp.fc1", "attn_pool.mlp.fc1"} <= set(trial.table.widths)
 
 
 @pytest.mark.parametrize("embedding", ["whole", "pruned"])

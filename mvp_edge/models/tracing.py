@@ -175,7 +175,9 @@ class _Tracer(TorchDispatchMode):
     def _norm(self, name: str, module: Any, x: Tensor, output: Tensor) -> None:
         dims = self.dims(x)
         axis = channel_axis(module, x)
-        if axis is None or output.shape != x.shape or any(d != axis and e is not None for d, e in enumerate(dims)):
+        wide = isinstance(module, (nn.GroupNorm, GlobalResponseNorm))  # its statistics are over pixels, too
+        others = wide and any(d != axis and labels is not None for d, labels in enumerate(dims))
+        if axis is None or output.shape != x.shape or others:
             self.freeze_all([x, *module.parameters()])
             return
         channels = dims[axis]

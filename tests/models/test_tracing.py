@@ -102,9 +102,10 @@ def test_an_attribute_follows_what_it_counts() -> None:
 
 def test_an_attribute_that_counts_two_things_keeps_both_whole() -> None:
     def between(x: Tensor, net: Any) -> Tensor:
-        return x[:, : net.heads].repeat(1, 4, 1, 1) + net.other(x[:, -4:])[:, : net.heads].repeat(1, 4, 1, 1)
+        return torch.cat([x[:, : net.part], net.other(x)[:, : net.part]], 1)
 
-    assert "first" not in table_of(Net(between, other=nn.Conv2d(4, 8, 1))).widths
+    widths = table_of(Net(between, taken=12, other=nn.Conv2d(16, 16, 1))).widths
+    assert widths == {"first": 10, "other": 10, "second": 8}
 
 
 def test_layers_that_read_a_group_are_its_consumers() -> None:
