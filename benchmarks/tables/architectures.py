@@ -18,6 +18,8 @@ def summary() -> str:
     """Counts: networks of each list, families, ONNX files, seconds, and torch-pruning's own pruner beside them."""
     lines = {r["config"]["arch"]: r for r in latest()}
     other = {r["config"]["arch"]: r["result"] for r in latest("torch-pruning")}
+    if not lines:
+        return "No records yet."
     rows = []
     for title, names in (("refused before", HARD), ("common families", COMMON), ("all below", ALL)):
         found = [lines[n] for n in names if n in lines]
@@ -41,6 +43,8 @@ def summary() -> str:
 
 def every() -> str:
     """One row for each network."""
+    if not latest():
+        return "No records yet."
     return markdown(
         [
             "family",

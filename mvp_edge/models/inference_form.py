@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _FUSES = ("fuse", "reparameterize", "switch_to_deploy")  # what timm's `reparameterize_model` calls
+_MARK = "branches_are_fused"  # on the network: its layers keep the methods above
 _STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
@@ -29,7 +30,7 @@ def inference_form(model: nn.Module) -> nn.Module:
         model: A network of timm, in evaluation mode.
     """
     children = [m for m in model.modules() if m is not model]
-    if any(hasattr(m, name) for m in children for name in _FUSES):
+    if not hasattr(model, _MARK) and any(hasattr(m, name) for m in children for name in _FUSES):
         with torch.no_grad():
             model = _fused(model)
     if any(isinstance(m, _STANDARDISED) for m in children):
@@ -41,6 +42,7 @@ def inference_form(model: nn.Module) -> nn.Module:
 
 def _fused(model: nn.Module) -> nn.Module:
     fused = reparameterize_model(model)
+    setattr(fused, _MARK, True)
     try:
         cast(Any, fused).get_classifier()
     except AttributeError:  # of a head that was fused, too, which not all networks of timm expect
