@@ -45,9 +45,9 @@ class Pictures:
     groups: list[tuple[int, ...]]
 
 
-def read(directory: Path) -> Pictures:
-    """Return the pictures below a directory with what they show."""
-    files = sorted(p for p in directory.rglob("*") if p.suffix.lower() in SUFFIXES)
+def read(directory: Path, every: int = 1) -> Pictures:
+    """Return every so many pictures below a directory with what they show."""
+    files = sorted(p for p in directory.rglob("*") if p.suffix.lower() in SUFFIXES)[::every]
     if not files:
         raise ConfigError(f"{directory} holds no pictures")
     shown = [p.name.split("_")[0] if p.parent == directory else p.parent.name for p in files]
@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> None:
     script = Script("photographs", __doc__)
     script.add("--zoo")
     script.add("--tflite", type=Path)
-    script.add("--pictures", action="append", required=True, metavar="NAME=DIR")
+    script.add("--pictures", action="append", required=True, metavar="NAME=DIR[@EVERY]")
     script.add("--trained", action="append", type=Path, default=[])
     script.add("--lists", type=int, default=1000)
     script.add("--known-lists", type=int, default=100)
@@ -171,7 +171,8 @@ def main(argv: Sequence[str]) -> None:
     wnids = np.array(WNIDS)
     for text in args.pictures:
         name, _, directory = text.partition("=")
-        pictures = read(Path(directory))
+        directory, _, every = directory.partition("@")
+        pictures = read(Path(directory), int(every or 1))
         untrained = [i for i, g in enumerate(pictures.groups) if not seen.intersection(wnids[list(g)])]
         chosen = lists(pictures, range(len(pictures.names)), args.lists)
         others = lists(pictures, untrained, args.lists) if seen and len(untrained) >= WAYS else []

@@ -11,7 +11,7 @@ import platformdirs
 from mvp_edge.core.errors import ConfigError
 
 ASSETS = Path(__file__).parents[1] / "assets"  # files of the package
-DEFAULT_ZOO = str(Path(__file__).parents[2] / "benchmarks" / "zoos" / "cifar100-resnet18")
+DEFAULT_ZOO = "imagenet-lite0"
 NAME = "mvp-edge"  # of the tool, in these directories
 
 
