@@ -100,6 +100,8 @@ def neighbours(
         use_threads(threads)
         place = resolve_device(device)
         opened = open_zoo(zoo)
+        if not opened.ids() and open_bodies(zoo) is not None:
+            raise ZooError(f"zoo {opened.name} has bodies only, which do not vote; leave --data out to see them")
         images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
         prunable = PrunableModel.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:

@@ -25,6 +25,7 @@ from onnx import numpy_helper
 
 from mvp_edge.core.errors import ZooError
 from mvp_edge.core.packed import read_packed
+from mvp_edge.core.places import ASSETS
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import damaged, read_zoo_file
@@ -221,7 +222,9 @@ class BodyZoo:
 
     @property
     def _repair(self) -> str:
-        return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
+        if ASSETS in self.path.parents:
+            return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
+        return "copy the zoo again from where it came from"
 
 
 def open_bodies(name: str | None) -> BodyZoo | None:

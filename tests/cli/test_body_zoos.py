@@ -67,7 +67,7 @@ def test_verify_checks_every_file_of_a_body(run: Run, body_zoo: Path, tmp_path: 
     assert ["tiny-16" in done.json["problems"][0], "tiny-8" in done.json["problems"][1]] == [True, True]
 
 
-def test_neighbours_shows_which_body_is_delivered(run: Run, body_zoo: Path, nouns: Path) -> None:
+def test_neighbours_shows_which_body_is_delivered(run: Run, body_zoo: Path, nouns: Path, images: Path) -> None:
     words = ["--task", nouns, "--zoo", body_zoo]
     found = run("neighbours", *words, "--json").json
     report = run("prune", *words, "--json").json
@@ -77,6 +77,7 @@ def test_neighbours_shows_which_body_is_delivered(run: Run, body_zoo: Path, noun
     assert found["estimate"] == {"source": report["estimate"]["source"], "n": report["estimate"]["n"]}
     shown = run("neighbours", *words)
     assert "delivered" in shown.out and "pictures of colours" in shown.out
+    assert "leave --data out" in run("neighbours", *words, "--data", images).error()
     nouns.write_text("dog\nzebra\n")
     assert "'zebra' is unknown" in run("neighbours", *words).error()
 

@@ -117,6 +117,13 @@ def test_features_that_lack_a_tensor(own: Path) -> None:
     assert "the features of tiny-16 are damaged" in refused(own)
 
 
+def test_the_repair_is_that_of_the_package_or_of_the_zoo(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own / "weights/tiny-16.safetensors.gz").unlink()
+    assert "copy the zoo again" in refused(own)
+    monkeypatch.setattr("mvp_edge.zoo.bodies.ASSETS", own.parent)
+    assert "pip install" in refused(own)
+
+
 def test_weights_that_bodies_share_are_one_problem(own: Path) -> None:
     (own / "base.safetensors.gz").write_bytes(b"")
     assert "base.safetensors.gz does not match its checksum" in refused(own, "tiny-32")
