@@ -21,10 +21,11 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.family import compress_family
+from mvp_edge.prune.pictures import Pictures
 from mvp_edge.prune.run import Inputs, Prepared, compress, far_warning, size
 from mvp_edge.prune.size import Sizing, Votes
 from mvp_edge.report import Report
-from mvp_edge.report.record import BaseAccuracyRecord
+from mvp_edge.report.record import BaseAccuracyRecord, PicturesRecord
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.store import Zoo, open_zoo
@@ -194,7 +195,9 @@ def test_a_budget_is_searched_from_the_generalist_members_that_may_vote_alone(
     monkeypatch.setattr("mvp_edge.prune.size.choose_counts", choose)
     task = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("rose"))))
     train = ImageSet(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), task.names)
-    inputs = Inputs(task, zoo, torch.device("cpu"), [], train)
+    record = PicturesRecord(given=1, used={"train": 1}, aside={}, copies=0, copied=(), two_classes=(), summary="")
+    pictures = Pictures(train, None, None, (), record, ())
+    inputs = Inputs(task, zoo, torch.device("cpu"), [], pictures)
     config = PruneConfig(Path("classes.txt"), "x", vote=VoteConfig(method, voters=voters), budget=Budget(params=1e5))
     size(Prepared(inputs, prunable, [Neighbour(i, 0.0) for i in zoo.infos()]), config, SilentProgress())
     assert asked == [initial]
