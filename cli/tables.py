@@ -412,3 +412,23 @@ def show_export(made: dict[str, Any]) -> None:
         console().print(
             "[dim]eligibility by operators, not latency: nothing was run on a phone; see README.md there[/]"
         )
+
+
+def show_data(result: dict[str, Any]) -> None:
+    """Show the images of a data set by class and split, and what is not used."""
+    splits = [s for s in ("train", "val", "test") if any(s in counts for counts in result["classes"].values())]
+    table = Table("class", *splits, box=None, header_style="bold")
+    for name, counts in result["classes"].items():
+        table.add_row(escape(name), *(f"{counts.get(split, 0):,}" for split in splits))
+    out = console()
+    out.print(table)
+    out.print(escape(result["summary"]))
+    for path, reason in result["unreadable"][:SHOWN_NODES]:
+        out.print(f"[yellow]cannot be read:[/] {escape(path)} ({escape(reason)})")
+    if (more := len(result["unreadable"]) - SHOWN_NODES) > 0:
+        out.print(f"[dim]and {more:,} more that cannot be read[/]")
+    if result["copies"]:
+        out.print(f"{result['copies']:,} images are copies, or nearly, of another one")
+    for one, other in result["copied"][:SHOWN_NODES]:
+        out.print(f"[dim]{escape(one)} = {escape(other)}[/]")
+    warn(result["warnings"])
