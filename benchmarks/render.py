@@ -14,7 +14,7 @@ from functools import partial
 from benchmarks import rooms
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records import ROOT, dirty_note
-from benchmarks.tables import accuracy, architectures, device, papers, photographs, settled
+from benchmarks.tables import accuracy, architectures, device, papers, photographs, settled, tests
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Pages whose `<!-- table NAME -->` blocks are filled in."""
@@ -44,6 +44,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rooms": rooms.table,
     "architectures": architectures.summary,
     "architectures-all": architectures.every,
+    "mutations": tests.mutations,
     **{name: partial(papers.table, name) for name in EXPERIMENTS},
 }
 
