@@ -13,7 +13,7 @@ def mutations() -> str:
     text = f"Of {len(first)} mutations{mark(rows)} the tests noticed {at_first} ({at_first / len(first):.0%})."
     if now > at_first:
         text += f" With the tests that were then added they notice {now}."
-    survived = last[last.by == ""].assign(module=last.module.str.removeprefix("mvp_edge/"))
+    survived = last.assign(module=last.module.str.removeprefix("mvp_edge/"))[last.by == ""]
     if survived.empty:
         return text
     return f"{text}\n\n{listed(survived, {'survived': '`{module}`, line {line}', 'change': '`{change}`'})}"
