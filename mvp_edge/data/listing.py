@@ -44,7 +44,7 @@ class Aside:
 
     reason: str
     files: tuple[str, ...]
-    pictures: bool = True
+    pictures: bool
 
 
 @dataclass(frozen=True)
