@@ -1,6 +1,6 @@
 """Do the tests notice a broken line? Seeded random mutations over the rooms, each against the tests of its room.
 
-    python -m benchmarks mutations [--count 100] [--seed 0] [--survivors]
+    python -m benchmarks mutations [--count 100] [--seed 0] [--limit 300]
 
 A mutation changes one comparison, operator, number, truth value or condition of a module in a copy of the tree. The
 module's own tests run first, then its room's, then those of other rooms that import the module, until one fails; tests
@@ -197,16 +197,13 @@ def run_tests(tree: str, suite: Sequence[str], limit_s: int) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Try mutations that have no record yet."""
-    from benchmarks import records
     from benchmarks.command import Script
 
     script = Script("mutations", __doc__, "seed")
     script.add("--count", type=int, default=100)
-    script.add("--survivors", action="store_true", help="try those again that survived, now that there are more tests")
     script.add("--limit", type=int, default=300, metavar="S", help="seconds of processor time for one suite")
     args = script.parse(argv)
-    found = [(r["config"], r["result"]["by"]) for r in records.read(script.question)]
-    done = [about for about, by in found if by or not args.survivors]
+    done = script.done()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Tree(Path(scratch) / "tree", args.limit)
         for number in range(args.count):

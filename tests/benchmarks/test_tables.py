@@ -39,15 +39,15 @@ def test_what_the_main_job_prints_is_shown_for_names_alone(monkeypatch: pytest.M
     assert device.prune_output() == "```text\ntop-1  84 %\nfiles  out\n```"
 
 
-def test_mutations_that_survived_at_first_are_told_from_those_that_still_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutations_that_survived_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        {"dirty": False, "config": {"seed": 0, "number": number},
+        {"dirty": False, "commit": "abc", "config": {"seed": 0, "number": number},
          "result": {"module": f"mvp_edge/zoo/{number}.py", "line": 7, "change": "1 -> 2", "by": by}}
-        for number, by in ((0, "tests/zoo"), (1, ""), (2, ""), (1, "tests/zoo"))
+        for number, by in ((0, "tests/zoo"), (1, "tests/zoo"), (2, ""))
     ]  # fmt: skip
     monkeypatch.setattr(records, "read", lambda question: rows)
     first, table = tests.mutations().split("\n\n")
-    assert first == "Of 3 mutations the tests noticed 1 (33%). With the tests that were then added they notice 2."
-    assert table.splitlines()[2:] == ["| `zoo/2.py`, line 7 | `1 -> 2` |"]
-    monkeypatch.setattr(records, "read", lambda question: rows[:1])
-    assert tests.mutations() == "Of 1 mutations the tests noticed 1 (100%)."
+    assert first == "Of 3 mutations the tests noticed 2 (67%)."
+    assert table.splitlines()[2:] == ["| `zoo/2.py`, line 7 at abc | `1 -> 2` |"]
+    monkeypatch.setattr(records, "read", lambda question: rows[:2])
+    assert tests.mutations() == "Of 2 mutations the tests noticed 2 (100%)."
