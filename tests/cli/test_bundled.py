@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", sorted(bundled_zoos()))
 def test_a_bundled_zoo_is_sound_and_delivers_a_model_for_nouns(run: Run, tmp_path: Path, name: str) -> None:
-    assert run("zoo", "verify", name, "--json").json["problems"] == []
+    verified = run("zoo", "verify", name, "--json").json
+    assert (verified["zoo"], verified["problems"]) == (name, [])  # reports name it, and it is opened by this name
     (tmp_path / "classes.txt").write_text("espresso\nteapot\nlaptop\nbicycle\ndog\n")
     done = run("prune", "--task", "classes.txt", "--zoo", name, "--json")
     assert done.code == 0, done.err
