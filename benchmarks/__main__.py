@@ -36,6 +36,7 @@ SCRIPTS = {
     "edge-latency": "latency, and what bounds it",
     "precision": "INT8 and float16",
     "leep": "does cross-fitted LEEP rank as well, and what does noise score",
+    "plain": "what pruning in a chain is for",
     "runtimes": "do other runtimes agree",
     "architectures": "which networks of timm can be pruned",
     "mutations": "do the tests notice a broken line",
