@@ -57,10 +57,12 @@ if TYPE_CHECKING:
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE = recipe("prune", "sgd")
 # Without images a member is delivered unchanged: these options have no effect.
-IDLE_FLAGS = (
-    *("iterations", "batch_size", "lr", "optimizer", "schedule"),
-    *("channel_multiple", "neighbours", "vote", "temperature", "bf16", "group_by"),
-)
+VOTING_FLAGS = ("channel_multiple", "neighbours", "vote", "temperature")
+IDLE_FLAGS = ("iterations", "batch_size", "lr", "optimizer", "schedule", *VOTING_FLAGS, "bf16", "group_by")
+# On ready-made bodies no members vote.
+IDLE_ON_BODIES = (*VOTING_FLAGS, "method", "similarity", "voters")
+UNCHANGED = "without images a network is delivered unchanged, so {flags} has no effect; add --data DIR"
+NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} has no effect; leave it out"
 
 EPILOG = """
 [bold]Examples[/]
@@ -298,7 +300,14 @@ def prune(
             )
         ),
         budget=checked(lambda: Budget(**given, typed={})) if given and not wanted else None,
-        fit=checked(lambda: FitOverrides(iterations=iterations, batch_size=batch_size, lr=lr, optimizer=optimizer)),
+        fit=checked(
+            lambda: FitOverrides(
+                iterations=iterations if _typed(context, "iterations") else None,
+                batch_size=batch_size if _typed(context, "batch_size") else None,
+                lr=lr,
+                optimizer=optimizer,
+            )
+        ),
         device=device,
         seed=seed,
         add_to_zoo=add_to_zoo,
@@ -310,10 +319,10 @@ def prune(
         group_by=group_by,
         thumbnails=thumbnails,
     )
-    from mvp_edge.prune.request import check_place, check_request, requested_names
+    from mvp_edge.prune.request import check_place, check_request, requested_names, requested_with_photographs
     from mvp_edge.zoo.bodies import open_bodies
 
-    zoo_of_bodies = open_bodies(zoo) if data is None else None
+    zoo_of_bodies = open_bodies(zoo)
     if zoo_of_bodies is not None:
         if _typed(context, "keep"):
             raise typer.BadParameter(
@@ -322,8 +331,19 @@ def prune(
             )
         with shown(quiet=quiet) as progress:
             check_place(config)
-            resolution = requested_names(config, zoo_of_bodies)
-            if wanted:
+            resolution = (requested_names if data is None else requested_with_photographs)(config, zoo_of_bodies)
+            if data is not None:
+                with progress.stage(STARTING):
+                    from mvp_edge.core.device import use_bf16, use_threads
+                    from mvp_edge.prune.family import photographed_family
+                    from mvp_edge.prune.photographs import compress_photographs
+                use_threads(threads)
+                use_bf16(bf16)
+                if wanted:
+                    made = photographed_family(config, zoo_of_bodies, wanted, progress, started(), resolution)
+                else:
+                    made = compress_photographs(config, zoo_of_bodies, progress, started(), resolution)
+            elif wanted:
                 from mvp_edge.prune.family import named_family
 
                 made = named_family(config, zoo_of_bodies, wanted, progress, started(), resolution)
@@ -331,7 +351,8 @@ def prune(
                 from mvp_edge.prune.named import compress_names
 
                 made = compress_names(config, zoo_of_bodies, progress, started(), resolution)
-        _show(made, context, json=json, idle=IDLE_FLAGS)
+        idle, why = (IDLE_FLAGS, UNCHANGED) if data is None else (IDLE_ON_BODIES, NO_VOTE)
+        _show(made, context, json=json, idle=idle, why=why)
         return
     with shown(quiet=quiet) as progress:
         classes = check_request(config)
@@ -345,18 +366,17 @@ def prune(
             made = compress_family(config, wanted, progress, started(), classes)
         else:
             made = compress(config, progress, started(), classes)
-    _show(made, context, json=json, idle=IDLE_FLAGS if data is None else ())
+    _show(made, context, json=json, idle=IDLE_FLAGS if data is None else (), why=UNCHANGED)
 
 
-def _show(made: Report | FamilyReport, context: typer.Context, *, json: bool, idle: Sequence[str]) -> None:
-    """Show what was made, and which flags had no effect."""
+def _show(made: Report | FamilyReport, context: typer.Context, *, json: bool, idle: Sequence[str], why: str) -> None:
+    """Show what was made, and which flags had no effect, in the sentence `why`."""
     from mvp_edge.report.record import FamilyReport
 
     from .tables import show_family, show_report, warn
 
     typed = _typed(context, *idle)
-    delivered = "without images a network is delivered unchanged, so"
-    notes = [f"{delivered} {', '.join(typed)} has no effect; add --data DIR"] if typed else []
+    notes = [why.format(flags=", ".join(typed))] if typed else []
     if json:
         print_json(made.to_json())
     elif isinstance(made, FamilyReport):

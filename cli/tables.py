@@ -95,6 +95,11 @@ def show_report(report: Report) -> None:
         measured += [] if row.bytes is None else [storage(row.bytes)]
         parts = [*([", ".join(measured)] if measured else []), *row.reasons]
         grid.add_row(escape(row.precision), f"{verdict}: {escape('; '.join(parts))}")
+    if (shown := report.photographs) is not None:
+        if shown.head_top1 is not None:
+            names_alone = "" if shown.names_top1 is None else f", names alone {percent(shown.names_top1)}"
+            grid.add_row("head", f"{percent(shown.head_top1)} of {shown.held_out} held-out images{names_alone}")
+        grid.add_row("", f"[dim]{escape(shown.advice)}[/]")
     if (chosen := report.interpolation) and chosen.weight > 0:
         top1 = {row.weight: percent(row.top1) for row in chosen.held_out}
         grid.add_row(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mvp_edge.core.progress import Stage
 from mvp_edge.data import ImageSet, forward_batch, normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.names.tasks import canonical, numbered
@@ -41,10 +42,7 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
         device: Where to compute.
         penalty: Ridge penalty relative to the mean variance of the features.
     """
-    model.eval()
-    batches = data.images.split(forward_batch(data.images))
-    parts = [_features(model, normalise(x.to(device), base.mean, base.std)) for x in batches]
-    features = torch.cat([p.float().cpu() for p in parts]).double()
+    features = features_of(model, data.images, base, device).double()
     targets = F.one_hot(data.labels, len(data.classes)).double()
     centre, share = features.mean(0), targets.mean(0)
     x, y = features - centre, targets - share
@@ -56,8 +54,27 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
     return _linear(weight.float(), (share - weight @ centre).float())
 
 
-def _features(model: Any, images: Tensor) -> Tensor:
-    return model.forward_head(model.forward_features(images), pre_logits=True)
+@torch.no_grad()
+def features_of(
+    model: nn.Module, images: Tensor, base: Base, device: torch.device, stage: Stage | None = None
+) -> Tensor:
+    """Return what the head of a network in evaluation mode takes, float32 `(N, D)` on the CPU.
+
+    Args:
+        model: On `device`.
+        images: uint8 `(N, 3, H, W)`.
+        base: How images are normalised.
+        device: Where to compute.
+        stage: Progress, in images.
+    """
+    body: Any = model.eval()
+    found = []
+    for part in images.split(forward_batch(images)):
+        seen = body.forward_features(normalise(part.to(device), base.mean, base.std))
+        found.append(body.forward_head(seen, pre_logits=True).float().cpu())
+        if stage is not None:
+            stage.advance(len(part))
+    return torch.cat(found)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

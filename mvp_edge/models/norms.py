@@ -2,7 +2,7 @@
 
 Such a network has norms that only add a bias. It works as it is, but training would divide by a variance that the
 weights already contain: a few steps bring it near chance. Its norms can be measured anew, so that it computes the same
-and trains.
+and trains. Norms that stay in evaluation mode divide by nothing, so that such a network trains as it is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_folded(model: nn.Module) -> bool:
 
 
 def require_trainable(model: nn.Module) -> None:
-    """Refuse to train a network with folded norms.
+    """Refuse to train a network with folded norms, unless their statistics stay as they are.
 
     Raises:
         ConfigError: it has them.

@@ -223,6 +223,7 @@ def _deliver(
         estimate=None,
         known=None,
         body=None,
+        photographs=None,
         params=costs.params,
         base_params=costs.base_params,
         macs=costs.macs,
@@ -257,7 +258,7 @@ def _deliver(
         environment=environment(outcome.device),
         seconds=clock.rounded(),
         warnings=(
-            *outcome.warnings, *_rounding(parity), *accuracy_warnings, *failed_gate(precisions), *slower(costs),
+            *outcome.warnings, *rounding(parity), *accuracy_warnings, *failed_gate(precisions), *slower(costs),
             *budget_warnings, *addition_warnings,
         ),
     )  # fmt: skip
@@ -545,7 +546,7 @@ def _interface(file: Path) -> InterfaceRecord:
     return InterfaceRecord.from_json({k: v for k, v in value.items() if k != "classes"})
 
 
-def _rounding(parity: float) -> list[str]:
+def rounding(parity: float) -> list[str]:
     """Return a warning where file and network differ by more than networks usually do."""
     if parity <= TOLERANCE:
         return []

@@ -14,7 +14,7 @@ from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.named import make_named, read_request
-from mvp_edge.prune.request import check_place
+from mvp_edge.prune.request import check_place, requested_with_photographs
 from mvp_edge.report import FamilyReport, Report, render_family, write_json
 from mvp_edge.report.record import FamilyModel
 from mvp_edge.zoo.bodies import BodyZoo
@@ -76,6 +76,29 @@ def named_family(
     with clock.time("load"):
         request = read_request(configs[0], zoo, resolution)
     return _family(config, configs, lambda each, place: make_named(request, each, place, progress, Stopwatch()), clock)
+
+
+def photographed_family(
+    config: PruneConfig,
+    zoo: BodyZoo,
+    budgets: Sequence[Budget],
+    progress: Progress | None = None,
+    began: float | None = None,
+    resolution: Resolution | None = None,
+) -> FamilyReport:
+    """Make a model of a ready-made body for each budget from photographs; arguments as for `compress_photographs`.
+
+    Raises:
+        MvpEdgeError: as `compress_family`.
+    """
+    from mvp_edge.prune.photographs import make_photographed
+
+    reporter, clock = progress or SilentProgress(), Stopwatch(began)
+    configs = _configs(config, budgets)
+    known = resolution or requested_with_photographs(config, zoo)
+    return _family(
+        config, configs, lambda each, place: make_photographed(each, zoo, known, place, reporter, Stopwatch()), clock
+    )
 
 
 def _configs(config: PruneConfig, budgets: Sequence[Budget]) -> list[PruneConfig]:

@@ -183,18 +183,24 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
     with clock.time("evaluate"), progress.stage("Checking"):
         parity = check(file, graph, request, body, threshold is not None)
     with clock.time("measure"), progress.stage("Measuring"), TemporaryDirectory() as scratch:
-        dense = Path(scratch) / "base.onnx"
-        base = zoo.bodies[0]
-        dense.write_bytes(
-            zoo.graph(base, weights if base.weights == body.weights else zoo.weights(base)).SerializeToString()
-        )
+        dense = write_base(zoo, body, weights, Path(scratch) / "base.onnx")
         timings = time_in_turns([Contender(dense), Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
         dense_bytes = dense.stat().st_size
-    made = Made(body, expected, file, threshold, parity, timings, dense_bytes)
+    head = head_costs(request, threshold is not None)
+    made = Made(body, expected, file, threshold, head, parity, timings, dense_bytes)
     report = report_of(request, made, config, clock)
     write_json(report, directory / "report.json")
     render_html(report, {}, Extras((), prune_command(config)), directory / "report.html")
     return report
+
+
+def write_base(zoo: BodyZoo, body: Body, weights: dict[str, np.ndarray], path: Path) -> Path:
+    """Write the base at its own pixels, given a body and its weights, which may be the base's; return the path."""
+    base = zoo.bodies[0]
+    path.write_bytes(
+        zoo.graph(base, weights if base.weights == body.weights else zoo.weights(base)).SerializeToString()
+    )
+    return path
 
 
 def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, Expected]:
@@ -252,7 +258,7 @@ def head_costs(request: Request, known: bool) -> tuple[int, int]:
     """Return multiply-adds and parameters of the head: rows of listed classes, and the few dimensions of the others."""
     features = request.zoo.features(request.expected[0][0])
     few, width = features.basis.shape
-    listed = sum(map(len, request.resolution.groups))
+    listed = sum(max(1, len(group)) for group in request.resolution.groups)  # an unknown name has a row, too
     macs, params = listed * width, listed * (width + 1)
     if known and request.split is not None:
         others = len(request.split.unlisted)
@@ -349,12 +355,13 @@ def check(file: Path, graph: onnx.ModelProto, request: Request, body: Body, know
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A delivered file and what was measured of it."""
+    """A delivered file, multiply-adds and parameters of its head, and what was measured of it."""
 
     body: Body
     expected: Expected
     file: Path
     threshold: float | None
+    head: tuple[int, int]
     parity: float
     timings: Sequence[Timing]
     dense_bytes: int
@@ -366,7 +373,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
     resolution, split = request.resolution, request.split
     inventory, interface = take_inventory(file), read_interface(file).to_json()
     dense, pruned = (t.latency() for t in made.timings)
-    head_macs, head_params = head_costs(request, made.threshold is not None)
+    head_macs, head_params = made.head
     base_width = zoo.features(base).basis.shape[1]
     macs, params, classes = body.macs + head_macs, body.params + head_params, len(zoo.classes.classes)
     figures = {"macs": macs, "params": params, "latency_ms": pruned.median_ms, "size_kib": inventory.file_bytes / 1024}
@@ -414,6 +421,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
             files=(PrecisionRecord(precision="fp32", file=file.name, kept=True, passed=True),),
         ),
         sizes=tuple(_size(b, e, head_macs) for b, e in reversed(request.expected)),
+        photographs=None,
         interpolation=None,
         nominal_training_tflops=0.0,
         groups=(),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mvp_edge.config import PruneConfig
+from mvp_edge.config import FitOverrides, PruneConfig
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.output import check_output
 from mvp_edge.names import wordnet
@@ -73,6 +73,18 @@ def requested_names(config: PruneConfig, zoo: BodyZoo) -> Resolution:
     return resolution
 
 
+def requested_with_photographs(config: PruneConfig, zoo: BodyZoo) -> Resolution:
+    """Return what stands for each name of the class list; with photographs the base need not know a name.
+
+    Raises:
+        TaskError: the class list cannot be used.
+        ConfigError: the result is to be added to the zoo.
+    """
+    if config.add_to_zoo:
+        raise ConfigError(f"--add-to-zoo needs a zoo whose members vote, and {zoo.name} has none; leave it out")
+    return resolve_to_base(config.task if isinstance(config.task, Task) else read_task(config.task), zoo.classes)
+
+
 def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None) -> None:
     """Refuse a task without images with classes that are not among the known ones, or not in the sense that is meant.
 
@@ -108,7 +120,8 @@ def prune_command(config: PruneConfig) -> str:
     # The default rate and optimiser depend on the network, the rest does not.
     given |= {"lr": config.fit.lr, "optimizer": config.fit.optimizer}
     for name in ("iterations", "batch_size"):
-        given[name] = None if getattr(config.fit, name) == getattr(fit, name) else getattr(config.fit, name)
+        usual_value = None if isinstance(config.fit, FitOverrides) else getattr(fit, name)
+        given[name] = None if getattr(config.fit, name) == usual_value else getattr(config.fit, name)
     for name in ("schedule", "precision", "input"):
         given[name] = None if getattr(config, name) == getattr(usual, name) else getattr(config, name)
     given |= {"group_by": config.group_by, "seed": config.seed}

@@ -22,6 +22,7 @@ from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
 from mvp_edge.prune.fit import Unseen, fine_tune, hold_out, is_low_data
 from mvp_edge.prune.named import compress_names
+from mvp_edge.prune.photographs import compress_photographs
 from mvp_edge.prune.pictures import Pictures, read_pictures
 from mvp_edge.prune.request import check_place, requested_task
 from mvp_edge.prune.size import Sizing, ratio_decides, ready_made_size, trained_size
@@ -83,8 +84,9 @@ def compress(
         MvpEdgeError: an input cannot be used; nothing is written then.
     """
     progress = progress or SilentProgress()
-    if config.data is None and (bodies := open_bodies(config.zoo)) is not None:
-        return compress_names(config, bodies, progress, began)
+    if (bodies := open_bodies(config.zoo)) is not None:
+        make_of_body = compress_names if config.data is None else compress_photographs
+        return make_of_body(config, bodies, progress, began)
     clock = Stopwatch(began)
     check_place(config)
     prepared = prepare(config, progress, clock, task)

@@ -12,7 +12,7 @@ from mvp_edge.config import FitConfig, InputFormat, Precision, VoteConfig
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ExportError
 
-Origin = Literal["vote", "member", "ready-made", "base"]
+Origin = Literal["vote", "member", "ready-made", "base", "photographs"]
 SCHEMA = Path(__file__).with_name("schema.json")
 R = TypeVar("R", bound="Record")
 
@@ -128,12 +128,40 @@ class KnownRecord(Record, frozen=True):
 
 
 class BodyRecord(Record, frozen=True):
-    """The network of a model from names alone: its pixels, the base's, and the crops of pictures it was trained on."""
+    """The ready-made network that a model is: its pixels, the base's, and the crops of pictures it was trained on."""
 
     id: str
     pixels: int
     base_pixels: int
     pictures: int
+
+
+class CurveRecord(Record, frozen=True):
+    """Top-1 in percent on held-out images of a head fitted to so many images."""
+
+    images: int
+    top1: float
+
+
+class PhotographsRecord(Record, frozen=True):
+    """What a ready-made network learned from images, judged on training images that were left out.
+
+    `names_top1` is that of names alone (null if a name is unknown), `head_top1` that of the fitted head on the frozen
+    network, on `held_out` images. `head`: what it rests on; `decay`: its regularisation. `trained`: whether training
+    of the whole network was kept, which `steps_held_out` images decided. `curve`: the head on a quarter, half and all
+    of the images, and `advice`: whether more would help.
+    """
+
+    train: int
+    held_out: int
+    names_top1: float | None
+    head_top1: float | None
+    head: Literal["names", "names and photographs", "photographs"]
+    decay: float | None
+    trained: bool
+    steps_held_out: int
+    curve: tuple[CurveRecord, ...]
+    advice: str
 
 
 class HeldOutRecord(Record, frozen=True):
@@ -323,6 +351,7 @@ class Report(Record, frozen=True):
     estimate: EstimateRecord | None
     known: KnownRecord | None
     body: BodyRecord | None
+    photographs: PhotographsRecord | None
     params: int
     base_params: int
     macs: int

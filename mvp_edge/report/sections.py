@@ -42,12 +42,16 @@ STORIES: dict[Origin, tuple[str, str]] = {
         "Which member it is",
         "This member knows all of these classes and is delivered as it is, with its outputs for these classes.",
     ),
+    "photographs": (
+        "Which network it is",
+        "This network knows all classes of the base; photographs gave it a head for these classes.",
+    ),
     "base": ("Nearest members", "Every unit is kept, so no vote was needed."),
 }
 VOTING = {"method", "neighbours", "similarity", "vote", "temperature"}  # without effect where one member is alone
 BRIEF_S = 0.005  # a stage that is shorter shows as 0.00 s
 STAGES = (
-    *("start", "load", "rank", "size", "vote", "slice", "fine_tune"),
+    *("start", "load", "rank", "size", "vote", "slice", "head", "fine_tune"),
     *("export", "evaluate", "quantise", "measure"),
 )
 
@@ -303,6 +307,11 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Input", report.input),
         ("ONNX against eager", f"{report.parity_max_abs_diff:.1e} at most".replace("-", figures.MINUS)),
     ]
+    if (shown := report.photographs) is not None and shown.head_top1 is not None:
+        names = "" if shown.names_top1 is None else f"; names alone {figures.percent(shown.names_top1)}"
+        facts.append(("Head on held-out images", f"{figures.percent(shown.head_top1)} of {shown.held_out}{names}"))
+        curve = ", ".join(f"{figures.percent(p.top1)} with {p.images}" for p in shown.curve)
+        facts += [("Learning curve", curve), ("More images", shown.advice)]
     if (chosen := report.interpolation) is not None:
         facts.append(("Kept of fine-tuning", f"{100 * chosen.weight:.0f} %, chosen on {chosen.images} held-out images"))
     if nominal := report.nominal_training_tflops:

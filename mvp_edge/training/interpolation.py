@@ -144,18 +144,18 @@ def steps(config: FitConfig, data: ImageSet) -> int:
     return config.iterations * fold_count(data.labels, len(data.classes))
 
 
-def fold_count(labels: Tensor, classes: int) -> int:
+def fold_count(labels: Tensor, classes: int, most: int = FOLDS) -> int:
     """Return the number of folds for images with these labels; cross-validation needs two."""
-    return min(FOLDS, int(torch.bincount(labels, minlength=classes).min()))
+    return min(most, int(torch.bincount(labels, minlength=classes).min()))
 
 
-def folds(labels: Tensor, rng: np.random.Generator) -> list[Tensor]:
+def folds(labels: Tensor, rng: np.random.Generator, most: int = FOLDS) -> list[Tensor]:
     """Return the positions of labels `(N,)` in folds that hold every class in equal numbers, give or take one.
 
     Raises:
         ValueError: a class has fewer than two images.
     """
-    count = fold_count(labels, int(labels.max()) + 1)
+    count = fold_count(labels, int(labels.max()) + 1, most)
     if count < 2:
         raise ValueError(f"a class has {count} images; cross-validation needs at least 2 of each")
     order = torch.from_numpy(rng.permutation(len(labels)))

@@ -144,9 +144,10 @@ def fit(
         bf16: Compute in bfloat16 where the process trains in it (`core.device.trains_in_bf16`).
 
     Raises:
-        ConfigError: the model's batch norms are folded, or training diverges.
+        ConfigError: the model's batch norms are folded and their statistics are to move, or training diverges.
     """
-    require_trainable(model)
+    if config.norms == "batch":
+        require_trainable(model)
     stage = stage or SilentProgress()
     model.train()
     if config.norms == "fixed":

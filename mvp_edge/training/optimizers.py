@@ -19,11 +19,12 @@ SECOND_MOMENT = 0.999  # AdamW's beta 2; beta 1 is the settings' momentum
 def resolve_fit(fit: FitConfig | FitOverrides, purpose: Purpose, model: nn.Module) -> FitConfig:
     """Return how a network is trained: settings as they are, or the recipe for its kind with what the user set.
 
-    Networks with attention are trained with AdamW, as in the paper; all others with SGD.
+    Networks with attention are trained with AdamW, as in the paper, and so are ready-made bodies, which SGD's rates
+    ruin; all others with SGD.
     """
     if isinstance(fit, FitConfig):
         return fit
-    suited: Optimizer = "adamw" if attentions(model) else "sgd"
+    suited: Optimizer = "adamw" if purpose == "photographs" or attentions(model) else "sgd"
     return fit.over(recipe(purpose, suited if fit.optimizer is None else fit.optimizer))
 
 

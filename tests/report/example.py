@@ -74,6 +74,7 @@ def example_report() -> dict[str, Any]:
         "estimate": None,
         "known": None,
         "body": None,
+        "photographs": None,
         "budget": None,
         "sizes": [],
         "interpolation": None,

@@ -1,0 +1,208 @@
+"""A head for features that stay: logistic regression around what names alone say, chosen on images left out.
+
+The logits of a name are `prior + weight @ features + bias`: the prior is what the base's own rows say of that name,
+or 0. Its weight decays towards 0, so that few images leave the names as they are and many replace them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvp_edge.training.interpolation import calibrated_loss
+
+DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of weights on features with a mean square of 1, descending
+PARTS = (0.25, 0.5, 1.0)  # of the images, for the learning curve
+STEPS = 60  # of L-BFGS, from the solution at the next larger decay
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a head comes about.
+
+    Attributes:
+        prior: Whether what names alone say is added.
+        decay: Of the weights; None leaves them 0, so that the head is that of names alone.
+    """
+
+    prior: bool
+    decay: float | None
+
+
+NAMES_ALONE = Kind(prior=True, decay=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Part of a head that images were fitted: `weight` `(K, D)` and `bias` `(K,)`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return its logits `(N, K)` for features `(N, D)`."""
+        return features @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class Point:
+    """Percent right on images left out, of a head fitted to so many images."""
+
+    images: int
+    top1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The kind of head that images left out favour, and the figures behind the choice.
+
+    Attributes:
+        kind: What was chosen.
+        logits: Of that kind on each image, `(N, K)`, from a head that was not fitted to it; NaN where it never was left
+            out.
+        names_top1: Percent right of names alone on images left out; None if the base does not know all names.
+        top1: Percent right of the chosen kind on them.
+        curve: The same for parts of the images, the fewest first.
+        gain: Points from half of the images to all, and the standard error of that.
+    """
+
+    kind: Kind
+    logits: Tensor
+    names_top1: float | None
+    top1: float
+    curve: tuple[Point, ...]
+    gain: tuple[float, float]
+
+
+def fit_heads(features: Tensor, labels: Tensor, prior: Tensor, decays: Sequence[float] = DECAYS) -> list[Linear]:
+    """Return the head of least regularised cross-entropy for each decay, the largest first.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)`.
+        prior: Logits `(N, K)` that are added.
+        decays: Descending.
+    """
+    centre = features.mean(0)
+    x = (features - centre).double()
+    scale = x.square().sum(1).mean().sqrt().clamp(min=1e-12)
+    x /= scale
+    turn = None
+    if x.shape[0] < x.shape[1]:  # weights lie in the span of the images: solve there, which is as exact and faster
+        left, singular, turn = torch.linalg.svd(x, full_matrices=False)
+        x = left * singular
+    offset, k = prior.double(), prior.shape[1]
+    weight = torch.zeros(k, x.shape[1], dtype=torch.double, requires_grad=True)
+    bias = torch.zeros(k, dtype=torch.double, requires_grad=True)
+    found = []
+    for decay in decays:
+        solver = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+        def closure(decay: float = decay, solver: torch.optim.Optimizer = solver) -> Tensor:
+            solver.zero_grad()
+            loss = F.cross_entropy(offset + x @ weight.T + bias, labels) + decay / 2 * weight.square().sum()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            solver.step(closure)  # pyright: ignore[reportArgumentType]
+        rows = weight.detach() if turn is None else weight.detach() @ turn
+        rows = (rows / scale).float()
+        found.append(Linear(rows, bias.detach().float() - rows @ centre))
+    return found
+
+
+def fit_head(features: Tensor, labels: Tensor, prior: Tensor, kind: Kind) -> Linear:
+    """Return a head of one kind; arguments as for `fit_heads`, the prior being that of names."""
+    if kind.decay is None:
+        return Linear(torch.zeros(prior.shape[1], features.shape[1]), torch.zeros(prior.shape[1]))
+    path = [d for d in DECAYS if d >= kind.decay]
+    return fit_heads(features, labels, prior if kind.prior else torch.zeros_like(prior), path)[-1]
+
+
+def choose_head(
+    features: Tensor, labels: Tensor, prior: Tensor, folds: Sequence[Tensor], *, all_known: bool, any_known: bool,
+    generator: np.random.Generator,
+) -> Choice:  # fmt: skip
+    """Return which kind of head names most images that it was not fitted to, and how that grows with images.
+
+    Kinds are compared by cross-entropy, each at its best temperature, which is less noisy than how many are right.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)`, each class in every fold and outside of it.
+        prior: What names alone say, logits `(N, K)`; 0 for a name that the base does not know.
+        folds: Positions of the images that are left out together, for each time.
+        all_known: Whether the base knows all names, so that they may suffice.
+        any_known: Whether it knows one of them.
+        generator: Chooses the parts of the images.
+    """
+    out = torch.cat(list(folds))
+    tried: dict[float, dict[Kind, Tensor]] = {}
+    images = dict.fromkeys(PARTS, 0.0)
+    for part in PARTS:
+        logits = {Kind(p, d): torch.full_like(prior, torch.nan) for p in {False, any_known} for d in DECAYS}
+        if all_known:
+            logits[NAMES_ALONE] = prior
+        for left_out in folds:
+            rest = stratified(labels, np.setdiff1d(np.arange(len(labels)), left_out.numpy()), part, generator)
+            images[part] += len(rest) / len(folds)
+            for with_names in {False, any_known}:
+                offset = prior if with_names else torch.zeros_like(prior)
+                for decay, head in zip(DECAYS, fit_heads(features[rest], labels[rest], offset[rest]), strict=True):
+                    logits[Kind(with_names, decay)][left_out] = offset[left_out] + head(features[left_out])
+        tried[part] = logits
+    best = {part: _least(logits, labels, out) for part, logits in tried.items()}
+    right = {part: (tried[part][best[part]][out].argmax(1) == labels[out]).float() for part in PARTS}
+    gains = right[1.0] - right[0.5]
+    error = float(gains.std()) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+    names = 100 * float((prior[out].argmax(1) == labels[out]).float().mean()) if all_known else None
+    return Choice(
+        kind=best[1.0],
+        logits=tried[1.0][best[1.0]],
+        names_top1=names,
+        top1=100 * float(right[1.0].mean()),
+        curve=tuple(Point(round(images[part]), 100 * float(right[part].mean())) for part in PARTS),
+        gain=(100 * float(gains.mean()), 100 * error),
+    )
+
+
+def stratified(labels: Tensor, among: np.ndarray, part: float, generator: np.random.Generator) -> Tensor:
+    """Return the positions of a part of some images, ascending: that part of each class, at least one of it."""
+    order = generator.permutation(among)
+    kept = [own[: max(1, round(part * len(own)))] for k in labels.unique() if len(own := order[labels[order] == k])]
+    return torch.from_numpy(np.sort(np.concatenate(kept)))
+
+
+class NamedRows(nn.Module):
+    """A network whose outputs are rows of several names: the logit of a name is the log-sum-exp of its rows.
+
+    Args:
+        network: Gives logits `(N, rows)`.
+        counts: Rows of each name, in their order.
+    """
+
+    members: Tensor
+
+    def __init__(self, network: nn.Module, counts: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("members", torch.eye(len(counts)).repeat_interleave(torch.tensor(counts), 0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `(N, names)`."""
+        rows = self.network(images)
+        top = rows.amax(1, keepdim=True)
+        # No name's logit is more than 69 below the best one, as the logarithm of 0 is infinite.
+        return ((rows - top).exp() @ self.members.to(rows.dtype)).clamp(min=1e-30).log() + top
+
+
+def _least(logits: dict[Kind, Tensor], labels: Tensor, out: Tensor) -> Kind:
+    """Return the kind of least mean loss on images left out; of even ones names alone, then the largest decay."""
+    ranked = sorted(logits, key=lambda kind: (kind.decay is not None, -(kind.decay or 0), not kind.prior))
+    return min(ranked, key=lambda kind: float(calibrated_loss(logits[kind][out], labels[out]).mean()))
