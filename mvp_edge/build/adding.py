@@ -40,6 +40,8 @@ def add_result(zoo: Zoo, result: Path) -> Added:
             "mvp-edge prune --data DIR"
         )
     state = read_weights(_read(result / "weights.safetensors"), str(result / "weights.safetensors"))
+    if report_json.get("body") and report_json.get("data"):
+        raise ZooError(f"{result} is a ready-made network with a new head: no member of a zoo, whose units could vote")
     try:
         base_name, base_sha256 = plan_json["base"]["name"], plan_json["base"]["sha256"]
         plan = KeepPlan.from_json(plan_json)

@@ -25,7 +25,7 @@ from mvp_edge.core.environment import environment
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.progress import Progress, SilentProgress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
-from mvp_edge.data import ImageSet, open_source, skipped_warnings
+from mvp_edge.data import ImageSet, open_source
 from mvp_edge.data.images import decode_all
 from mvp_edge.export import export_onnx, verify_onnx
 from mvp_edge.models.architectures import head_of, new_model, set_head
@@ -35,17 +35,21 @@ from mvp_edge.models.macs import nominal_training_flops
 from mvp_edge.models.tensors import load_weights
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import listed_logits
-from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file
-from mvp_edge.prune.deliver import gallery, rounding, seconds_of
+from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
+from mvp_edge.prune.deliver import gallery, rounding, surest_errors
+from mvp_edge.prune.fit import JUDGED_IMAGES, Unseen
 from mvp_edge.prune.named import FILES, Made, Request, choose, expectations, report_of, write_base
-from mvp_edge.prune.precision import Candidate, failed_gate, judge_precision, make_precision
+from mvp_edge.prune.pictures import Pictures, read_pictures
+from mvp_edge.prune.precision import Candidate, Scores, failed_gate, judge_precision, make_precision, scores_of
 from mvp_edge.prune.request import check_place, prune_command, requested_with_photographs
-from mvp_edge.report import Extras, Report, render_html, write_json
+from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
 from mvp_edge.report.record import (
+    AccuracyRecord,
     BaseAccuracyRecord,
     CurveRecord,
     InterpolationRecord,
     PhotographsRecord,
+    PrecisionRecord,
     PrecisionsRecord,
     SettingsRecord,
 )
@@ -66,7 +70,6 @@ from mvp_edge.training.interpolation import choose as choose_weight
 from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.zoo.bodies import Body, BodyZoo
-from mvp_edge.zoo.store import open_zoo
 
 FOLDS = 5  # photographs of a fifth are left out at a time
 ALL_FOLDS = 2000  # photographs up to which each is left out once; beyond, one fifth tells enough
@@ -85,20 +88,26 @@ class Photographs:
         resolution: What stands for each name; an unknown name has no classes.
         body: The network.
         base: How its images are normalised; their size is the body's.
-        train: Photographs to learn from.
-        test: Photographs that only tell how good the result is.
+        pictures: The photographs.
         source: Name of the data.
-        warnings: About the data.
     """
 
     zoo: BodyZoo
     resolution: Resolution
     body: Body
     base: Base
-    train: ImageSet
-    test: ImageSet
+    pictures: Pictures
     source: str
-    warnings: Sequence[str]
+
+    @property
+    def train(self) -> ImageSet:
+        """Photographs to learn from."""
+        return self.pictures.train
+
+    @property
+    def test(self) -> ImageSet | None:
+        """Photographs that only tell how good the result is; None if all are copies of others."""
+        return self.pictures.test
 
     @property
     def all_known(self) -> bool:
@@ -124,7 +133,9 @@ class Learned:
         fit: Settings of its training; no iterations if there was none.
         interpolation: How much of the training was kept.
         trained: Optimiser steps in all.
-        before: Logits for the test photographs before the training, if the network is changed by it.
+        changed: Whether the training changed the network.
+        before: Logits for the test photographs before the training, if it changed the network.
+        unseen: Photographs left out, with the network that has not seen them, for choices between files.
         warnings: For the user.
     """
 
@@ -136,7 +147,9 @@ class Learned:
     fit: FitConfig
     interpolation: Interpolation | None
     trained: int
+    changed: bool
     before: Tensor | None
+    unseen: Unseen | None
     warnings: tuple[str, ...]
 
 
@@ -210,15 +223,10 @@ def read_photographs(
         DataError: they do not fit the class list, or cannot be read.
         ZooError: the zoo is damaged.
     """
-    base = replace(open_zoo(str(zoo.path)).base, input_size=(body.pixels, body.pixels))
-    source = open_source(config.data or "")
-    names, sets = resolution.task.names, []
-    for split in ("train", "test"):
-        with progress.stage(f"Reading {split} images", source.count(names, split)) as stage:
-            sets.append(source.load(names, split, base.input_size, stage.advance))
-    train, test = sets
-    warnings = [*source.notes, *skipped_warnings(train, test)]
-    return Photographs(zoo, resolution, body, base, train, test, source.name, warnings)
+    base = replace(Base.from_json(dict(zoo.about)), input_size=(body.pixels, body.pixels))
+    source = open_source(config.data or "", config.group_by)
+    pictures = read_pictures(source, resolution.task.names, base.input_size, progress)
+    return Photographs(zoo, resolution, body, base, pictures, source.name)
 
 
 def learn(
@@ -253,7 +261,8 @@ def learn(
             network = on_device(network, device)
     model = network if max(rows) == 1 else on_device(NamedRows(network, rows).eval(), device)
     warnings: list[str] = []
-    interpolation, trained, before = None, 0, None
+    interpolation, trained, changed, before = None, 0, False, None
+    unseen = unseen_by_head(model, network, heads, train, parts)
     if settings.iterations > 0 and choice is None and config.schedule == "auto":
         settings = replace(settings, iterations=0)
         warnings.append(
@@ -266,22 +275,55 @@ def learn(
             if config.schedule == "fixed":
                 with progress.stage("Fine-tuning", settings.iterations) as stage:
                     _train(model, train, given.base, settings, device, config.seed, stage)
-                trained = settings.iterations
+                trained, unseen = settings.iterations, None
             else:
                 judges = enough(parts)
                 trained = settings.iterations * len(judges)
                 with progress.stage("Fine-tuning", trained) as stage:
-                    interpolation = _judged(model, network, heads, judges, given, settings, device, config.seed, stage)
-        if interpolation is None or interpolation.weight > 0:
+                    interpolation, first = _judged(
+                        model, network, heads, judges, given, settings, device, config.seed, stage
+                    )  # fmt: skip
+                if interpolation.weight > 0 and unseen is not None:
+                    unseen = replace(unseen, state=first)
+        changed = interpolation is None or interpolation.weight > 0
+        if changed and given.test is not None:
             tuned = {k: v.clone() for k, v in model.state_dict().items()}
             with clock.time("evaluate"):
                 model.load_state_dict(untrained)
                 before = predict(model, given.test.images, given.base, device)
                 model.load_state_dict(tuned)
+    val = given.pictures.val
+    if val is not None and len(val) >= JUDGED_IMAGES:
+        unseen = Unseen(val, train)
     return Learned(
-        on_host(model).eval(), on_host(network).eval(), rows, kind, choice, settings, interpolation, trained, before,
-        tuple(warnings),
+        on_host(model).eval(), on_host(network).eval(), rows, kind, choice, settings, interpolation, trained, changed,
+        before, unseen, tuple(warnings),
     )  # fmt: skip
+
+
+def rest_of(train: ImageSet, left_out: Tensor) -> Tensor:
+    """Return the positions of all photographs but some, ascending."""
+    return torch.from_numpy(np.setdiff1d(np.arange(len(train)), left_out.numpy()))
+
+
+def unseen_by_head(
+    model: nn.Module, network: nn.Module, heads: Heads, train: ImageSet, parts: Sequence[Tensor]
+) -> Unseen | None:
+    """Return the first part that is left out, with the network whose head has not seen it; None if it is too small."""
+    if not parts or len(parts[0]) < JUDGED_IMAGES:
+        return None
+    rest, start = rest_of(train, parts[0]), {k: v.clone() for k, v in model.state_dict().items()}
+    _copy_head(heads.fitted(rest), network)
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(start)
+    return Unseen(train.subset(parts[0]), train.subset(rest), state)
+
+
+@torch.no_grad()
+def _copy_head(head: nn.Linear, network: nn.Module) -> None:
+    target = head_of(network)
+    target.weight.copy_(head.weight)
+    target.bias.copy_(head.bias)
 
 
 def prior_of(head: nn.Linear, features: Tensor, resolution: Resolution) -> Tensor:
@@ -361,25 +403,27 @@ def _train(
 def _judged(
     model: nn.Module, network: nn.Module, heads: Heads, judges: Sequence[Tensor], given: Photographs,
     settings: FitConfig, device: torch.device, seed: int, stage: Stage,
-) -> Interpolation:  # fmt: skip
+) -> tuple[Interpolation, State]:  # fmt: skip
     """Train in place and keep as much of the change as photographs left out favour, which may be nothing.
 
     For each part that is left out the network starts with a head that has not seen it. The mean of what training
     changes there is added to the network with the head for all photographs, as far as it helps.
+
+    Returns:
+        What was chosen, and the network that has not seen the first part.
     """
     train, start = given.train, {k: v.clone() for k, v in model.state_dict().items()}
     logits = {s: torch.empty(len(train), len(train.classes)) for s in WEIGHTS}
     changed: list[State] = []
+    first: tuple[State, State] | None = None
     for left_out in judges:
-        rest = torch.from_numpy(np.setdiff1d(np.arange(len(train)), left_out.numpy()))
+        rest = rest_of(train, left_out)
         model.load_state_dict(start)
-        with torch.no_grad():
-            head, target = heads.fitted(rest), head_of(network)
-            target.weight.copy_(head.weight)
-            target.bias.copy_(head.bias)
+        _copy_head(heads.fitted(rest), network)
         begin = {k: v.clone() for k, v in model.state_dict().items()}
         _train(model, train.subset(rest), given.base, settings, device, seed, stage)
         end = {k: v.clone() for k, v in model.state_dict().items()}
+        first = first or (begin, end)
         for weight in WEIGHTS:
             model.load_state_dict(interpolate(begin, end, weight))
             logits[weight][left_out] = predict(model, train.images[left_out], given.base, device)
@@ -391,13 +435,15 @@ def _judged(
         {k: v + weight * change[k] if weight and v.is_floating_point() else v for k, v in start.items()}
     )
     model.eval()
-    return Interpolation(
+    assert first is not None
+    chosen = Interpolation(
         weight=weight,
         images=len(out),
         folds=len(judges),
         loss={s: float(v.mean()) for s, v in losses.items()},
         top1={s: 100 * float((v[out].argmax(1) == train.labels[out]).float().mean()) for s, v in logits.items()},
     )
+    return chosen, interpolate(*first, weight)
 
 
 def _deliver(
@@ -415,18 +461,20 @@ def _deliver(
     with TemporaryDirectory() as scratch:
         whole = write_base(given.zoo, given.body, given.zoo.weights(given.body), Path(scratch) / "base.onnx")
         with clock.time("evaluate"), progress.stage("Evaluating"):
-            logits = predict_file(file, given.test)
-            score, warnings = measured_accuracy(logits, given.test, learned.before, given.source)
-            base_score, reasons = base_accuracy(whole, given, logits, config.seed)
+            logits = None if given.test is None else predict_file(file, given.test)
+            score, base_score, warnings = _evaluate(whole, given, learned, logits, config.seed)
         with clock.time("quantise"), progress.stage("Trying other precisions"):
             made = make_precision(file, config.precision, given.train.images, config.seed)
         with clock.time("measure"), progress.stage("Measuring"):
             others = [made.path] if isinstance(made, Candidate) else []
             base_timing, *other_timings, timing = time_files([whole, *others, file])
         with clock.time("quantise"):
-            top1 = accuracy(logits, given.test).top1
+            held_out = held_out_scores(file, made, Path(scratch) / FILES[0], given, learned, config)
+            test = None
+            if isinstance(made, Candidate) and given.test is not None:
+                test = scores_of(file, made.path, given.test)
             precisions = judge_precision(
-                file, config.precision, made, [timing, *other_timings], given.test, top1
+                file, config.precision, made, [timing, *other_timings], held_out, test
             )  # fmt: skip
         width = head_of(learned.network).in_features
         head = sum(learned.rows) * width, sum(learned.rows) * (width + 1)
@@ -452,31 +500,78 @@ def _deliver(
         nominal_training_tflops=round(nominal / 1e12, 4),
         files=(*FILES, *(p.file for p in precisions[1:] if p.kept)),
         data=given.source,
+        pictures=given.pictures.record,
         data_sha256=given.train.sha256,
         settings=SettingsRecord(vote=config.vote, fit=learned.fit),
         environment=environment(device),
-        seconds=seconds_of(clock),
+        seconds=clock.rounded(),
         warnings=(
-            *given.warnings, *report.warnings, *learned.warnings, *rounding(parity), *warnings, *reasons,
+            *given.pictures.warnings, *report.warnings, *learned.warnings, *rounding(parity), *warnings,
             *failed_gate(precisions), *no_known(config),
         ),
     )  # fmt: skip
     write_json(report, directory / "report.json")
-    render_html(report, {}, Extras(gallery(file, given.test), prune_command(config)), directory / "report.html")
+    extras = Extras(command=prune_command(config))
+    if config.thumbnails and given.test is not None and logits is not None:
+        extras = replace(
+            extras,
+            samples=gallery(file, given.test),
+            errors=surest_errors(logits, given.test),
+            copies=tuple((image_uri(one), image_uri(other)) for one, other in given.pictures.copied),
+        )
+    render_html(report, {}, extras, directory / "report.html")
     return report
+
+
+def _evaluate(
+    whole: Path, given: Photographs, learned: Learned, logits: Tensor | None, seed: int
+) -> tuple[AccuracyRecord, BaseAccuracyRecord | None, list[str]]:
+    """Return the accuracy of the delivered file, that of the base, and warnings."""
+    if given.test is None or logits is None:
+        return unknown_accuracy(), None, []
+    score, warnings = measured_accuracy(logits, given.test, learned.before, given.source)
+    base_score, reasons = base_accuracy(whole, given, given.test, logits, seed)
+    return score, base_score, [*warnings, *reasons]
+
+
+def held_out_scores(
+    file: Path, made: Candidate | PrecisionRecord | None, stand_in: Path, given: Photographs, learned: Learned,
+    config: PruneConfig,
+) -> Scores | None:  # fmt: skip
+    """Return the accuracy of the delivered file and of its candidate on photographs that neither has learned from.
+
+    Where these are training photographs, the network that has not seen them is written to `stand_in`, and judged.
+
+    Raises:
+        ExportError: that network cannot be exported.
+    """
+    unseen = learned.unseen
+    if unseen is None or not isinstance(made, Candidate):
+        return None
+    if unseen.state is None:
+        return scores_of(file, made.path, unseen.images)
+    model = copy.deepcopy(learned.model)
+    model.load_state_dict(unseen.state)
+    _export(stand_in, model, given, config, {})
+    converted = make_precision(stand_in, made.precision, unseen.trained.images, config.seed)
+    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else None
+
+
+def _export(file: Path, model: nn.Module, given: Photographs, config: PruneConfig, provenance: dict[str, str]) -> None:
+    export_onnx(
+        model, file, input_size=given.base.input_size, mean=given.base.mean, std=given.base.std,
+        labels=given.resolution.task.names, metadata=provenance, input_format=config.input,
+    )  # fmt: skip
 
 
 def _write(directory: Path, file: Path, given: Photographs, learned: Learned, config: PruneConfig) -> float:
     """Write the model, labels, plan and weights; return the largest difference between logits of file and network."""
     base, body, names = given.base, given.body, given.resolution.task.names
     provenance = {"base": given.zoo.base, "zoo": given.zoo.name, "body": body.id, "seed": str(config.seed)}
-    export_onnx(
-        learned.model, file, input_size=base.input_size, mean=base.mean, std=base.std, labels=names,
-        metadata=provenance, input_format=config.input,
-    )  # fmt: skip
+    _export(file, learned.model, given, config, provenance)
     parity = verify_onnx(file, learned.model, base.input_size, base.mean, base.std)
     plan = {
-        "format": 1, "base": given.zoo.base, "arch": given.zoo.arch, "body": body.id, "pixels": body.pixels,
+        "format": 1, "base": dict(given.zoo.about), "body": body.id, "pixels": body.pixels,
         "achieved_keep": body.keep, "groups": [], "rows": list(learned.rows),
     }  # fmt: skip
     write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
@@ -487,13 +582,14 @@ def _write(directory: Path, file: Path, given: Photographs, learned: Learned, co
 
 
 def base_accuracy(
-    whole: Path, given: Photographs, logits: Tensor, seed: int
+    whole: Path, given: Photographs, test: ImageSet, logits: Tensor, seed: int
 ) -> tuple[BaseAccuracyRecord | None, list[str]]:
     """Return how often the base at its own pixels is right by names alone, on at most `BASE_IMAGES` test photographs.
 
     Args:
         whole: The base as an ONNX file.
-        given: The photographs.
+        given: The names.
+        test: The test photographs.
         logits: Of the delivered file for all test photographs.
         seed: Seed of the choice of photographs.
 
@@ -503,10 +599,10 @@ def base_accuracy(
     if not given.all_known:
         unknown = ", ".join(repr(n.name) for n in given.resolution.unknown)
         return None, [f"no accuracy of the base to compare with: it does not know {unknown}"]
-    if not given.test.files:
+    if not test.files:
         return None, ["no accuracy of the base to compare with: these data have no files to read at its pixels"]
-    some = rng(seed, "base").permutation(len(given.test))[:BASE_IMAGES]
-    part = given.test.subset(some)
+    some = rng(seed, "base").permutation(len(test))[:BASE_IMAGES]
+    part = test.subset(some)
     pixels = decode_all(part.files, part.labels.tolist(), (given.zoo.pixels, given.zoo.pixels))
     if len(pixels.images) != len(part):
         return None, ["no accuracy of the base to compare with: test images changed while this ran"]
@@ -524,7 +620,7 @@ def method_in_words(body: Body, learned: Learned) -> str:
     if kind.prior and kind != NAMES_ALONE:
         head += ", starting from what the base knows of the names"
     return f"a ready-made network at {body.pixels} pixels, {head}" + (
-        "" if learned.before is None else ", then all of it trained on them"
+        "" if not learned.changed else ", then all of it trained on them"
     )
 
 
@@ -540,7 +636,7 @@ def photographs_record(given: Photographs, learned: Learned) -> PhotographsRecor
         head_top1=None if choice is None else round(choice.top1, 2),
         head="names" if learned.kind == NAMES_ALONE else rests_on,
         decay=learned.kind.decay,
-        trained=learned.before is not None,
+        trained=learned.changed,
         steps_held_out=0 if steps is None else steps.images,
         curve=tuple(CurveRecord(images=p.images, top1=round(p.top1, 2)) for p in curve),
         advice=advice(choice),

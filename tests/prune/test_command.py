@@ -37,6 +37,7 @@ def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.Mo
         read.append(config)
         return Report.from_json(example_report())
 
+    monkeypatch.setattr("mvp_edge.zoo.bodies.open_bodies", lambda _: None)
     monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
     monkeypatch.setattr("mvp_edge.prune.run.compress", note)
     done = CliRunner().invoke(app, shlex.split(prune_command(config))[1:])

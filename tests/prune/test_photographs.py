@@ -1,0 +1,240 @@
+"""Images on a zoo of ready-made bodies: the head, the steps, and what is delivered and reported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from typer.testing import CliRunner
+
+from cli.app import app
+from mvp_edge.build.adding import add_result
+from mvp_edge.config import Budget, FitOverrides, PruneConfig
+from mvp_edge.core.errors import BudgetError, ConfigError, DataError, ZooError
+from mvp_edge.data import open_source
+from mvp_edge.export import OnnxClassifier
+from mvp_edge.models.architectures import head_of, new_model
+from mvp_edge.names.base_classes import NamedClasses, Resolution
+from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.prune.family import photographed_family
+from mvp_edge.prune.photographs import Heads, compress_photographs, enough, prior_of
+from mvp_edge.prune.run import compress
+from mvp_edge.report import Report
+from mvp_edge.training.frozen_head import NAMES_ALONE, Kind, NamedRows, fit_head
+from mvp_edge.zoo.bodies import BodyZoo, open_bodies
+from mvp_edge.zoo.store import open_zoo
+from tests.prune.body_zoo import make_body_zoo
+
+KNOWN = ("apple", "crab", "rose")
+
+
+@pytest.fixture(scope="module")
+def bodies(images: Path, tmp_path_factory: pytest.TempPathFactory) -> BodyZoo:
+    zoo = open_bodies(str(make_body_zoo(tmp_path_factory.mktemp("zoo") / "tiny", images, KNOWN)))
+    assert zoo is not None
+    return zoo
+
+
+def settings(tmp_path: Path, bodies: BodyZoo, images: Path, names: str, **more: object) -> PruneConfig:
+    task = tmp_path / "classes.txt"
+    task.write_text(names)
+    usual: dict[str, object] = {"precision": "fp32", "fit": FitOverrides(iterations=0), "device": "cpu"}
+    config = PruneConfig(task, str(images), out=tmp_path / "out", zoo=str(bodies.path))
+    return replace(config, **(usual | more))  # pyright: ignore[reportArgumentType]
+
+
+def delivered_top1(report: Report, images: Path) -> float:
+    out = Path(report.out)
+    file = OnnxClassifier(out / "model.onnx")
+    test = open_source(str(images)).load(report.task.classes, "test", file.input_size)
+    return 100 * float((file.predict(test.images.numpy()).argmax(1) == test.labels.numpy()).mean())
+
+
+def test_unknown_names_get_a_head_from_the_images_alone(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    config = settings(tmp_path, bodies, images, "tiger\napple\nplain\n")
+    report = compress(config)
+    assert report.origin == "photographs"
+    assert [bool(n.classes) for n in report.names] == [False, True, False]
+    shown = report.photographs
+    assert shown is not None and shown.names_top1 is None and not shown.trained
+    assert shown.held_out == shown.train == 24
+    images_of_points = [p.images for p in shown.curve]
+    assert images_of_points == sorted(set(images_of_points)) and images_of_points[-1] == 19
+    assert report.base_accuracy is None and any("does not know 'tiger', 'plain'" in w for w in report.warnings)
+    assert report.accuracy.top1 is not None and report.accuracy.top1 > 60
+    assert report.accuracy.top1 == pytest.approx(delivered_top1(report, images), abs=0.01)
+    assert report.accuracy.top1_before is None
+    assert report.settings.fit.iterations == 0
+    assert json.loads((config.out / "report.json").read_text())["photographs"]["advice"] == shown.advice
+    assert sorted(p.name for p in config.out.iterdir()) == sorted(report.files)
+    assert "more photographs" in (config.out / "report.html").read_text()
+
+
+def test_the_weights_load_into_the_architecture(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    report = compress(settings(tmp_path, bodies, images, "apple\nrose\n"))
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert report.body is not None and (plan["body"], plan["rows"]) == (report.body.id, [1, 1])
+    network = new_model(plan["base"]["arch"], 2)
+    network.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
+    assert report.params < report.base_params
+    assert report.base_accuracy is not None and report.base_accuracy.n == 8
+    assert report.photographs is not None and report.photographs.names_top1 is not None
+
+
+def test_a_noun_above_several_classes(tmp_path: Path, images: Path) -> None:
+    own = tmp_path / "animals"
+    for split in ("train", "test"):
+        shutil.copytree(images / split / "rose", own / split / "rose")
+        for name in ("crab", "tiger"):
+            for file in (images / split / name).iterdir():
+                (own / split / "animal").mkdir(exist_ok=True)
+                shutil.copy(file, own / split / "animal" / f"{name}{file.name}")
+    zoo = open_bodies(str(make_body_zoo(tmp_path / "zoo", images, ("crab", "rose", "tiger"), (32,))))
+    assert zoo is not None
+    report = compress_photographs(settings(tmp_path, zoo, own, "animal\nrose\n"), zoo)
+    assert report.names[0].classes == ("crab", "tiger")
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert report.photographs is not None
+    assert plan["rows"] == ([1, 1] if report.photographs.head == "photographs" else [2, 1])
+    assert report.accuracy.top1 == pytest.approx(delivered_top1(report, own), abs=0.01)
+
+
+def test_what_is_fitted_for_a_name_is_added_to_each_of_its_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    own, labels = nn.Linear(6, 4), torch.arange(3).repeat(8)
+    features = torch.randn(24, 6, generator=generator)
+    classes = [NamedClasses("a", None, "", (0, 2)), NamedClasses("b", None, "", (3,)), NamedClasses("c", None, "", ())]
+    resolution = Resolution(Task(tuple(map(TaskClass, "pqrs"))), tuple(classes))
+    prior = prior_of(own, features, resolution)
+    assert not prior[:, 2].any()
+    for kind in (NAMES_ALONE, Kind(True, 1e-2), Kind(False, 1e-2)):
+        heads = Heads(own, resolution, features, prior, labels, kind)
+        assert heads.rows == ((2, 1, 1) if kind.prior else (1, 1, 1))
+        found = NamedRows(heads.fitted(torch.arange(24)), heads.rows)(features)
+        expected = fit_head(features, labels, prior, kind)(features) + (prior if kind.prior else 0)
+        assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_steps_are_kept_only_as_far_as_images_left_out_gain(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    fit = FitOverrides(iterations=2, batch_size=4)
+    report = compress(settings(tmp_path, bodies, images, "tiger\napple\nplain\n", fit=fit))
+    chosen = report.interpolation
+    assert chosen is not None and chosen.folds == 3  # fewer than `JUDGES` images in a part
+    assert report.photographs is not None
+    assert report.photographs.trained == (chosen.weight > 0) == (report.accuracy.top1_before is not None)
+    assert (report.settings.fit.optimizer, report.settings.fit.lr, report.settings.fit.norms) == (
+        "adamw",
+        1e-4,
+        "fixed",
+    )
+    assert (report.settings.fit.iterations, report.settings.fit.batch_size) == (2, 4)
+
+
+def test_training_that_ruins_is_not_kept(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ruin(model: nn.Module, *_: object) -> None:
+        for p in model.parameters():
+            p.data.normal_(generator=torch.Generator().manual_seed(0))
+
+    names, fit = "apple\ncrab\nrose\n", FitOverrides(iterations=1, lr=0.5)
+    alone = compress(settings(tmp_path, bodies, images, names))
+    monkeypatch.setattr("mvp_edge.prune.photographs._train", ruin)
+    report = compress(settings(tmp_path, bodies, images, names, fit=fit, force=True))
+    assert report.interpolation is not None and report.interpolation.weight == 0
+    assert report.accuracy == alone.accuracy
+    assert report.settings.fit.lr == 0.5
+
+
+def test_the_mean_change_is_added_as_far_as_was_chosen(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = iter((1.0, 2.0, 6.0))
+
+    def shift(model: nn.Module, *_: object) -> None:
+        head_of(model).bias.data += next(changes)
+
+    names = "apple\ntiger\n"
+    compress(settings(tmp_path, bodies, images, names))
+    before = load_file(tmp_path / "out" / "weights.safetensors")
+    monkeypatch.setattr("mvp_edge.prune.photographs._train", shift)
+    monkeypatch.setattr("mvp_edge.prune.photographs.choose_weight", lambda _: 0.5)
+    compress(settings(tmp_path, bodies, images, names, fit=FitOverrides(iterations=1), force=True))
+    after = load_file(tmp_path / "out" / "weights.safetensors")
+    for name, value in after.items():
+        assert torch.allclose(value, before[name] + (1.5 if name == "classifier.bias" else 0), atol=1e-5)
+
+
+def test_a_fixed_schedule_keeps_all_of_the_training(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    fit = FitOverrides(iterations=2, batch_size=4, optimizer="sgd")
+    report = compress(settings(tmp_path, bodies, images, "apple\ntiger\n", fit=fit, schedule="fixed"))
+    assert report.interpolation is None and report.accuracy.top1_before is not None
+    assert report.settings.fit.optimizer == "sgd"
+    assert "then all of it trained" in report.method
+
+
+def test_a_class_with_one_photograph_cannot_be_judged(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    own = Path(shutil.copytree(images, tmp_path / "few"))
+    for file in sorted((own / "train" / "tiger").iterdir())[1:]:
+        file.unlink()
+    report = compress(settings(tmp_path, bodies, own, "tiger\napple\n", fit=FitOverrides(iterations=2, batch_size=4)))
+    assert report.photographs is not None
+    assert (report.photographs.held_out, report.photographs.head_top1, report.photographs.trained) == (0, None, False)
+    assert any("single photograph" in w for w in report.warnings)
+    assert report.settings.fit.iterations == 0
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    config = settings(tmp_path, bodies, images, "apple\nunicorn\n")
+    with pytest.raises(DataError, match="unicorn"):
+        compress(config)
+    with pytest.raises(ConfigError, match="add-to-zoo"):
+        compress(replace(config, add_to_zoo=True))
+    with pytest.raises(BudgetError, match="allowed"):
+        compress(settings(tmp_path, bodies, images, "apple\ntiger\n", budget=Budget(macs=10)))
+    assert not config.out.exists()
+
+
+def test_a_family_has_a_body_for_each_budget(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    macs = sorted(b.macs for b in bodies.bodies)
+    budgets = [Budget(macs=1.1 * m) for m in macs]
+    made = photographed_family(settings(tmp_path, bodies, images, "apple\ntiger\n"), bodies, budgets)
+    assert [m.macs >= least for m, least in zip(made.models, macs, strict=True)] == [True, True]
+    assert made.models[0].macs < made.models[1].macs
+
+
+def test_as_many_parts_are_trained_for_as_judge_soundly() -> None:
+    def parts(size: int) -> list[torch.Tensor]:
+        return list(torch.arange(5 * size).split(size))
+
+    assert [len(enough(parts(size))) for size in (1, 5, 10, 19, 20, 200)] == [3, 3, 2, 2, 1, 1]
+    assert enough([]) == []
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    fit = FitOverrides(iterations=1, batch_size=4)
+    config = settings(tmp_path, bodies, images, "apple\ntiger\n", fit=fit, schedule="fixed")
+    files = []
+    for _ in range(2):
+        compress(replace(config, force=True))
+        files.append((config.out / "model.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_the_command(tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classes.txt").write_text("apple\ntiger\n")
+    words = ["prune", "--task", "classes.txt", "--data", str(images), "--zoo", str(bodies.path), "--precision", "fp32"]
+    done = CliRunner().invoke(app, [*words, "--iterations", "0", "--neighbours", "3"])
+    assert done.exit_code == 0, done.output
+    assert "held-out images" in done.stdout and "more photographs" in " ".join(done.stdout.split())
+    assert "--neighbours has no effect" in " ".join(done.stderr.split())
+    assert CliRunner().invoke(app, [*words, "--keep", "0.5", "--force"]).exit_code == 2
+    with pytest.raises(ZooError, match="ready-made"):
+        add_result(open_zoo(str(bodies.path)), tmp_path / "out")
