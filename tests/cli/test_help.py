@@ -21,10 +21,11 @@ from .conftest import Run
 COMMANDS = {
     "prune": "--task --data --out --force --precision --input --zoo --keep --channel-multiple --neighbours "
     "--similarity --voters --vote --temperature --iterations --batch-size --lr --device "
-    "--threads --bf16 --seed --add-to-zoo --json --quiet",
+    "--threads --bf16 --seed --add-to-zoo --group-by --no-thumbnails --json --quiet",
     "neighbours": "--task --data --zoo --similarity --top --threads --json",
     "bench": "--vs --threads --runs --batch --profile --plot --json",
-    "eval": "--data --threads --json",
+    "eval": "--data --group-by --threads --json",
+    "data": "--group-by --threads --json",
     "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --bf16 --force --json",
     "bases": "--json",
     "zoo build": "--base --weights --data --members --ways --keep --channel-multiple --iterations --lr "
