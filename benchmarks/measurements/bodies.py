@@ -3,8 +3,10 @@
     python -m benchmarks bodies OUT --network 64=lite0-64.safetensors --pictures DIR --told TEXT
 
 Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
-temperature of the softmax. The thresholds of `known` come from sharp ones (`--sharp DIR`): those of small pictures
-would let 39 % of sharp pictures of nothing listed pass at 160 pixels.
+temperature of the softmax. The thresholds of `known` come from pictures at least as large as a network's input, as
+blurred ones score lower: from the labelled ones up to `--small` pixels, and beyond from sharp photographs, every
+`--leave-out`-th of `--sharp DIR`, which training left out, weighed by how surely the base at its own pixels sees a
+class.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from benchmarks import lite0
@@ -34,16 +37,17 @@ from mvp_edge.models.bases import Base
 from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.models.norms import fold
 from mvp_edge.models.tensors import compress, deserialise, load_weights, serialise
-from mvp_edge.names.known import known_score, known_threshold, near_duplicates
+from mvp_edge.names.known import known_score, near_duplicates
 from mvp_edge.zoo.bodies import BASE, Body
 from mvp_edge.zoo.store import create_zoo
 
 HEAD = "classifier"
-SHARP = 60  # sharp pictures of a class
+SURE = 0.2  # probability below which a photograph is not taken to show a class
 DIMENSIONS = 64  # of stored features, and of the compressed rows of unlisted classes
 NAMES = (2, 3, 5, 10, 20, 50, 100)
 LISTED = (1, 2, 3, 5, 8, 12, 20, 40, 80, 160, 320)
 LISTS = 300
+KEPT = 0.95
 TEMPERATURES = np.geomspace(0.5, 3, 26)
 
 
@@ -55,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
     script.add("--base-at", default="224,160,128,96", metavar="PIXELS,...")
     script.add("--pictures", action="append", type=Path, required=True)
     script.add("--sharp", type=Path, required=True)
+    script.add("--leave-out", type=int, default=20)
+    script.add("--small", type=int, default=84, help="pixels of the labelled pictures")
     script.add("--each", type=int, default=20, help="pictures of a class")
     script.add("--told", required=True, help="what the labelled pictures are, in words")
     args = script.parse(argv)
@@ -62,7 +68,8 @@ def main(argv: Sequence[str]) -> None:
     zoo = create_zoo(args.out, replace(lite0.LITE0, classes=lite0.WNIDS), network, "int8-fine")
     files, labels = pictures(args.pictures, args.each)
     log.info("%d labelled pictures of %d classes", len(files), len(set(labels.tolist())))
-    sharp, sharp_labels = pictures([args.sharp], SHARP)
+    sharp = teach.pictures(args.sharp)[:: args.leave_out]
+    shown, surely = np.eye(len(lite0.WNIDS))[labels], np.zeros((0, 0))
     chosen: list[tuple[str, int, str, Path | None]] = [
         (f"lite0-{p}", int(p), BASE, None) for p in args.base_at.split(",")
     ]
@@ -82,8 +89,13 @@ def main(argv: Sequence[str]) -> None:
             write(args.out / "weights" / f"{weights}.safetensors.gz", stored)
         load_weights(network, deserialise(stored)[0])
         body = Body(name, pixels, weights, 0, 0, recipe=recipe)
-        made, sharp_logits = make(args.out, body, network, base, files, labels, sharp)
-        bodies.append(replace(made, thresholds=thresholds(sharp_logits, sharp_labels, near)))
+        made, logits, sharp_logits = make(args.out, body, network, base, files, labels, sharp)
+        if not bodies:  # the base at its own pixels comes first
+            surely = softmax(sharp_logits, 1)
+            surely[surely < SURE] = 0
+        small = body.pixels <= args.small
+        found = thresholds(logits, shown, near) if small else thresholds(sharp_logits, surely, near)
+        bodies.append(replace(made, thresholds=found))
         log.info("%s: %s", name, bodies[-1].curve)
     value = json.loads((zoo.path / "zoo.json").read_text(encoding="utf-8"))
     value |= {"bodies": [b.to_json() for b in bodies], "near": near, "pictures": args.told}
@@ -112,8 +124,8 @@ def write(path: Path, data: bytes) -> None:
 def make(
     zoo: Path, body: Body, network: nn.Module, base: Base, files: Sequence[Path], labels: np.ndarray,
     sharp: Sequence[Path],
-) -> tuple[Body, np.ndarray]:  # fmt: skip
-    """Write a body's graph and features; return it with what labelled pictures say, and its logits of sharp ones."""
+) -> tuple[Body, np.ndarray, np.ndarray]:  # fmt: skip
+    """Write a body's graph and features; return it with its logits of labelled and of sharp pictures."""
     with TemporaryDirectory() as scratch:
         whole = Path(scratch) / "body.onnx"
         export_onnx(
@@ -146,7 +158,7 @@ def make(
         curve=curve(logits, labels),
         sha256={name: hashlib.sha256((zoo / name).read_bytes()).hexdigest() for name in names},
     )
-    return made, seen(model, sharp, body.pixels) @ rows.T + bias
+    return made, logits, seen(model, sharp, body.pixels) @ rows.T + bias
 
 
 def norm_scales(network: nn.Module) -> int:
@@ -242,22 +254,26 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(TEMPERATURES[loss.argmin()]), 3)
 
 
-def thresholds(
-    logits: np.ndarray, labels: np.ndarray, near: Sequence[tuple[int, int]]
-) -> tuple[tuple[int, float], ...]:
-    """Return the `known` score that 95 % of pictures of listed classes reach, by the number of these classes."""
-    present, draw, found = np.unique(labels), rng(0, "thresholds"), []
-    partners: Mapping[int, set[int]] = {
-        c: {b if a == c else a for a, b in near if c in (a, b)} for c in range(logits.shape[1])
-    }
+def thresholds(logits: np.ndarray, shown: np.ndarray, near: Sequence[tuple[int, int]]) -> tuple[tuple[int, float], ...]:
+    """Return the `known` score that 95 % of pictures of listed classes reach, by the number of these classes.
+
+    `shown` `(N, C)` is how surely each picture shows each class.
+    """
+    present, draw, found = np.flatnonzero(shown.sum(0) >= 1), rng(0, "thresholds"), []
+    partners = {c: {b if a == c else a for a, b in near if c in (a, b)} for c in range(logits.shape[1])}
     for listed in LISTED:
-        scores = []
+        scores, weights = [], []
         for _ in range(LISTS // 3):
             some = draw.choice(present, min(listed, len(present) // 2 + 1), replace=False)
             others = np.setdiff1d(np.arange(logits.shape[1]), some)
             chosen = np.concatenate([some, draw.choice(others, listed - len(some), replace=False)])
             neutral = set().union(*(partners[int(c)] for c in chosen)) - set(chosen.tolist())
-            index = np.flatnonzero(np.isin(labels, chosen))
+            surely = shown[:, chosen].sum(1)
+            index = np.flatnonzero(surely)
             scores.append(known_score(logits[index], chosen.tolist(), sorted(neutral)))
-        found.append((listed, round(known_threshold(np.concatenate(scores)), 3)))
+            weights.append(surely[index])
+        joined, weight = np.concatenate(scores), np.concatenate(weights)
+        order = np.argsort(joined)
+        share = np.cumsum(weight[order]) / weight.sum()
+        found.append((listed, round(float(joined[order][np.searchsorted(share, 1 - KEPT)]), 3)))
     return tuple(found)
