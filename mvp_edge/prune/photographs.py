@@ -429,7 +429,8 @@ def _judged(
             logits[weight][left_out] = predict(model, train.images[left_out], given.base, device)
         changed.append({k: v - begin[k] if v.is_floating_point() else v for k, v in end.items()})
     out = torch.cat(list(judges))
-    losses = {s: calibrated_loss(v[out], train.labels[out]) for s, v in logits.items()}
+    even = torch.ones(len(out))
+    losses = {s: calibrated_loss(v[out], train.labels[out], even) for s, v in logits.items()}
     weight, change = choose_weight(losses), mean(changed)
     model.load_state_dict(
         {k: v + weight * change[k] if weight and v.is_floating_point() else v for k, v in start.items()}

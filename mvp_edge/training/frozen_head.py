@@ -205,4 +205,5 @@ class NamedRows(nn.Module):
 def _least(logits: dict[Kind, Tensor], labels: Tensor, out: Tensor) -> Kind:
     """Return the kind of least mean loss on images left out; of even ones names alone, then the largest decay."""
     ranked = sorted(logits, key=lambda kind: (kind.decay is not None, -(kind.decay or 0), not kind.prior))
-    return min(ranked, key=lambda kind: float(calibrated_loss(logits[kind][out], labels[out]).mean()))
+    even = torch.ones(len(out))
+    return min(ranked, key=lambda kind: float(calibrated_loss(logits[kind][out], labels[out], even).mean()))
