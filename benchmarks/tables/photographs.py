@@ -15,6 +15,16 @@ PICTURES = {
 }
 
 
+# Multiply-adds in millions, as the papers give them: MobileNetV1 (Howard et al., 2017), V2 (Sandler et al., 2018).
+PUBLISHED = {
+    "mobilenet_v1_0.25_128_quant": ("MobileNetV1 0.25", 14),
+    "mobilenet_v1_0.5_160_quant": ("MobileNetV1 0.5", 77),
+    "mobilenet_v1_0.75_192_quant": ("MobileNetV1 0.75", 239),
+    "mobilenet_v2_1.0_224_quant": ("MobileNetV2", 300),
+    "tf2_mobilenet_v2_1.0_224_ptq": ("MobileNetV2, TensorFlow 2", 300),
+}
+
+
 def latest() -> dict[tuple[str, str], dict[str, Any]]:
     """Return the last record of each network on each set of pictures, the dearest network first."""
     found = {(r["config"]["network"], r["config"]["pictures"]): r for r in records.read("photographs")}
@@ -29,8 +39,8 @@ def by_names() -> str:
     for network in networks:
         config = next(r["config"] for (name, _), r in found.items() if name == network)
         cells = [_accuracy(found.get((network, pictures))) for pictures in PICTURES]
-        macs = f"{config['macs'] / 1e6:.0f}" if "macs" in config else ""
-        rows.append((network, str(config["pixels"]), macs, *cells))
+        title, macs = PUBLISHED.get(network) or (network, round(config["macs"] / 1e6))
+        rows.append((title, config["pixels"], macs, *cells))
     return markdown(("network", "px", "MMACs", *PICTURES.values()), rows)
 
 
