@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> None:
             printed = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True).stdout
             walls.append(time.perf_counter() - begin)
             reports.append(json.loads((Path(scratch) / "out" / "report.json").read_text()))
+        peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         if not args.data and (browser := find_chromium()):
             take_picture(browser, Path(scratch))
-        peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mvp_edge_cli", "--help"], capture_output=True, check=True)
         help_s = time.perf_counter() - begin
