@@ -28,7 +28,7 @@ COMMANDS = {
     "export": "Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code.",
     "zoo": "Make, extend and inspect a zoo of pruned models.",
     "pretrain": "Train a base model: one safetensors file with metadata.",
-    "bases": "List the registered base models, and those of the bundled zoos.",
+    "bases": "List the registered base models and those of the bundled zoos, or show what of a network can be pruned.",
 }
 MODULES = {"eval": "evaluate"}  # `eval` is a builtin
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import RESNET_ZOO
 from benchmarks.cost import CostMeter
 from benchmarks.measurements import plain, population, published
 from mvp_edge.models.macs import count_params
@@ -44,7 +45,7 @@ def test_networks_are_those_that_were_published(name: str) -> None:
 
 @pytest.mark.parametrize("start", ["random", "magnitude"])
 def test_a_plain_network_has_the_generalist_s_size_and_where_its_weights_come_from(start: plain.Start) -> None:
-    zoo = open_zoo(None)
+    zoo = open_zoo(str(RESNET_ZOO))
     small = next(i for i in zoo.infos() if i.recipe["keep"] == 0.1 and i.kind == "generalist")
     chain = plain.ancestry(zoo, small)
     assert [i.recipe["keep"] for i in chain] == [0.1, 0.2]

@@ -9,9 +9,10 @@ from PIL import Image
 
 from benchmarks.lite0 import WNIDS, at
 from benchmarks.measurements.distil import CropBatches, resized
-from benchmarks.measurements.photographs import five_way, labelled
+from benchmarks.measurements.photographs import Pictures, accuracy, lists, read
 from benchmarks.measurements.teach import Crops, centre, random_box, squares
 from mvp_edge.core.errors import ConfigError
+from mvp_edge.names.wordnet import imagenet_classes
 
 CPU = torch.device("cpu")
 
@@ -66,21 +67,31 @@ def test_images_of_the_size_are_not_touched() -> None:
     assert resized(images, (4, 4)).shape == (2, 3, 4, 4)
 
 
-def test_lists_restrict_the_outputs() -> None:
-    labels = np.arange(10)
-    right = np.eye(10, dtype=np.float32)
-    assert five_way(right, labels, 50) == 100
+def some_pictures(directory: Path, names: list[str]) -> Pictures:
+    for name in names:
+        (directory / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (4, 4)).save(directory / name)
+    return read(directory)
+
+
+def test_pictures_are_labelled_by_a_wnid_or_a_noun(tmp_path: Path) -> None:
+    found = some_pictures(tmp_path, [f"{WNIDS[7]}_cock.jpg", f"{WNIDS[3]}/a.jpg", "umbrella/b.jpg", "crane/c.jpg"])
+    shown = {p.name: found.groups[i] if i >= 0 else () for p, i in zip(found.files, found.labels, strict=True)}
+    assert shown[f"{WNIDS[7]}_cock.jpg"] == (7,)
+    assert shown["a.jpg"] == (3,)
+    assert [imagenet_classes().names[i] for i in shown["b.jpg"]] == ["umbrella"]
+    assert shown["c.jpg"] == ()  # a bird or a machine
+    with pytest.raises(ConfigError, match="no pictures"):
+        read(tmp_path / "nothing")
+
+
+def test_lists_restrict_the_outputs(tmp_path: Path) -> None:
+    pictures = some_pictures(tmp_path, [f"{wnid}/a.jpg" for wnid in WNIDS[:10]])
+    right = np.full((10, 1000), -9, np.float32)
+    right[:, :10] = 0
+    right[np.arange(10), np.arange(10)] = 1
+    chosen = lists(pictures, range(10), 200)
+    assert accuracy(right, pictures, chosen) == 100
     beaten = right.copy()
     beaten[:, 9] = 2  # the most likely class of all pictures, which counts only where it is listed
-    assert five_way(beaten, labels, 400) == pytest.approx(100 * (1 - 0.5 * 0.8), abs=4)
-
-
-def test_pictures_are_labelled_by_their_own_or_their_folders_wnid(tmp_path: Path) -> None:
-    for name in (f"{WNIDS[7]}_cock.jpg", f"{WNIDS[3]}/a.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    found, labels = labelled(tmp_path)
-    assert {p.name: int(c) for p, c in zip(found, labels, strict=True)} == {f"{WNIDS[7]}_cock.jpg": 7, "a.jpg": 3}
-    Image.new("RGB", (4, 4)).save(tmp_path / "other.jpg")
-    with pytest.raises(ConfigError, match="other"):
-        labelled(tmp_path)
+    assert accuracy(beaten, pictures, chosen) == pytest.approx(100 * (1 - 0.5 * 0.8), abs=4)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import RESNET_ZOO
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.bases import load_base
 from mvp_edge.report import Report
@@ -136,7 +137,7 @@ def test_the_report_tells_the_threads(run: Run, task: Path, images: Path, tiny_z
     "words",
     [
         "prune --task classes.txt --data x",
-        "neighbours --task classes.txt",
+        f"neighbours --task classes.txt --zoo {RESNET_ZOO}",
         "eval model.onnx --data x",
         "pretrain --data x",
         "zoo build new --data x",
