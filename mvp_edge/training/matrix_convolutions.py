@@ -27,6 +27,19 @@ class _Pointwise(nn.Conv2d):
         return F.linear(images.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
+class _Dense(nn.Conv2d):
+    """A convolution in float32 where the map is smaller than the kernel: oneDNN's bfloat16 gradients may be NaN there.
+
+    Seen with torch 2.14 on a processor with AMX, a 3 x 3 kernel of stride 2 on a map of one position.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if min(images.shape[2:]) >= self.kernel_size[0]:
+            return super().forward(images)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(images.float())
+
+
 class _Depthwise(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         return _convolved(self, images, int(self.padding[0]))
@@ -123,6 +136,8 @@ def _form(module: nn.Conv2d) -> type[nn.Module] | None:
         return None
     if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.stride == (1, 1) and module.groups == 1:
         return _Pointwise if module.padding == (0, 0) else None
+    if type(module) is nn.Conv2d and module.groups == 1:
+        return _Dense
     if module.groups == 1 or not module.groups == module.in_channels == module.out_channels:
         return None
     if type(module) is Conv2dSame:
