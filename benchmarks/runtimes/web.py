@@ -20,7 +20,7 @@ from benchmarks.runtimes.chromium import Page, find_chromium
 
 Runner = Callable[[np.ndarray], np.ndarray]
 
-ANSWER_S = 500  # less than `measurements.runtimes` allows, so that the reason is told from here
+ANSWER_S = 500  # less than `measurements.runtimes` allows, so that the reason comes from here
 NO_BROWSER = "no Chromium is installed"
 
 

@@ -23,7 +23,7 @@ def test_a_network_that_is_always_right_is_so_on_every_list() -> None:
 
 
 def test_only_the_classes_of_a_list_compete() -> None:
-    # Class 9 draws all images to itself; every list without it is told apart without an error.
+    # Class 9 draws all images to itself; lists without it have no error.
     logits = torch.eye(10).repeat_interleave(4, 0)
     logits[:, 9] = 2
     found = population.accuracies(outputs(logits), 2, 400, 0)

@@ -1,4 +1,4 @@
-"""What a value that an option does not take is told."""
+"""What is said of a value that an option does not take."""
 
 from __future__ import annotations
 

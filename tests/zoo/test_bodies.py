@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from mvp_edge.core.errors import ZooError
-from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
+from mvp_edge.zoo.bodies import Body, BodyZoo, Features, open_bodies
 from tests.bodies import COLOURS, pictures, rewrite
 
 
@@ -138,3 +138,9 @@ def test_a_description_that_is_damaged(own: Path, key: str) -> None:
     (own / "zoo.json").write_text(json.dumps(value))
     with pytest.raises(ZooError, match="damaged"):
         open_bodies(str(own))
+
+
+def test_logits_of_labelled_classes_are_exact() -> None:
+    few = {"basis": np.eye(2, 3), "rows": np.ones((3, 2)), "bias": np.arange(3.0), "coordinates": np.ones((1, 2))}
+    found = Features(**few, labels=np.array([1]), exact=np.array([[9.0]]), exact_classes=np.array([1])).logits
+    assert found.tolist() == [[2.0, 9.0, 4.0]]
