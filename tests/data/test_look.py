@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from mvp_edge_cli.app import app
+from cli.app import app
 from PIL import Image
 from typer.testing import CliRunner
 
