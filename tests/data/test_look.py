@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from cli.app import app
 from PIL import Image
 from typer.testing import CliRunner
 
+from cli.app import app
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.data.look import look
