@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def data(
-    folder: Annotated[str, typer.Argument(metavar="DIR|NAME", help="Images, as for --data of `prune`.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR|FILE|NAME", help="Images, as for --data of `prune`.")],
     group_by: GroupBy = None,
     threads: Threads = None,
     json: Json = False,

@@ -68,8 +68,11 @@ Task = Annotated[
 
 def data_option(without: str = "") -> Any:
     """Return the option for images; `without` says what happens without it."""
-    images = "Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, or a data set such as cifar100."
-    return typer.Option("--data", metavar="DIR|NAME", help=f"{images} {without}".strip(), rich_help_panel=INPUT)
+    images = (
+        "Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, a zip or tar of it, a CSV or JSON Lines file of path and "
+        "label, hf://datasets/ORG/NAME, or a data set such as cifar100."
+    )
+    return typer.Option("--data", metavar="DIR|FILE|NAME", help=f"{images} {without}".strip(), rich_help_panel=INPUT)
 
 
 Data = Annotated[str, data_option()]

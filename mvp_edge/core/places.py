@@ -1,8 +1,11 @@
-"""Directories: of the package's assets, the cache, and the user's own files."""
+"""Directories: of the package's assets, the cache, the user's own files, and temporary ones."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +38,17 @@ def user_directory() -> Path:
         ConfigError: the variable is not set, and there is no home directory.
     """
     return _place("MVP_EDGE_HOME", lambda: platformdirs.user_data_dir(NAME, appauthor=False))
+
+
+def scratch_dir() -> Path:
+    """Return a new directory, which is deleted when the process ends.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    place = Path(tempfile.mkdtemp(prefix="mvp-edge-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 def _place(variable: str, default: Callable[[], str]) -> Path:

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mvp_edge.core.errors import DataError
-from mvp_edge.data.formats import FORMAT_OF, sniff, why_unread
-from mvp_edge.data.listing import SPLITS, Aside, FileReader, Group, Listing, Split, divide, grouping
+from mvp_edge.data.formats import FORMAT_OF, NOT_PICTURES, why_not_picture, why_unread
+from mvp_edge.data.listing import SPLITS, Aside, Found, Group, Listing, Split, arranged, clashes, grouping, in_short
+from mvp_edge.data.table import MISSING, ROLES, Row, Table, listed, read_table
 from mvp_edge.names.tasks import canonical
 
 LAYOUTS = "DIR/train/CLASS/* with DIR/test/CLASS/* (or val), DIR/CLASS/{train,test}/*, or DIR/CLASS/*"
 
-ROLES: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Split by the name of its folder in lower case."""
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""Lists of pictures and their classes, inside a folder."""
 
-_NOT_PICTURES = "not pictures"
+_FOREIGN = {
+    "_classes.csv": "Roboflow's export with several labels of a picture; one class each is required: "
+    "export it as Folder Structure",
+    "_annotations.coco.json": "an export of boxes for detection; one class a picture is required: "
+    "export it for classification, as Folder Structure",
+}
+"""Files of exports for other purposes than classification."""
+
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 
 
 @dataclass(frozen=True, eq=False)
 class _Folder:
-    """A folder that was read: the names of its pictures, and its folders; both sorted."""
+    """A folder that was read: the names of its pictures and lists, and its folders; all sorted."""
 
     path: str
     name: str
     pictures: tuple[str, ...] = ()
     folders: tuple[_Folder, ...] = ()
+    lists: tuple[str, ...] = ()
 
     def all_pictures(self) -> Iterator[str]:
         """Yield the paths of the pictures here and below."""
@@ -41,27 +45,30 @@ class _Folder:
         for folder in self.folders:
             yield from folder.all_pictures()
 
+    def all_lists(self) -> Iterator[str]:
+        """Yield the paths of the lists here and below."""
+        yield from (os.path.join(self.path, name) for name in self.lists)  # noqa: PTH118
+        for folder in self.folders:
+            yield from folder.all_lists()
+
     @property
     def role(self) -> Split | None:
         """The split that its name stands for, unless pictures directly inside make it a class of that name."""
         return ROLES.get(self.name.lower()) if self.folders or not self.pictures else None
 
 
-Found = dict[tuple[str, bool], list[str]]
-"""Paths set aside, by reason and whether they may be pictures."""
-
-
-def list_folder(folder: Path, group_by: str | None = None) -> Listing:
+def list_folder(folder: Path, group_by: str | None = None, aside: Found | None = None) -> Listing:
     """Find classes, splits and files below `folder`, and say of every other file why it is not used.
 
     Pictures are recognised by suffix, or by content where the suffix is not one of pictures. Those in sub-folders of a
-    class belong to it.
+    class belong to it. A `metadata.csv` or `metadata.jsonl` with a column of classes decides these instead of folders.
 
     Args:
         folder: A directory in one of the `LAYOUTS`.
         group_by: What keeps files together where the test split is a part of the training images: `folder`, or a
-            regular expression that is searched for in the path; files with the same match, or the same first group of
-            it, are on one side.
+            regular expression that is searched for in the path below `folder`; files with the same match, or the same
+            first group of it, are on one side.
+        aside: What of the data is not in the folder, to be set aside with its reason.
 
     Returns:
         The classes in alphabetical order. Without test images the validation images are the test split; without these
@@ -69,19 +76,26 @@ def list_folder(folder: Path, group_by: str | None = None) -> Listing:
 
     Raises:
         DataError: If `folder` is missing, a file, empty, unreadable or in no known layout, or if two class folders
-            have the same name up to case, `-`, `_` and blanks, or if `group_by` is not a regular expression.
+            have the same name up to case, `-`, `_` and blanks, if `group_by` is not a regular expression, or if it is
+            an export for detection or of several labels a picture.
     """
-    group = None if group_by is None else grouping(group_by)
+    group = None if group_by is None else grouping(group_by, str(folder))
     if not folder.exists():
         raise DataError(f"{folder} does not exist; give a directory with the layout {LAYOUTS}")
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; give a directory with the layout {LAYOUTS}")
-    aside: Found = {}
+    aside = {} if aside is None else aside
     try:
         root = _walk(str(folder), folder.name, aside, frozenset())
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error}; check its permissions") from error
-    listing = _interpret(_unwrapped(root), aside, group)
+    _refuse_foreign(aside)
+    tables = [table for path in root.all_lists() if (table := read_table(Path(path))) is not None]
+    if tables:
+        listing = _by_tables(root, tables, aside, group)
+    else:
+        aside.setdefault((NOT_PICTURES, False), []).extend(root.all_lists())
+        listing = _interpret(_unwrapped(root), {why: files for why, files in aside.items() if files}, group)
     if not any(listing.used(split) for split in ("train", "test")):
         raise DataError(_no_images(folder, aside))
     return listing
@@ -102,34 +116,28 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[tuple[int, int]])
         return _Folder(path, name)
     pictures: list[str] = []
     folders: list[str] = []
+    lists: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.is_dir() and not entry.name.startswith((".", "__")):
                 folders.append(entry.name)
             elif (why := _why_not(entry)) is None:
                 pictures.append(entry.name)
+            elif entry.name.lower() in METADATA:
+                lists.append(entry.name)
             else:
                 aside.setdefault(why, []).append(entry.path)
     inner = (_walk(os.path.join(path, each), each, aside, above | {identity}) for each in sorted(folders))  # noqa: PTH118
-    return _Folder(path, name, tuple(sorted(pictures)), tuple(inner))
+    return _Folder(path, name, tuple(sorted(pictures)), tuple(inner), tuple(sorted(lists)))
 
 
 def _why_not(entry: os.DirEntry[str]) -> tuple[str, bool] | None:
     """Return why a file is not read and whether it may be a picture; None for a picture that is."""
     if entry.name.startswith(".") or entry.name.lower() in _SYSTEM or entry.is_dir():
         return "hidden", False
-    # Not Path.suffix: tens of thousands of Path objects take longer to make than the directory to read.
-    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
     if not entry.is_file():
         return ("broken links", True) if entry.is_symlink() else ("neither files nor folders", False)
-    if (why := why_unread(suffix)) is not None:
-        return why, True
-    if suffix in FORMAT_OF:
-        return None
-    try:
-        return None if sniff(entry.path) else (_NOT_PICTURES, False)
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})", True
+    return why_not_picture(entry.path)
 
 
 def _unwrapped(root: _Folder) -> _Folder:
@@ -166,7 +174,8 @@ def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
             for split, each in inner.items():
                 found[split][name] = list(each.all_pictures())
             _set_aside_others(folder, inner, aside)
-    return _listing(root, found, splits, aside, group)
+    val = splits["val"].name if "val" in splits else "validation"
+    return arranged(found, aside, group, root.path, val)
 
 
 def _set_aside_others(folder: _Folder, splits: Mapping[Split, _Folder], aside: Found) -> None:
@@ -185,35 +194,32 @@ def _set_aside_pictures(folder: _Folder, aside: Found) -> None:
         aside.setdefault(("beside the folders, so of no class", True), []).extend(inside)
 
 
-def _listing(
-    root: _Folder,
-    found: dict[Split, dict[str, list[str]]],
-    splits: Mapping[Split, _Folder],
-    aside: Found,
-    group: Group | None,
-) -> Listing:
-    notes: list[str] = []
-    if not found["test"] and found["val"]:
-        found = {"train": found["train"], "val": {}, "test": found["val"]}
-        name = splits["val"].name if "val" in splits else "validation"
-        notes.append(f"no test split in the data: {name} is used for testing")
-    away = tuple(
-        Aside(_with_suffixes(reason, files) if reason == _NOT_PICTURES else reason, tuple(sorted(files)), pictures)
-        for (reason, pictures), files in sorted(aside.items(), key=lambda kv: -len(kv[1]))
-    )
-    if not found["test"] and not found["val"]:
-        return divide({name: found["train"][name] for name in sorted(found["train"])}, away, group)
-    if group is not None:
-        notes.append("--group-by has no effect: the data have a test split")
-    if "train" not in splits and not found["train"]:
-        notes.append(f"{root.path} has no train folder; its images are only used for testing")
-    names = {canonical(name): name for split in ("val", "test", "train") for name in found[split]}
-    ordered = sorted(names, key=lambda key: names[key])
-    files: dict[Split, list[tuple[str, ...]]] = {}
-    for split, classes in found.items():
-        by_key = {canonical(name): paths for name, paths in classes.items()}
-        files[split] = [tuple(sorted(by_key.get(key, ()))) for key in ordered]
-    return Listing(tuple(names[key] for key in ordered), FileReader(files), tuple(notes), away)
+def _by_tables(root: _Folder, tables: Sequence[Table], aside: Found, group: Group | None) -> Listing:
+    """Return the listing of a folder whose lists name the classes of its pictures; others go to `aside`."""
+    pictures = set(root.all_pictures())
+    names = sorted({table.path.name for table in tables})
+    aside.setdefault(("lists of the pictures", False), []).extend(str(table.path) for table in tables)
+    if unread := sorted({*root.all_lists()} - {str(table.path) for table in tables}):
+        aside.setdefault((f"{NOT_PICTURES}, without a column of classes", True), []).extend(unread)
+
+    away = {path for files in aside.values() for path in files}
+    named = set()
+
+    def rows() -> Iterator[Row]:
+        for row in (row for table in tables for row in table.rows()):
+            if row.path in away:  # set aside already
+                continue
+            named.add(row.path)
+            below = os.path.dirname(row.path).removeprefix(root.path)  # noqa: PTH120
+            split = next((part for part in below.split(os.sep) if part.lower() in ROLES), "")  # noqa: PTH206
+            yield row._replace(split=row.split or split)
+
+    # Only pictures inside the folder: what is given is the folder, and it may be someone else's.
+    listing = listed(rows(), aside, group, root.path, lambda path: None if path in pictures else (MISSING, True))
+    if not (unlisted := pictures - named):
+        return listing
+    others = Aside(f"not listed in {' or '.join(names)}", tuple(sorted(unlisted)), pictures=True)
+    return replace(listing, aside=(*listing.aside, others))
 
 
 def _splits(root: _Folder) -> dict[Split, _Folder]:
@@ -254,28 +260,29 @@ def _checked(parent: _Folder, folders: Sequence[_Folder]) -> dict[str, list[str]
         loose = len(parent.pictures)
         found = f"{loose} images but no class folder" if loose else "no class folder"
         raise DataError(f"{parent.path} has {found}; the layout must be {LAYOUTS}")
-    same: dict[str, list[str]] = {}
-    for each in folders:
-        same.setdefault(canonical(each.name), []).append(each.name)
-    clashes = [" = ".join(names) for names in same.values() if len(names) > 1]
-    if clashes:
+    if same := clashes(each.name for each in folders):
+        raise DataError(f"{parent.path} has several folders for one class name: {same}; merge or rename them")
+    if {canonical(each.name) for each in folders} == {"images", "labels"}:
         raise DataError(
-            f"{parent.path} has several folders for one class name: {'; '.join(clashes)}; merge or rename them"
+            f"{parent.path} has the folders images and labels, as exports of boxes for detection do (YOLO); "
+            f"one class a picture is required: {LAYOUTS}"
         )
     return {each.name: list(each.all_pictures()) for each in folders}
 
 
-def _with_suffixes(reason: str, files: Sequence[str]) -> str:
-    """Return a reason with the suffixes of the files, the most frequent first."""
-    counts = Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in files)  # noqa: PTH122
-    shown = ", ".join(f"{suffix} {count:,}" for suffix, count in counts.most_common(4))
-    return f"{reason} ({shown}{', ...' if len(counts) > 4 else ''})"
+def _refuse_foreign(aside: Found) -> None:
+    """Refuse an export for another purpose, by the files that it is known by.
+
+    Raises:
+        DataError: there is such a file.
+    """
+    for path in aside.get((NOT_PICTURES, False), ()):
+        if (what := _FOREIGN.get(os.path.basename(path))) is not None:  # noqa: PTH119
+            raise DataError(f"{path} is of {what}")
 
 
 def _no_images(folder: Path, aside: Found) -> str:
-    away = [f"{len(files):,} {reason}" for (reason, pictures), files in aside.items() if pictures]
-    seen = f"; not used: {', '.join(away)}" if away else ""
     return (
-        f"{folder} has no images{seen}; the layout must be {LAYOUTS}, and images are files such as "
+        f"{folder} has no images{in_short(aside)}; the layout must be {LAYOUTS}, and images are files such as "
         f"{' '.join(sorted(s for s in FORMAT_OF if why_unread(s) is None))}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
 
+NOT_PICTURES = "not pictures"
 INSTALL = "pip install 'mvp-edge[formats]'"
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -33,18 +35,22 @@ _PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 _SHOWN = {"HEIF": "HEIC", "JXL": "JPEG XL", "JPEG2000": "JPEG 2000"}
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _VIDEO = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _OTHERS = (".svg", ".svgz", ".psd", ".tga", ".ico", ".eps", ".exr", ".hdr", ".pcx", ".qoi", ".xcf", ".dcm")
 # libjpeg holds all coefficients of a progressive picture, two bytes each, however small it is decoded.
 MAX_JPEG_PIXELS = 300_000_000
 
 
+@cache
 def why_unread(suffix: str) -> str | None:
-    """Return why files with a suffix of pictures or videos are not read here; None if they are, or for other files."""
+    """Return why files with a suffix of pictures, videos or archives are not read; None if they are, or for others."""
     name = FORMAT_OF.get(suffix)
     if name is not None:
         return missing(name)
     if suffix in _VIDEO:
         return "videos; extract frames"
+    if suffix in _ARCHIVES:
+        return "archives; unpack them"
     if suffix in _RAW:
         return "raw files of cameras; convert them to JPEG"
     return f"{suffix[1:].upper()} files; convert them to PNG" if suffix in _OTHERS else None
@@ -59,6 +65,20 @@ def missing(name: str) -> str | None:
     if name in _OF_PILLOW and not features.check(_OF_PILLOW[name]):
         return f"{shown}: pip install --upgrade pillow"
     return None
+
+
+def why_not_picture(path: str) -> tuple[str, bool] | None:
+    """Return why a file is not read and whether it may be a picture; None for a picture that is."""
+    # Not Path.suffix: tens of thousands of Path objects take longer to make than a directory to read.
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
+    if (why := why_unread(suffix)) is not None:
+        return why, True
+    if suffix in FORMAT_OF:
+        return None
+    try:
+        return None if sniff(path) else (NOT_PICTURES, False)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})", True
 
 
 def sniff(path: str | Path) -> str | None:

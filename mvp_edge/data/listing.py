@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from mvp_edge.core.errors import DataError
+from mvp_edge.data.formats import NOT_PICTURES
 from mvp_edge.data.images import OnImage, Pixels, Size, decode_all
+from mvp_edge.names.tasks import canonical
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TEST_SHARE = 0.2
 Group = Callable[[str], str]
 """Returns the group that a path belongs to."""
+Found = dict[tuple[str, bool], list[str]]
+"""Paths set aside, by reason and whether they may be pictures."""
 
 
 class Reader(Protocol):
@@ -128,14 +133,17 @@ def split_files(files: Iterable[str], group: Group = os.path.basename) -> tuple[
     return tuple(sorted(train)), tuple(sorted(test))
 
 
-def grouping(how: str) -> Group:
+def grouping(how: str, root: str) -> Group:
     """Return the function that tells the group of a path: its folder, or what a regular expression finds in it.
+
+    Only the part of a path below `root` counts, so that the groups do not depend on where the data are.
 
     Raises:
         DataError: `how` is neither `folder` nor a regular expression.
     """
+    above = os.path.join(root, "")  # noqa: PTH118
     if how == "folder":
-        return os.path.dirname
+        return lambda path: os.path.dirname(path.removeprefix(above))  # noqa: PTH120
     try:
         pattern = re.compile(how)
     except re.error as error:
@@ -144,10 +152,61 @@ def grouping(how: str) -> Group:
         ) from error
 
     def group(path: str) -> str:
-        match = pattern.search(path)
-        return path if match is None else match.group(1 if pattern.groups else 0) or ""
+        below = path.removeprefix(above)
+        match = pattern.search(below)
+        return below if match is None else match.group(1 if pattern.groups else 0) or ""
 
     return group
+
+
+def arranged(
+    found: Mapping[Split, Mapping[str, Sequence[str]]], aside: Found, group: Group | None, place: str, val: str
+) -> Listing:
+    """Return the listing of files by split and class.
+
+    Args:
+        found: Paths by split and class; the spelling of a class may differ between splits.
+        aside: Files that are not used.
+        group: Where the test split is a part of the training images, the group of a path.
+        place: Where the data are, for notes.
+        val: Name of the validation split in the data.
+    """
+    notes: list[str] = []
+    if not found["test"] and found["val"]:
+        found = {"train": found["train"], "val": {}, "test": found["val"]}
+        notes.append(f"no test split in the data: {val} is used for testing")
+    away = tuple(
+        Aside(_with_suffixes(reason, files) if reason == NOT_PICTURES else reason, tuple(sorted(files)), pictures)
+        for (reason, pictures), files in sorted(aside.items(), key=lambda kv: -len(kv[1]))
+    )
+    if not found["test"] and not found["val"]:
+        return divide({name: found["train"][name] for name in sorted(found["train"])}, away, group)
+    if group is not None:
+        notes.append("--group-by has no effect: the data have a test split")
+    if not found["train"]:
+        notes.append(f"{place} has no train split; its images are only used for testing")
+    names = {canonical(name): name for split in ("val", "test", "train") for name in found[split]}
+    ordered = sorted(names, key=lambda key: names[key])
+    files: dict[Split, list[tuple[str, ...]]] = {}
+    for split, classes in found.items():
+        by_key = {canonical(name): paths for name, paths in classes.items()}
+        files[split] = [tuple(sorted(by_key.get(key, ()))) for key in ordered]
+    return Listing(tuple(names[key] for key in ordered), FileReader(files), tuple(notes), away)
+
+
+def clashes(names: Iterable[str]) -> str:
+    """Return names that mean one class, in words; empty if there are none."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        same.setdefault(canonical(name), []).append(name)
+    return "; ".join(" = ".join(sorted(spellings)) for spellings in same.values() if len(spellings) > 1)
+
+
+def _with_suffixes(reason: str, files: Sequence[str]) -> str:
+    """Return a reason with the suffixes of the files, the most frequent first."""
+    counts = Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in files)  # noqa: PTH122
+    shown = ", ".join(f"{suffix} {count:,}" for suffix, count in counts.most_common(4))
+    return f"{reason} ({shown}{', ...' if len(counts) > 4 else ''})"
 
 
 def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = (), group: Group | None = None) -> Listing:
@@ -167,6 +226,12 @@ def in_words(given: int, used: Mapping[str, int], aside: Mapping[str, int], clas
     if not aside:
         return text
     return f"{text}; {sum(aside.values()):,} set aside: " + ", ".join(f"{n:,} {why}" for why, n in aside.items())
+
+
+def in_short(aside: Found) -> str:
+    """Return how many files that may be pictures are not used, by reason, in words; empty if there are none."""
+    away = [f"{len(files):,} {reason}" for (reason, pictures), files in aside.items() if pictures]
+    return f"; not used: {', '.join(away)}" if away else ""
 
 
 def warnings_of(listing: Listing) -> list[str]:

@@ -11,13 +11,16 @@ from pathlib import Path
 import torch
 
 from mvp_edge.core.errors import DataError
+from mvp_edge.data import archive, table
 from mvp_edge.data.folder import LAYOUTS, list_folder
+from mvp_edge.data.hub import FORM, PREFIX, list_hub
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
 from mvp_edge.data.listing import SPLITS, Listing, Split, in_words, warnings_of
 from mvp_edge.data.named import NAMES, open_named
 from mvp_edge.names.tasks import canonical, numbered
 
 MAX_UNREADABLE = 0.1
+FILES = f"a list of pictures ({' '.join(table.SUFFIXES)}), an archive of a directory ({' '.join(archive.SUFFIXES)})"
 
 
 @dataclass(frozen=True)
@@ -163,29 +166,32 @@ def open_source(spec: str, group_by: str | None = None) -> DataSource:
     """Open a data set.
 
     Args:
-        spec: A directory in one of the layouts of `list_folder`, or, if there is no such path, the name of a
-            torchvision set, which is downloaded into the cache on first use.
+        spec: A directory in one of the layouts of `list_folder`, a zip or tar of one, a CSV or JSON Lines file of paths
+            and classes, `hf://datasets/ORG/NAME`, or, if there is no such path, the name of a torchvision set, which is
+            downloaded into the cache on first use.
         group_by: As for `list_folder`.
 
     Returns:
         The data set, its classes listed but no image loaded.
 
     Raises:
-        DataError: If the data do not exist, the directory has another layout, or the download fails.
+        DataError: If the data do not exist, are damaged, have another layout, or cannot be downloaded.
 
     Example:
         >>> source = open_source("cifar100")  # doctest: +SKIP
         >>> source.load(["apple", "sweet pepper"], "test", (32, 32)).images.shape  # doctest: +SKIP
         torch.Size([200, 3, 32, 32])
     """
+    if spec.startswith(PREFIX):
+        listing, location = list_hub(spec, group_by)
+        return DataSource(spec, location, listing)
     path = Path(spec)
     try:
         path = path.expanduser()
     except RuntimeError as e:
         raise DataError(f"{spec!r}: {path.parts[0]} has no home directory; write the whole path") from e
     if spec.strip() and path.exists():
-        listing = list_folder(path, group_by)
-        return DataSource(path.resolve().name, path, listing)
+        return DataSource(path.resolve().name, path, _list_path(path, group_by))
     name = spec.strip().lower().replace("-", "").replace("_", "")
     if name in NAMES:
         listing, location = open_named(name)
@@ -193,9 +199,20 @@ def open_source(spec: str, group_by: str | None = None) -> DataSource:
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise DataError(
-        f"{spec!r} is neither a directory nor a known data set{hint}; "
-        f"--data takes a directory in the layout {LAYOUTS}, or one of {', '.join(NAMES)}"
+        f"{spec!r} is neither a file, a directory nor a known data set{hint}; --data takes a directory in the layout "
+        f"{LAYOUTS}, {FILES}, {FORM}, or one of {', '.join(NAMES)}"
     )
+
+
+def _list_path(path: Path, group_by: str | None) -> Listing:
+    if path.is_dir():
+        return list_folder(path, group_by)
+    if path.suffix.lower() in table.SUFFIXES:
+        return table.list_table(path, group_by)
+    if archive.is_archive(path):
+        folder, aside = archive.unpacked(path)
+        return list_folder(folder, group_by, aside)
+    raise DataError(f"{path} is a file of another kind; --data takes a directory in the layout {LAYOUTS}, or {FILES}")
 
 
 def _some(names: Sequence[str], limit: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +188,87 @@ def test_every_file_is_used_or_set_aside(tmp_path_factory: pytest.TempPathFactor
     assert isinstance(reader, FileReader)
     used = [path for split in reader.files.values() for paths in split for path in paths]
     away = [path for each in listing.aside for path in each.files]
+    packed = open_source(shutil.make_archive(str(root), "tar", root))
+    assert packed.summary == open_source(str(root)).summary
     assert listing.given == len(used) + len(away) == planted
     assert len({*used, *away}) == planted
     assert all(Path(path).exists() for path in used + away)
     assert all(each.reason for each in listing.aside)
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize("below", ["", "photos/train"])
+def test_a_list_inside_the_folder_names_the_classes(tmp_path: Path, name: str, below: str) -> None:
+    place = fill(tmp_path / below, 4)
+    fill(place / "more", 2, 10)
+    (place / "clip.mp4").write_bytes(b"x")
+    fill(tmp_path.parent / f"{tmp_path.name}-outside", 1)
+    named = {"image000.png": "cat", "more/image010.png": "dog", "image001.png": "dog", "clip.mp4": "dog"}
+    named |= {"gone.png": "cat", f"../{tmp_path.name}-outside/image000.png": "cat"}
+    if name.endswith("csv"):
+        rows = ["file_name,text,label", *(f"{path},some words,{label}" for path, label in named.items())]
+    else:
+        rows = [json.dumps({"file_name": path, "label": label}) for path, label in named.items()]
+    (place / name).write_text("\n".join(rows))
+    source = open_source(str(tmp_path))
+    assert source.classes == ("cat", "dog")
+    assert source.listing.used("train") + source.listing.used("test") == 3
+    assert {each.reason: len(each.files) for each in source.listing.aside} == {
+        "videos; extract frames": 1, "lists of the pictures": 1, "listed, but missing": 2,
+        f"not listed in {name}": 3,
+    }  # fmt: skip
+    assert source.listing.given == 6 + 2 + 2  # pictures, clip and list, and rows without a file
+
+
+def test_lists_and_splits(tmp_path: Path) -> None:
+    for start, split in enumerate(("train", "validation", "test")):
+        place = fill(tmp_path / split, 2, 10 * start)
+        (place / "metadata.csv").write_text(
+            f"file_name,label\nimage{10 * start:03d}.png,a\nimage{10 * start + 1:03d}.png,b\n"
+        )
+    source = open_source(str(tmp_path))
+    assert [source.count(None, split) for split in ("train", "val", "test")] == [2, 2, 2]
+    assert source.load(["b"], "val", SIZE).images[0, 0, 0, 0] == 11
+
+
+def test_a_list_without_classes_leaves_them_to_the_folders(tree: Path) -> None:
+    (tree / "train" / "metadata.csv").write_text("file_name,text\napple/image000.png,an apple\n")
+    source = open_source(str(tree))
+    assert (len(source.classes), source.count(None, "train")) == (4, 16)
+    assert [each.reason for each in source.listing.aside] == ["not pictures (.csv 1)"]
+    (tree / "test" / "metadata.csv").write_text("file_name,label\napple/image100.png,apple\n")
+    assert "1 not used: not pictures, without a column of classes, such as" in " ".join(open_source(str(tree)).notes)
+
+
+@pytest.mark.parametrize("val", ["val", "valid"])
+def test_exports_for_classification(tmp_path: Path, val: str) -> None:
+    for number, split in enumerate(("train", val, "test")):
+        fill(tmp_path / split / "ok", 2, 10 * number)
+        fill(tmp_path / split / "broken", 2, 10 * number + 5)
+    for name in ("README.dataset.txt", "README.roboflow.txt"):
+        (tmp_path / name).write_text("x")
+    source = open_source(str(tmp_path))
+    assert [source.count(None, split) for split in ("train", "val", "test")] == [4, 4, 4]
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("train/_classes.csv", "several labels of a picture"), ("train/_annotations.coco.json", "boxes for detection")],
+)
+def test_exports_for_other_purposes(tmp_path: Path, name: str, message: str) -> None:
+    fill(tmp_path / "train", 2)
+    (tmp_path / name).write_text("filename, a, b\nimage000.png, 1, 1\n")
+    with pytest.raises(DataError, match=f"{message}.*Folder Structure"):
+        open_source(str(tmp_path))
+
+
+def test_boxes_of_yolo(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "images", 2)
+    (tmp_path / "train" / "labels").mkdir()
+    (tmp_path / "train" / "labels" / "image000.txt").write_text("0 0.5 0.5 0.1 0.1")
+    with pytest.raises(DataError, match="boxes for detection"):
+        open_source(str(tmp_path))
 
 
 @pytest.mark.parametrize("below", ["", "train"])
@@ -304,7 +383,7 @@ def test_folder_that_cannot_be_listed(tree: Path, monkeypatch: pytest.MonkeyPatc
 @settings(deadline=None)
 def test_a_group_is_on_one_side(names: list[tuple[int, int]]) -> None:
     files = [f"x/patient{patient}_{number}.png" for patient, number in names]
-    group = grouping(r"patient(\d+)")
+    group = grouping(r"patient(\d+)", "x")
     train, test = split_files(files, group)
     assert sorted([*train, *test]) == sorted(files)
     assert not {group(path) for path in train} & {group(path) for path in test}
