@@ -41,7 +41,6 @@ _OTHERS = (".svg", ".svgz", ".psd", ".tga", ".ico", ".eps", ".exr", ".hdr", ".pc
 MAX_JPEG_PIXELS = 300_000_000
 
 
-@cache
 def why_unread(suffix: str) -> str | None:
     """Return why files with a suffix of pictures, videos or archives are not read; None if they are, or for others."""
     name = FORMAT_OF.get(suffix)
