@@ -26,6 +26,7 @@ COMMANDS = {
     "data": "Show which images a folder holds, by class and split, and which are set aside, damaged or copies.",
     "predict": "Classify pictures with a model that `prune` or `export` made.",
     "export": "Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code.",
+    "push": "Publish a result of `prune` with a card: models, labels and config.json.",
     "zoo": "Make, extend and inspect a zoo of pruned models.",
     "pretrain": "Train a base model: one safetensors file with metadata.",
     "bases": "List the registered base models and those of the bundled zoos, or show what of a network can be pruned.",

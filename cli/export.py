@@ -71,7 +71,9 @@ def export(
     ] = None,
     zoo: Annotated[
         str | None,
-        typer.Option("--zoo", metavar="NAME|DIR", help="Zoo with the base for --with-dense.", rich_help_panel=INPUT),
+        typer.Option(
+            "--zoo", metavar="NAME|DIR|ADDRESS", help="Zoo with the base for --with-dense.", rich_help_panel=INPUT
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

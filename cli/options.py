@@ -90,11 +90,17 @@ ZooName = Annotated[
     str | None,
     typer.Option(
         "--zoo",
-        metavar="NAME|DIR",
-        help="The set of pruned models to use: a bundled zoo or a directory. Default: the bundled one.",
+        metavar="NAME|DIR|ADDRESS",
+        help="The set of pruned models to use: a bundled zoo, a directory, hf://ORG/NAME[@REVISION], s3://, gs:// or "
+        "https://. Default: the bundled one.",
         rich_help_panel=INPUT,
     ),
 ]
+Target = Annotated[
+    str,
+    typer.Argument(metavar="ADDRESS|DIR", help="hf://ORG/NAME, s3://BUCKET/PATH, gs://BUCKET/PATH or a directory."),
+]
+Private = Annotated[bool, typer.Option("--private", help="Make a new repository of the Hub private.")]
 Keep = Annotated[
     float,
     typer.Option(

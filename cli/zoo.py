@@ -23,15 +23,17 @@ from .options import (
     Json,
     Keep,
     Optimizer,
+    Private,
     Quiet,
     Seed,
+    Target,
     Threads,
     ZooName,
     checked,
     print_json,
     rate,
 )
-from .progress import shown
+from .progress import STARTING, shown
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +49,8 @@ WAYS = 5  # classes of the lists for which `zoo show` shows what is expected of 
 
 zoo = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
-ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A bundled zoo or a directory.")]
+WHICH = "A bundled zoo, a directory, or the address of a published one."
+ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR|ADDRESS", help=WHICH)]
 
 CLASSES_EPILOG = """
 [bold]Examples[/]
@@ -62,6 +65,17 @@ SHOW_EPILOG = """
 mvp-edge zoo show animals/
 
 mvp-edge zoo show animals/ 3f2a91c0b7de-51c4e0
+"""
+PUSH_EPILOG = """
+[bold]Examples[/]
+
+mvp-edge zoo push animals/ hf://ORG/NAME
+
+mvp-edge zoo push animals/ s3://BUCKET/animals
+
+mvp-edge zoo push animals/ public/animals
+
+The token of `hf auth login`, and your credentials for the store, are used.
 """
 BUILD_EPILOG = """
 [bold]Examples[/]
@@ -245,6 +259,7 @@ def _open_or_create(
     from mvp_edge.build.members import prepare_zoo
     from mvp_edge.models.bases import load_base
     from mvp_edge.zoo.bodies import open_bodies
+    from mvp_edge.zoo.remote import is_address
     from mvp_edge.zoo.store import open_zoo
 
     exists = (directory / "zoo.json").exists()
@@ -262,7 +277,13 @@ def _open_or_create(
         return opened, []
     if base is None and weights is None:
         raise ZooError(f"{directory} is a new zoo, so it needs a base; name one with --base, such as timm:resnet18")
-    found, model = load_base(str(weights)) if base is None else load_base(base, weights)
+    if base is not None and is_address(base):
+        if weights is not None:
+            raise ZooError(f"{base} has its own weights, and --weights names others ({weights}); leave --weights out")
+        theirs = open_zoo(base)
+        found, model = theirs.base, theirs.load_base()
+    else:
+        found, model = load_base(str(weights)) if base is None else load_base(base, weights)
     found = replace(found, embedding=embedding or found.embedding)
     return prepare_zoo(directory.resolve(), found, model, source, device=device, progress=progress)
 
@@ -286,6 +307,41 @@ def add(
         print_json({"zoo": opened.name, "id": info.id, "added": added})
     else:
         typer.echo(f"member {info.id} {'added to' if added else 'is in'} zoo {opened.name}")
+
+
+@zoo.command("push", epilog=PUSH_EPILOG)
+def push(
+    name: ZooArgument,
+    target: Target,
+    private: Private = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Publish a zoo with a card, for others to use by its address."""
+    with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            from mvp_edge.zoo.bodies import open_bodies
+            from mvp_edge.zoo.publish import publish_zoo
+            from mvp_edge.zoo.store import open_zoo
+        address = publish_zoo(open_zoo(name), open_bodies(name), target, private=private, progress=progress)
+    print_json({"published": address}) if json else typer.echo(f"published: {address}")
+
+
+@zoo.command("fetch", epilog=example("zoo fetch hf://ORG/NAME"))
+def fetch(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of a published zoo.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch all files of a published zoo in its newest version, for work without a network."""
+    from mvp_edge.zoo.remote import fetch_all, file_count, mirror, origin
+
+    with shown(quiet=quiet) as progress:
+        path = mirror(address, newest=True)
+        with progress.stage("Fetching", file_count(path)) as stage:
+            fetch_all(path, stage)
+    value = {"zoo": origin(path), "path": str(path), "files": file_count(path)}
+    print_json(value) if json else typer.echo(f"{value['zoo']} is in {value['path']}")
 
 
 @zoo.command("list", epilog=example("zoo list --zoo animals/ --json"))
@@ -316,7 +372,7 @@ def list_zoos(
 @zoo.command("classes", epilog=CLASSES_EPILOG)
 def classes(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME|DIR", help="A bundled zoo or a directory. Default: the bundled zoo.")
+        str | None, typer.Argument(metavar="NAME|DIR|ADDRESS", help=f"{WHICH} Default: the bundled zoo.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -19,6 +19,7 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names.tasks import canonical, numbered
 from mvp_edge.training.loop import Batch, Batches, predict
 from mvp_edge.zoo.location import bundled_zoos
+from mvp_edge.zoo.remote import is_address
 from mvp_edge.zoo.store import open_zoo
 
 
@@ -26,8 +27,8 @@ def load_teacher(name: str, base: Base, classes: Sequence[str]) -> nn.Module:
     """Return a frozen network that gives logits `(N, classes)` for images that are normalised for `base`.
 
     Args:
-        name: A base model (name or file), or a zoo (name or directory), of which the largest generalist that knows most
-            classes teaches: nearly as good as its base, at a fraction of the cost.
+        name: A base model (name or file), or a zoo (name, directory or address), of which the largest generalist that
+            knows most classes teaches: nearly as good as its base, at a fraction of the cost.
         base: What is to be trained.
         classes: Order of the outputs.
 
@@ -114,7 +115,7 @@ class _TeacherNetwork(nn.Module):
 
 
 def _is_zoo(name: str) -> bool:
-    return name in bundled_zoos() or Path(name).is_dir()
+    return is_address(name) or name in bundled_zoos() or Path(name).is_dir()
 
 
 def _from_zoo(name: str) -> tuple[Base, nn.Module]:

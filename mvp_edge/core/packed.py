@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
+
+from mvp_edge.core.untrusted import safetensors_header, unzipped
 
 GZIP = b"\x1f\x8b"
 SCALE = ":scale"  # the end of the name of what packed levels are multiplied by
@@ -21,10 +19,10 @@ def read_packed(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         ValueError: the bytes are damaged.
     """
     try:
-        plain = gzip.decompress(data) if data.startswith(GZIP) else data
+        plain = unzipped(data) if data.startswith(GZIP) else data
+        header = safetensors_header(plain)
         stored = load(plain)
-        header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
-    except (SafetensorError, EOFError, KeyError, OSError, ValueError, zlib.error) as e:
+    except (SafetensorError, KeyError, OverflowError) as e:
         raise ValueError(str(e) or type(e).__name__) from e
     tensors = {}
     for name, value in stored.items():

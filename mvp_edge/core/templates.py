@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import html
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+
+_MARKS = re.compile(r"([\\`*_{}\[\]()#!|~$])")
+
+
+def plain(text: object) -> str:
+    """Return text on one line so that Markdown, with the HTML that it may hold, shows it as it is."""
+    return _MARKS.sub(r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
 
 
 def read_asset(folder: str, name: str) -> str:
@@ -15,7 +25,7 @@ def read_asset(folder: str, name: str) -> str:
 
 
 def load_template(folder: str, name: str) -> Template:
-    """Return a template; missing values are errors, and HTML templates escape their values."""
+    """Return a template; missing values are errors, and HTML templates escape their values, others with `plain`."""
     # Imported here, because only commands that make a page need it.
     from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
@@ -26,4 +36,5 @@ def load_template(folder: str, name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["plain"] = plain
     return environment.get_template(name)

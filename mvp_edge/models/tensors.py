@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
-import zlib
 from collections.abc import Mapping
 
 import torch
@@ -19,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mvp_edge.config import Packing
+from mvp_edge.core.untrusted import safetensors_header, unzipped
 
 COUNTER = "num_batches_tracked"  # how many batches a batch norm has seen: nothing is computed with it
 
@@ -66,10 +65,10 @@ def deserialise(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         ValueError: the bytes are damaged.
     """
     try:
-        plain = gzip.decompress(data) if data.startswith(_GZIP) else data
+        plain = unzipped(data) if data.startswith(_GZIP) else data
+        header = safetensors_header(plain)
         stored = load(plain)
-        header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
-    except (SafetensorError, EOFError, OSError, ValueError, zlib.error) as e:
+    except (SafetensorError, KeyError, OverflowError, RuntimeError) as e:
         raise ValueError(str(e) or type(e).__name__) from e
     tensors = {}
     for name, value in stored.items():

@@ -1,1 +1,1 @@
-"""The zoo: pruned models of earlier tasks, on disk."""
+"""The zoo: pruned models of earlier tasks, on disk and elsewhere."""

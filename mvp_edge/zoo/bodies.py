@@ -28,7 +28,7 @@ from mvp_edge.core.packed import read_packed
 from mvp_edge.core.places import ASSETS
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
-from mvp_edge.zoo.location import damaged, read_zoo_file
+from mvp_edge.zoo.location import damaged, read_file, read_zoo_file
 
 BASE = "base"  # the name of the base's own weights
 
@@ -190,6 +190,10 @@ class BodyZoo:
         """Return the body of this id, if there is one."""
         return next((b for b in self.bodies if b.id == name), None)
 
+    def files(self) -> dict[str, Path]:
+        """Return where its files are, by their path in the zoo."""
+        return {file: self.path / file for body in self.bodies for file in body.sha256}
+
     def verify(self) -> list[str]:
         """Check the files of all bodies against their checksums and return what is wrong, one line a problem."""
         problems: dict[str, None] = {}  # bodies share weights
@@ -213,7 +217,7 @@ class BodyZoo:
 
     def _read(self, body: Body, file: str) -> bytes:
         try:
-            data = (self.path / file).read_bytes()
+            data = read_file(self.path, file)
         except OSError as e:
             raise ZooError(f"{self.path / file} cannot be read ({e.strerror}); {self._repair}") from e
         if hashlib.sha256(data).hexdigest() != body.sha256.get(file):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mvp_edge.core.errors import ZooError
 from mvp_edge.core.places import ASSETS, DEFAULT_ZOO, user_directory
+from mvp_edge.core.untrusted import MAX_JSON, check_printable, read_bytes, read_json
 from mvp_edge.names.tasks import canonical
+from mvp_edge.zoo import remote
 
 FORMAT = 3
+MAX_SIDE = 4096  # pixels
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def bundled_zoos() -> dict[str, Path]:
@@ -20,23 +24,28 @@ def bundled_zoos() -> dict[str, Path]:
 
 
 def read_zoo_file(name: str | None) -> tuple[Path, dict[str, Any]]:
-    """Return the directory of a bundled zoo, of any zoo by its directory, or of the default one, and its `zoo.json`.
+    """Return the directory of a zoo and its `zoo.json`.
+
+    Args:
+        name: Of a bundled zoo, its directory, or its address if it is elsewhere (`zoo.remote`); None is the default.
 
     Raises:
-        ZooError: there is no such zoo, or the directory is not a zoo.
+        ConfigError: it is an address that cannot be read.
+        ZooError: there is no such zoo, it cannot be fetched, or the directory is not a zoo.
     """
     name = name or DEFAULT_ZOO
-    path = bundled_zoos().get(name) or Path(name)
+    path = remote.mirror(name) if remote.is_address(name) else bundled_zoos().get(name) or Path(name)
     if not path.exists():
         known = ", ".join(bundled_zoos()) or "none"
         raise ZooError(f"zoo {name!r} is neither bundled ({known}) nor a directory; make one with: mvp-edge zoo build")
     try:
-        value = json.loads((path / "zoo.json").read_text(encoding="utf-8"))
+        value = read_json(read_bytes(path / "zoo.json", MAX_JSON))
         if value["format"] != FORMAT:
             raise ZooError(
                 f"{path} has zoo format {value['format']!r}, but this version reads {FORMAT}; build it again with: "
                 "mvp-edge zoo build"
             )
+        _check(value)
     except OSError as e:
         raise ZooError(f"{path} is not a zoo (it has no readable zoo.json); make one with: mvp-edge zoo build") from e
     except (ValueError, KeyError, TypeError) as e:
@@ -67,8 +76,9 @@ def read_generalist_classes(name: str | None) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for file in (f for root in roots(path, value) for f in sorted((root / "members").glob("[!.]*/member.json"))):
         try:
-            member = json.loads(file.read_text(encoding="utf-8"))
+            member = read_json(read_bytes(file, MAX_JSON))
             if member["kind"] == "generalist":
+                check_printable(c["name"] for c in member["classes"])
                 found |= dict.fromkeys(c["name"] for c in member["classes"])
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise ZooError(f"{file} is damaged ({e}); look for others with: mvp-edge zoo verify") from e
@@ -87,16 +97,45 @@ def read_known_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
 
 
 def roots(path: Path, value: Mapping[str, Any]) -> list[Path]:
-    """Return the directories that hold a zoo's members: its own and, of a bundled one, the user's, where it grows.
+    """Return the directories that hold a zoo's members.
+
+    They are its own and, of a bundled one or one from elsewhere, one of the user's, where it grows.
+    """
+    if ASSETS not in path.parents and not remote.is_mirror(path):
+        return [path]
+    name = re.sub(r"[^\w.-]", "-", value["name"]).lstrip(".")[:100]
+    return [path, user_directory() / "zoos" / f"{name}-{value['base']['sha256'][:12]}"]
+
+
+def read_file(root: Path, file: str) -> bytes:
+    """Return the bytes of a file of a zoo, which is fetched first if the zoo is elsewhere.
 
     Raises:
-        ZooError: its `zoo.json` does not tell.
+        OSError: it cannot be read.
+        ZooError: it cannot be fetched, or is too large.
     """
+    path = remote.require_file(root, file)
     try:
-        grown = user_directory() / "zoos" / f"{value['name']}-{value['base']['sha256'][:12]}"
-    except (KeyError, TypeError) as e:
-        raise damaged(path, e) from e
-    return [path, grown] if ASSETS in path.parents else [path]
+        return read_bytes(path)
+    except ValueError as e:
+        raise ZooError(f"{path} cannot be read ({e}); copy the zoo again from where it came from") from e
+
+
+def _check(value: Mapping[str, Any]) -> None:
+    """Refuse what every reader of a zoo would stumble over: strangers may have written it.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing or not what it should be.
+    """
+    base = value["base"]
+    check_printable([value["name"], base["name"], base["arch"], *base["classes"]])
+    if not isinstance(base["classes"], list):
+        raise ValueError("its classes are not a list")
+    if not _SHA256.fullmatch(base["sha256"]):
+        raise ValueError("its base has no checksum")
+    height, width = base["input_size"]
+    if not all(type(side) is int and 1 <= side <= MAX_SIDE for side in (height, width)):
+        raise ValueError(f"its images are {height!r} x {width!r} pixels; a side may have 1 to {MAX_SIDE}")
 
 
 def damaged(path: Path, cause: Exception) -> ZooError:

@@ -31,10 +31,12 @@ from mvp_edge.config import Packing
 from mvp_edge.core.atomic import sync_directory, write_atomically
 from mvp_edge.core.errors import ConfigError, MvpEdgeError, ZooError
 from mvp_edge.core.places import ASSETS
+from mvp_edge.core.untrusted import MAX_JSON, read_bytes, read_json
 from mvp_edge.models.bases import BASE_FILE, Base, load_base, serialise_base
 from mvp_edge.models.tensors import compress, content_sha256, deserialise, serialise
 from mvp_edge.names.tasks import Task
-from mvp_edge.zoo.location import FORMAT, damaged, read_zoo_file, roots
+from mvp_edge.zoo import remote
+from mvp_edge.zoo.location import FORMAT, damaged, read_file, read_zoo_file, roots
 from mvp_edge.zoo.member import Member, MemberInfo, Outputs, read_outputs, read_weights, write_outputs
 
 STALE_SECONDS = 24 * 3600
@@ -97,13 +99,13 @@ class Zoo:
         Raises:
             ZooError: there is no such member, its directory is none, it is damaged, or it was cut from another base.
         """
-        path = self._directory(member) / "member.json"
+        path = self.member_directory(member) / "member.json"
         try:
             stat = path.stat()
             state = stat.st_mtime_ns, stat.st_size
             if member in self._infos and self._infos[member][0] == state:
                 return self._infos[member][1]
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json(read_bytes(path, MAX_JSON))
         except FileNotFoundError as e:
             if path.parent.is_dir():
                 raise ZooError(f"{path.parent} holds no member.json; remove it") from e
@@ -111,6 +113,8 @@ class Zoo:
         except (OSError, ValueError) as e:
             raise ZooError(f"{path} is damaged ({e}); remove its directory and build it again") from e
         info = MemberInfo.from_json(value, str(path))
+        if info.id != member:
+            raise ZooError(f"{path} is that of another member ({info.id!r}); remove its directory and build it again")
         if info.base_sha256 != self.base.sha256:
             raise ZooError(
                 f"member {member} was cut from another base model ({info.base_sha256[:12]}) than this zoo's "
@@ -125,12 +129,12 @@ class Zoo:
         Raises:
             ZooError: its file is missing or does not match its checksum.
         """
-        path = self._directory(info.id) / WEIGHTS
-        return Member(info, read_weights(self._checked(path, info.weights_sha256), str(path)))
+        data, path = self._checked(info.id, WEIGHTS, info.weights_sha256)
+        return Member(info, read_weights(data, str(path)))
 
     def has(self, member: str) -> bool:
         """Say whether a member is there."""
-        return (self._directory(member) / "member.json").is_file()
+        return (self.member_directory(member) / "member.json").is_file()
 
     def outputs(self, info: MemberInfo) -> Outputs | None:
         """Return a member's outputs on the test split of its data, or None if they were not kept.
@@ -140,8 +144,8 @@ class Zoo:
         """
         if not info.outputs_sha256:
             return None
-        path = self._directory(info.id) / OUTPUTS
-        return read_outputs(self._checked(path, info.outputs_sha256), str(path))
+        data, path = self._checked(info.id, OUTPUTS, info.outputs_sha256)
+        return read_outputs(data, str(path))
 
     def as_stored(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors as they would be read back after packing."""
@@ -224,7 +228,7 @@ class Zoo:
         Raises:
             ZooError: its file is missing, damaged or another one than when the zoo was made.
         """
-        path = self.path / BASE_FILE
+        path = remote.require_file(self.path, BASE_FILE)
         try:
             found, model = load_base(str(path))
         except ConfigError as e:
@@ -249,6 +253,18 @@ class Zoo:
                 problems.append(str(e))
         return problems
 
+    def files(self) -> dict[str, Path]:
+        """Return where its files with a checksum are, by their path in a zoo.
+
+        Raises:
+            ZooError: a member is damaged or was cut from another base model.
+        """
+        found = {BASE_FILE: self.path / BASE_FILE}
+        for info in self.infos():
+            for name in (WEIGHTS, OUTPUTS) if info.outputs_sha256 else (WEIGHTS,):
+                found[f"members/{info.id}/{name}"] = self.member_directory(info.id) / name
+        return found
+
     def remove_leftovers(self) -> None:
         """Delete what writers that died long ago left under temporary names."""
         for left in (*self.directory.glob(".*.tmp"), *(self.directory / "members").glob(".*")):
@@ -271,14 +287,16 @@ class Zoo:
             "bytes": sum(map(_bytes_in, self._roots)),
         }
 
-    def _checked(self, path: Path, sha256: str) -> bytes:
+    def _checked(self, member: str, file: str, sha256: str) -> tuple[bytes, Path]:
+        root = self._root(member)
+        path = root / "members" / member / file
         try:
-            data = path.read_bytes()
+            data = read_file(root, f"members/{member}/{file}")
         except OSError as e:
             raise ZooError(f"{path} cannot be read ({e.strerror}); {self._mend(path)}") from e
         if _sha256(data) != sha256:
             raise ZooError(f"{path} does not match its checksum; {self._mend(path)}")
-        return data
+        return data, path
 
     @property
     def directory(self) -> Path:
@@ -289,12 +307,15 @@ class Zoo:
     def _roots(self) -> list[Path]:
         return [self.path] if self.growth is None else [self.path, self.growth]
 
-    def _directory(self, member: str) -> Path:
-        places = [root / "members" / member for root in self._roots]
-        return next((p for p in places if p.is_dir()), places[-1])
+    def _root(self, member: str) -> Path:
+        return next((root for root in self._roots if (root / "members" / member).is_dir()), self._roots[-1])
+
+    def member_directory(self, member: str) -> Path:
+        """Return the directory of a member, there or not."""
+        return self._root(member) / "members" / member
 
     def _mend(self, path: Path) -> str:
-        if ASSETS in path.parents:
+        if ASSETS in path.parents or remote.is_mirror(self.path):
             return self._repair
         return f"remove {path.parent} and build the member again with: mvp-edge zoo build"
 
@@ -305,6 +326,8 @@ class Zoo:
     def _repair(self) -> str:
         if ASSETS in self.path.parents:
             return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
+        if remote.is_mirror(self.path):
+            return f"remove {self.path}, and it is fetched again"
         return "build the zoo again with: mvp-edge zoo build"
 
 

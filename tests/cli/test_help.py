@@ -28,10 +28,13 @@ COMMANDS = {
     "data": "--group-by --threads --json",
     "pretrain": "--base --data --out --epochs --init --small-size --small-epochs --threads --bf16 --force --json",
     "bases": "--json",
+    "push": "--private --json --quiet",
     "zoo build": "--base --weights --data --members --ways --keep --channel-multiple --iterations --lr "
     "--batch-size --importance "
     "--method --sparsity --threshold --optimizer --generalist --generalist-iterations --seed --device --threads "
     "--bf16 --json",
+    "zoo push": "--private --json --quiet",
+    "zoo fetch": "--json --quiet",
     "zoo add": "--zoo --threads --json",
     "zoo list": "--zoo --json",
     "zoo show": "--json",

@@ -45,7 +45,7 @@ def test_a_connection_that_breaks_off(error: type[Exception], monkeypatch: pytes
     def download(*_: str, local_files_only: bool = False) -> str:
         raise LocalEntryNotFoundError("not in the cache") if local_files_only else error("connection reset")
 
-    monkeypatch.setattr("mvp_edge.models.download._require_network", lambda _: None)
+    monkeypatch.setattr("mvp_edge.models.download.require_network", lambda _: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(ConfigError, match=rf"cannot be downloaded \({error.__name__}\)"):
         load_base("timm:test_resnet")

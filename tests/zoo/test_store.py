@@ -306,8 +306,8 @@ def test_names_reach_the_disk(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_descriptions_are_read_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, text = [], Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, **options: read.append(path) or text(path, **options))
+    read, data = [], store.read_bytes
+    monkeypatch.setattr(store, "read_bytes", lambda path, limit: read.append(path) or data(path, limit))
     info, state = member(zoo)
     one = zoo.add(info, state).info
     assert zoo.infos() == zoo.infos() == [one]
