@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data.formats import NOT_PICTURES
 from mvp_edge.data.images import OnImage, Pixels, Size, decode_all
 from mvp_edge.names.tasks import canonical
 
+_Item = TypeVar("_Item")
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TEST_SHARE = 0.2
@@ -32,8 +33,13 @@ class Reader(Protocol):
         """Return the number of images of the class at `index`."""
         ...
 
-    def read(self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None) -> Pixels:
-        """Read the images of the classes at `indices`; a label is a position in `indices`."""
+    def read(
+        self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None, at_most: int | None = None
+    ) -> Pixels:
+        """Read the images of the classes at `indices`; a label is a position in `indices`.
+
+        Of a class with more than `at_most` images only so many are read, at even distances.
+        """
         ...
 
 
@@ -94,10 +100,21 @@ class FileReader:
         """Return the number of files of the class at `index`."""
         return len(self.files[split][index]) if split in self.files else 0
 
-    def read(self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None) -> Pixels:
+    def read(
+        self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None, at_most: int | None = None
+    ) -> Pixels:
         """Decode the files of the classes at `indices`."""
-        pairs = [(path, label) for label, index in enumerate(indices) for path in self.files[split][index]]
+        pairs = [
+            (path, label) for label, index in enumerate(indices) for path in spread(self.files[split][index], at_most)
+        ]
         return decode_all([path for path, _ in pairs], [label for _, label in pairs], size, on_image)
+
+
+def spread(items: Sequence[_Item], at_most: int | None) -> Sequence[_Item]:
+    """Return at most so many of some items, at even distances; all if that is None."""
+    if at_most is None or len(items) <= at_most:
+        return items
+    return [items[i * len(items) // at_most] for i in range(at_most)]
 
 
 def split_files(files: Iterable[str], group: Group = os.path.basename) -> tuple[tuple[str, ...], tuple[str, ...]]:

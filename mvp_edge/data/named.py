@@ -24,7 +24,7 @@ from mvp_edge.core.errors import DataError
 from mvp_edge.core.places import cache_dir
 from mvp_edge.data.folder import list_classes
 from mvp_edge.data.images import OnImage, Pixels, Size, resize
-from mvp_edge.data.listing import FileReader, Listing, Split, divide
+from mvp_edge.data.listing import FileReader, Listing, Split, divide, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,12 @@ class ArrayReader:
         """Return the number of images of the class at `index`."""
         return int(np.count_nonzero(self.labels[split] == index)) if split in self.labels else 0
 
-    def read(self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None) -> Pixels:
+    def read(
+        self, split: Split, indices: Sequence[int], size: Size, on_image: OnImage | None, at_most: int | None = None
+    ) -> Pixels:
         """Copy and resize the images of the classes at `indices`."""
-        rows = [np.flatnonzero(self.labels[split] == index) for index in indices]
+        found = (np.flatnonzero(self.labels[split] == index) for index in indices)
+        rows = [np.asarray(spread(positions.tolist(), at_most), np.int64) for positions in found]
         labels = np.repeat(np.arange(len(indices)), [len(found) for found in rows])
         images = np.ascontiguousarray(self.images[split][np.concatenate(rows)])
         if on_image is not None:

@@ -55,9 +55,14 @@ class DataSource:
         return in_words(found.given, used, {e.reason: len(e.files) for e in found.aside}, len(self.classes))
 
     def load(
-        self, classes: Sequence[str] | None, split: Split, size: Size, on_image: OnImage | None = None
+        self,
+        classes: Sequence[str] | None,
+        split: Split,
+        size: Size,
+        on_image: OnImage | None = None,
+        at_most: int | None = None,
     ) -> ImageSet:
-        """Load all images of some classes.
+        """Load the images of some classes.
 
         Args:
             classes: Names in the order of the labels; case, `_`, `-` and blanks make no difference. None = all classes
@@ -65,6 +70,7 @@ class DataSource:
             split: `train`, `test`, or `val` where the data have it.
             size: Height and width of the images in the result.
             on_image: Progress callback, called with the number of images finished since the last call.
+            at_most: Images of a class, at even distances in their order; None = all.
 
         Returns:
             The images in the order of the labels, then of the file names. Labels are positions in `classes`.
@@ -79,7 +85,7 @@ class DataSource:
         if min(size) < 1:
             raise ValueError(f"size must be positive, not {size}")
         names = self.classes if classes is None else tuple(classes)
-        pixels = self.listing.reader.read(split, self._positions(names, split), size, on_image)
+        pixels = self.listing.reader.read(split, self._positions(names, split), size, on_image, at_most)
         self._check_readable(pixels, names)
         return ImageSet(pixels.images, pixels.labels, names, tuple(path for path, _ in pixels.failures), pixels.files)
 

@@ -178,3 +178,12 @@ def test_the_checksum_of_images_that_are_not_all_in_memory(shared_tree: Path) ->
     source = open_source(str(shared_tree))
     for names in (source.classes, source.classes[::-1], source.classes[:1]):
         assert source.sha256(names, "train", (8, 8)) == source.load(names, "train", (8, 8)).sha256
+
+
+def test_at_most_so_many_of_each_class_are_read(tree: Path) -> None:
+    source = open_source(str(tree))
+    every = source.load(["apple", "sweet pepper"], "train", SIZE)
+    some = source.load(["apple", "sweet pepper"], "train", SIZE, at_most=2)
+    assert np.bincount(some.labels).tolist() == [2, 2]
+    assert set(some.files) < set(every.files) and sorted(some.files) == list(some.files)
+    assert source.load(["apple"], "train", SIZE, at_most=1000).files == source.load(["apple"], "train", SIZE).files
