@@ -43,6 +43,8 @@ SCRIPTS = {
     "teach": "crops of photographs with what an ImageNet base says of them",
     "distil": "that base at few pixels, taught by itself at more",
     "bodies": "the photograph zoo of such networks",
+    "codebook": "weights of a body in a byte for two or three",
+    "forms": "their INT8 forms and small ones",
     "photographs": "how often it is right about photographs by names alone",
 }
 """Measurements: scripts with arguments of their own; `all` leaves them out."""

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 from torch import nn
 
 from mvp_edge.models.architectures import head_of, new_model
-from mvp_edge.zoo.bodies import Body
+from mvp_edge.zoo.bodies import STEP, Body
 from mvp_edge.zoo.store import create_zoo
 from tests.bases import small_base
 
@@ -34,6 +34,7 @@ COLOURS = {
 RARE = "jay"  # of which there are too few labelled pictures to tell the accuracy from
 PICTURES = {name: 4 if name == RARE else 20 for name in COLOURS}
 DIMENSIONS = 4
+WIDTH = 96  # of what the last layer reads
 NOISE = {32: 0.0, 16: 0.1, 8: 40.0}  # of a body's classifier, by its pixels
 SHARP = 20.0
 
@@ -52,7 +53,10 @@ def pictures(names: list[str], pixels: int, seed: int = 0) -> np.ndarray:
 
 
 def make_body_zoo(path: Path) -> Path:
-    """Write a zoo of three bodies, the largest of which has the base's own weights, and return its path."""
+    """Write a zoo of three bodies, the largest of which has the base's own weights, and return its path.
+
+    That of 16 pixels has an INT8 form, and one with a codebook.
+    """
     base = small_base("test_resnet", licence="Apache-2.0", classes=tuple(COLOURS))
     model = new_model(base.arch, len(COLOURS))
     head = head_of(model)
@@ -68,6 +72,7 @@ def make_body_zoo(path: Path) -> Path:
     labels = [name for name in COLOURS for _ in range(PICTURES[name])]
     seen = colours(labels) @ np.eye(3, head.in_features, dtype=np.float32)
     bodies = [_write(path, pixels, weight, bias, seen, labels) for pixels in NOISE]
+    bodies += [_int8(path, bodies[1]), _small(path, bodies[1])]
     value = json.loads((zoo.path / "zoo.json").read_text())
     value |= {"bodies": [b.to_json() for b in bodies], "near": [[0, 1]], "pictures": "pictures of colours"}
     (zoo.path / "zoo.json").write_text(json.dumps(value))
@@ -102,18 +107,55 @@ def _write(
     )  # fmt: skip
 
 
+def _form(zoo: Path, body: Body, kind: str, files: dict[str, bytes], lost: float) -> Body:
+    """Write a form that sees the pictures as its body does, but for the logit of the first class."""
+    exact = np.zeros((sum(PICTURES.values()), len(COLOURS)), np.int8)
+    exact[:, 0] = round(lost / STEP)
+    change = {"exact": exact, "coordinates": np.zeros((len(exact), DIMENSIONS), np.int8)}
+    files = {**files, f"features/{body.id}-{kind}.safetensors.gz": gzip.compress(save(change))}
+    for file, data in files.items():
+        (zoo / file).parent.mkdir(exist_ok=True)
+        (zoo / file).write_bytes(data)
+    sums = {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}
+    return replace(body, id=f"{body.id}-{kind}", like=body.id, sha256={**body.sha256, **sums}, recipe={})
+
+
+def _int8(zoo: Path, body: Body) -> Body:
+    ranges = {"image": [0, 1], "wide": [0, 1]}
+    stored = {"ranges": np.array(list(ranges.values()), np.float32), "widen.bias": np.zeros(WIDTH, np.float16)}
+    files = {f"ranges/{body.id}-int8.safetensors.gz": gzip.compress(save(stored, {"tensors": json.dumps([*ranges])}))}
+    return replace(_form(zoo, body, "int8", files, 0.2), arithmetic="int8")
+
+
+def _small(zoo: Path, body: Body) -> Body:
+    """Write a form whose classifier has one code for two weights."""
+    tensors = load(gzip.decompress((zoo / f"weights/{body.weights}.safetensors.gz").read_bytes()))
+    weight = tensors["fc.weight"]
+    book, codes = np.unique(weight.reshape(-1, 2), axis=0, return_inverse=True)
+    stored = {
+        "fc.weight": codes.astype(np.uint8).reshape(len(weight), -1), "fc.weight:book": book.astype(np.float32),
+        "fc.weight:scale": np.ones(len(weight), np.float32),
+    }  # fmt: skip
+    data = gzip.compress(save(stored, {"fc.weight": json.dumps(weight.shape)}))
+    form = _form(zoo, body, "small", {f"weights/{body.id}-small.safetensors.gz": data}, -12.0)
+    return replace(form, weights=form.id, weight_bytes=1, curve=((2, 50.0), (10, 40.0)))
+
+
 def _graph(pixels: int, classes: int, width: int) -> bytes:
     nodes = [
-        helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
-        helper.make_node("Flatten", ["mean"], ["colour"]),
-        helper.make_node("MatMul", ["colour", "widen"], ["features"]),
+        helper.make_node("Conv", ["image", "widen.weight", "widen.bias"], ["wide"], "widen"),
+        helper.make_node("GlobalAveragePool", ["wide"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["features"]),
         helper.make_node("Gemm", ["features", "fc.weight", "fc.bias"], ["logits"], transB=1),
     ]
     graph = helper.make_graph(
         nodes, "body",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, pixels, pixels])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
-        [numpy_helper.from_array(np.eye(3, width, dtype=np.float32), "widen")],
+        [
+            numpy_helper.from_array(np.eye(width, 3, dtype=np.float32).reshape(width, 3, 1, 1), "widen.weight"),
+            numpy_helper.from_array(np.zeros(width, np.float32), "widen.bias"),
+        ],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     helper.set_model_props(model, {"input_size": f"[{pixels}, {pixels}]", "input_format": "float32-nchw"})

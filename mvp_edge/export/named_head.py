@@ -12,6 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mvp_edge.core.errors import ExportError
+from mvp_edge.core.packed import Packed, Stored
 from mvp_edge.names.known import UNLISTED_WEIGHT, Split
 
 LOGITS, KNOWN = "logits", "known"
@@ -112,6 +113,22 @@ def _check_output(graph: onnx.GraphProto, classes: int) -> str | int:
             f"the body gives {found or 'no output'}; float32 logits (N, C) of {classes} or more classes are required"
         )
     return found[0] or "batch"
+
+
+def stored_head(split: Split, classifier: Stored, basis: Stored, rows: Stored) -> dict[str, Stored]:
+    """Return the stored forms of the weights of a head of `attach_head`, by their names.
+
+    Args:
+        split: As for `attach_head`.
+        classifier: Weight `(C, D)` of the body's last layer as it is stored.
+        basis: That of `LowRank`.
+        rows: That of `LowRank`.
+    """
+    order, others = [i for group in split.groups for i in group], list(split.unlisted)
+    listed = LOGITS if len(order) == len(split.groups) else "listed"
+    few = rows.rows(others) if isinstance(rows, Packed) else rows[others]
+    own = classifier.rows(order) if isinstance(classifier, Packed) else classifier[order]
+    return {f"head.{listed}.weight": own, "head.few.weight": basis, "head.unlisted.weight": few}
 
 
 class _Nodes:

@@ -1,7 +1,6 @@
 """A delivered classifier in another precision: half precision or 8-bit integers.
 
-**Half precision**: half the bytes, float32 input and output. Processors without half-precision arithmetic, such as x86,
-convert back to float32 while they run.
+**Half precision**: half the bytes. Weights are cast when a runtime loads the file, which computes in float32.
 
 **INT8**: static quantisation in ONNX's QDQ form, calibrated on the task's images. Weights are int8 with one scale per
 output channel, activations uint8 with one scale per tensor, from the smallest and the largest value of the calibration
@@ -14,7 +13,6 @@ channels, one thread: 0.95 of the float time with all layers quantised, 0.80 wit
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ import onnx
 
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ExportError
+from mvp_edge.export.compact import halve
 from mvp_edge.export.graph import shorten_quantised, sort_nodes, tidy
 from mvp_edge.timing.session import ImageSession, open_session
 
@@ -53,26 +52,18 @@ def write_derived(model: onnx.ModelProto, source: Path, target: Path, precision:
 
 
 def convert_fp16(source: Path, target: Path) -> None:
-    """Write `source` in half precision to `target`; input, output and metadata stay as they are.
+    """Write `source` with weights in half precision to `target`; input, output and metadata stay as they are.
 
     Args:
         source: A float32 file of `export_onnx`.
         target: File to write; it appears complete or not at all.
 
     Raises:
-        ExportError: the file cannot be read, converted or written.
+        ExportError: the file cannot be read or written.
     """
     open_session(source)  # raises a one-line error for a damaged file
-    # Imported here, because it is slow.
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # one warning per weight too small for half precision
-            model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
-    except (ValueError, RuntimeError) as e:
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise ExportError(f"{source} cannot be converted to half precision ({reason}); use --precision fp32") from e
+    model = onnx.load(source)
+    halve(model)
     write_derived(model, source, target, "fp16")
 
 

@@ -40,11 +40,10 @@ from mvp_edge.prune.accuracy import (
     unknown_accuracy,
 )
 from mvp_edge.prune.fit import Tuned, Unseen
+from mvp_edge.prune.gate import Scores, failed_gate
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.prune.precision import (
     Candidate,
-    Scores,
-    failed_gate,
     judge_precision,
     latency_record,
     make_precision,

@@ -19,11 +19,11 @@ from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base
 from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.training.interpolation import Interpolation, class_weights, fold_count, steps, tune_interpolated
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit
 
-JUDGED_IMAGES = 25  # held out at least, to decide anything: of fewer, one image is more than four points
 MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped
 HELD_OUT, HELD_OUT_MOST = 10, 500  # one of so many images of each class; in all
 GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of the settings for many images; largest batch

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -20,14 +21,18 @@ from safetensors.numpy import save
 from mvp_edge.config import Budget, FitConfig, InputFormat, PruneConfig
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.environment import host, own_version
-from mvp_edge.core.errors import BudgetError, ExportError
+from mvp_edge.core.errors import BudgetError, ConfigError, ExportError
 from mvp_edge.core.output import result_directory
+from mvp_edge.core.packed import Stored, in_full
 from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
 from mvp_edge.export.classifier import read_interface
+from mvp_edge.export.compact import halve, store_compactly
 from mvp_edge.export.graph import take_inventory
-from mvp_edge.export.named_head import KNOWN, LowRank, attach_head
+from mvp_edge.export.named_head import KNOWN, LowRank, attach_head, stored_head
+from mvp_edge.export.static_int8 import quantise
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits, split_classes
+from mvp_edge.prune.gate import Figures, Scores, failed_gate, judge
 from mvp_edge.prune.request import check_place, prune_command, requested_names
 from mvp_edge.report import Extras, Report, render_html, write_json
 from mvp_edge.report.record import (
@@ -57,6 +62,7 @@ FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report
 LEAST_PICTURES = 10  # of a name, for its accuracy to be told from its own
 KEPT = 0.95  # of pictures of listed classes, by the threshold of `known`
 TOLERANCE = 1e-3  # of a logit: float32 sums in another order
+HALF = 1e-2  # of the largest logit: weights in half precision
 UNMEASURED = "not measured: no pictures of yours were given"
 POOLED = "estimate: mean over random lists of as many names, {pictures}"
 OWN = "estimate: {n} pictures of these classes, {pictures}"
@@ -82,6 +88,25 @@ class Request:
     resolution: Resolution
     split: Split | None
     expected: Sequence[tuple[Body, Expected]]
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A body as it is delivered.
+
+    Attributes:
+        body: The body, or a form of one.
+        stored: Its tensors as they are stored.
+        graph: It as an ONNX model with logits of all classes, in the arithmetic that it is delivered in.
+        features: What it sees in labelled pictures.
+        threshold: Of `known`; None if there is to be no `known`.
+    """
+
+    body: Body
+    stored: dict[str, Stored]
+    graph: onnx.ModelProto
+    features: Features
+    threshold: float | None
 
 
 def compress_names(
@@ -128,8 +153,10 @@ def read_request(config: PruneConfig, zoo: BodyZoo, resolution: Resolution | Non
     return Request(zoo, resolution, split, expectations(zoo, resolution))
 
 
-def expectations(zoo: BodyZoo, resolution: Resolution) -> list[tuple[Body, Expected]]:
+def expectations(zoo: BodyZoo, resolution: Resolution, forms: Sequence[Body] = ()) -> list[tuple[Body, Expected]]:
     """Return for each body how often it is right: on pictures of these very classes where the zoo has some of each.
+
+    With `forms` it is for these.
 
     Raises:
         ZooError: a body's stored features are damaged.
@@ -141,11 +168,12 @@ def expectations(zoo: BodyZoo, resolution: Resolution) -> list[tuple[Body, Expec
         source = POOLED.format(pictures=zoo.pictures)
         base = whole.expected_top1(len(groups)) or 0.0
         return [
-            (b, Expected(round(b.expected_top1(len(groups)) or 0.0, 1), round(base, 1), source, 0)) for b in zoo.bodies
+            (b, Expected(round(b.expected_top1(len(groups)) or 0.0, 1), round(base, 1), source, 0))
+            for b in forms or zoo.bodies
         ]
-    scores = [right(first if b is whole else zoo.features(b), groups, index) for b in zoo.bodies]
-    source = OWN.format(n=len(index), pictures=zoo.pictures)
-    return [(b, Expected(s, scores[0], source, len(index))) for b, s in zip(zoo.bodies, scores, strict=True)]
+    source, base = OWN.format(n=len(index), pictures=zoo.pictures), right(first, groups, index)
+    scores = {b.id: base if b is whole else right(zoo.features(b), groups, index) for b in forms or zoo.bodies}
+    return [(b, Expected(scores[b.id], base, source, len(index))) for b in forms or zoo.bodies]
 
 
 def pictures_of(features: Features, groups: Sequence[Sequence[int]]) -> np.ndarray | None:
@@ -171,27 +199,97 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
     zoo, file = request.zoo, directory / FILES[0]
     with clock.time("size"), progress.stage("Choosing a size"):
         body, expected = choose(request, config, directory)
+        form = int8_form(zoo, body, config)
     with clock.time("load"), progress.stage("Unpacking"):
-        weights = zoo.weights(body)
-        graph = zoo.graph(body, weights)
-        features = zoo.features(body)
-    threshold = threshold_of(request, body, config)
+        opened = open_body(request, body, config)
     with clock.time("export"), progress.stage("Writing"):
-        provenance = {"base": zoo.base, "zoo": zoo.name, "body": body.id}
-        write_model(file, graph, request, body, features, threshold, config.input, provenance)
+        write_model(file, opened, request, config.input)
+        weights = in_full(opened.stored)
         write_parts(directory, request, body, weights)
     with clock.time("evaluate"), progress.stage("Checking"):
-        parity = check(file, graph, request, body, threshold is not None)
+        parity = check(file, opened, request)
+    others: dict[str, Path] = {}
+    if config.precision == "fp16":
+        with clock.time("quantise"), progress.stage("Writing half precision"):
+            others["fp16"] = directory / "model-fp16.onnx"
+            write_model(others["fp16"], opened, request, config.input, "fp16")
+            check(others["fp16"], opened, request, HALF)
+    elif form is not None:
+        with clock.time("quantise"), progress.stage("Writing INT8"):
+            others["int8"], rounded = directory / "model-int8.onnx", open_body(request, form, config)
+            write_model(others["int8"], rounded, request, config.input, "int8")
+            check(others["int8"], rounded, request)
     with clock.time("measure"), progress.stage("Measuring"), TemporaryDirectory() as scratch:
         dense = write_base(zoo, body, weights, Path(scratch) / "base.onnx")
-        timings = time_in_turns([Contender(dense), Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
+        files = [dense, file, *others.values()]
+        timings = time_in_turns([Contender(f) for f in files], ROUNDS, RUNS, budget_s=PATIENCE_S)
         dense_bytes = dense.stat().st_size
-    head = head_costs(request, threshold is not None)
-    made = Made(body, expected, file, threshold, head, parity, timings, dense_bytes)
+    scores = expected.top1 if form is None else expectations(zoo, request.resolution, [form])[0][1].top1
+    compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
+    precisions = judged(file, others, compared, timings[1:], config)
+    head = head_costs(request, opened.threshold is not None)
+    made = Made(body, expected, file, opened.threshold, head, parity, timings[:2], dense_bytes, precisions)
     report = report_of(request, made, config, clock)
     write_json(report, directory / "report.json")
     render_html(report, {}, Extras((), prune_command(config)), directory / "report.html")
     return report
+
+
+def int8_form(zoo: BodyZoo, body: Body, config: PruneConfig) -> Body | None:
+    """Return the INT8 form of a body that a run delivers or tries; None if none is wanted, or there is none.
+
+    Raises:
+        ConfigError: INT8 is requested, and there is none.
+    """
+    if config.precision not in ("auto", "int8"):
+        return None
+    form = zoo.int8(body)
+    if form is None and config.precision == "int8":
+        raise ConfigError(
+            f"{body.id} of {zoo.name} has no INT8 form; leave out --precision int8, or add images with --data DIR"
+        )
+    return form
+
+
+def open_body(request: Request, body: Body, config: PruneConfig) -> Opened:
+    """Read a body from its zoo.
+
+    Raises:
+        ZooError: one of its files is missing or damaged.
+    """
+    zoo, stored = request.zoo, request.zoo.stored(body)
+    graph = zoo.graph(body, in_full(stored))
+    if body.arithmetic == "int8":
+        graph = quantise(graph, *zoo.rounding(body))
+    return Opened(body, stored, graph, zoo.features(body), threshold_of(request, body, config))
+
+
+def judged(
+    file: Path, others: dict[str, Path], scores: Scores, timings: Sequence[Timing], config: PruneConfig
+) -> tuple[PrecisionRecord, ...]:
+    """Return the records of `model.onnx` and of the files beside it; one that does not pass the gate is deleted."""
+    full, *rest = [
+        PrecisionRecord(
+            precision=precision, file=f.name, kept=True, passed=True, bytes=f.stat().st_size,
+            latency_ms=LatencyRecord.from_json(t.latency().to_json()), time_ratio=1.0,
+        )
+        for (precision, f), t in zip({"fp32": file, **others}.items(), timings, strict=True)
+    ]  # fmt: skip
+    records = [full]
+    for record, timing in zip(rest, timings[1:], strict=True):
+        paired = timing.ratio_to(timings[0])
+        ratio = paired.median if paired else timing.latency().median_ms / timings[0].latency().median_ms
+        figures = [Figures(r.bytes or 0, r.latency_ms.median) for r in (full, record) if r.latency_ms]
+        verdict = judge(scores, figures[0], figures[1], ratio)
+        kept = verdict.passed or config.precision != "auto"
+        if not kept:
+            others[record.precision].unlink()
+        records.append(
+            msgspec.structs.replace(
+                record, kept=kept, passed=verdict.passed, reasons=verdict.reasons, time_ratio=round(ratio, 4)
+            )
+        )
+    return tuple(records)
 
 
 def write_base(zoo: BodyZoo, body: Body, weights: dict[str, np.ndarray], path: Path) -> Path:
@@ -215,10 +313,13 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
     if config.budget is None:
         good = [(b, e) for b, e in request.expected if e.top1 >= e.base_top1 - config.max_drop]
         return good[-1]
-    costs = [cost_of(request, body, config, scratch) for body, _ in request.expected]
-    limits = config.budget.given
+    limits, offered = config.budget.given, list(request.expected)
+    if "size_kib" in limits and config.data is None:
+        small = [f for f in request.zoo.forms if f.arithmetic == "fp32"]
+        offered += expectations(request.zoo, request.resolution, small) if small else []
+    costs = [cost_of(request, body, config, scratch) for body, _ in offered]
     within = [
-        pair for pair, cost in zip(request.expected, costs, strict=True)
+        pair for pair, cost in zip(offered, costs, strict=True)
         if all(cost[name] <= most for name, most in limits.items())
     ]  # fmt: skip
     if not within:
@@ -229,7 +330,7 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
             if least[name] > most
         ]
         raise BudgetError(
-            f"no body of {request.zoo.name} meets the budget; of the smallest, {request.expected[-1][0].id}, "
+            f"no body of {request.zoo.name} meets the budget; of the smallest, {offered[-1][0].id}, "
             f"{'; '.join(missed)}. Allow a little more than that"
         )
     return max(within, key=lambda pair: (pair[1].top1, -pair[0].macs))
@@ -241,13 +342,13 @@ def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) ->
     known = request.split is not None and config.unknown
     macs, params = head_costs(request, known)
     found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
-    found["size_kib"] = (4 * found["params"] + FILE_BYTES) / 1024
+    stored = 4 * found["params"]
+    if body.weight_bytes and config.data is None:  # photographs train weights, which are delivered in float32
+        stored = body.weight_bytes + params + 8 * len(request.zoo.classes.classes)
+    found["size_kib"] = (stored + FILE_BYTES) / 1024
     if config.budget.latency_ms is not None:
         file = scratch / "trial.onnx"
-        features = request.zoo.features(body)
-        weights = request.zoo.weights(body)
-        threshold = threshold_of(request, body, config)
-        write_model(file, request.zoo.graph(body, weights), request, body, features, threshold, config.input, {})
+        write_model(file, open_body(request, body, config), request, config.input)
         (timing,) = time_in_turns([Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
         found["latency_ms"] = timing.latency().median_ms
         file.unlink()
@@ -273,30 +374,48 @@ def threshold_of(request: Request, body: Body, config: PruneConfig) -> float | N
 
 
 def write_model(
-    file: Path, graph: onnx.ModelProto, request: Request, body: Body, features: Features, threshold: float | None,
-    kind: InputFormat, provenance: dict[str, str],
-) -> None:  # fmt: skip
-    """Write a body with the head of the class list.
+    file: Path,
+    opened: Opened,
+    request: Request,
+    kind: InputFormat,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+) -> None:
+    """Write a body with the head of the class list, its weights as they are stored, or in half precision.
 
     Raises:
         ExportError: the file cannot be written.
     """
     split = request.split or Split(request.resolution.groups, tuple(sorted(sum(request.resolution.groups, ()))), (), ())
-    few = LowRank(features.basis, features.rows, features.bias)
-    names = request.resolution.task.names
-    model = attach_head(graph, split, names, known_threshold=threshold, temperature=body.temperature, unlisted=few)
+    body, features = opened.body, opened.features
+    model = attach_head(
+        opened.graph, split, request.resolution.task.names, known_threshold=opened.threshold,
+        temperature=body.temperature, unlisted=LowRank(features.basis, features.rows, features.bias),
+    )  # fmt: skip
+    if precision == "fp16":
+        halve(model)
+    else:
+        store_compactly(model, opened.stored | stored_rows(opened, split))
     if kind == "uint8-nhwc":
         from_bytes(model.graph)
     model.producer_name, model.producer_version = "mvp-edge", own_version()
     own = {
         "input_size": json.dumps([body.pixels, body.pixels]), "input_format": kind,
-        "producer": f"mvp-edge {own_version()}", **provenance,
+        "producer": f"mvp-edge {own_version()}", "base": request.zoo.base, "zoo": request.zoo.name, "body": body.id,
     }  # fmt: skip
+    own |= {} if precision == "fp32" else {"precision": precision}
     helper.set_model_props(model, {**{p.key: p.value for p in model.metadata_props}, **own})
     try:
         write_atomically(file, model.SerializeToString(deterministic=True))
     except OSError as e:
         raise ExportError(f"{file} cannot be written ({e.strerror or e}); choose another directory with --out") from e
+
+
+def stored_rows(opened: Opened, split: Split) -> dict[str, Stored]:
+    """Return the stored forms of the head's weights, by their names in the file."""
+    last = next((n for n in reversed(opened.graph.graph.node) if n.op_type == "Gemm"), None)
+    if last is None or last.input[1] not in opened.stored or not opened.features.stored:
+        return {}
+    return stored_head(split, opened.stored[last.input[1]], *(opened.features.stored[k] for k in ("basis", "rows")))
 
 
 def from_bytes(graph: onnx.GraphProto) -> None:
@@ -332,23 +451,24 @@ def write_parts(directory: Path, request: Request, body: Body, weights: dict[str
     write_atomically(directory / "weights.safetensors", save(rows))
 
 
-def check(file: Path, graph: onnx.ModelProto, request: Request, body: Body, known: bool) -> float:
+def check(file: Path, opened: Opened, request: Request, relative: float = 0.0) -> float:
     """Compare the file with the body's logits of all classes on random pictures; return the largest difference.
 
     Raises:
-        ExportError: they differ by more than float32's rounding.
+        ExportError: they differ by more than float32's rounding and more than that share of the largest logit.
     """
     import onnxruntime as ort
 
-    session = open_session(file)
+    session, body, known = open_session(file), opened.body, opened.threshold is not None
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, body.pixels, body.pixels), np.uint8)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
-    whole = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    whole = ort.InferenceSession(opened.graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     logits = np.asarray(whole.run(None, {"image": pixels.astype(np.float32) / 255})[0])
     found = session.runner.run(None, {session.input_name: session.feed(pixels)})
     worst = float(np.abs(found[0] - listed_logits(logits, request.resolution.groups)).max())
-    if not worst <= TOLERANCE or (known and (found[1].shape != (len(pixels),) or not np.isfinite(found[1]).all())):
+    allowed = max(TOLERANCE, relative * float(np.abs(logits).max()))
+    if not worst <= allowed or (known and (found[1].shape != (len(pixels),) or not np.isfinite(found[1]).all())):
         raise ExportError(f"{file} and {body.id} differ by {worst:.2g}; do not use the file, and report this as a bug")
     return worst
 
@@ -365,6 +485,7 @@ class Made:
     parity: float
     timings: Sequence[Timing]
     dense_bytes: int
+    precisions: tuple[PrecisionRecord, ...] = ()
 
 
 def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatch) -> Report:
@@ -417,8 +538,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         ),
         budget=budget,
         precisions=PrecisionsRecord(
-            requested=config.precision,
-            files=(PrecisionRecord(precision="fp32", file=file.name, kept=True, passed=True),),
+            requested=config.precision, files=made.precisions
         ),
         sizes=tuple(_size(b, e, head_macs) for b, e in reversed(request.expected)),
         photographs=None,
@@ -430,7 +550,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         parity_max_abs_diff=made.parity,
         sliced_vs_masked_max_abs_diff=0.0,
         out=str(config.out),
-        files=FILES,
+        files=(*FILES, *(p.file for p in made.precisions[1:] if p.kept)),
         zoo=zoo.name,
         added_member=None,
         input=config.input,
@@ -441,7 +561,9 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         settings=SettingsRecord(vote=config.vote, fit=FitConfig(iterations=0)),
         environment=host(),
         seconds=clock.rounded(),
-        warnings=(*resolution.notes, *resolution.warnings, *_missed(budget, figures)),
+        warnings=(
+            *resolution.notes, *resolution.warnings, *_missed(budget, figures), *failed_gate(made.precisions),
+        ),
     )  # fmt: skip
 
 

@@ -37,10 +37,11 @@ from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
 from mvp_edge.prune.deliver import gallery, rounding, surest_errors
-from mvp_edge.prune.fit import JUDGED_IMAGES, Unseen
+from mvp_edge.prune.fit import Unseen
+from mvp_edge.prune.gate import JUDGED_IMAGES, Scores, failed_gate
 from mvp_edge.prune.named import FILES, Made, Request, choose, expectations, report_of, write_base
 from mvp_edge.prune.pictures import Pictures, read_pictures
-from mvp_edge.prune.precision import Candidate, Scores, failed_gate, judge_precision, make_precision, scores_of
+from mvp_edge.prune.precision import Candidate, judge_precision, make_precision, scores_of
 from mvp_edge.prune.request import check_place, prune_command, requested_with_photographs
 from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
 from mvp_edge.report.record import (

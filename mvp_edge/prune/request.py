@@ -53,6 +53,10 @@ def requested_task(config: PruneConfig) -> Task:
     _, classes = read_base_classes(config.zoo)
     if config.data is None:
         _check_settings_without_images(config)
+        if config.precision == "int8":
+            raise ConfigError(
+                "--precision int8 needs images to calibrate with; add --data DIR, or choose another precision"
+            )
         if task.unknown_to(wordnet.resolve_names(classes)):  # members need not be read to find that none is
             require_known(task, *read_known_classes(config.zoo), config.zoo)
     return task
@@ -130,10 +134,6 @@ def prune_command(config: PruneConfig) -> str:
 
 
 def _check_settings_without_images(config: PruneConfig) -> None:
-    if config.precision == "int8":
-        raise ConfigError(
-            "--precision int8 needs images to calibrate with; add --data DIR, or choose another precision"
-        )
     if config.vote.similarity == "leep":
         raise ConfigError(
             "--similarity leep compares images; add --data DIR, or compare names with --similarity wordnet"

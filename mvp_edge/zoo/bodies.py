@@ -5,32 +5,36 @@
     weights/NAME.safetensors.gz    weights that were trained for fewer pixels
     bodies/ID.onnx.gz              the graph of one body, its tensors named after the weights, which lie beside it
     features/ID.safetensors.gz     what it sees in labelled pictures
+    ranges/ID.safetensors.gz       of an INT8 body: ranges of activations, and corrected biases
 
-One set of weights may serve several bodies, each at its own pixels.
+One set of weights may serve several bodies, each at its own pixels. A *form* of a body has the graph of that body and
+other arithmetic (INT8) or other weights; what it sees is stored as differences from what the body sees.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from mvp_edge.core.errors import ZooError
-from mvp_edge.core.packed import read_packed
+from mvp_edge.core.packed import Stored, in_full, read_stored
 from mvp_edge.core.places import ASSETS
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import damaged, read_file, read_zoo_file
 
 BASE = "base"  # the name of the base's own weights
+STEP = 0.1  # of a logit: how finely differences of a form are stored
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Body:
     Attributes:
         id: Its name, such as `lite0-64`.
         pixels: Side of its square images.
-        weights: Name of its weights, `base` for those of the base itself.
+        weights: Name of its weights, `base` for those of the base itself. A form's are those of its body where it has
+            none of its own.
         macs: Multiply-adds of one image up to the features, as fvcore counts them.
         params: Parameters up to the features.
         keep: Fraction of the base's units.
@@ -50,6 +55,9 @@ class Body:
             listed classes reach.
         sha256: Checksums of its files, by their path in the zoo.
         recipe: How its weights were made.
+        like: Of a form, the id of its body.
+        arithmetic: Of its convolutions and sums.
+        weight_bytes: Of its weights in a delivered file, up to the features; 0 if they are stored in float32.
     """
 
     id: str
@@ -63,6 +71,9 @@ class Body:
     thresholds: tuple[tuple[int, float], ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    like: str = ""
+    arithmetic: Literal["fp32", "int8"] = "fp32"
+    weight_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
@@ -95,6 +106,7 @@ class Features:
         labels: `(N,)`: their classes.
         exact: `(N, L)`: logits of the classes that are labels, for which a few dimensions are not near enough.
         exact_classes: `(L,)`: which classes these are.
+        stored: `basis` and `rows` as they are stored.
     """
 
     basis: np.ndarray
@@ -104,6 +116,7 @@ class Features:
     labels: np.ndarray
     exact: np.ndarray
     exact_classes: np.ndarray
+    stored: Mapping[str, Stored] = field(default_factory=dict)
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -126,6 +139,7 @@ class BodyZoo:
         licence: Of the weights.
         classes: What the base knows, resolved, in the order of its outputs.
         bodies: The networks, the most multiply-adds first.
+        forms: Other forms of these, in the same order.
         near: Pairs of classes that the base confuses (`names.known.near_duplicates`).
         pictures: What the labelled pictures are, in words.
         about: The base as `models.bases.Base.to_json` tells it.
@@ -142,6 +156,7 @@ class BodyZoo:
     near: tuple[tuple[int, int], ...]
     pictures: str
     about: Mapping[str, Any] = field(repr=False)
+    forms: tuple[Body, ...] = ()
 
     def weights(self, body: Body) -> dict[str, np.ndarray]:
         """Return the tensors of a body by their names in torch, float32.
@@ -149,8 +164,22 @@ class BodyZoo:
         Raises:
             ZooError: they are missing or damaged.
         """
+        return in_full(self.stored(body))
+
+    def stored(self, body: Body) -> dict[str, Stored]:
+        """Return the tensors of a body as they are stored.
+
+        Raises:
+            ZooError: they are missing or damaged.
+        """
         name = "base.safetensors.gz" if body.weights == BASE else f"weights/{body.weights}.safetensors.gz"
-        return self._tensors(body, name)
+        own = self._tensors(body, name)[0]
+        whole = self._whole(body)
+        return own if whole is body or whole.weights == body.weights else self.stored(whole) | own
+
+    def int8(self, body: Body) -> Body | None:
+        """Return the INT8 form of a body, if there is one."""
+        return next((f for f in self.forms if f.like == body.id and f.arithmetic == "int8"), None)
 
     def features(self, body: Body) -> Features:
         """Return what a body sees in labelled pictures.
@@ -158,37 +187,57 @@ class BodyZoo:
         Raises:
             ZooError: they are missing or damaged.
         """
-        tensors = self._tensors(body, f"features/{body.id}.safetensors.gz")
+        tensors = self._tensors(body, f"features/{body.id}.safetensors.gz")[0]
         try:
+            if body.like:
+                whole = self.features(self._whole(body))
+                change = {k: STEP * np.asarray(tensors[k], np.float32) for k in ("coordinates", "exact")}
+                return replace(whole, **{k: getattr(whole, k) + v for k, v in change.items()})
             parts = {name: tensors[name] for name in ("basis", "rows", "bias", "coordinates", "exact")}
-            whole = {name: tensors[name].astype(np.int64) for name in ("labels", "exact_classes")}
-            return Features(**parts, **whole)
-        except KeyError as e:
+            named = {name: tensors[name].astype(np.int64) for name in ("labels", "exact_classes")}
+            return Features(**in_full(parts), **named, stored={name: tensors[name] for name in ("basis", "rows")})
+        except (KeyError, TypeError, ValueError) as e:
             raise ZooError(f"the features of {body.id} are damaged ({e}); {self._repair}") from e
 
     def graph(self, body: Body, weights: Mapping[str, np.ndarray]) -> onnx.ModelProto:
         """Return a body as an ONNX model with its weights, its output the logits `(N, C)` of all classes.
 
+        That of an INT8 form is in float32 still (see `rounding`).
+
         Raises:
             ZooError: its graph is missing or damaged, or is that of other weights.
         """
         try:
-            model = onnx.load_from_string(gzip.decompress(self._read(body, f"bodies/{body.id}.onnx.gz")))
+            model = onnx.load_from_string(gzip.decompress(self._read(body, f"bodies/{body.like or body.id}.onnx.gz")))
         except Exception as e:  # protobuf's errors share no other base class
             if isinstance(e, ZooError):
                 raise
-            raise ZooError(f"the graph of {body.id} is damaged ({e}); {self._repair}") from e
+            raise ZooError(f"the graph of {body.like or body.id} is damaged ({e}); {self._repair}") from e
         stored = {t.name for t in model.graph.initializer}
         needed = {name for node in model.graph.node for name in node.input} - stored
         needed -= {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
         if missing := needed - weights.keys():
-            raise ZooError(f"the weights of {body.id} lack {min(missing)}; {self._repair}")
+            raise ZooError(f"the weights of {body.like or body.id} lack {min(missing)}; {self._repair}")
         model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in sorted(needed))
         return model
 
+    def rounding(self, body: Body) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
+        """Return what `export.static_int8.quantise` needs for an INT8 form: ranges of activations, shifts of biases.
+
+        Raises:
+            ZooError: they are missing or damaged.
+        """
+        tensors, about = self._tensors(body, f"ranges/{body.id}.safetensors.gz")
+        try:
+            ranges = np.asarray(tensors.pop("ranges"), np.float32)
+            named = dict(zip(json.loads(about["tensors"]), ranges.tolist(), strict=True))
+            return named, {name: np.asarray(v, np.float32) for name, v in tensors.items()}
+        except (KeyError, TypeError, ValueError) as e:
+            raise ZooError(f"the ranges of {body.id} are damaged ({e}); {self._repair}") from e
+
     def body(self, name: str) -> Body | None:
-        """Return the body of this id, if there is one."""
-        return next((b for b in self.bodies if b.id == name), None)
+        """Return the body or form of this id, if there is one."""
+        return next((b for b in (*self.bodies, *self.forms) if b.id == name), None)
 
     def files(self) -> dict[str, Path]:
         """Return where its files are, by their path in the zoo."""
@@ -197,7 +246,7 @@ class BodyZoo:
     def verify(self) -> list[str]:
         """Check the files of all bodies against their checksums and return what is wrong, one line a problem."""
         problems: dict[str, None] = {}  # bodies share weights
-        for body in self.bodies:
+        for body in (*self.bodies, *self.forms):
             for check in (*(partial(self._read, body, file) for file in body.sha256), partial(self._load, body)):
                 try:
                     check()
@@ -208,10 +257,16 @@ class BodyZoo:
     def _load(self, body: Body) -> None:
         self.features(body)
         self.graph(body, self.weights(body))
+        if body.arithmetic == "int8":
+            self.rounding(body)
 
-    def _tensors(self, body: Body, file: str) -> dict[str, np.ndarray]:
+    def _whole(self, body: Body) -> Body:
+        """Return the body that a form is one of; a body itself."""
+        return next((b for b in self.bodies if b.id == body.like), body)
+
+    def _tensors(self, body: Body, file: str) -> tuple[dict[str, Stored], dict[str, str]]:
         try:
-            return read_packed(self._read(body, file))[0]
+            return read_stored(self._read(body, file))
         except ValueError as e:
             raise ZooError(f"{self.path / file} is damaged ({e}); {self._repair}") from e
 
@@ -243,6 +298,9 @@ def open_bodies(name: str | None) -> BodyZoo | None:
     try:
         base = value["base"]
         found = sorted(map(Body.from_json, value["bodies"]), key=lambda b: -b.macs)
+        whole = {b.id for b in found if not b.like}
+        if strange := sorted({b.like for b in found if b.like} - whole):
+            raise ValueError(f"there is no body {strange[0]}")
         return BodyZoo(
             path=path,
             name=value["name"],
@@ -251,7 +309,8 @@ def open_bodies(name: str | None) -> BodyZoo | None:
             pixels=base["input_size"][0],
             licence=base["licence"],
             classes=wordnet.resolve_names(base["classes"]),
-            bodies=tuple(found),
+            bodies=tuple(b for b in found if not b.like),
+            forms=tuple(b for b in found if b.like),
             near=tuple((int(a), int(b)) for a, b in value["near"]),
             pictures=value["pictures"],
             about=base,

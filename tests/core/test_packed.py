@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
-from mvp_edge.core.packed import read_packed
+from mvp_edge.core.packed import Packed, read_packed, read_stored
 from mvp_edge.models.tensors import compress, deserialise, serialise
 
 
@@ -26,6 +27,27 @@ def test_numpy_reads_what_torch_reads(packing) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value.numpy())
+
+
+def test_codes_stand_for_vectors_of_a_codebook() -> None:
+    book = np.array([[1, 2], [3, 4]], np.float16)
+    stored = {"w": np.array([[0, 1], [1, 1]], np.uint8), "w:book": book, "w:scale": np.array([1, 10], np.float32)}
+    data = save(stored, {"w": "[2, 3, 1, 1]"})
+    np.testing.assert_array_equal(read_packed(data)[0]["w"][:, :, 0, 0], [[1, 2, 3], [30, 40, 30]])
+    form = read_stored(data)[0]["w"]
+    assert isinstance(form, Packed)
+    np.testing.assert_array_equal(form.rows([1]).values[:, :, 0, 0], [[30, 40, 30]])
+    for damage in (
+        {"w": np.array([[0, 2], [1, 1]], np.uint8)},
+        {"w:scale": np.ones(3, np.float32)},
+        {"w:book": np.ones((2, 4), np.float16)},
+        {"w": np.array([[0, 1]], np.uint8)},
+    ):
+        with pytest.raises(ValueError, match="fit together"):
+            read_packed(save({**stored, **damage}, {"w": "[2, 3, 1, 1]"}))
+    for shape in ({}, {"w": "7"}, {"w": "[2, -3]"}, {"w": "x"}):
+        with pytest.raises(ValueError):
+            read_packed(save(stored, shape))
 
 
 def test_depthwise_filters_are_not_packed_to_levels() -> None:

@@ -164,17 +164,6 @@ def test_fp16_agrees_and_halves_the_weights(file: Path, pixels: np.ndarray, tmp_
     assert take_inventory(target).parameter_bytes < 0.52 * take_inventory(file).parameter_bytes
 
 
-def test_fp16_of_a_graph_that_cannot_be_converted(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from onnxruntime.transformers import float16
-
-    def fail(*_: object, **__: object) -> None:
-        raise ValueError("unsupported")
-
-    monkeypatch.setattr(float16, "convert_float_to_float16", fail)
-    with pytest.raises(ExportError, match=r"half precision \(unsupported\)"):
-        convert_fp16(file, tmp_path / "fp16.onnx")
-
-
 @pytest.mark.parametrize("convert", [convert_fp16, lambda s, t: quantise_int8(s, t, np.zeros((1, 3, 8, 8), np.uint8))])
 def test_files_that_cannot_be_read_or_written(tmp_path: Path, convert: Any) -> None:
     with pytest.raises(ExportError, match="not a file"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,9 +49,9 @@ def task(*names: str) -> Task:
     return Task(tuple(map(TaskClass, names)))
 
 
-def outputs(config: PruneConfig, names: list[str], pixels: int) -> dict[str, np.ndarray]:
-    """Return what the delivered file says of a picture of each name."""
-    session = ort.InferenceSession(config.out / "model.onnx")
+def outputs(config: PruneConfig, names: list[str], pixels: int, file: str = "model.onnx") -> dict[str, np.ndarray]:
+    """Return what a delivered file says of a picture of each name."""
+    session = ort.InferenceSession(config.out / file)
     (image,) = session.get_inputs()
     shown = pictures(names, pixels, seed=7)
     if image.type == "tensor(uint8)":
@@ -165,9 +166,63 @@ def test_a_list_of_all_classes_has_nothing_to_tell_them_from(config: PruneConfig
 def test_what_is_refused_leaves_nothing(config: PruneConfig, zoo: BodyZoo) -> None:
     with pytest.raises(TaskError, match=r"'zebra' is unknown to tiny"):
         compress_names(replace(config, task=task("dog", "zebra")), zoo)
-    with pytest.raises(ConfigError, match="--data"):
-        compress_names(replace(config, precision="int8"), zoo)
+    with pytest.raises(ConfigError, match="tiny-8 of own has no INT8 form"):
+        compress_names(replace(config, precision="int8", budget=Budget(macs=1e5)), replace(zoo, name="own"))
     assert not config.out.exists()
+
+
+@pytest.mark.parametrize("kind", ["float32-nchw", "uint8-nhwc"])
+def test_int8_comes_with_its_own_estimate(config: PruneConfig, zoo: BodyZoo, kind: Any) -> None:
+    report = compress_names(replace(config, precision="int8", input=kind), zoo)
+    full, small = report.precisions.files
+    assert (full.precision, small.precision, small.file) == ("fp32", "int8", "model-int8.onnx")
+    assert small.file in report.files and small.kept and small.time_ratio and small.bytes
+    assert "on 100 images held out of training" in small.reasons[0]
+    assert any("was requested" in w for w in report.warnings) != small.passed
+    names = [n for shown in SHOWN.values() for n in shown] * 4
+    exact, found = outputs(config, names, 16), outputs(config, names, 16, small.file)
+    assert exact.keys() == found.keys() == {"logits", "known"}
+    assert 0 < np.abs(found["logits"] - exact["logits"]).max() < 1
+    kinds = {n.op_type for n in onnx.load(config.out / small.file).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+
+
+def test_an_int8_file_that_does_not_pass_is_not_delivered(
+    config: PruneConfig, zoo: BodyZoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvp_edge.prune.gate.FASTER", 0.0)
+    report = compress_names(config, zoo)
+    small = report.precisions.files[1]
+    assert not small.kept and not (config.out / small.file).exists() and small.file not in report.files
+    monkeypatch.setattr("mvp_edge.prune.gate.FASTER", 1e9)
+    monkeypatch.setattr("mvp_edge.prune.gate.SMALLER", 1e9)
+    monkeypatch.setattr("mvp_edge.prune.gate.SAVED_BYTES", -1e9)
+    monkeypatch.setattr("mvp_edge.prune.gate.NOT_SLOWER", 1e9)
+    report = compress_names(replace(config, force=True), zoo)
+    assert report.precisions.files[1].kept and (config.out / "model-int8.onnx").exists()
+
+
+def test_half_precision_halves_the_weights(config: PruneConfig, zoo: BodyZoo) -> None:
+    report = compress_names(replace(config, precision="fp16"), zoo)
+    assert report.precisions.files[1].file == "model-fp16.onnx" and report.precisions.files[1].kept
+    for name, value in outputs(config, list(COLOURS), 16).items():
+        assert outputs(config, list(COLOURS), 16, "model-fp16.onnx")[name] == pytest.approx(value, abs=0.1)
+    halves = [t for t in onnx.load(config.out / "model-fp16.onnx").graph.initializer if t.data_type == 10]
+    assert halves
+
+
+def test_under_a_budget_of_bytes_a_small_form_is_taken(config: PruneConfig, zoo: BodyZoo) -> None:
+    whole = compress_names(config, zoo)
+    report = compress_names(replace(config, force=True, budget=Budget(size_kib=22)), zoo)
+    assert body_of(report) == "tiny-16-small" and report.bytes.onnx < whole.bytes.onnx
+    assert report.estimate is not None and whole.estimate is not None
+    assert report.estimate.top1 < whole.estimate.top1  # of the first class it says otherwise
+    exact = np.asarray(outputs(replace(config), ["beagle"] * 3, 16)["logits"])
+    assert (exact.argmax(1) == NOUNS.index("dog")).all()
+    operators = {n.op_type for n in onnx.load(config.out / "model.onnx").graph.node}
+    assert "Gather" in operators
+    with pytest.raises(ConfigError, match="no INT8 form"):
+        compress_names(replace(config, force=True, budget=Budget(size_kib=22), precision="int8"), zoo)
 
 
 @pytest.mark.parametrize("more", [[], ["--budgets", "0.1MMACs,0.3MMACs"]])

@@ -11,17 +11,19 @@ from torch import nn
 from mvp_edge.core.errors import ExportError
 from mvp_edge.data import ImageSet
 from mvp_edge.export import export_onnx
-from mvp_edge.prune.fit import JUDGED_IMAGES
-from mvp_edge.prune.precision import (
+from mvp_edge.prune.gate import (
+    JUDGED_IMAGES,
     MAX_DROP,
     NOT_SLOWER,
     SAVED_BYTES,
-    Candidate,
     Figures,
     Scores,
     Verdict,
     failed_gate,
     judge,
+)
+from mvp_edge.prune.precision import (
+    Candidate,
     judge_precision,
     make_precision,
     try_precisions,
@@ -170,9 +172,9 @@ def test_test_images_decide_nothing(
     file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch, held_out: float | None, test: float, kept: bool
 ) -> None:
     """Not even where they say the opposite of what images held out of training say."""
-    monkeypatch.setattr("mvp_edge.prune.precision.SMALLER", 1.0)
-    monkeypatch.setattr("mvp_edge.prune.precision.SAVED_BYTES", 0)
-    monkeypatch.setattr("mvp_edge.prune.precision.NOT_SLOWER", 1e9)
+    monkeypatch.setattr("mvp_edge.prune.gate.SMALLER", 1.0)
+    monkeypatch.setattr("mvp_edge.prune.gate.SAVED_BYTES", 0)
+    monkeypatch.setattr("mvp_edge.prune.gate.NOT_SLOWER", 1e9)
     made = make_precision(file, "auto", images.images, seed=0)
     assert isinstance(made, Candidate)
     timings = time_in_turns([Contender(file), Contender(made.path)], rounds=2)

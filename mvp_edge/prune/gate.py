@@ -1,0 +1,109 @@
+"""When a file in another precision is delivered: the accuracy and size gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mvp_edge.report.record import PrecisionRecord
+
+JUDGED_IMAGES = 25  # held out at least, to decide anything: of fewer, one image is more than four points
+MAX_DROP = 1.0  # points of top-1
+FASTER = 0.9  # of the time, or less
+SMALLER = 2 / 3  # of the bytes, or less
+SAVED_BYTES = 100 * 1024
+NOT_SLOWER = 1.1
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracy of a float32 file and of the same network in another precision on the same images.
+
+    Attributes:
+        full: Percent of the float32 file.
+        small: Percent of the other.
+        n: Number of images.
+    """
+
+    full: float
+    small: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Measured figures of a file.
+
+    Attributes:
+        size_bytes: Bytes of the file.
+        median_ms: Latency of one image.
+    """
+
+    size_bytes: int
+    median_ms: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision with its two reasons: the change of accuracy, and that of time and size."""
+
+    passed: bool
+    reasons: tuple[str, str]
+
+
+def judge(held_out: Scores | None, full: Figures, small: Figures, time_ratio: float) -> Verdict:
+    """Decide whether a second file passes the accuracy and size gate.
+
+    It does if both hold:
+
+    - On at least `JUDGED_IMAGES` images held out of training, its top-1 is less than `MAX_DROP` points below that of
+      the float32 file. Test images decide nothing.
+    - It is faster (at most `FASTER` of the time and no more bytes), or smaller (at most `SMALLER` of the bytes and
+      `SAVED_BYTES` less, at no more than `NOT_SLOWER` of the time).
+
+    Args:
+        held_out: Accuracy on images held out of training, if there are any.
+        full: The float32 file.
+        small: The candidate.
+        time_ratio: Time of the candidate divided by that of the float32 file, from a paired measurement.
+
+    Example:
+        >>> judge(Scores(92.0, 91.8, 500), Figures(425_000, 0.23), Figures(136_000, 0.18), 0.8).passed
+        True
+    """
+    accurate, first = _accuracy(held_out)
+    byte_ratio, saved = small.size_bytes / full.size_bytes, full.size_bytes - small.size_bytes
+    faster = time_ratio <= FASTER and byte_ratio <= 1
+    smaller = byte_ratio <= SMALLER and saved >= SAVED_BYTES and time_ratio <= NOT_SLOWER
+    second = f"{_times(time_ratio)} the time and {_times(byte_ratio)} the bytes of float32"
+    if not (faster or smaller):
+        second += (
+            f"; needed: {_times(FASTER)} the time, or {_times(SMALLER)} the bytes and {SAVED_BYTES // 1024} KiB less "
+            f"at no more than {_times(NOT_SLOWER)} the time"
+        )
+    return Verdict(accurate and (faster or smaller), (first, second))
+
+
+def failed_gate(files: Sequence[PrecisionRecord]) -> list[str]:
+    """Return warnings about files that were requested by name and do not pass the gate."""
+    return [
+        f"{f.file} was requested, but does not pass the accuracy and size gate: {'; '.join(f.reasons)}"
+        for f in files
+        if f.kept and not f.passed
+    ]
+
+
+def _accuracy(scores: Scores | None) -> tuple[bool, str]:
+    if scores is None or scores.n < JUDGED_IMAGES:
+        found = "no images were" if scores is None else f"{scores.n} images were"
+        return False, f"{found} held out of training, at least {JUDGED_IMAGES} are needed to compare the accuracy"
+    drop = round(scores.full - scores.small, 6)
+    change = f"{drop:.2f} points lower" if drop > 0 else f"{-drop:.2f} points higher" if drop < 0 else "the same"
+    reason = f"top-1 is {change} on {scores.n} images held out of training"
+    if drop < MAX_DROP:
+        return True, reason
+    return False, f"{reason}; less than {MAX_DROP:g} is allowed"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} times"
