@@ -420,13 +420,13 @@ def show(
     ]
     bodies = [
         {"id": b.id, "pixels": b.pixels, "macs": b.macs, "params": b.params, "expected_top1": b.expected_top1(WAYS)}
-        for b in (ready.bodies if ready else ())
+        for b in ((*ready.bodies, *ready.forms) if ready else ())
     ]
     # In `zoo list`, "members" and "bodies" are their numbers.
     summary = opened.summary()
     if json:
         return print_json({**summary, "members": members, "bodies": bodies})
-    show_zoos([{**summary, "bodies": len(bodies)}])
+    show_zoos([{**summary, "bodies": len(ready.bodies) if ready else 0}])
     if bodies:
         show_bodies(bodies, f"top-1 of {WAYS}")
     return show_members(members) if members or not bodies else None

@@ -30,6 +30,7 @@ from mvp_edge.core.packed import BOOK, SCALE
 from mvp_edge.core.streams import rng
 from mvp_edge.models.norms import fold
 from mvp_edge.models.tensors import load_weights
+from mvp_edge.training.matrix_convolutions import matrix_convolutions
 
 WORDS = 256
 FINE = 12_000  # weights: a smaller layer has a code for two weights, a larger one for three
@@ -149,7 +150,7 @@ def trained(
         ]
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [rate, rate / 5], total_steps=steps, pct_start=0.1)
-    draw, network = rng(0, "codebook"), network.eval()
+    draw, network = rng(0, "codebook"), network.eval().to(memory_format=torch.channels_last)
     mean, std = (torch.full((3, 1, 1), v) for v in (127 / 255, 128 / 255))
 
     def logits(image: Tensor) -> Tensor:
@@ -158,15 +159,16 @@ def trained(
 
     for step in range(steps):
         some = images([files[i] for i in draw.choice(len(files), batch, replace=False)], pixels)
-        seen = (torch.from_numpy(some) - mean) / std
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                wanted = network(seen).float()
-            found = logits(seen).float()
-        soft, hard = F.log_softmax(found / TEMPERATURE, 1), F.softmax(wanted / TEMPERATURE, 1)
-        loss = F.kl_div(soft, hard, reduction="batchmean") * TEMPERATURE**2
-        optimizer.zero_grad()
-        loss.backward()
+        seen = ((torch.from_numpy(some) - mean) / std).contiguous(memory_format=torch.channels_last)
+        with matrix_convolutions(network):
+            with torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad():
+                    wanted = network(seen).float()
+                found = logits(seen).float()
+            soft, hard = F.log_softmax(found / TEMPERATURE, 1), F.softmax(wanted / TEMPERATURE, 1)
+            loss = F.kl_div(soft, hard, reduction="batchmean") * TEMPERATURE**2
+            optimizer.zero_grad()
+            loss.backward()
         optimizer.step()
         schedule.step()
         if step % 25 == 0 or step == steps - 1:

@@ -110,7 +110,7 @@ class PruneConfig:
             are normalised inside the file.
         schedule: `auto` fine-tunes a working network with a lower rate if images are few, and keeps as much of the
             change as improves held-out images; `fixed` uses `fit` as it is.
-        precision: A second file beside `model.onnx`, which is always float32: none (`fp32`), half precision, INT8, or
+        precision: A second file beside `model.onnx`, which computes in float32: none (`fp32`), half precision, INT8, or
             (`auto`) INT8 if it passes the accuracy and size gate.
         max_drop: Points of top-1 below the base's at its own pixels that a ready-made body may be expected to have.
         unknown: Whether a file from names alone also says that a picture shows none of the classes.

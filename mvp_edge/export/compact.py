@@ -7,6 +7,7 @@ inputs are constants. `DequantizeLinear` would say the same, but ONNX Runtime re
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -84,6 +85,6 @@ class _Unpacking:
         self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def _node(self, operator: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output

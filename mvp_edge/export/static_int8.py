@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,7 +50,7 @@ def quantise(
         if node.op_type == "Clip" and node.input[0] in clips:
             continue
         if node.op_type == "Conv":
-            node.input[:] = rounding.convolution(*node.input, shifts)
+            node.input[:] = rounding.convolution(node.input, shifts)
         elif node.op_type == "Add":
             node.input[:] = [rounding.activation(name) for name in node.input]
         else:
@@ -85,8 +86,9 @@ class _Rounding:
             self.known[name] = self._node("DequantizeLinear", [f"{name}.q", *names], f"{name}.dq")
         return self.known[name]
 
-    def convolution(self, image: str, weight: str, bias: str, shifts: Mapping[str, np.ndarray]) -> list[str]:
-        """Return the rounded inputs of a convolution."""
+    def convolution(self, inputs: Sequence[str], shifts: Mapping[str, np.ndarray]) -> list[str]:
+        """Return the rounded inputs of a convolution: image, weight and bias."""
+        image, weight, bias = inputs
         levels, scale = weight_levels(numpy_helper.to_array(self.stored[weight]))
         step = scale * self._grid(image)[0]
         offsets = numpy_helper.to_array(self.stored[bias])
@@ -117,7 +119,7 @@ class _Rounding:
             self.graph.initializer.append(self.stored[name])
         return name
 
-    def _node(self, operator: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.graph.node.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
@@ -128,6 +130,9 @@ def weight_levels(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     step = np.abs(rows).max(1) / LARGEST
     if weight.shape[1] > 1:
         pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+        if weight.shape[2:] != (1, 1):  # the order of places and channels is the runtime's: any two may be a pair
+            order = np.sort(rows, axis=1)
+            pairs = np.stack([order[:, :2], order[:, -2:]], 1)
         same = np.maximum(pairs.clip(0).sum(2), (-pairs).clip(0).sum(2))  # a negative one's product lessens the sum
         step = np.maximum(step, same.max(1) / LARGEST)
     scale = np.maximum(step, 1e-12).astype(np.float32)

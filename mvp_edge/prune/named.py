@@ -6,7 +6,7 @@ names -> classes of the base -> a body small enough and good enough -> head of t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -208,7 +208,7 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
         write_parts(directory, request, body, weights)
     with clock.time("evaluate"), progress.stage("Checking"):
         parity = check(file, opened, request)
-    others: dict[str, Path] = {}
+    others: dict[Literal["int8", "fp16"], Path] = {}
     if config.precision == "fp16":
         with clock.time("quantise"), progress.stage("Writing half precision"):
             others["fp16"] = directory / "model-fp16.onnx"
@@ -265,15 +265,20 @@ def open_body(request: Request, body: Body, config: PruneConfig) -> Opened:
 
 
 def judged(
-    file: Path, others: dict[str, Path], scores: Scores, timings: Sequence[Timing], config: PruneConfig
+    file: Path,
+    others: Mapping[Literal["int8", "fp16"], Path],
+    scores: Scores,
+    timings: Sequence[Timing],
+    config: PruneConfig,
 ) -> tuple[PrecisionRecord, ...]:
     """Return the records of `model.onnx` and of the files beside it; one that does not pass the gate is deleted."""
+    every: list[tuple[Literal["fp32", "int8", "fp16"], Path]] = [("fp32", file), *others.items()]
     full, *rest = [
         PrecisionRecord(
             precision=precision, file=f.name, kept=True, passed=True, bytes=f.stat().st_size,
             latency_ms=LatencyRecord.from_json(t.latency().to_json()), time_ratio=1.0,
         )
-        for (precision, f), t in zip({"fp32": file, **others}.items(), timings, strict=True)
+        for (precision, f), t in zip(every, timings, strict=True)
     ]  # fmt: skip
     records = [full]
     for record, timing in zip(rest, timings[1:], strict=True):
@@ -283,7 +288,7 @@ def judged(
         verdict = judge(scores, figures[0], figures[1], ratio)
         kept = verdict.passed or config.precision != "auto"
         if not kept:
-            others[record.precision].unlink()
+            (file.parent / record.file).unlink()
         records.append(
             msgspec.structs.replace(
                 record, kept=kept, passed=verdict.passed, reasons=verdict.reasons, time_ratio=round(ratio, 4)

@@ -194,7 +194,7 @@ class BodyZoo:
                 change = {k: STEP * np.asarray(tensors[k], np.float32) for k in ("coordinates", "exact")}
                 return replace(whole, **{k: getattr(whole, k) + v for k, v in change.items()})
             parts = {name: tensors[name] for name in ("basis", "rows", "bias", "coordinates", "exact")}
-            named = {name: tensors[name].astype(np.int64) for name in ("labels", "exact_classes")}
+            named = {name: np.asarray(tensors[name], np.int64) for name in ("labels", "exact_classes")}
             return Features(**in_full(parts), **named, stored={name: tensors[name] for name in ("basis", "rows")})
         except (KeyError, TypeError, ValueError) as e:
             raise ZooError(f"the features of {body.id} are damaged ({e}); {self._repair}") from e

@@ -30,11 +30,12 @@ FORMS: dict[str, Stored] = {
 
 
 def network(weight: np.ndarray) -> onnx.ModelProto:
+    bias = numpy_helper.from_array(np.ones(32, np.float32), "b")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["image", "w", "b"], ["y"], "conv")], "g",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 16, 2, 2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 32, 2, 2])],
-        [numpy_helper.from_array(weight.astype(np.float32), "w"), numpy_helper.from_array(np.ones(32, np.float32), "b")],
+        [numpy_helper.from_array(weight.astype(np.float32), "w"), bias],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 

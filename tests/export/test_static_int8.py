@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -23,7 +25,7 @@ def network() -> onnx.ModelProto:
         stored.append(numpy_helper.from_array(weight, f"{name}.weight"))
         stored.append(numpy_helper.from_array(draw.normal(0, 0.3, 16).astype(np.float32), f"{name}.bias"))
 
-    def conv(name: str, given: str, made: str, **more: object) -> onnx.NodeProto:
+    def conv(name: str, given: str, made: str, **more: Any) -> onnx.NodeProto:
         return helper.make_node("Conv", [given, f"{name}.weight", f"{name}.bias"], [made], name, **more)
 
     nodes = [
