@@ -40,6 +40,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "folded-norms": settled.folded_norms,
     "ahnp-scores-held-out": settled.ahnp_scores,
     "photographs": photographs.by_names,
+    "forms": photographs.forms,
     "none-of-these": photographs.none_of_these,
     "rooms": rooms.table,
     "architectures": architectures.summary,

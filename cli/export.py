@@ -33,7 +33,7 @@ def device(value: str) -> Target:
     """Read a target."""
     if value not in TARGETS:
         raise typer.BadParameter(
-            f"{value!r} must be one of {', '.join(TARGETS)}; android and ios use ONNX Runtime, not TFLite or Core ML"
+            f"{value!r} must be one of {', '.join(TARGETS)}; android and ios use ONNX Runtime, litert and coreml do not"
         )
     return cast(Target, value)
 
@@ -46,7 +46,7 @@ def export(
             "--target",
             metavar="|".join(TARGETS),
             parser=device,
-            help="Target; ort is any ONNX Runtime.",
+            help="Target; ort is any ONNX Runtime. litert, coreml and ncnn need the extra of that name.",
             rich_help_panel=OUTPUT,
         ),
     ],
@@ -78,7 +78,7 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code."""
+    """Make a folder for a device or a runtime: models, labels, preprocessing and code."""
     if target != "web" and (ort_web is not None or with_dense):
         raise typer.BadParameter("--ort-web and --with-dense need --target web")
     if zoo is not None and not with_dense:

@@ -21,11 +21,13 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnx import numpy_helper
+from safetensors import safe_open
 from safetensors.torch import save
+from scipy.special import softmax
 
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
-from benchmarks.measurements.bodies import curve, pictures, seen, temperature, write
+from benchmarks.measurements.bodies import SURE, curve, pictures, seen, temperature, thresholds, write
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.packed import Packed, Stored, in_full
 from mvp_edge.core.streams import rng
@@ -48,20 +50,14 @@ def main(argv: Sequence[str]) -> None:
     script.add("--calibrating", type=int, default=240, help="pictures that calibrate, in all")
     script.add("--each", type=int, default=20, help="labelled pictures of a class; as for `bodies`")
     script.add("--small", action="append", default=[], metavar="ID=FILE")
+    script.add("--sharp", type=Path, help="for the thresholds of small forms; as for `bodies`")
     args = script.parse(argv)
-    add_forms(args.zoo, args.pictures, args.calibrate, args.calibrating, args.each, args.small)
-
-
-def add_forms(
-    path: Path, labelled: Sequence[Path], calibrate: Sequence[Path], calibrating: int, each: int, small: Sequence[str]
-) -> None:  # fmt: skip
-    """Write the INT8 form of every body of a zoo, and small forms, in place of those that it has."""
-    zoo = opened(path)
-    files, labels = pictures(labelled, each)
-    chosen = calibration_files(calibrate, calibrating)
-    for folder in ("ranges", "forms"):
-        for old in (path / folder).glob("*"):
-            old.unlink()
+    path, zoo = args.zoo, opened(args.zoo)
+    files, labels = pictures(args.pictures, args.each)
+    chosen = calibration_files(args.calibrate, args.calibrating)
+    for form in zoo.forms:
+        for file in form.sha256.keys() - {f for b in zoo.bodies for f in b.sha256}:
+            (path / file).unlink(missing_ok=True)
     bodies = [replace(b, weight_bytes=stored_bytes(zoo, b)) for b in zoo.bodies]
     describe(path, bodies)
     forms: list[Body] = []
@@ -70,6 +66,27 @@ def add_forms(
         describe(path, [*bodies, *forms, form])
         forms.append(measured(opened(path), form, files, labels))
         describe(path, [*bodies, *forms])
+    for text in args.small:
+        if args.sharp is None:
+            raise ConfigError("--small needs --sharp DIR")
+        name, _, file = text.partition("=")
+        form = small_form(path, next(b for b in bodies if b.id == name), Path(file))
+        describe(path, [*bodies, *forms, form])
+        made = measured(opened(path), form, files, labels, teach.pictures(args.sharp)[::LEFT_OUT])
+        forms.append(replace(made, weight_bytes=stored_bytes(opened(path), form)))
+        describe(path, [*bodies, *forms])
+
+
+def small_form(path: Path, body: Body, source: Path) -> Body:
+    """Write weights of `codebook` into a zoo and return a form with them, without what is measured."""
+    with safe_open(source, "pt") as tensors:
+        about = tensors.metadata()
+        recipe = json.loads(about.pop("recipe"))
+        data = compress(save({name: tensors.get_tensor(name) for name in tensors.keys()}, about))  # noqa: SIM118
+    name = f"{body.id}-small"
+    write(path / f"weights/{name}.safetensors.gz", data)
+    sums = {**body.sha256, f"weights/{name}.safetensors.gz": hashlib.sha256(data).hexdigest()}
+    return replace(body, id=name, like=body.id, weights=name, recipe=recipe, sha256=sums)
 
 
 def opened(path: Path) -> BodyZoo:
@@ -216,8 +233,13 @@ def means(model: onnx.ModelProto, names: Sequence[str], given: np.ndarray) -> li
     return [np.concatenate(v).mean((0, 2, 3)) for v in outputs(inner, [f"{name}.mean" for name in names], given)]
 
 
-def measured(zoo: BodyZoo, form: Body, files: Sequence[Path], labels: np.ndarray) -> Body:
-    """Write what a form sees, as it is delivered, and return it with its accuracy."""
+def measured(
+    zoo: BodyZoo, form: Body, files: Sequence[Path], labels: np.ndarray, sharp: Sequence[Path] = ()
+) -> Body:  # fmt: skip
+    """Write what a form sees, as it is delivered, and return it with its accuracy.
+
+    With sharp photographs it gets a temperature and thresholds of its own; an INT8 form has those of its body.
+    """
     model = zoo.graph(form, zoo.weights(form))
     if form.arithmetic == "int8":
         model = quantise(model, *zoo.rounding(form))
@@ -237,5 +259,14 @@ def measured(zoo: BodyZoo, form: Body, files: Sequence[Path], labels: np.ndarray
     file = f"features/{form.id}.safetensors.gz"
     write(zoo.path / file, compress(save(stored)))
     made = replace(form, curve=curve(logits, labels), sha256={**form.sha256, file: checksum(zoo.path / file)})
+    if sharp:
+        base = zoo.bodies[0]
+        last_layer = [weights[name] for name in last[1:3]]
+        certain = softmax(
+            seen(zoo.graph(base, zoo.weights(base)), sharp, base.pixels) @ last_layer[0].T + last_layer[1], 1
+        )
+        certain[certain < SURE] = 0
+        found = thresholds(seen(model, sharp, form.pixels) @ last_layer[0].T + last_layer[1], certain, zoo.near)
+        made = replace(made, temperature=temperature(logits, labels), thresholds=found)
     log.info("%s: %s, float %s, temperature %g", form.id, made.curve, whole.curve, temperature(logits, labels))
     return made

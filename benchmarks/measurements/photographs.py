@@ -4,9 +4,9 @@
     python -m benchmarks photographs --tflite FILE --pictures samples=DIR
 
 A directory holds pictures `WNID_name.jpg`, `WNID/*` or `NAME/*`; pictures of names that the base does not know are
-foreign. Every body of the zoo is tested as it is delivered, on the same random lists of five names. `--trained` names
-directories `WNID/*` of what the networks were trained on; lists of other names are told apart. A TFLite file has 1,001
-outputs, the background first; `pip install ai-edge-litert`.
+foreign. Every body of the zoo, and every form of one, is tested as it is delivered, on the same random lists of five
+names. `--trained` names directories `WNID/*` of what the networks were trained on; lists of other names are told apart.
+A TFLite file has 1,001 outputs, the background first; `pip install ai-edge-litert`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from benchmarks.lite0 import WNIDS
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.streams import rng
 from mvp_edge.data.images import decode_all
+from mvp_edge.export.static_int8 import quantise
 from mvp_edge.names.base_classes import resolve_to_base
 from mvp_edge.names.known import known_score, listed_logits, split_classes
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import imagenet_classes
-from mvp_edge.zoo.bodies import BodyZoo, open_bodies
+from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
 
 WAYS, KEPT = 5, 0.95
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -85,10 +86,9 @@ def accuracy(logits: np.ndarray, pictures: Pictures, chosen: Sequence[np.ndarray
 
 
 def none_of_these(
-    zoo: BodyZoo, number: int, logits: np.ndarray, pictures: Pictures, chosen: Sequence[np.ndarray]
+    zoo: BodyZoo, body: Body, logits: np.ndarray, pictures: Pictures, chosen: Sequence[np.ndarray]
 ) -> dict[str, float]:
     """Return false accepts in percent at 95 % of listed pictures kept, AUROC, and what the delivered threshold does."""
-    body = zoo.bodies[number]
     features, found = zoo.features(body), {}
     bias = zoo.weights(body)["classifier.bias"]
     few = (logits - bias) @ features.rows @ features.rows.T + features.bias  # what unlisted classes are weighed by
@@ -164,6 +164,7 @@ def main(argv: Sequence[str]) -> None:
     script.add("--tflite", type=Path)
     script.add("--pictures", action="append", required=True, metavar="NAME=DIR[@EVERY]")
     script.add("--trained", action="append", type=Path, default=[])
+    script.add("--forms", action="store_true", help="test INT8 and small forms only")
     script.add("--lists", type=int, default=1000)
     script.add("--known-lists", type=int, default=100)
     args = script.parse(argv)
@@ -187,8 +188,10 @@ def main(argv: Sequence[str]) -> None:
         zoo = open_bodies(args.zoo)
         if zoo is None:
             raise ConfigError(f"{args.zoo} is no zoo of bodies")
-        for number, body in enumerate(zoo.bodies):
+        for body in (() if args.forms else zoo.bodies) + zoo.forms:
             model = zoo.graph(body, zoo.weights(body))
+            if body.arithmetic == "int8":
+                model = quantise(model, *zoo.rounding(body))
             session = ort.InferenceSession(model.SerializeToString())
             logits = answers(
                 lambda images, s=session: np.asarray(s.run(None, {"image": images.astype(np.float32) / 255})[0]),
@@ -196,7 +199,7 @@ def main(argv: Sequence[str]) -> None:
             )  # fmt: skip
             result: dict[str, Any] = {"five_way": accuracy(logits, pictures, chosen)}
             result |= {"five_way_untrained": accuracy(logits, pictures, others)} if others else {}
-            result |= none_of_these(zoo, number, logits, pictures, chosen[: args.known_lists])
+            result |= none_of_these(zoo, body, logits, pictures, chosen[: args.known_lists])
             config = {
                 **about,
                 "network": body.id,

@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import records
 from benchmarks.tables import markdown
 
+FORMS = ("-int8", "-small")
 PICTURES = {
     "samples": "a training picture of each ImageNet class",
     "mini": "mini-ImageNet, 84 px",
@@ -34,7 +35,7 @@ def latest() -> dict[tuple[str, str], dict[str, Any]]:
 def by_names() -> str:
     """Five-way accuracy by names alone; in brackets on classes of which training saw no picture."""
     found = latest()
-    networks = list(dict.fromkeys(network for network, _ in found))
+    networks = list(dict.fromkeys(network for network, _ in found if not network.endswith(FORMS)))
     rows = []
     for network in networks:
         config = next(r["config"] for (name, _), r in found.items() if name == network)
@@ -52,12 +53,23 @@ def _accuracy(record: dict[str, Any] | None) -> str:
     return f"{result['five_way']:.1f}{untrained}"
 
 
+def forms() -> str:
+    """Five-way accuracy of each body on the first set of pictures, and of its INT8 and small forms."""
+    found = {network: r["result"]["five_way"] for (network, pictures), r in latest().items() if pictures == "samples"}
+    rows = [
+        (n, f"{top1:.1f}", *(f"{found[n + end]:.1f}" if n + end in found else "" for end in FORMS))
+        for n, top1 in found.items()
+        if n.startswith("lite0") and not n.endswith(FORMS)
+    ]
+    return markdown(("body", "weights in eight bits, float32", "INT8", "a byte for two or three weights"), rows)
+
+
 def none_of_these() -> str:
     """False accepts and AUROC of each score, and of the threshold that a file is delivered with."""
     rows = []
     for (network, pictures), r in latest().items():
         v = r["result"]
-        if "known_auroc" in v:
+        if "known_auroc" in v and not network.endswith(FORMS):
             scores = [f"{v[f'{s}_false_accepts']:.1f} / {v[f'{s}_auroc']:.1f}" for s in ("softmax", "energy", "known")]
             rows.append(
                 (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -13,7 +14,8 @@ from mvp_edge.core.errors import ExportError
 from mvp_edge.core.output import check_output, result_directory
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.templates import load_template
-from mvp_edge.deploy.ort_format import REPLAY, convert, fixed_batch, verify
+from mvp_edge.deploy import coreml, litert, ncnn
+from mvp_edge.deploy.ort_format import REPLAY, agreement, convert, fixed_batch, random_images, verify
 from mvp_edge.deploy.result import Result, read_result, write_dense
 from mvp_edge.deploy.targets import NEEDS, Eligibility, Needs, Target, eligibility
 from mvp_edge.deploy.web import DENSE_FILE, VERSION, Dense, Embedded, OrtWeb, dense_script, find_ort_web, render_page
@@ -32,7 +34,15 @@ WHAT = {
     MARKER: "how an image becomes the model's input, in machine-readable form",
     "index.html": "the page: open it",
     DENSE_FILE: "the dense model, for the page's comparison",
+    ".tflite": "the model for LiteRT, its preprocessing in the metadata",
+    ".mlpackage": "the model for Core ML: an image in, a label with probabilities out",
+    ".param": "the model for ncnn",
+    ".bin": "its weights, in half precision",
 }
+# Ends of files, and the precisions that are converted. ncnn and Core ML compute INT8 in forms of their own.
+FOREIGN = {"litert": (".tflite", ("fp32", "int8")), "coreml": (".mlpackage", ("fp32",)), "ncnn": (".param", ("fp32",))}
+PIPS = {"litert": "ai-edge-litert", "ncnn": "ncnn"}  # what loads the files again
+HALF = 0.05  # of the largest logit: weights in half precision, and runtimes that add up in it
 
 
 @dataclass(frozen=True)
@@ -97,14 +107,18 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
             ort_web = find_ort_web(config.ort_web)
     with result_directory(out, check) as directory, TemporaryDirectory() as scratch:
         with progress.stage("Converting"):
-            made = _convert(result, needs, Path(scratch) / "models")
+            convert_all = _convert_foreign if config.target in FOREIGN else _convert
+            made = convert_all(result, config.target, Path(scratch) / "models")
         dense = None
         if config.with_dense:
             with progress.stage("Converting the dense model"):
                 dense = _dense(result, needs, config.zoo, Path(scratch) / "dense")
         with progress.stage("Writing"):
             for file in sorted(made.folder.iterdir()):
-                (directory / file.name).write_bytes(file.read_bytes())
+                if file.is_dir():
+                    copytree(file, directory / file.name)
+                else:
+                    (directory / file.name).write_bytes(file.read_bytes())
             (directory / "labels.txt").write_text("".join(f"{name}\n" for name in result.labels), encoding="utf-8")
             preprocessing = json.dumps({"format": 1, **made.interface.to_json()}, indent=2, ensure_ascii=False)
             (directory / MARKER).write_text(preprocessing + "\n", encoding="utf-8")
@@ -114,7 +128,7 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
                 (directory / DENSE_FILE).write_text(dense_script(dense), encoding="ascii")
             readme = _readme(result, made, config.target, directory, ort_web)
             (directory / "README.md").write_text(readme, encoding="utf-8")
-        sizes = {file.name: file.stat().st_size for file in sorted(directory.iterdir())}
+        sizes = {file.name: _size(file) for file in sorted(directory.iterdir())}
     return {
         "out": str(out),
         "target": config.target,
@@ -124,9 +138,51 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
+def _size(path: Path) -> int:
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _convert_foreign(result: Result, target: Target, folder: Path) -> _Made:
+    """Convert for another runtime than ONNX Runtime, which compares the results where it runs here."""
+    (end, precisions), parity = FOREIGN[target], {}
     folder.mkdir()
-    found = {p: fixed_batch(source, folder / source.name, needs.batch) for p, source in result.models.items()}
+    with TemporaryDirectory() as scratch:
+        chosen = {p: source for p, source in result.models.items() if p in precisions}
+        interface = _same_interface(result, chosen, NEEDS[target], Path(scratch))
+        for source in chosen.values():
+            file, single = folder / f"{source.stem}{end}", Path(scratch) / source.name
+            if target == "coreml":
+                coreml.convert(single, file, interface)
+                continue
+            runtime = litert if target == "litert" else ncnn
+            runtime.convert(single, file, interface)
+            pixels = random_images(source)
+            logits = runtime.outputs(file, pixels, interface)[0]
+            slack = {"relative": HALF} if target == "ncnn" else {}
+            parity[file.name] = agreement(file, logits, pixels, source, result.models["fp32"], **slack)
+    return _Made(folder, interface, parity, {})
+
+
+def _convert(result: Result, target: Target, folder: Path) -> _Made:
+    needs = NEEDS[target]
+    folder.mkdir()
+    interface = _same_interface(result, result.models, needs, folder)
+    convert(folder, needs)
+    parity: dict[str, float] = {}
+    for source in result.models.values():
+        for file in sorted(folder.glob(f"{source.stem}.*")):
+            parity[file.name] = verify(file, source, result.models["fp32"])
+    providers = {p: _eligibility(source, needs) for p, source in result.models.items() if needs.providers}
+    return _Made(folder, interface, parity, providers)
+
+
+def _same_interface(result: Result, models: dict[str, Path], needs: Needs, folder: Path) -> Interface:
+    """Write models with the target's batch into a folder, and return what all of them take and give.
+
+    Raises:
+        ExportError: they differ, or the labels are not the result's.
+    """
+    found = {p: fixed_batch(source, folder / source.name, needs.batch) for p, source in models.items()}
     interface = found["fp32"]
     for precision, other in found.items():
         if other != interface:
@@ -139,13 +195,7 @@ def _convert(result: Result, needs: Needs, folder: Path) -> _Made:
             f"labels.txt has {', '.join(result.labels[:5])} but model.onnx has {', '.join(interface.labels[:5])}; "
             "make the result again with: mvp-edge prune --force"
         )
-    convert(folder, needs)
-    parity: dict[str, float] = {}
-    for source in result.models.values():
-        for file in sorted(folder.glob(f"{source.stem}.*")):
-            parity[file.name] = verify(file, source, result.models["fp32"])
-    providers = {p: _eligibility(source, needs) for p, source in result.models.items() if needs.providers}
-    return _Made(folder, interface, parity, providers)
+    return interface
 
 
 def _eligibility(source: Path, needs: Needs) -> list[Eligibility]:
@@ -203,6 +253,7 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
         ort_version=onnxruntime.__version__,
         ort_web=ort_web.version if ort_web else "",
         needs=NEEDS[target],
+        pips=PIPS.get(target, ""),
         parity=list(made.parity.items()),
         precisions=list(result.models),
         providers=list(made.providers.items()),

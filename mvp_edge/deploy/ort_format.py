@@ -85,15 +85,30 @@ def verify(path: Path, source: Path, exact: Path, seed: int = 0) -> float:
         ExportError: it is above `TOLERANCE`, above `RELATIVE` times the largest logit, and above twice the
             difference between `source` and `exact`.
     """
-    classifier = OnnxClassifier(source)
-    pixels = np.random.default_rng(seed).integers(0, 256, (IMAGES, 3, *classifier.input_size), dtype=np.uint8)
-    expected = classifier.predict(pixels)
+    pixels = random_images(source, seed)
     found = [OnnxClassifier(path).predict(pixels)]
     if SUFFIXES["Runtime"] in path.name:
         found.append(_replayed(path, pixels))
-    worst = max(float(np.abs(logits - expected).max()) for logits in found)
+    return max(agreement(path, logits, pixels, source, exact) for logits in found)
+
+
+def random_images(source: Path, seed: int = 0) -> np.ndarray:
+    """Return uint8 images `(N, 3, H, W)` of a file's size."""
+    size = OnnxClassifier(source).input_size
+    return np.random.default_rng(seed).integers(0, 256, (IMAGES, 3, *size), dtype=np.uint8)
+
+
+def agreement(
+    path: Path, logits: np.ndarray, pixels: np.ndarray, source: Path, exact: Path, relative: float = RELATIVE
+) -> float:
+    """Compare the logits that a converted file gives of images with those of its ONNX file.
+
+    `relative` is the allowed difference as a share of the largest logit; the rest is as for `verify`.
+    """
+    expected = OnnxClassifier(source).predict(pixels)
+    worst = float(np.abs(logits - expected).max())
     cost = 0.0 if source == exact else float(np.abs(OnnxClassifier(exact).predict(pixels) - expected).max())
-    allowed = max(TOLERANCE, RELATIVE * float(np.abs(expected).max()), 2 * cost)
+    allowed = max(TOLERANCE, relative * float(np.abs(expected).max()), 2 * cost)
     if not worst <= allowed:
         raise ExportError(
             f"{path.name} and {source.name} differ by {worst:.2g} on random images; at most {allowed:.2g} is allowed; "

@@ -126,7 +126,7 @@ def _eligibility(provider: Provider, model: Any) -> Eligibility:
     )
 
 
-Target = Literal["android", "ios", "web", "ort"]
+Target = Literal["android", "ios", "web", "ort", "litert", "coreml", "ncnn"]
 Style = Literal["Fixed", "Runtime"]
 
 
@@ -139,7 +139,7 @@ class Needs:
         batch: Fixed batch size, or None for any. NNAPI and QNN do not accept a free dimension, and Core ML is slower
             with one.
         styles: Optimisation styles of the converter: `Fixed` applies all fusions of the CPU provider; `Runtime` keeps
-            the plain operators, which other execution providers can run.
+            the plain operators, which other execution providers can run. None for another runtime than ONNX Runtime.
         platform: Processor that the converter optimises for.
         providers: Execution providers to choose from besides the CPU's; none for the web, which uses WebAssembly only.
     """
@@ -156,4 +156,7 @@ NEEDS: dict[Target, Needs] = {
     "ios": Needs("iOS", 1, ("Fixed", "Runtime"), "arm", ("CoreML NeuralNetwork", "CoreML MLProgram", "XNNPACK")),
     "web": Needs("the web", 1, ("Fixed",), None, ()),
     "ort": Needs("ONNX Runtime", None, ("Fixed", "Runtime"), None, get_args(Provider)),
+    "litert": Needs("LiteRT", 1, (), None, ()),
+    "coreml": Needs("Core ML", 1, (), None, ()),
+    "ncnn": Needs("ncnn", 1, (), None, ()),
 }

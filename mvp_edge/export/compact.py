@@ -86,5 +86,5 @@ class _Unpacking:
         return name
 
     def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output

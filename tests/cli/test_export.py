@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +90,35 @@ def test_folder(run: Run, result: Path, target: str, code: str, white: str) -> N
     for name in ("model.ort", "model.onnx"):
         np.testing.assert_allclose(OnnxClassifier(folder / name).predict(pixels), expected, atol=1e-4)
     assert read_interface(folder / "model.onnx") == read_interface(folder / "model.ort")
+
+
+@pytest.mark.parametrize(
+    ("target", "package", "files", "code"),
+    [
+        ("litert", "ai_edge_litert", {"model.tflite"}, "```python"),
+        ("ncnn", "pnnx", {"model.param", "model.bin"}, "```cpp"),
+        ("coreml", "coremltools", {"model.mlpackage"}, "```swift"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # coremltools leaves a directory
+def test_folder_of_another_runtime(
+    run: Run, result: Path, target: str, package: str, files: set[str], code: str
+) -> None:
+    pytest.importorskip(package)
+    done = run("export", result, "--target", target, "--json")
+    assert done.code == 0, done.err
+    made, folder = done.json, result / target
+    assert {f["name"] for f in made["files"]} == {"README.md", "labels.txt", "preprocessing.json"} | files
+    assert all(f["bytes"] > 0 for f in made["files"]) and made["providers"] == {}
+    assert set(made["max_abs_diff"]) == ({f for f in files if f != "model.bin"} if target != "coreml" else set())
+    text = (folder / "README.md").read_text()
+    assert code in text and "{{" not in text and "{%" not in text and "minimal build" not in text
+    if target == "litert":
+        python = text.split("```python\n")[1].split("```")[0]
+        (folder / "use.py").write_text(python + "\nprint(classify('photo.png')[0][0])\n")
+        Image.fromarray(np.full((50, 40, 3), 99, np.uint8)).save(folder / "photo.png")
+        used = subprocess.run([sys.executable, "use.py"], cwd=folder, capture_output=True, text=True, check=False)
+        assert used.stdout.strip() in ("tiger", "apple", "rose"), used.stderr
 
 
 def test_the_lines_of_python_run(run: Run, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from .conftest import Run
         (["prune", "--precision", "int4"], "'--precision': 'int4' is not one of 'auto', 'fp32', 'fp16', 'int8'."),
         (
             ["export", "out", "--target", "tflite"],
-            "'--target': 'tflite' must be one of android, ios, web, ort; android and ios use ONNX Runtime, not TFLite",
+            "'--target': 'tflite' must be one of android, ios, web, ort, litert, coreml, ncnn; android and ios",
         ),
     ],
 )
