@@ -1,4 +1,8 @@
-"""The head of a class list on a body that knows many classes: a logit for each name, and whether any is shown."""
+"""The head of a class list on a ready-made body: a logit for each name, and whether any of them is shown.
+
+Whether any is shown is told from the logits of all classes of the base where names alone are given. Photographs tell
+it better: by how near the features are to those of the nearest class (cosine with the mean).
+"""
 
 from __future__ import annotations
 
@@ -44,13 +48,14 @@ def attach_head(
     known_threshold: float | None,
     temperature: float = 1.0,
     unlisted: LowRank | None = None,
+    means: np.ndarray | None = None,
 ) -> onnx.ModelProto:
     """Return a copy of a body with the head of a class list in place of its own outputs.
 
     Output `logits`, float32 `(N, names)`: `names.known.listed_logits`. Output `known`, float32 `(N,)`:
-    `names.known.known_score`. Where the body ends with a Gemm, only its rows of listed and unlisted classes remain;
-    rows of neutral classes are dropped. The head is made of Gemm or Gather, ReduceMax, Sub, Exp, MatMul, Max, Log, Add,
-    Mul and Reshape.
+    `names.known.known_score`, or with `means` the greatest cosine with one of them. Where the body ends with a Gemm,
+    only its rows of listed and unlisted classes remain; rows of neutral classes are dropped. The head is made of Gemm
+    or Gather, ReduceMax, ReduceSum, Sub, Exp, MatMul, Max, Log, Add, Mul, Div, Sqrt and Reshape.
 
     Args:
         body: Its first output are logits `(N, C)` of all classes of the base.
@@ -60,9 +65,11 @@ def attach_head(
         temperature: What logits are divided by before the softmax, above 0, for the metadata.
         unlisted: The last layer in a few dimensions, which the unlisted classes are computed by; they are most classes
             of a base, and their own rows would be a quarter of a small network's bytes.
+        means: Mean features `(names, D)` of pictures of each name.
 
     Raises:
-        ExportError: The body has no output `(N, C)` of floats that has all classes of the split.
+        ExportError: The body has no output `(N, C)` of floats that has all classes of the split; or there are means,
+            and it does not end with a Gemm.
         ValueError: There is not one label for each group, or the temperature is not above 0.
     """
     if len(labels) != len(split.groups):
@@ -79,7 +86,7 @@ def attach_head(
     head = _Nodes(graph, next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1))
     single = len(order) == len(split.groups)
     listed = head.classes(order, LOGITS if single else "listed")
-    others = None if known_threshold is None else head.unlisted(split.unlisted, unlisted)
+    others = None if known_threshold is None or means is not None else head.unlisted(split.unlisted, unlisted)
     graph.ClearField("output")
     top, below = ("", "") if single and others is None else head.exponentials(listed, "listed")
     if not single:
@@ -95,6 +102,9 @@ def attach_head(
         weighted = head.add("Mul", [any_other, head.store("known.weight", np.array([UNLISTED_WEIGHT]))], "weighted")
         flat = head.store("known.shape", np.array([-1]), np.int64)
         head.add("Reshape", [head.add("Sub", [any_listed, weighted], "score"), flat], KNOWN)
+    elif known_threshold is not None and means is not None:
+        head.nearest(means)
+    if known_threshold is not None:
         graph.output.append(helper.make_tensor_value_info(KNOWN, onnx.TensorProto.FLOAT, [batch]))
         about[THRESHOLD] = repr(known_threshold)
     head.drop_unused()
@@ -176,12 +186,30 @@ class _Nodes:
         ]
         return self.add("Gemm", [narrow, *parts], "unlisted", transB=1)
 
+    def reduce(self, operator: str, values: str, part: str, since: int = 18) -> str:
+        """Add a reduction of the values of each image, `(N, 1)`; its axes are an input since some opset."""
+        axes: list[str] = [self.store(f"{part}.axes", np.array([1]), np.int64)] if self.opset >= since else []
+        old: dict[str, Any] = {} if axes else {"axes": [1]}
+        return self.add(operator, [values, *axes], f"{part}.{operator}", keepdims=1, **old)
+
     def exponentials(self, logits: str, part: str) -> tuple[str, str]:
         """Add the greatest logit, and the exponentials of all relative to it."""
-        axes: list[str] = [self.store(f"{part}.axes", np.array([1]), np.int64)] if self.opset >= 18 else []
-        old: dict[str, Any] = {} if axes else {"axes": [1]}
-        top = self.add("ReduceMax", [logits, *axes], f"{part}.top", keepdims=1, **old)
+        top = self.reduce("ReduceMax", logits, part)
         return top, self.add("Exp", [self.add("Sub", [logits, top], f"{part}.below")], f"{part}.exp")
+
+    def nearest(self, means: np.ndarray) -> None:
+        """Add the greatest cosine of the features with one of the means."""
+        if self.gemm is None:
+            raise ExportError("the body does not end with a Gemm, so that its features are unknown")
+        units = means / np.linalg.norm(means, axis=1, keepdims=True).clip(LEAST)
+        features, zero = self.gemm.input[0], self.store("means.bias", np.zeros(len(means)))
+        cosines = self.add("Gemm", [features, self.store("means.weight", units), zero], "cosines", transB=1)
+        squares = self.add("Mul", [features, features], "squares")
+        total = self.reduce("ReduceSum", squares, "squares", since=13)
+        norm = self.add("Sqrt", [self.add("Max", [total, self.store("floor", np.array([LEAST]))], "least")], "norm")
+        top = self.reduce("ReduceMax", cosines, "cosines")
+        flat = self.store("known.shape", np.array([-1]), np.int64)
+        self.add("Reshape", [self.add("Div", [top, norm], "cosine"), flat], KNOWN)
 
     def any_of(self, top: str, below: str, classes: int, part: str) -> str:
         """Add the log-sum-exp of all; the sum is 1 at least."""

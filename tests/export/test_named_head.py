@@ -19,6 +19,7 @@ from mvp_edge.names.known import Split, known_score, listed_logits
 CLASSES, FEATURES = 12, 5
 # What int8 and phone runtimes have had for years.
 OPERATORS = {"Gemm", "Gather", "ReduceMax", "Sub", "Exp", "MatMul", "Max", "Log", "Add", "Mul", "Reshape", "Identity"}
+OPERATORS |= {"ReduceSum", "Sqrt", "Div"}
 
 
 def split(*groups: tuple[int, ...], neutral: tuple[int, ...] = (), classes: int = CLASSES) -> Split:
@@ -191,3 +192,20 @@ def test_the_score_may_be_left_out(of):
     assert THRESHOLD not in {p.key for p in made.metadata_props}
     sizes = sum(int(np.prod(t.dims)) for t in made.graph.initializer)
     assert sizes <= len(of.listed) * (FEATURES + 1) + len(of.listed) * len(of.groups) + 2
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 20])
+def test_the_score_may_be_the_nearness_to_the_mean_of_a_class(opset):
+    model, weight, bias = body(opset=opset)
+    of, means = SPLITS[1], np.random.default_rng(3).normal(0, 1, (2, FEATURES)).astype(np.float32)
+    made = attach_head(model, of, ["a", "b"], known_threshold=0.5, means=means)
+    x = np.random.default_rng(1).normal(0, 1, (6, FEATURES)).astype(np.float32)
+    x[0] = 0  # has no direction
+    found = run(made, x)
+    norms = np.linalg.norm(x, axis=1).clip(1e-12)
+    cosines = x @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T / norms[:, None]
+    np.testing.assert_allclose(found[KNOWN], cosines.max(1), atol=1e-5)
+    np.testing.assert_allclose(found[LOGITS], listed_logits(x @ weight.T + bias, of.groups), rtol=2e-5, atol=2e-5)
+    assert {n.op_type for n in made.graph.node} <= OPERATORS
+    with pytest.raises(ExportError, match="Gemm"):
+        attach_head(body("logits")[0], of, ["a", "b"], known_threshold=0.5, means=means)
