@@ -187,19 +187,25 @@ class NamedRows(nn.Module):
         counts: Rows of each name, in their order.
     """
 
-    members: Tensor
-
     def __init__(self, network: nn.Module, counts: Sequence[int]) -> None:
         super().__init__()
-        self.network = network
-        self.register_buffer("members", torch.eye(len(counts)).repeat_interleave(torch.tensor(counts), 0))
+        self.network, self.counts = network, tuple(counts)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(N, names)`."""
-        rows = self.network(images)
-        top = rows.amax(1, keepdim=True)
-        # No name's logit is more than 69 below the best one, as the logarithm of 0 is infinite.
-        return ((rows - top).exp() @ self.members.to(rows.dtype)).clamp(min=1e-30).log() + top
+        return named_logits(self.network(images), self.counts)
+
+
+def named_logits(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the logit of each name `(N, names)`, the log-sum-exp of its rows.
+
+    Args:
+        rows: Logits `(N, rows)`, the rows of a name side by side.
+        counts: Rows of each name, in their order.
+    """
+    if max(counts) == 1:
+        return rows
+    return torch.stack([part.logsumexp(1) for part in rows.split(list(counts), 1)], 1)
 
 
 def _least(logits: dict[Kind, Tensor], labels: Tensor, out: Tensor) -> Kind:

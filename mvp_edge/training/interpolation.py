@@ -201,6 +201,11 @@ def calibrated_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return min(tried, key=lambda v: float(v.mean()))
 
 
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature at which logits `(N, C)` have the least cross-entropy."""
+    return min(TEMPERATURES, key=lambda t: float(F.cross_entropy(logits / t, labels)))
+
+
 def choose(losses: Mapping[float, Tensor]) -> float:
     """Return the weight with the least mean loss, if it is below that of weight 0 by more than one standard error.
 

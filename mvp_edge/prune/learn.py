@@ -1,0 +1,444 @@
+"""What a ready-made body learns from photographs: a head for its features, then steps, each as far as it helps.
+
+features of the photographs -> head, chosen on photographs left out -> steps, if these gain -> nearness to each class
+
+The network runs as its ONNX graph, which is several times as fast as torch; torch takes the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvp_edge.config import FitConfig, PruneConfig
+from mvp_edge.core.device import on_device, on_host
+from mvp_edge.core.progress import Progress, Stage, Stopwatch
+from mvp_edge.core.streams import rng
+from mvp_edge.data import ImageSet, evened
+from mvp_edge.models.architectures import head_of, new_model, set_head
+from mvp_edge.models.bases import Base
+from mvp_edge.models.tensors import load_weights
+from mvp_edge.names.base_classes import Resolution
+from mvp_edge.names.known import known_threshold
+from mvp_edge.prune.fit import JUDGED_IMAGES, Unseen
+from mvp_edge.prune.pictures import Pictures
+from mvp_edge.training.frozen_head import Choice, Kind, Linear, NamedRows, choose_head, fit_head, named_logits
+from mvp_edge.training.interpolation import (
+    WEIGHTS,
+    Interpolation,
+    best_temperature,
+    calibrated_loss,
+    class_weights,
+    fold_count,
+    folds,
+    interpolate,
+    mean,
+)
+from mvp_edge.training.interpolation import choose as choose_weight
+from mvp_edge.training.loop import BatchSource, fit, make_optimizer
+from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.zoo.bodies import Body, BodyZoo
+
+State = dict[str, Tensor]
+
+FOLDS = 5  # photographs of a fifth are left out at a time
+ALL_FOLDS = 2000  # photographs up to which each is left out once; beyond, one fifth tells enough
+JUDGES = 20  # photographs left out, at least, that judge steps: with fewer in a fifth, up to `TRAINED` fifths
+TRAINED = 3
+CROP = 16  # photographs are shifted by up to this fraction of their side
+KEPT = 0.95  # of photographs left out, by the threshold of `known`
+FEWEST = 20  # photographs left out, for such a threshold to mean anything
+AT_ONCE = 16  # photographs
+USUAL = Kind(prior=True, decay=1e-2)  # where a class has one photograph, so that none can be left out
+
+
+@dataclass(frozen=True, eq=False)
+class Photographs:
+    """A body with the photographs that it is given.
+
+    Attributes:
+        zoo: Where it is from.
+        resolution: What stands for each name; an unknown name has no classes.
+        body: The network.
+        base: How its images are normalised; their size is the body's.
+        pictures: The photographs.
+        source: Name of the data.
+    """
+
+    zoo: BodyZoo
+    resolution: Resolution
+    body: Body
+    base: Base
+    pictures: Pictures
+    source: str
+
+    @property
+    def train(self) -> ImageSet:
+        """Photographs to learn from."""
+        return self.pictures.train
+
+    @property
+    def test(self) -> ImageSet | None:
+        """Photographs that only tell how good the result is; None if all are copies of others."""
+        return self.pictures.test
+
+    @property
+    def all_known(self) -> bool:
+        """Whether the base knows each name."""
+        return not self.resolution.unknown
+
+    @property
+    def any_known(self) -> bool:
+        """Whether the base knows one of the names."""
+        return len(self.resolution.unknown) < len(self.resolution.named)
+
+    def graph(self, state: Mapping[str, Tensor]) -> onnx.ModelProto:
+        """Return the body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""
+        weights = {k: v.detach().cpu().numpy() for k, v in state.items()}
+        graph = self.zoo.graph(self.body, weights)
+        last = next(n for n in reversed(graph.graph.node) if n.op_type == "Gemm")
+        graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(weights[last.input[1]])
+        return graph
+
+
+@dataclass(frozen=True, eq=False)
+class Nearness:
+    """How near to a class features are that show it: cosines with the mean of the class.
+
+    Attributes:
+        means: Mean features `(names, D)` of the photographs of each name.
+        threshold: Nearness to the nearest class that `KEPT` of the photographs left out reach.
+        photographs: How many these were.
+    """
+
+    means: np.ndarray
+    threshold: float
+    photographs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A network for the names, and how it came about.
+
+    Attributes:
+        state: Its tensors by their names in torch, with a head of the rows of all names.
+        rows: Rows of each name.
+        kind: Kind of its head.
+        choice: Why; None if no photograph could be left out.
+        fit: Settings of its training; no iterations if there was none.
+        interpolation: How much of the training was kept.
+        trained: Optimiser steps in all.
+        changed: Whether the training changed the network.
+        before: Tensors before the training, if it changed them.
+        temperature: What logits are divided by before the softmax, so that it tells how often it is right.
+        nearness: Tells pictures of no class; None if too few photographs could be left out.
+        unseen: Photographs left out, with the network that has not seen them, for choices between files.
+        warnings: For the user.
+    """
+
+    state: State
+    rows: tuple[int, ...]
+    kind: Kind
+    choice: Choice | None
+    fit: FitConfig
+    interpolation: Interpolation | None
+    trained: int
+    changed: bool
+    before: State | None
+    temperature: float
+    nearness: Nearness | None
+    unseen: Unseen | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """What a network that has not seen some photographs says of them.
+
+    Attributes:
+        index: Their positions, ascending.
+        logits: `(len(index), names)`.
+        nearness: `(len(index),)`: cosine with the nearest mean of the photographs that it has seen.
+    """
+
+    index: Tensor
+    logits: Tensor
+    nearness: Tensor
+
+
+def learn(
+    given: Photographs, config: PruneConfig, device: torch.device, progress: Progress, clock: Stopwatch
+) -> Learned:
+    """Fit a head to the frozen features of the photographs, then take steps if these gain on photographs left out."""
+    train, warnings = given.train, []
+    with clock.time("load"), progress.stage("Unpacking"):
+        start = {k: torch.from_numpy(np.array(v)) for k, v in given.zoo.weights(given.body).items()}
+        network = new_model(given.zoo.arch, len(given.zoo.classes.classes))
+        load_weights(network, start)
+        settings = resolve_fit(config.fit, "photographs", network)
+    if not isinstance(config.fit, FitConfig):
+        settings = replace(settings, crop=given.body.pixels // CROP)
+    with clock.time("head"):
+        with progress.stage("Looking at the photographs", len(train)) as stage:
+            features, logits = seen(given.graph(start), train.images, stage)
+        with progress.stage("Fitting a head"):
+            prior = prior_of(logits, given.resolution)
+            parts = parts_of(train, config.seed)
+            choice = chosen_head(given, features, prior, parts, config.seed) if parts else None
+            own = head_of(network)
+            heads = Heads(
+                Linear(own.weight.detach(), own.bias.detach()), given.resolution, features, prior, train.labels,
+                USUAL if choice is None else choice.kind,
+            )  # fmt: skip
+    steps = Steps(given, network, heads, settings, device, config.seed)
+    if settings.iterations > 0 and choice is None and config.schedule == "auto":
+        settings = replace(settings, iterations=0)
+        warnings.append(
+            "a class has a single photograph, so that none can be left out to judge by: the network was not trained, "
+            "only its head; add photographs, or train it unjudged with --schedule fixed"
+        )
+    everything, interpolation, trained = torch.arange(len(train)), None, 0
+    before = after = steps.start(everything)
+    judged: list[LeftOut] = []
+    unseen: Unseen | None = None
+    with clock.time("fine_tune"):
+        if settings.iterations > 0 and config.schedule == "fixed":
+            with progress.stage("Fine-tuning", settings.iterations) as stage:
+                after = steps.take(before, everything, stage)
+            trained = settings.iterations
+        elif settings.iterations > 0:
+            judges = enough(parts)
+            trained = settings.iterations * len(judges)
+            with progress.stage("Fine-tuning", trained) as stage:
+                interpolation, after, judged, unseen = steps.take_judged(before, judges, stage)
+        elif parts:
+            judged = [frozen(heads, part) for part in parts]
+            unseen = unseen_by(train, parts[0], steps.start(rest_of(train, parts[0])))
+    changed = trained > 0 and (interpolation is None or interpolation.weight > 0)
+    val = given.pictures.val
+    if val is not None and len(val) >= JUDGED_IMAGES:
+        unseen = Unseen(val, train)
+    with clock.time("known"), progress.stage("Learning what is none of these"):
+        if changed:
+            features, _ = seen(given.graph(after), train.images)
+        nearness = nearness_of(features, train.labels, judged)
+    temperature = 1.0
+    if judged:
+        temperature = best_temperature(
+            torch.cat([j.logits for j in judged]), train.labels[torch.cat([j.index for j in judged])]
+        )
+    return Learned(
+        after, heads.rows, heads.kind, choice, settings, interpolation, trained, changed, before if changed else None,
+        temperature, nearness, unseen, tuple(warnings),
+    )  # fmt: skip
+
+
+def seen(graph: onnx.ModelProto, images: Tensor, stage: Stage | None = None) -> tuple[Tensor, Tensor]:
+    """Return what a body sees in uint8 images `(N, 3, H, W)`: features `(N, D)`, and its logits `(N, rows)`."""
+    import onnxruntime as ort
+
+    (last,) = (n for n in graph.graph.node if graph.graph.output[0].name in n.output)
+    graph.graph.output.append(helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, ["n", "features"]))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found: list[list[np.ndarray]] = []
+    for part in images.split(AT_ONCE):
+        found.append(session.run(None, {graph.graph.input[0].name: part.numpy().astype(np.float32) / np.float32(255)}))
+        if stage is not None:
+            stage.advance(len(part))
+    logits, features = (torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True))
+    return features, logits
+
+
+def prior_of(logits: Tensor, resolution: Resolution) -> Tensor:
+    """Return what names alone say, `(N, names)`, from logits of the base: 0 for an unknown name."""
+    nothing = torch.zeros(len(logits))
+    return torch.stack([logits[:, list(g)].logsumexp(1) if g else nothing for g in resolution.groups], 1)
+
+
+def parts_of(train: ImageSet, seed: int) -> list[Tensor]:
+    """Return the positions of the photographs that are left out at a time; none if a class has only one."""
+    if fold_count(train.labels, len(train.classes), FOLDS) < 2:
+        return []
+    parts = folds(train.labels, rng(seed, "folds"), FOLDS)
+    return parts if len(train) <= ALL_FOLDS else parts[:1]
+
+
+def rest_of(train: ImageSet, left_out: Tensor) -> Tensor:
+    """Return the positions of all photographs but some, ascending."""
+    return torch.from_numpy(np.setdiff1d(np.arange(len(train)), left_out.numpy()))
+
+
+def enough(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Return as many parts as hold `JUDGES` photographs, at most `TRAINED`: a network is trained for each."""
+    held = np.cumsum([len(p) for p in parts])
+    return list(parts[: min(TRAINED, 1 + int((held < JUDGES).sum()))])
+
+
+def chosen_head(given: Photographs, features: Tensor, prior: Tensor, parts: Sequence[Tensor], seed: int) -> Choice:
+    """Return which kind of head names most photographs that it was not fitted to."""
+    return choose_head(
+        features, given.train.labels, prior, parts, all_known=given.all_known, any_known=given.any_known,
+        generator=rng(seed, "parts"),
+    )  # fmt: skip
+
+
+def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen | None:
+    """Return the photographs that a network has not seen, with it; None if they are too few to judge."""
+    if len(left_out) < JUDGED_IMAGES:
+        return None
+    return Unseen(train.subset(left_out), train.subset(rest_of(train, left_out)), state)
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """Heads of one kind.
+
+    Attributes:
+        own: The base's.
+        resolution: What stands for each name.
+        features: Of the training photographs.
+        prior: What names alone say of them.
+        labels: Theirs.
+        kind: Of the heads.
+    """
+
+    own: Linear
+    resolution: Resolution
+    features: Tensor
+    prior: Tensor
+    labels: Tensor
+    kind: Kind
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """How many rows each name has: those of its base classes where these count, else one."""
+        return tuple(max(1, len(g)) if self.kind.prior else 1 for g in self.resolution.groups)
+
+    def fitted(self, index: Tensor) -> Linear:
+        """Return the head that is fitted to some of the photographs.
+
+        What was fitted for a name is added to each of its rows, and so to their log-sum-exp.
+        """
+        added = fit_head(self.features[index], self.labels[index], self.prior[index], self.kind)
+        repeats = torch.tensor(self.rows)
+        weight, bias = (t.repeat_interleave(repeats, 0) for t in (added.weight, added.bias))
+        if self.kind.prior:
+            groups, own = self.resolution.groups, self.own
+            weight = weight + torch.cat([own.weight[list(g)] if g else 0 * own.weight[:1] for g in groups])
+            bias = bias + torch.cat([own.bias[list(g)] if g else 0 * own.bias[:1] for g in groups])
+        return Linear(weight, bias)
+
+
+def frozen(heads: Heads, left_out: Tensor) -> LeftOut:
+    """Return what the untrained network with a head that has not seen some photographs says of them."""
+    rest = torch.from_numpy(np.setdiff1d(np.arange(len(heads.labels)), left_out.numpy()))
+    logits = named_logits(heads.fitted(rest)(heads.features[left_out]), heads.rows)
+    return LeftOut(left_out, logits, cosines(heads.features, heads.labels, rest, left_out))
+
+
+def cosines(features: Tensor, labels: Tensor, rest: Tensor, left_out: Tensor) -> Tensor:
+    """Return the cosine of the features of some photographs with the nearest class mean of the others."""
+    units = F.normalize(class_means(features[rest], labels[rest]), dim=1)
+    return (F.normalize(features[left_out], dim=1) @ units.T).amax(1)
+
+
+def class_means(features: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean features of each class `(K, D)`."""
+    return torch.stack([features[labels == k].mean(0) for k in range(int(labels.max()) + 1)])
+
+
+def nearness_of(features: Tensor, labels: Tensor, judged: Sequence[LeftOut]) -> Nearness | None:
+    """Return how near photographs are to their classes; None if fewer than `FEWEST` were left out.
+
+    Args:
+        features: Of all training photographs, by the network that is delivered.
+        labels: Theirs.
+        judged: What networks that have not seen some of them say of these.
+    """
+    if sum(len(j.index) for j in judged) < FEWEST:
+        return None
+    found = torch.cat([j.nearness for j in judged]).numpy()
+    return Nearness(class_means(features, labels).numpy(), known_threshold(found, KEPT), len(found))
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Training of the whole network, which starts with a head that was fitted to its own features."""
+
+    given: Photographs
+    network: nn.Module
+    heads: Heads
+    settings: FitConfig
+    device: torch.device
+    seed: int
+
+    def start(self, index: Tensor) -> State:
+        """Return the network with the head that is fitted to some of the photographs."""
+        head = self.heads.fitted(index)
+        linear = nn.Linear(head.weight.shape[1], head.weight.shape[0])
+        with torch.no_grad():
+            linear.weight.copy_(head.weight)
+            linear.bias.copy_(head.bias)
+        set_head(self.network, linear)
+        return {k: v.clone() for k, v in self.network.state_dict().items()}
+
+    def take(self, start: State, index: Tensor, stage: Stage) -> State:
+        """Return the network after training on some of the photographs."""
+        self.network.load_state_dict(start)
+        network = on_device(self.network.eval(), self.device)
+        rows = self.heads.rows
+        model = network if max(rows) == 1 else on_device(NamedRows(network, rows).eval(), self.device)
+        part = self.given.train.subset(index)
+        source = BatchSource(part, self.given.base, self.settings, self.device, self.seed, rows=evened(part.labels))
+        fit(model, source, self.settings, optimizer=make_optimizer(model, self.settings), stage=stage)
+        return {k: v.clone() for k, v in on_host(self.network).state_dict().items()}
+
+    def take_judged(
+        self, start: State, judges: Sequence[Tensor], stage: Stage
+    ) -> tuple[Interpolation, State, list[LeftOut], Unseen | None]:
+        """Train, and keep as much of the change as photographs left out favour, which may be nothing.
+
+        For each part that is left out the network starts with a head that has not seen it. The mean of what training
+        changes there is added to the network with the head for all photographs, as far as it helps.
+
+        Returns:
+            What was chosen, the network, what was said of photographs left out, and the network that has not seen the
+            first part.
+        """
+        train, rows = self.given.train, self.heads.rows
+        ends: list[tuple[State, State]] = []
+        said: dict[float, list[LeftOut]] = {w: [] for w in WEIGHTS}
+        for left_out in judges:
+            rest = rest_of(train, left_out)
+            begin = self.start(rest)
+            end = self.take(begin, rest, stage)
+            ends.append((begin, end))
+            said[0.0].append(frozen(self.heads, left_out))
+            for weight in WEIGHTS[1:]:
+                features, logits = seen(self.given.graph(interpolate(begin, end, weight)), train.images)
+                near = cosines(features, train.labels, rest, left_out)
+                said[weight].append(LeftOut(left_out, named_logits(logits[left_out], rows), near))
+        labels = train.labels[torch.cat(list(judges))]
+        balance, found = class_weights(labels), {w: torch.cat([s.logits for s in v]) for w, v in said.items()}
+        losses = {w: calibrated_loss(v, labels, balance) for w, v in found.items()}
+        top1 = {w: 100 * float(((v.argmax(1) == labels) * balance).mean()) for w, v in found.items()}
+        # What is less accurate on photographs left out than the head alone is not delivered, whatever its loss.
+        weight = choose_weight({w: v for w, v in losses.items() if top1[w] >= top1[0.0]})
+        change = mean([{k: v - b[k] if v.is_floating_point() else v for k, v in e.items()} for b, e in ends])
+        moved = {k: v + weight * change[k] if weight and v.is_floating_point() else v for k, v in start.items()}
+        chosen = Interpolation(
+            weight=weight, images=len(labels), folds=len(judges),
+            loss={w: float(v.mean()) for w, v in losses.items()}, top1=top1,
+        )  # fmt: skip
+        return chosen, moved, said[weight], unseen_by(train, judges[0], interpolate(*ends[0], weight))
+
+
