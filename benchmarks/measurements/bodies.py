@@ -32,6 +32,7 @@ from benchmarks.command import Script, log
 from benchmarks.measurements import teach
 from mvp_edge.core.streams import rng
 from mvp_edge.export import export_onnx
+from mvp_edge.export.body import without_weights
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import Base
 from mvp_edge.models.macs import count_macs, count_params
@@ -134,7 +135,8 @@ def make(
         )  # fmt: skip
         model = onnx.load(whole)
     features = seen(model, files, body.pixels)
-    graph = without_weights(model, network)
+    state = {k: v.numpy() for k, v in network.state_dict().items() if v.dtype == torch.float32}
+    graph = without_weights(model, state)
     write(zoo / "bodies" / f"{body.id}.onnx.gz", gzip.compress(graph.SerializeToString(deterministic=True), 9, mtime=0))
     head = head_of(network)
     rows, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
@@ -164,31 +166,6 @@ def make(
 def norm_scales(network: nn.Module) -> int:
     """Return how many scales of batch norms are in the convolutions already."""
     return sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.BatchNorm2d))
-
-
-def without_weights(model: onnx.ModelProto, network: nn.Module) -> onnx.ModelProto:
-    """Return a graph whose weights lie beside it, under their names in torch."""
-    state = {k: v.numpy() for k, v in network.state_dict().items() if v.dtype == torch.float32}
-    small = onnx.ModelProto()
-    small.CopyFrom(model)
-    names = {}
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if tensor.name.endswith((".w", ".b")):
-            if tensor.name in (
-                "conv_stem.w",
-                "conv_stem.Conv.w",
-            ):  # the exporter has put the scale of the pixels into it
-                continue
-            near = {k: float(np.abs(v - values).max()) for k, v in state.items() if v.shape == values.shape}
-            names[tensor.name] = min(near, key=lambda k: near[k])
-            assert near[names[tensor.name]] <= 1e-5 * float(np.abs(values).max()), tensor.name
-    for node in small.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-    kept = [t for t in small.graph.initializer if t.name not in names]
-    del small.graph.initializer[:]
-    small.graph.initializer.extend(kept)
-    return small
 
 
 def seen(model: onnx.ModelProto, files: Sequence[Path], pixels: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal, TypeVar, cast
 
@@ -64,6 +65,17 @@ def use_threads(count: int | None) -> None:
     if count < 1:
         raise ConfigError(f"threads is {count}; it must be at least 1")
     torch.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: small products are ten times as slow on several that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def use_bf16(choice: Bf16) -> None:

@@ -206,7 +206,7 @@ class _Nodes:
         cosines = self.add("Gemm", [features, self.store("means.weight", units), zero], "cosines", transB=1)
         squares = self.add("Mul", [features, features], "squares")
         total = self.reduce("ReduceSum", squares, "squares", since=13)
-        norm = self.add("Sqrt", [self.add("Max", [total, self.store("floor", np.array([LEAST]))], "least")], "norm")
+        norm = self.add("Sqrt", [self.add("Add", [total, self.store("floor", np.array([LEAST]))], "positive")], "norm")
         top = self.reduce("ReduceMax", cosines, "cosines")
         flat = self.store("known.shape", np.array([-1]), np.int64)
         self.add("Reshape", [self.add("Div", [top, norm], "cosine"), flat], KNOWN)

@@ -110,9 +110,11 @@ def _quantise(source: Path, prepared: Path, quantised: Path, reader: _Reader) ->
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    quant_pre_process(source, prepared)
+    operators = {n.op_type for n in onnx.load(source).graph.node}
+    transformer = bool(operators & set(TRANSFORMER))
+    # The runtime's own inference of shapes fails at reductions whose axes are an input, as those of `known`.
+    quant_pre_process(source, prepared, skip_symbolic_shape=not transformer)
     graph = onnx.load(prepared).graph
-    operators = {n.op_type for n in graph.node}
     quantize_static(
         prepared,
         quantised,
@@ -122,7 +124,7 @@ def _quantise(source: Path, prepared: Path, quantised: Path, reader: _Reader) ->
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
-        op_types_to_quantize=[*WEIGHTED, *(() if operators & set(TRANSFORMER) else BETWEEN)],
+        op_types_to_quantize=[*WEIGHTED, *(() if transformer else BETWEEN)],
         nodes_to_exclude=kept_float(graph),
     )
 

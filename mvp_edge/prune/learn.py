@@ -7,7 +7,7 @@ The network runs as its ONNX graph, which is several times as fast as torch; tor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,10 +24,13 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
 from mvp_edge.models.architectures import head_of, new_model, set_head
 from mvp_edge.models.bases import Base
+from mvp_edge.models.freezing import freeze_early
+from mvp_edge.models.norms import fold
 from mvp_edge.models.tensors import load_weights
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import known_threshold
-from mvp_edge.prune.fit import JUDGED_IMAGES, Unseen
+from mvp_edge.prune.fit import Unseen
+from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.training.frozen_head import Choice, Kind, Linear, NamedRows, choose_head, fit_head, named_logits
 from mvp_edge.training.interpolation import (
@@ -67,7 +70,6 @@ class Photographs:
         zoo: Where it is from.
         resolution: What stands for each name; an unknown name has no classes.
         body: The network.
-        base: How its images are normalised; their size is the body's.
         pictures: The photographs.
         source: Name of the data.
     """
@@ -75,9 +77,13 @@ class Photographs:
     zoo: BodyZoo
     resolution: Resolution
     body: Body
-    base: Base
     pictures: Pictures
     source: str
+
+    @property
+    def base(self) -> Base:
+        """How images of the body are normalised, and their size."""
+        return replace(Base.from_json(dict(self.zoo.about)), input_size=(self.body.pixels, self.body.pixels))
 
     @property
     def train(self) -> ImageSet:
@@ -213,15 +219,14 @@ def learn(
             with progress.stage("Fine-tuning", settings.iterations) as stage:
                 after = steps.take(before, everything, stage)
             trained = settings.iterations
-        elif settings.iterations > 0:
-            judges = enough(parts)
+        elif settings.iterations > 0 and mistaken(choice, train.labels, judges := enough(parts)):
             trained = settings.iterations * len(judges)
             with progress.stage("Fine-tuning", trained) as stage:
                 interpolation, after, judged, unseen = steps.take_judged(before, judges, stage)
-        elif parts:
-            judged = [frozen(heads, part) for part in parts]
-            unseen = unseen_by(train, parts[0], steps.start(rest_of(train, parts[0])))
     changed = trained > 0 and (interpolation is None or interpolation.weight > 0)
+    if not changed and parts:
+        judged = [frozen(heads, part) for part in parts]
+        unseen = unseen_by(train, parts[0], steps.start(rest_of(train, parts[0])))
     val = given.pictures.val
     if val is not None and len(val) >= JUDGED_IMAGES:
         unseen = Unseen(val, train)
@@ -249,13 +254,14 @@ def seen(graph: onnx.ModelProto, images: Tensor, stage: Stage | None = None) -> 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
     session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found: list[list[np.ndarray]] = []
+    logits, features = list[Tensor](), list[Tensor]()
     for part in images.split(AT_ONCE):
-        found.append(session.run(None, {graph.graph.input[0].name: part.numpy().astype(np.float32) / np.float32(255)}))
+        feed = {graph.graph.input[0].name: part.numpy().astype(np.float32) / np.float32(255)}
+        for kind, values in zip((logits, features), session.run(None, feed), strict=True):
+            kind.append(torch.from_numpy(np.asarray(values)))
         if stage is not None:
             stage.advance(len(part))
-    logits, features = (torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True))
-    return features, logits
+    return torch.cat(features), torch.cat(logits)
 
 
 def prior_of(logits: Tensor, resolution: Resolution) -> Tensor:
@@ -289,6 +295,12 @@ def chosen_head(given: Photographs, features: Tensor, prior: Tensor, parts: Sequ
         features, given.train.labels, prior, parts, all_known=given.all_known, any_known=given.any_known,
         generator=rng(seed, "parts"),
     )  # fmt: skip
+
+
+def mistaken(choice: Choice | None, labels: Tensor, judges: Sequence[Tensor]) -> bool:
+    """Return whether the head is wrong about a photograph that judges, so that training can be seen to gain."""
+    index = torch.cat(list(judges))
+    return choice is None or bool((choice.logits[index].argmax(1) != labels[index]).any())
 
 
 def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen | None:
@@ -395,12 +407,13 @@ class Steps:
         """Return the network after training on some of the photographs."""
         self.network.load_state_dict(start)
         network = on_device(self.network.eval(), self.device)
+        freeze_early(network)
         rows = self.heads.rows
         model = network if max(rows) == 1 else on_device(NamedRows(network, rows).eval(), self.device)
         part = self.given.train.subset(index)
         source = BatchSource(part, self.given.base, self.settings, self.device, self.seed, rows=evened(part.labels))
         fit(model, source, self.settings, optimizer=make_optimizer(model, self.settings), stage=stage)
-        return {k: v.clone() for k, v in on_host(self.network).state_dict().items()}
+        return {k: v.clone() for k, v in fold(on_host(self.network)).state_dict().items()}
 
     def take_judged(
         self, start: State, judges: Sequence[Tensor], stage: Stage
@@ -440,5 +453,3 @@ class Steps:
             loss={w: float(v.mean()) for w, v in losses.items()}, top1=top1,
         )  # fmt: skip
         return chosen, moved, said[weight], unseen_by(train, judges[0], interpolate(*ends[0], weight))
-
-

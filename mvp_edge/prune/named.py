@@ -5,7 +5,6 @@ names -> classes of the base -> a body small enough and good enough -> head of t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,9 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
-from safetensors.numpy import save
 
 from mvp_edge.config import Budget, FitConfig, InputFormat, PruneConfig
-from mvp_edge.core.atomic import write_atomically
-from mvp_edge.core.environment import host, own_version
+from mvp_edge.core.environment import host
 from mvp_edge.core.errors import BudgetError, ConfigError, ExportError
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.packed import Stored, in_full
@@ -34,6 +30,7 @@ from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits, split_classes
 from mvp_edge.prune.gate import Figures, Scores, failed_gate, judge
 from mvp_edge.prune.request import check_place, prune_command, requested_names
+from mvp_edge.prune.write import FILES, take_rows, write_base, write_file, write_parts
 from mvp_edge.report import Extras, Report, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
@@ -58,7 +55,6 @@ from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.timing.session import open_session
 from mvp_edge.zoo.bodies import Body, BodyZoo, Features
 
-FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 LEAST_PICTURES = 10  # of a name, for its accuracy to be told from its own
 KEPT = 0.95  # of pictures of listed classes, by the threshold of `known`
 TOLERANCE = 1e-3  # of a logit: float32 sums in another order
@@ -206,7 +202,9 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
     with clock.time("export"), progress.stage("Writing"):
         write_model(file, opened, request, config.input)
         weights = in_full(opened.stored)
-        write_parts(directory, request, body, weights)
+        groups = request.resolution.groups
+        rows = take_rows(opened.graph, weights, [i for group in groups for i in group])
+        write_parts(directory, zoo, body, request.resolution.task.names, [len(g) for g in groups], rows)
     with clock.time("evaluate"), progress.stage("Checking"):
         parity = check(file, opened, request)
     others: dict[Literal["int8", "fp16"], Path] = {}
@@ -298,15 +296,6 @@ def judged(
     return tuple(records)
 
 
-def write_base(zoo: BodyZoo, body: Body, weights: dict[str, np.ndarray], path: Path) -> Path:
-    """Write the base at its own pixels, given a body and its weights, which may be the base's; return the path."""
-    base = zoo.bodies[0]
-    path.write_bytes(
-        zoo.graph(base, weights if base.weights == body.weights else zoo.weights(base)).SerializeToString()
-    )
-    return path
-
-
 def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, Expected]:
     """Return the body that a run delivers.
 
@@ -317,8 +306,7 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
         BudgetError: none is within the limits; the message tells how near the smallest comes.
     """
     if config.budget is None:
-        good = [(b, e) for b, e in request.expected if e.top1 >= e.base_top1 - config.max_drop]
-        return good[-1]
+        return [(b, e) for b, e in request.expected if e.top1 >= e.base_top1 - config.max_drop][-1]
     limits, offered = config.budget.given, list(request.expected)
     if "size_kib" in limits and config.data is None:
         small = [f for f in request.zoo.forms if f.arithmetic == "fp32"]
@@ -401,19 +389,7 @@ def write_model(
         halve(model)
     else:
         store_compactly(model, opened.stored | stored_rows(opened, split))
-    if kind == "uint8-nhwc":
-        from_bytes(model.graph)
-    model.producer_name, model.producer_version = "mvp-edge", own_version()
-    own = {
-        "input_size": json.dumps([body.pixels, body.pixels]), "input_format": kind,
-        "producer": f"mvp-edge {own_version()}", "base": request.zoo.base, "zoo": request.zoo.name, "body": body.id,
-    }  # fmt: skip
-    own |= {} if precision == "fp32" else {"precision": precision}
-    helper.set_model_props(model, {**{p.key: p.value for p in model.metadata_props}, **own})
-    try:
-        write_atomically(file, model.SerializeToString(deterministic=True))
-    except OSError as e:
-        raise ExportError(f"{file} cannot be written ({e.strerror or e}); choose another directory with --out") from e
+    write_file(model, file, request.zoo, body, kind, {} if precision == "fp32" else {"precision": precision})
 
 
 def stored_rows(opened: Opened, split: Split) -> dict[str, Stored]:
@@ -422,39 +398,6 @@ def stored_rows(opened: Opened, split: Split) -> dict[str, Stored]:
     if last is None or last.input[1] not in opened.stored or not opened.features.stored:
         return {}
     return stored_head(split, opened.stored[last.input[1]], *(opened.features.stored[k] for k in ("basis", "rows")))
-
-
-def from_bytes(graph: onnx.GraphProto) -> None:
-    """Let a graph take uint8 images `(N, H, W, 3)` in place of float32 `(N, 3, H, W)`, in place."""
-    (image,) = graph.input
-    batch, _, height, width = (d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim)
-    for node in graph.node:
-        node.input[:] = ["pixels" if name == image.name else name for name in node.input]
-    nodes = [
-        helper.make_node("Transpose", [image.name], ["turned"], "turned", perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["turned"], ["bytes"], "bytes", to=onnx.TensorProto.FLOAT),
-        helper.make_node("Mul", ["bytes", "per_byte"], ["pixels"], "pixels"),
-    ]
-    graph.initializer.append(numpy_helper.from_array(np.array([1 / 255], np.float32), "per_byte"))
-    graph.input.remove(image)
-    graph.input.append(helper.make_tensor_value_info(image.name, onnx.TensorProto.UINT8, [batch, height, width, 3]))
-    rest = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]
-    del graph.node[:]
-    graph.node.extend([*nodes, *rest])
-
-
-def write_parts(directory: Path, request: Request, body: Body, weights: dict[str, np.ndarray]) -> None:
-    """Write labels, plan and weights: with the rows of listed classes they load into the base's architecture."""
-    groups = request.resolution.groups
-    order = [i for group in groups for i in group]
-    rows = {name: (v[order] if name.startswith("classifier.") else v) for name, v in weights.items()}
-    plan = {
-        "format": 1, "base": dict(request.zoo.about), "body": body.id, "pixels": body.pixels,
-        "achieved_keep": body.keep, "groups": [], "rows": [len(group) for group in groups],
-    }  # fmt: skip
-    write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in request.resolution.task.names).encode())
-    write_atomically(directory / "plan.json", json.dumps(plan).encode())
-    write_atomically(directory / "weights.safetensors", save(rows))
 
 
 def check(file: Path, opened: Opened, request: Request, relative: float = 0.0) -> float:

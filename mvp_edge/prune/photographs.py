@@ -1,54 +1,49 @@
-"""The main job with images on a zoo of ready-made bodies: names, then a head for the photographs, then steps.
-
-names -> a body -> features of the photographs -> head, chosen on photographs left out -> steps, if these gain -> a file
-"""
+"""The main job with images on a zoo of ready-made bodies: a body, what it learns from the photographs, and a file."""
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
+import onnx
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from mvp_edge.config import FitConfig, PruneConfig
-from mvp_edge.core.atomic import write_atomically
-from mvp_edge.core.device import on_device, on_host, resolve_device
+from mvp_edge.config import PruneConfig
+from mvp_edge.core.device import resolve_device
 from mvp_edge.core.environment import environment
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.progress import Progress, SilentProgress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
-from mvp_edge.data import ImageSet, open_source
-from mvp_edge.data.images import decode_all
-from mvp_edge.export import export_onnx, verify_onnx
-from mvp_edge.models.architectures import head_of, new_model, set_head
-from mvp_edge.models.bases import Base
-from mvp_edge.models.heads import features_of
+from mvp_edge.data import DataSource, ImageSet, open_source
+from mvp_edge.data.images import decode_all, resize
+from mvp_edge.export import verify_onnx
+from mvp_edge.export.named_head import KNOWN, attach_head
+from mvp_edge.models.architectures import new_model
 from mvp_edge.models.macs import nominal_training_flops
 from mvp_edge.models.tensors import load_weights
 from mvp_edge.names.base_classes import Resolution
-from mvp_edge.names.known import listed_logits
+from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
 from mvp_edge.prune.deliver import gallery, rounding, surest_errors
-from mvp_edge.prune.fit import Unseen
-from mvp_edge.prune.gate import JUDGED_IMAGES, Scores, failed_gate
-from mvp_edge.prune.named import FILES, Made, Request, choose, expectations, report_of, write_base
-from mvp_edge.prune.pictures import Pictures, read_pictures
+from mvp_edge.prune.gate import Scores, failed_gate
+from mvp_edge.prune.learn import KEPT, Learned, Photographs, State, learn, parts_of, prior_of, seen
+from mvp_edge.prune.named import Made, Request, choose, expectations, report_of
+from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.prune.precision import Candidate, judge_precision, make_precision, scores_of
 from mvp_edge.prune.request import check_place, prune_command, requested_with_photographs
+from mvp_edge.prune.write import FILES, write_base, write_file, write_parts
 from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
     BaseAccuracyRecord,
     CurveRecord,
     InterpolationRecord,
+    KnownRecord,
     PhotographsRecord,
     PrecisionRecord,
     PrecisionsRecord,
@@ -56,102 +51,13 @@ from mvp_edge.report.record import (
 )
 from mvp_edge.timing.latency import time_files
 from mvp_edge.timing.session import open_session
-from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, Kind, NamedRows, choose_head, fit_head
-from mvp_edge.training.interpolation import (
-    WEIGHTS,
-    Interpolation,
-    State,
-    calibrated_loss,
-    fold_count,
-    folds,
-    interpolate,
-    mean,
-)
-from mvp_edge.training.interpolation import choose as choose_weight
-from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict
-from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, NamedRows, held_out_top1, named_logits
+from mvp_edge.training.loop import accuracy
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
-FOLDS = 5  # photographs of a fifth are left out at a time
-ALL_FOLDS = 2000  # photographs up to which each is left out once; beyond, one fifth tells enough
-JUDGES = 20  # photographs left out, at least, that judge steps: with fewer in a fifth, up to `TRAINED` fifths
-TRAINED = 3
-CROP = 16  # photographs are shifted by up to this fraction of their side
-USUAL = Kind(prior=True, decay=1e-2)  # where a class has one photograph, so that none can be left out
-
-
-@dataclass(frozen=True, eq=False)
-class Photographs:
-    """A body with the photographs that it is given.
-
-    Attributes:
-        zoo: Where it is from.
-        resolution: What stands for each name; an unknown name has no classes.
-        body: The network.
-        base: How its images are normalised; their size is the body's.
-        pictures: The photographs.
-        source: Name of the data.
-    """
-
-    zoo: BodyZoo
-    resolution: Resolution
-    body: Body
-    base: Base
-    pictures: Pictures
-    source: str
-
-    @property
-    def train(self) -> ImageSet:
-        """Photographs to learn from."""
-        return self.pictures.train
-
-    @property
-    def test(self) -> ImageSet | None:
-        """Photographs that only tell how good the result is; None if all are copies of others."""
-        return self.pictures.test
-
-    @property
-    def all_known(self) -> bool:
-        """Whether the base knows each name."""
-        return not self.resolution.unknown
-
-    @property
-    def any_known(self) -> bool:
-        """Whether the base knows one of the names."""
-        return len(self.resolution.unknown) < len(self.resolution.named)
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """A network for the names, and how it came about.
-
-    Attributes:
-        model: On the CPU, in evaluation mode; logits `(N, names)`.
-        network: The same without the sums over rows of a name: the architecture with a head of these rows.
-        rows: Rows of each name.
-        kind: Kind of its head.
-        choice: Why; None if no photograph could be left out.
-        fit: Settings of its training; no iterations if there was none.
-        interpolation: How much of the training was kept.
-        trained: Optimiser steps in all.
-        changed: Whether the training changed the network.
-        before: Logits for the test photographs before the training, if it changed the network.
-        unseen: Photographs left out, with the network that has not seen them, for choices between files.
-        warnings: For the user.
-    """
-
-    model: nn.Module
-    network: nn.Module
-    rows: tuple[int, ...]
-    kind: Kind
-    choice: Choice | None
-    fit: FitConfig
-    interpolation: Interpolation | None
-    trained: int
-    changed: bool
-    before: Tensor | None
-    unseen: Unseen | None
-    warnings: tuple[str, ...]
+TRIED = 200  # photographs that choose a body
+TRIED_EACH = 5  # of a class, at least
+JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
 
 
 def compress_photographs(
@@ -192,21 +98,42 @@ def make_photographed(
         MvpEdgeError: the data cannot be used, no body meets the budget, or the network cannot be exported.
     """
     device = resolve_device(config.device)
-    with clock.time("size"), progress.stage("Choosing a size"):
-        body = choose_body(config, zoo, resolution, directory)
+    source = open_source(config.data or "", config.group_by)
+    with clock.time("size"):
+        body = choose_body(config, zoo, resolution, source, directory, progress)
     with clock.time("load"):
-        given = read_photographs(config, zoo, resolution, body, progress)
+        size = (body.pixels, body.pixels)
+        pictures = read_pictures(source, resolution.task.names, size, progress)
+    given = Photographs(zoo, resolution, body, pictures, source.name)
     learned = learn(given, config, device, progress, clock)
-    return _deliver(given, learned, config, device, directory, progress, clock)
+    return deliver(given, learned, config, device, directory, progress, clock)
 
 
-def choose_body(config: PruneConfig, zoo: BodyZoo, resolution: Resolution, scratch: Path) -> Body:
-    """Return the body that `named.choose` takes; what is expected of unknown names goes by their number.
+def choose_body(
+    config: PruneConfig, zoo: BodyZoo, resolution: Resolution, source: DataSource, scratch: Path, progress: Progress
+) -> Body:
+    """Return the body to train.
+
+    Without a budget some training photographs decide: it is the smallest of which a head on its features is right on
+    photographs left out at most `max_drop` points less often than on the features of the best body. With a budget, or
+    with fewer than `JUDGING` photographs, it is the one that `named.choose` takes; what is expected of unknown names
+    goes by their number.
 
     Raises:
         BudgetError: no body meets the budget.
+        DataError: the photographs do not fit the class list, or cannot be read.
     """
     expected = expectations(zoo, resolution)
+    names, largest = resolution.task.names, max(b.pixels for b in zoo.bodies)
+    each = max(TRIED_EACH, TRIED // len(names))
+    if config.budget is None and sum(min(each, source.count([n], "train")) for n in names) >= JUDGING:
+        with progress.stage("Reading some images", min(each * len(names), source.count(names, "train"))) as stage:
+            some = source.load(names, "train", (largest, largest), stage.advance, each)
+        if parts := parts_of(some, config.seed):
+            with progress.stage("Choosing a size", len(some) * len(zoo.bodies)) as stage:
+                scores = [scored(zoo, body, resolution, some, parts, stage) for body in zoo.bodies]
+            good = [b for b, s in zip(zoo.bodies, scores, strict=True) if s >= max(scores) - config.max_drop]
+            return min(good, key=lambda b: b.macs)
     claimed = {i for group in resolution.groups for i in group}
     spare = (i for i in range(len(zoo.classes.classes)) if i not in claimed)
     # The head has a row for an unknown name; any class of the base costs as much.
@@ -215,277 +142,75 @@ def choose_body(config: PruneConfig, zoo: BodyZoo, resolution: Resolution, scrat
     return choose(request, replace(config, unknown=False), scratch)[0]
 
 
-def read_photographs(
-    config: PruneConfig, zoo: BodyZoo, resolution: Resolution, body: Body, progress: Progress
-) -> Photographs:
-    """Read the photographs at the pixels of a body.
+def scored(
+    zoo: BodyZoo, body: Body, resolution: Resolution, some: ImageSet, parts: Sequence[Tensor], stage: Stage
+) -> float:
+    """Return the percent of some photographs that a head on a body's features names without having seen them."""
+    pixels = resize(some.images, (body.pixels, body.pixels))
+    features, logits = seen(zoo.graph(body, zoo.weights(body)), pixels, stage)
+    prior = prior_of(logits, resolution)
+    return held_out_top1(features, some.labels, prior, parts, any_known=not all_unknown(resolution))
+
+
+def make_file(file: Path, given: Photographs, learned: Learned, config: PruneConfig, state: State) -> onnx.ModelProto:
+    """Write a network that was learned, with some weights, and return its graph without the head of names.
 
     Raises:
-        DataError: they do not fit the class list, or cannot be read.
-        ZooError: the zoo is damaged.
+        ExportError: it cannot be written.
     """
-    base = replace(Base.from_json(dict(zoo.about)), input_size=(body.pixels, body.pixels))
-    source = open_source(config.data or "", config.group_by)
-    pictures = read_pictures(source, resolution.task.names, base.input_size, progress)
-    return Photographs(zoo, resolution, body, base, pictures, source.name)
-
-
-def learn(
-    given: Photographs, config: PruneConfig, device: torch.device, progress: Progress, clock: Stopwatch
-) -> Learned:
-    """Fit a head to the frozen features of the photographs, then take steps if these gain on photographs left out."""
-    train, resolution = given.train, given.resolution
-    network = new_model(given.zoo.arch, len(given.zoo.classes.classes))
-    with clock.time("load"), progress.stage("Unpacking"):
-        load_weights(network, {k: torch.from_numpy(v) for k, v in given.zoo.weights(given.body).items()})
-    network = on_device(network.eval(), device)
-    settings = resolve_fit(config.fit, "photographs", network)
-    if not isinstance(config.fit, FitConfig):
-        settings = replace(settings, crop=given.body.pixels // CROP)
-    with clock.time("head"):
-        with progress.stage("Looking at the photographs", len(train)) as stage:
-            features = features_of(network, train.images, given.base, device, stage)
-        with progress.stage("Fitting a head"):
-            base_head = copy.deepcopy(head_of(network)).cpu()
-            prior = prior_of(base_head, features, resolution)
-            parts = parts_of(train, config.seed)
-            choice = None
-            if parts:
-                choice = choose_head(
-                    features, train.labels, prior, parts, all_known=given.all_known, any_known=given.any_known,
-                    generator=rng(config.seed, "parts"),
-                )  # fmt: skip
-            kind = USUAL if choice is None else choice.kind
-            heads = Heads(base_head, resolution, features, prior, train.labels, kind)
-            rows = heads.rows
-            set_head(network, heads.fitted(torch.arange(len(train))))
-            network = on_device(network, device)
-    model = network if max(rows) == 1 else on_device(NamedRows(network, rows).eval(), device)
-    warnings: list[str] = []
-    interpolation, trained, changed, before = None, 0, False, None
-    unseen = unseen_by_head(model, network, heads, train, parts)
-    if settings.iterations > 0 and choice is None and config.schedule == "auto":
-        settings = replace(settings, iterations=0)
-        warnings.append(
-            "a class has a single photograph, so that none can be left out to judge by: the network was not trained, "
-            "only its head; add photographs, or train it unjudged with --schedule fixed"
-        )
-    if settings.iterations > 0:
-        untrained = {k: v.clone() for k, v in model.state_dict().items()}
-        with clock.time("fine_tune"):
-            if config.schedule == "fixed":
-                with progress.stage("Fine-tuning", settings.iterations) as stage:
-                    _train(model, train, given.base, settings, device, config.seed, stage)
-                trained, unseen = settings.iterations, None
-            else:
-                judges = enough(parts)
-                trained = settings.iterations * len(judges)
-                with progress.stage("Fine-tuning", trained) as stage:
-                    interpolation, first = _judged(
-                        model, network, heads, judges, given, settings, device, config.seed, stage
-                    )  # fmt: skip
-                if interpolation.weight > 0 and unseen is not None:
-                    unseen = replace(unseen, state=first)
-        changed = interpolation is None or interpolation.weight > 0
-        if changed and given.test is not None:
-            tuned = {k: v.clone() for k, v in model.state_dict().items()}
-            with clock.time("evaluate"):
-                model.load_state_dict(untrained)
-                before = predict(model, given.test.images, given.base, device)
-                model.load_state_dict(tuned)
-    val = given.pictures.val
-    if val is not None and len(val) >= JUDGED_IMAGES:
-        unseen = Unseen(val, train)
-    return Learned(
-        on_host(model).eval(), on_host(network).eval(), rows, kind, choice, settings, interpolation, trained, changed,
-        before, unseen, tuple(warnings),
+    names, rows = given.resolution.task.names, torch.arange(sum(learned.rows)).split(list(learned.rows))
+    groups = tuple(tuple(r.tolist()) for r in rows)
+    near = learned.nearness if config.unknown else None
+    model = attach_head(
+        given.graph(state), Split(groups, tuple(range(sum(learned.rows))), (), ()), names,
+        known_threshold=None if near is None else near.threshold, means=None if near is None else near.means,
+        temperature=learned.temperature,
     )  # fmt: skip
+    write_file(model, file, given.zoo, given.body, config.input, {"seed": str(config.seed)})
+    return model
 
 
-def rest_of(train: ImageSet, left_out: Tensor) -> Tensor:
-    """Return the positions of all photographs but some, ascending."""
-    return torch.from_numpy(np.setdiff1d(np.arange(len(train)), left_out.numpy()))
-
-
-def unseen_by_head(
-    model: nn.Module, network: nn.Module, heads: Heads, train: ImageSet, parts: Sequence[Tensor]
-) -> Unseen | None:
-    """Return the first part that is left out, with the network whose head has not seen it; None if it is too small."""
-    if not parts or len(parts[0]) < JUDGED_IMAGES:
-        return None
-    rest, start = rest_of(train, parts[0]), {k: v.clone() for k, v in model.state_dict().items()}
-    _copy_head(heads.fitted(rest), network)
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    model.load_state_dict(start)
-    return Unseen(train.subset(parts[0]), train.subset(rest), state)
-
-
-@torch.no_grad()
-def _copy_head(head: nn.Linear, network: nn.Module) -> None:
-    target = head_of(network)
-    target.weight.copy_(head.weight)
-    target.bias.copy_(head.bias)
-
-
-def prior_of(head: nn.Linear, features: Tensor, resolution: Resolution) -> Tensor:
-    """Return what names alone say: logits `(N, names)`, 0 for an unknown name."""
-    with torch.no_grad():
-        logits = head(features)
-    return torch.stack(
-        [logits[:, list(g)].logsumexp(1) if g else torch.zeros(len(features)) for g in resolution.groups], 1
-    )
-
-
-def parts_of(train: ImageSet, seed: int) -> list[Tensor]:
-    """Return the positions of the photographs that are left out at a time; none if a class has only one."""
-    if fold_count(train.labels, len(train.classes), FOLDS) < 2:
-        return []
-    parts = folds(train.labels, rng(seed, "folds"), FOLDS)
-    return parts if len(train) <= ALL_FOLDS else parts[:1]
-
-
-def enough(parts: Sequence[Tensor]) -> list[Tensor]:
-    """Return as many parts as hold `JUDGES` photographs, at most `TRAINED`: a network is trained for each."""
-    held = np.cumsum([len(p) for p in parts])
-    return list(parts[: min(TRAINED, 1 + int((held < JUDGES).sum()))])
-
-
-@dataclass(frozen=True, eq=False)
-class Heads:
-    """Heads of one kind, for the network itself.
-
-    Attributes:
-        own: The base's, on the CPU.
-        resolution: What stands for each name.
-        features: Of the training photographs.
-        prior: What names alone say of them.
-        labels: Theirs.
-        kind: Of the heads.
-    """
-
-    own: nn.Linear
-    resolution: Resolution
-    features: Tensor
-    prior: Tensor
-    labels: Tensor
-    kind: Kind
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """How many rows each name has: those of its base classes where these count, else one."""
-        return tuple(max(1, len(g)) if self.kind.prior else 1 for g in self.resolution.groups)
-
-    def fitted(self, index: Tensor) -> nn.Linear:
-        """Return the head that is fitted to some of the photographs.
-
-        What was fitted for a name is added to each of its rows, and so to their log-sum-exp.
-        """
-        added = fit_head(self.features[index], self.labels[index], self.prior[index], self.kind)
-        repeats = torch.tensor(self.rows)
-        weight, bias = (t.repeat_interleave(repeats, 0) for t in (added.weight, added.bias))
-        if self.kind.prior:
-            groups = self.resolution.groups
-            weight = weight + torch.cat([self.own.weight[list(g)] if g else 0 * self.own.weight[:1] for g in groups])
-            bias = bias + torch.cat([self.own.bias[list(g)] if g else 0 * self.own.bias[:1] for g in groups])
-        head = nn.Linear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
-        return head
-
-
-def _train(
-    model: nn.Module, train: ImageSet, base: Base, settings: FitConfig, device: torch.device, seed: int, stage: Stage
-) -> None:
-    source = BatchSource(train, base, settings, device, seed)
-    fit(model, source, settings, optimizer=make_optimizer(model, settings), stage=stage)
-
-
-def _judged(
-    model: nn.Module, network: nn.Module, heads: Heads, judges: Sequence[Tensor], given: Photographs,
-    settings: FitConfig, device: torch.device, seed: int, stage: Stage,
-) -> tuple[Interpolation, State]:  # fmt: skip
-    """Train in place and keep as much of the change as photographs left out favour, which may be nothing.
-
-    For each part that is left out the network starts with a head that has not seen it. The mean of what training
-    changes there is added to the network with the head for all photographs, as far as it helps.
-
-    Returns:
-        What was chosen, and the network that has not seen the first part.
-    """
-    train, start = given.train, {k: v.clone() for k, v in model.state_dict().items()}
-    logits = {s: torch.empty(len(train), len(train.classes)) for s in WEIGHTS}
-    changed: list[State] = []
-    first: tuple[State, State] | None = None
-    for left_out in judges:
-        rest = rest_of(train, left_out)
-        model.load_state_dict(start)
-        _copy_head(heads.fitted(rest), network)
-        begin = {k: v.clone() for k, v in model.state_dict().items()}
-        _train(model, train.subset(rest), given.base, settings, device, seed, stage)
-        end = {k: v.clone() for k, v in model.state_dict().items()}
-        first = first or (begin, end)
-        for weight in WEIGHTS:
-            model.load_state_dict(interpolate(begin, end, weight))
-            logits[weight][left_out] = predict(model, train.images[left_out], given.base, device)
-        changed.append({k: v - begin[k] if v.is_floating_point() else v for k, v in end.items()})
-    out = torch.cat(list(judges))
-    even = torch.ones(len(out))
-    losses = {s: calibrated_loss(v[out], train.labels[out], even) for s, v in logits.items()}
-    weight, change = choose_weight(losses), mean(changed)
-    model.load_state_dict(
-        {k: v + weight * change[k] if weight and v.is_floating_point() else v for k, v in start.items()}
-    )
-    model.eval()
-    assert first is not None
-    chosen = Interpolation(
-        weight=weight,
-        images=len(out),
-        folds=len(judges),
-        loss={s: float(v.mean()) for s, v in losses.items()},
-        top1={s: 100 * float((v[out].argmax(1) == train.labels[out]).float().mean()) for s, v in logits.items()},
-    )
-    return chosen, interpolate(*first, weight)
-
-
-def _deliver(
+def deliver(
     given: Photographs, learned: Learned, config: PruneConfig, device: torch.device, directory: Path,
     progress: Progress, clock: Stopwatch,
 ) -> Report:  # fmt: skip
     """Write the network, check and measure the file, and report it.
 
     Raises:
-        ExportError: the network cannot be exported, the file disagrees with it, or a file cannot be written.
+        ExportError: the file disagrees with the network, or cannot be written.
     """
-    file = directory / FILES[0]
-    with clock.time("export"), progress.stage("Exporting"):
-        parity = _write(directory, file, given, learned, config)
+    file, zoo, test = directory / FILES[0], given.zoo, given.test
+    with clock.time("export"), progress.stage("Writing"):
+        make_file(file, given, learned, config, learned.state)
+        weights = {k: v.numpy() for k, v in learned.state.items()}
+        write_parts(directory, zoo, given.body, given.resolution.task.names, learned.rows, weights)
+        parity = verify_onnx(file, in_torch(given, learned), given.base.input_size, given.base.mean, given.base.std)
     with TemporaryDirectory() as scratch:
-        whole = write_base(given.zoo, given.body, given.zoo.weights(given.body), Path(scratch) / "base.onnx")
+        whole = write_base(zoo, given.body, zoo.weights(given.body), Path(scratch) / "base.onnx")
         with clock.time("evaluate"), progress.stage("Evaluating"):
-            logits = None if given.test is None else predict_file(file, given.test)
-            score, base_score, warnings = _evaluate(whole, given, learned, logits, config.seed)
+            logits = None if test is None else predict_file(file, test)
+            score, base_score, warnings = evaluated(whole, given, learned, logits, config.seed)
         with clock.time("quantise"), progress.stage("Trying other precisions"):
             made = make_precision(file, config.precision, given.train.images, config.seed)
         with clock.time("measure"), progress.stage("Measuring"):
             others = [made.path] if isinstance(made, Candidate) else []
             base_timing, *other_timings, timing = time_files([whole, *others, file])
-        with clock.time("quantise"):
+        with clock.time("quantise"), progress.stage("Comparing precisions"):
             held_out = held_out_scores(file, made, Path(scratch) / FILES[0], given, learned, config)
-            test = None
-            if isinstance(made, Candidate) and given.test is not None:
-                test = scores_of(file, made.path, given.test)
+            compared = None
+            if isinstance(made, Candidate) and test is not None:
+                compared = scores_of(file, made.path, test)
             precisions = judge_precision(
-                file, config.precision, made, [timing, *other_timings], held_out, test
+                file, config.precision, made, [timing, *other_timings], held_out, compared
             )  # fmt: skip
-        width = head_of(learned.network).in_features
+        width = zoo.features(given.body).basis.shape[1]
         head = sum(learned.rows) * width, sum(learned.rows) * (width + 1)
-        expected = expectations(given.zoo, given.resolution)
+        expected = expectations(zoo, given.resolution)
         own = next(e for b, e in expected if b is given.body)
-        dense_bytes = whole.stat().st_size
-        stated = Made(given.body, own, file, None, head, parity, [base_timing, timing], dense_bytes)
-        report = report_of(Request(given.zoo, given.resolution, None, expected), stated, config, clock)
+        stated = Made(given.body, own, file, None, head, parity, [base_timing, timing], whole.stat().st_size)
+        report = report_of(Request(zoo, given.resolution, None, expected), stated, config, clock)
     nominal = nominal_training_flops(given.body.macs, 1.0, learned.trained, learned.fit.batch_size)
+    steps = learned.interpolation
     report = msgspec.structs.replace(
         report,
         method=method_in_words(given.body, learned),
@@ -493,12 +218,11 @@ def _deliver(
         accuracy=score,
         base_accuracy=base_score,
         estimate=None,
+        known=known_record(learned, config),
         photographs=photographs_record(given, learned),
         precisions=PrecisionsRecord(requested=config.precision, files=precisions),
         sizes=(),
-        interpolation=None
-        if learned.interpolation is None
-        else InterpolationRecord.from_json(learned.interpolation.to_json()),
+        interpolation=None if steps is None else InterpolationRecord.from_json(steps.to_json()),
         nominal_training_tflops=round(nominal / 1e12, 4),
         files=(*FILES, *(p.file for p in precisions[1:] if p.kept)),
         data=given.source,
@@ -509,29 +233,39 @@ def _deliver(
         seconds=clock.rounded(),
         warnings=(
             *given.pictures.warnings, *report.warnings, *learned.warnings, *rounding(parity), *warnings,
-            *failed_gate(precisions), *no_known(config),
+            *failed_gate(precisions), *no_known(learned, config),
         ),
     )  # fmt: skip
     write_json(report, directory / "report.json")
     extras = Extras(command=prune_command(config))
-    if config.thumbnails and given.test is not None and logits is not None:
+    if config.thumbnails and test is not None and logits is not None:
         extras = replace(
             extras,
-            samples=gallery(file, given.test),
-            errors=surest_errors(logits, given.test),
+            samples=gallery(file, test),
+            errors=surest_errors(logits, test),
             copies=tuple((image_uri(one), image_uri(other)) for one, other in given.pictures.copied),
         )
     render_html(report, {}, extras, directory / "report.html")
     return report
 
 
-def _evaluate(
+def in_torch(given: Photographs, learned: Learned) -> nn.Module:
+    """Return what was learned as a network: images to logits `(N, names)`."""
+    network = new_model(given.zoo.arch, sum(learned.rows))
+    load_weights(network, learned.state)
+    return NamedRows(network, learned.rows).eval()
+
+
+def evaluated(
     whole: Path, given: Photographs, learned: Learned, logits: Tensor | None, seed: int
 ) -> tuple[AccuracyRecord, BaseAccuracyRecord | None, list[str]]:
     """Return the accuracy of the delivered file, that of the base, and warnings."""
     if given.test is None or logits is None:
         return unknown_accuracy(), None, []
-    score, warnings = measured_accuracy(logits, given.test, learned.before, given.source)
+    before = None
+    if learned.before is not None:
+        before = named_logits(seen(given.graph(learned.before), given.test.images)[1], learned.rows)
+    score, warnings = measured_accuracy(logits, given.test, before, given.source)
     base_score, reasons = base_accuracy(whole, given, given.test, logits, seed)
     return score, base_score, [*warnings, *reasons]
 
@@ -545,42 +279,16 @@ def held_out_scores(
     Where these are training photographs, the network that has not seen them is written to `stand_in`, and judged.
 
     Raises:
-        ExportError: that network cannot be exported.
+        ExportError: that network cannot be written.
     """
     unseen = learned.unseen
     if unseen is None or not isinstance(made, Candidate):
         return None
     if unseen.state is None:
         return scores_of(file, made.path, unseen.images)
-    model = copy.deepcopy(learned.model)
-    model.load_state_dict(unseen.state)
-    _export(stand_in, model, given, config, {})
+    make_file(stand_in, given, learned, config, dict(unseen.state))
     converted = make_precision(stand_in, made.precision, unseen.trained.images, config.seed)
     return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else None
-
-
-def _export(file: Path, model: nn.Module, given: Photographs, config: PruneConfig, provenance: dict[str, str]) -> None:
-    export_onnx(
-        model, file, input_size=given.base.input_size, mean=given.base.mean, std=given.base.std,
-        labels=given.resolution.task.names, metadata=provenance, input_format=config.input,
-    )  # fmt: skip
-
-
-def _write(directory: Path, file: Path, given: Photographs, learned: Learned, config: PruneConfig) -> float:
-    """Write the model, labels, plan and weights; return the largest difference between logits of file and network."""
-    base, body, names = given.base, given.body, given.resolution.task.names
-    provenance = {"base": given.zoo.base, "zoo": given.zoo.name, "body": body.id, "seed": str(config.seed)}
-    _export(file, learned.model, given, config, provenance)
-    parity = verify_onnx(file, learned.model, base.input_size, base.mean, base.std)
-    plan = {
-        "format": 1, "base": dict(given.zoo.about), "body": body.id, "pixels": body.pixels,
-        "achieved_keep": body.keep, "groups": [], "rows": list(learned.rows),
-    }  # fmt: skip
-    write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
-    write_atomically(directory / "plan.json", json.dumps(plan).encode())
-    state = {k: v.contiguous() for k, v in learned.network.state_dict().items()}
-    write_atomically(directory / "weights.safetensors", save(state))
-    return parity
 
 
 def base_accuracy(
@@ -613,6 +321,11 @@ def base_accuracy(
     whole_score = accuracy(torch.from_numpy(listed_logits(found, given.resolution.groups)), part)
     own = accuracy(logits[some], part)
     return BaseAccuracyRecord(top1=round(whole_score.top1, 2), n=whole_score.n, model_top1=round(own.top1, 2)), []
+
+
+def all_unknown(resolution: Resolution) -> bool:
+    """Return whether the base knows none of the names."""
+    return len(resolution.unknown) == len(resolution.named)
 
 
 def method_in_words(body: Body, learned: Learned) -> str:
@@ -657,8 +370,22 @@ def advice(choice: Choice | None) -> str:
     return f"more photographs of this kind would probably not help much: {what}"
 
 
-def no_known(config: PruneConfig) -> list[str]:
+def known_record(learned: Learned, config: PruneConfig) -> KnownRecord | None:
+    """Return what the report tells of the output `known`, if the file has it."""
+    near = learned.nearness
+    if near is None or not config.unknown:
+        return None
+    return KnownRecord(
+        output=KNOWN, threshold=round(near.threshold, 4), temperature=learned.temperature, kept=KEPT,
+        photographs=near.photographs, listed=0, neutral=0, unlisted=0,
+    )  # fmt: skip
+
+
+def no_known(learned: Learned, config: PruneConfig) -> list[str]:
     """Return a warning that the file has no output `known`, if one may be expected."""
-    if not config.unknown:
+    if not config.unknown or learned.nearness is not None:
         return []
-    return ["with photographs the file has no output `known`: it takes every picture for one of the classes"]
+    return [
+        "the file has no output `known`, so that it takes every picture for one of the classes: too few photographs "
+        "could be left out to learn which pictures show none of them; add photographs"
+    ]

@@ -115,7 +115,9 @@ class KnownRecord(Record, frozen=True):
     """The second output of the file: whether a picture shows any listed class.
 
     A picture with a score below `threshold` shows none; the share `kept` of pictures of listed classes reaches it.
-    Logits divided by `temperature` give calibrated probabilities. The rest counts classes of the base.
+    Logits divided by `temperature` give calibrated probabilities. With images the score is the cosine with the nearest
+    class mean, and so many of them (`photographs`) were left out to find the threshold. Without images it compares
+    classes of the base: `listed` ones with `unlisted` ones; `neutral` ones count neither way.
     """
 
     output: str
@@ -125,6 +127,7 @@ class KnownRecord(Record, frozen=True):
     listed: int
     neutral: int
     unlisted: int
+    photographs: int = 0
 
 
 class BodyRecord(Record, frozen=True):

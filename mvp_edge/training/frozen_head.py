@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mvp_edge.training.interpolation import calibrated_loss
+from mvp_edge.core.device import one_thread
+from mvp_edge.training.interpolation import calibrated_loss, class_weights
 
 DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of weights on features with a mean square of 1, descending
 PARTS = (0.25, 0.5, 1.0)  # of the images, for the learning curve
@@ -96,24 +98,26 @@ def fit_heads(features: Tensor, labels: Tensor, prior: Tensor, decays: Sequence[
     if x.shape[0] < x.shape[1]:  # weights lie in the span of the images: solve there, which is as exact and faster
         left, singular, turn = torch.linalg.svd(x, full_matrices=False)
         x = left * singular
-    offset, k = prior.double(), prior.shape[1]
-    weight = torch.zeros(k, x.shape[1], dtype=torch.double, requires_grad=True)
-    bias = torch.zeros(k, dtype=torch.double, requires_grad=True)
-    found = []
-    for decay in decays:
-        solver = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+    offset, truth = prior.double(), labels[:, None]
+    k, width = prior.shape[1], x.shape[1]
 
-        def closure(decay: float = decay, solver: torch.optim.Optimizer = solver) -> Tensor:
-            solver.zero_grad()
-            loss = F.cross_entropy(offset + x @ weight.T + bias, labels) + decay / 2 * weight.square().sum()
-            loss.backward()
-            return loss
+    at, found = torch.zeros(k * (width + 1), dtype=torch.double), []
 
-        with torch.enable_grad():
-            solver.step(closure)  # pyright: ignore[reportArgumentType]
-        rows = weight.detach() if turn is None else weight.detach() @ turn
-        rows = (rows / scale).float()
-        found.append(Linear(rows, bias.detach().float() - rows @ centre))
+    def loss(decay: float) -> Tensor:
+        """Set the gradient by hand: autograd's own thread takes longer to answer than these small products."""
+        weight, bias = at[:-k].view(k, width), at[-k:]
+        chance = (offset + x @ weight.T + bias).log_softmax(1)
+        wrong = chance.exp().scatter_add(1, truth, torch.full_like(truth, -1, dtype=torch.double)) / len(x)
+        at.grad = torch.cat([(wrong.T @ x + decay * weight).flatten(), wrong.sum(0)])
+        return -chance.gather(1, truth).mean() + decay / 2 * weight.square().sum()
+
+    with one_thread(), torch.no_grad():
+        for decay in decays:
+            solver: Any = torch.optim.LBFGS([at], max_iter=STEPS, line_search_fn="strong_wolfe")
+            solver.step(partial(loss, decay))
+            weight, bias = at[:-k].view(k, width), at[-k:].float()
+            rows = ((weight if turn is None else weight @ turn) / scale).float()
+            found.append(Linear(rows, bias - rows @ centre))
     return found
 
 
@@ -144,19 +148,20 @@ def choose_head(
     """
     out = torch.cat(list(folds))
     tried: dict[float, dict[Kind, Tensor]] = {}
-    images = dict.fromkeys(PARTS, 0.0)
+    images: dict[float, float] = {}
     for part in PARTS:
-        logits = {Kind(p, d): torch.full_like(prior, torch.nan) for p in {False, any_known} for d in DECAYS}
+        rests = [
+            stratified(labels, np.setdiff1d(np.arange(len(labels)), left_out.numpy()), part, generator)
+            for left_out in folds
+        ]
+        images[part] = sum(map(len, rests)) / len(rests)
+        tried[part] = {
+            kind: logits
+            for with_names in {False, any_known}
+            for kind, logits in left_out_logits(features, labels, prior, folds, rests, with_names).items()
+        }
         if all_known:
-            logits[NAMES_ALONE] = prior
-        for left_out in folds:
-            rest = stratified(labels, np.setdiff1d(np.arange(len(labels)), left_out.numpy()), part, generator)
-            images[part] += len(rest) / len(folds)
-            for with_names in {False, any_known}:
-                offset = prior if with_names else torch.zeros_like(prior)
-                for decay, head in zip(DECAYS, fit_heads(features[rest], labels[rest], offset[rest]), strict=True):
-                    logits[Kind(with_names, decay)][left_out] = offset[left_out] + head(features[left_out])
-        tried[part] = logits
+            tried[part][NAMES_ALONE] = prior
     best = {part: _least(logits, labels, out) for part, logits in tried.items()}
     right = {part: (tried[part][best[part]][out].argmax(1) == labels[out]).float() for part in PARTS}
     gains = right[1.0] - right[0.5]
@@ -170,6 +175,46 @@ def choose_head(
         curve=tuple(Point(round(images[part]), 100 * float(right[part].mean())) for part in PARTS),
         gain=(100 * float(gains.mean()), 100 * error),
     )
+
+
+def left_out_logits(
+    features: Tensor, labels: Tensor, prior: Tensor, folds: Sequence[Tensor], rests: Sequence[Tensor], with_names: bool
+) -> dict[Kind, Tensor]:
+    """Return the logits `(N, K)` of images by heads of each decay that were fitted to others, NaN for the rest.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)`.
+        prior: What names alone say, logits `(N, K)`.
+        folds: Positions of the images that are left out together.
+        rests: Positions of those that the head is fitted to then.
+        with_names: Whether the prior is added.
+    """
+    offset = prior if with_names else torch.zeros_like(prior)
+    found = {Kind(with_names, d): torch.full_like(prior, torch.nan) for d in DECAYS}
+    for left_out, rest in zip(folds, rests, strict=True):
+        for decay, head in zip(DECAYS, fit_heads(features[rest], labels[rest], offset[rest]), strict=True):
+            found[Kind(with_names, decay)][left_out] = offset[left_out] + head(features[left_out])
+    return found
+
+
+def held_out_top1(
+    features: Tensor, labels: Tensor, prior: Tensor, folds: Sequence[Tensor], *, any_known: bool
+) -> float:
+    """Return the percent of images left out that the best head on these features names; every class counts alike.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)`.
+        prior: What names alone say, logits `(N, K)`.
+        folds: Positions of the images that are left out together.
+        any_known: Whether the base knows one of the names.
+    """
+    rests = [torch.from_numpy(np.setdiff1d(np.arange(len(labels)), f.numpy())) for f in folds]
+    tried = left_out_logits(features, labels, prior, folds, rests, any_known)
+    out = torch.cat(list(folds))
+    right = (tried[_least(tried, labels, out)][out].argmax(1) == labels[out]).float()
+    return 100 * float((right * class_weights(labels[out])).mean())
 
 
 def stratified(labels: Tensor, among: np.ndarray, part: float, generator: np.random.Generator) -> Tensor:

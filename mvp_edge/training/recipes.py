@@ -12,7 +12,7 @@ Purpose = Literal["pretrain", "prune", "photographs", "specialist", "generalist"
 _SGD: dict[Purpose, FitConfig] = {
     "pretrain": FitConfig(lr=0.1, warmup=0.1, label_smoothing=0.1, cutout=8),
     "prune": FitConfig(lr=0.03, warmup=0.1),
-    "photographs": FitConfig(lr=0.001, warmup=0.1, batch_size=64, norms="fixed"),
+    "photographs": FitConfig(lr=0.003, warmup=0.1, batch_size=32, norms="fixed"),
     "specialist": FitConfig(iterations=1000, lr=0.005),
     "generalist": FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5),
 }
@@ -20,7 +20,7 @@ _SGD: dict[Purpose, FitConfig] = {
 # follows (Touvron et al., 2021).
 _ADAMW: dict[Purpose, FitConfig] = {
     purpose: replace(fit, optimizer="adamw", lr=lr, weight_decay=0.05)
-    for (purpose, fit), lr in zip(_SGD.items(), (1e-3, 2e-4, 1e-4, 5e-5, 1e-3), strict=True)
+    for (purpose, fit), lr in zip(_SGD.items(), (1e-3, 2e-4, 3e-4, 5e-5, 1e-3), strict=True)
 }
 _RECIPES: dict[Optimizer, dict[Purpose, FitConfig]] = {"sgd": _SGD, "adamw": _ADAMW}
 

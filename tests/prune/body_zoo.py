@@ -8,10 +8,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import torch
 
 from mvp_edge.data import open_source
 from mvp_edge.export import export_onnx
+from mvp_edge.export.body import without_weights
 from mvp_edge.models.architectures import head_of, new_model
 from mvp_edge.models.heads import features_of
 from mvp_edge.models.macs import count_macs, count_params
@@ -52,7 +54,9 @@ def make_body_zoo(path: Path, images: Path, known: tuple[str, ...], pixels: tupl
         export_onnx(
             network.eval(), whole, input_size=size, mean=base.mean, std=base.std, labels=known, metadata={}
         )  # fmt: skip
-        graph.write_bytes(gzip.compress(whole.read_bytes(), 1, mtime=0))
+        state = {k: v.numpy() for k, v in network.state_dict().items()}
+        small = without_weights(onnx.load(whole), state)
+        graph.write_bytes(gzip.compress(small.SerializeToString(), 1, mtime=0))
         whole.unlink()
         seen = open_source(str(images)).load(known, "test", size)
         features_seen = features_of(network, seen.images, replace(base, input_size=size), CPU)
