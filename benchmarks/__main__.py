@@ -46,6 +46,7 @@ SCRIPTS = {
     "codebook": "weights of a body in a byte for two or three",
     "forms": "their INT8 forms and small ones",
     "photographs": "how often it is right about photographs by names alone",
+    "own-photographs": "what photographs of one's own are worth",
 }
 """Measurements: scripts with arguments of their own; `all` leaves them out."""
 

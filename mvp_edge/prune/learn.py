@@ -57,7 +57,7 @@ JUDGES = 20  # photographs left out, at least, that judge steps: with fewer in a
 TRAINED = 3
 CROP = 16  # photographs are shifted by up to this fraction of their side
 KEPT = 0.95  # of photographs left out, by the threshold of `known`
-FEWEST = 20  # photographs left out, for such a threshold to mean anything
+FEWEST = 10  # photographs left out, for such a threshold to mean anything
 AT_ONCE = 16  # photographs
 USUAL = Kind(prior=True, decay=1e-2)  # where a class has one photograph, so that none can be left out
 
@@ -359,8 +359,12 @@ def frozen(heads: Heads, left_out: Tensor) -> LeftOut:
 
 def cosines(features: Tensor, labels: Tensor, rest: Tensor, left_out: Tensor) -> Tensor:
     """Return the cosine of the features of some photographs with the nearest class mean of the others."""
-    units = F.normalize(class_means(features[rest], labels[rest]), dim=1)
-    return (F.normalize(features[left_out], dim=1) @ units.T).amax(1)
+    return cosines_with(class_means(features[rest], labels[rest]), features[left_out])
+
+
+def cosines_with(means: Tensor, features: Tensor) -> Tensor:
+    """Return the greatest cosine of features `(N, D)` with one of the means `(K, D)`, as the output `known` does."""
+    return (F.normalize(features, dim=1) @ F.normalize(means, dim=1).T).amax(1)
 
 
 def class_means(features: Tensor, labels: Tensor) -> Tensor:

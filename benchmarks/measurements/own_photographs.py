@@ -1,0 +1,142 @@
+"""What photographs of one's own are worth: names alone, a head on frozen features, what `prune --data` delivers.
+
+    python -m benchmarks own-photographs --data flowers102=DIR --body lite0-64 --foreign DIR [--shots 5,20,100]
+
+A directory has `train/NAME/*` and `test/NAME/*`. Each task is five random names; so many photographs of each are
+learned from, and the test images of these names only tell how good the result is. Pictures of none of the classes are
+near, the test images of other names of the data, and far, those of another directory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.command import Script, log
+from benchmarks.measurements.photographs import KEPT, SUFFIXES, WAYS
+from mvp_edge.config import PruneConfig
+from mvp_edge.core.errors import ConfigError, TaskError
+from mvp_edge.core.progress import SilentProgress, Stopwatch
+from mvp_edge.core.streams import rng
+from mvp_edge.data import DataSource, ImageSet, open_source
+from mvp_edge.data.images import decode_all
+from mvp_edge.names.base_classes import Resolution
+from mvp_edge.names.known import listed_logits
+from mvp_edge.prune.learn import Learned, Photographs, cosines_with, learn, seen
+from mvp_edge.prune.pictures import read_pictures
+from mvp_edge.prune.request import requested_with_photographs
+from mvp_edge.training.frozen_head import named_logits
+from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
+
+FOREIGN = 400  # pictures of other names, at most
+
+
+def resolved(names: Sequence[str], zoo: BodyZoo, data: Path) -> Resolution | None:
+    """Return what stands for each name; None if a name has several senses, as the command would refuse it."""
+    with TemporaryDirectory() as scratch:
+        task = Path(scratch) / "classes.txt"
+        task.write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
+        try:
+            return requested_with_photographs(PruneConfig(task, str(data), zoo=zoo.name), zoo)
+        except TaskError:
+            return None
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the percent right, every class counting the same."""
+    return 100 * float(np.mean([(logits[labels == k].argmax(1) == k).mean() for k in np.unique(labels)]))
+
+
+def none_of_these(given: Photographs, learned: Learned, test: ImageSet, foreign: Tensor) -> dict[str, float]:
+    """Return how many listed and other pictures the delivered threshold takes, and false accepts at 95 % kept."""
+    (shown, listed), (others, strange) = (seen(given.graph(learned.state), i) for i in (test.images, foreign))
+    sure = [named_logits(logits, learned.rows).softmax(1).amax(1).numpy() for logits in (listed, strange)]
+    found = {"softmax": _accepted(sure[1], np.quantile(sure[0], 1 - KEPT))}
+    if (near := learned.nearness) is not None:
+        cosine = [cosines_with(torch.from_numpy(near.means), f).numpy() for f in (shown, others)]
+        found["known"] = _accepted(cosine[1], np.quantile(cosine[0], 1 - KEPT))
+        found["delivered"] = _accepted(cosine[1], near.threshold)
+        found["kept"] = _accepted(cosine[0], near.threshold)
+    return found
+
+
+def _accepted(scores: np.ndarray, threshold: float) -> float:
+    return 100 * float((scores >= threshold).mean())
+
+
+def trial(
+    zoo: BodyZoo, body: Body, source: DataSource, resolution: Resolution, shots: int, seed: int, far: Sequence[Path]
+) -> dict[str, float | bool]:
+    """Learn from so many photographs of each name and return accuracies on the test images, and seconds."""
+    size = (body.pixels, body.pixels)
+    pictures = read_pictures(source, resolution.task.names, size, SilentProgress())
+    if (test := pictures.test) is None:
+        raise ConfigError("all test images are copies of training images")
+    pictures = replace(pictures, train=pictures.train.at_most(shots, rng(seed, "shots")), val=None)
+    given, labels = Photographs(zoo, resolution, body, pictures, source.name), test.labels
+    config = PruneConfig(Path("classes.txt"), source.name, seed=seed)
+    began = time.perf_counter()
+    learned = learn(given, config, torch.device("cpu"), SilentProgress(), Stopwatch())
+    found: dict[str, float | bool] = {"seconds": time.perf_counter() - began, "trained": learned.changed}
+    for name, state in (("delivered", learned.state), ("head", learned.before or learned.state)):
+        logits = named_logits(seen(given.graph(state), test.images)[1], learned.rows)
+        found[name] = accuracy(logits.numpy(), labels.numpy())
+    if given.all_known:
+        _, logits = seen(zoo.graph(body, zoo.weights(body)), test.images)
+        found["names"] = accuracy(listed_logits(logits.numpy(), resolution.groups), labels.numpy())
+    others = [c for c in source.classes if c not in resolution.task.names]
+    near = source.load(others, "test", size).images
+    foreign = {
+        "near": near[rng(seed, "foreign").permutation(len(near))[:FOREIGN]],
+        "far": decode_all(far, [0] * len(far), size).images,
+    }
+    for kind, images in foreign.items():
+        told = none_of_these(given, learned, test, images)
+        found |= {k if k == "kept" else f"{kind}_{k}": v for k, v in told.items()}
+    return found
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run random tasks of each data set with each body and number of photographs; append a record for each task."""
+    script = Script("own-photographs", __doc__)
+    script.add("--zoo", default=None)
+    script.add("--data", action="append", required=True, metavar="NAME=DIR")
+    script.add("--body", action="append", required=True)
+    script.add("--foreign", type=Path, required=True, help="pictures of nothing that the data name")
+    script.add("--shots", default="5,20,100")
+    script.add("--tasks", type=int, default=20)
+    script.add("--threads", type=int, default=1)
+    args = script.parse(argv)
+    torch.set_num_threads(args.threads)
+    zoo = open_bodies(args.zoo)
+    if zoo is None:
+        raise ConfigError(f"{args.zoo} is no zoo of bodies")
+    files = sorted(p for p in args.foreign.rglob("*") if p.suffix.lower() in SUFFIXES)
+    far = [files[i] for i in rng(0, "far").permutation(len(files))[:FOREIGN]]
+    for text in args.data:
+        name, _, directory = text.partition("=")
+        source = open_source(directory)
+        for task in range(args.tasks):
+            draw = rng(task, name)
+            while True:
+                names = [source.classes[i] for i in draw.choice(len(source.classes), WAYS, replace=False)]
+                if (resolution := resolved(names, zoo, Path(directory))) is not None:
+                    break
+            for body in [b for b in zoo.bodies if b.id in args.body]:
+                for shots in map(int, args.shots.split(",")):
+                    about = {
+                        "data": name, "task": task, "names": names, "known": not resolution.unknown, "body": body.id,
+                        "macs": body.macs, "shots": shots, "threads": args.threads,
+                    }  # fmt: skip
+                    if about in script.done():
+                        continue
+                    found = trial(zoo, body, source, resolution, shots, task, far)
+                    script.record(about, {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()})
+                    log.info("%s task %d, %s, %d a class: %s", name, task, body.id, shots, found)
