@@ -240,13 +240,13 @@ def test_each_member_is_read_once(
     data = str(images) if with_images else None
     config = PruneConfig(tmp_path / "classes.txt", data, tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
     reads: Counter[str] = Counter()
-    read = Path.read_text
+    read = Path.open
 
-    def count(path: Path, *args: Any, **names: Any) -> str:
+    def count(path: Path, *args: Any, **names: Any) -> Any:
         reads[path.parent.name] += path.name == "member.json"
         return read(path, *args, **names)
 
-    monkeypatch.setattr(Path, "read_text", count)
+    monkeypatch.setattr(Path, "open", count)
     vote = VoteConfig(keep=0.5, channel_multiple=4)
     compress(replace(config, vote=vote, fit=FitConfig(iterations=0), precision="fp32"))
     assert {member: reads[member] for member in open_zoo(str(generalist_zoo)).ids()} == dict.fromkeys(
