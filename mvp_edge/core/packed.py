@@ -5,7 +5,6 @@ A matrix in eight bits is levels, or numbers of the vectors of a codebook, with 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from mvp_edge.core.untrusted import safetensors_header, unzipped
+from mvp_edge.core.untrusted import read_json, safetensors_header, unzipped
 
 GZIP = b"\x1f\x8b"
 SCALE = ":scale"  # the end of the name of what packed levels are multiplied by
@@ -81,8 +80,8 @@ def read_stored(data: bytes) -> tuple[dict[str, Stored], dict[str, str]]:
         header = safetensors_header(plain)
         stored = load(plain)
         metadata = header.get("__metadata__", {})
-        shapes = {name: tuple(json.loads(metadata[name])) for name in stored if name + BOOK in stored}
-    except (SafetensorError, KeyError, OverflowError, TypeError) as e:
+        shapes = {name: tuple(read_json(metadata[name].encode())) for name in stored if name + BOOK in stored}
+    except (AttributeError, KeyError, OverflowError, SafetensorError, TypeError) as e:
         raise ValueError(str(e) or type(e).__name__) from e
     tensors: dict[str, Stored] = {}
     for name, value in stored.items():
@@ -92,6 +91,8 @@ def read_stored(data: bytes) -> tuple[dict[str, Stored], dict[str, str]]:
         if scale is None:
             tensors[name] = value
         elif book is None:
+            if np.broadcast_shapes(along(scale, value).shape, value.shape) != value.shape:
+                raise ValueError(f"the scales of {name} do not fit its levels")
             tensors[name] = Packed(value, scale, value.shape)
         else:
             tensors[name] = _coded(name, Packed(value, scale, shapes[name], book), book)

@@ -14,6 +14,7 @@ import msgspec
 
 T = TypeVar("T")
 MAX_FILE = 2 << 30  # bytes of a file
+MAX_SIDE = 4096  # pixels of an image
 MAX_JSON = 64 << 20
 MAX_HEADER = 4 << 20  # of safetensors: a network of 1,000 layers has a tenth of that
 MAX_RATIO = 64  # of gzip: weights in eight bits become a third shorter, graphs a quarter of their size

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from mvp_edge.config import Embedding, Packing
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.places import ASSETS
+from mvp_edge.core.untrusted import MAX_SIDE, check_printable, read_bytes, read_json, typed
 from mvp_edge.models.architectures import head_name, new_model
 from mvp_edge.models.download import download_weights
 from mvp_edge.models.inference_form import inference_form, with_linear_head
@@ -58,9 +60,17 @@ class Base:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Base:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: the value describes no base model.
+        """
         tuples = {k: tuple(value[k]) for k in ("input_size", "mean", "std", "classes")}
-        return Base(**{**value, **tuples})
+        found = typed(asdict(Base(**{**value, **tuples})), Base)
+        check_printable([found.name, found.arch, *found.classes])
+        if not all(1 <= side <= MAX_SIDE for side in found.input_size) or 0 in found.std:
+            raise ValueError(f"images of {found.input_size} pixels with deviations of {found.std} cannot be computed")
+        return found
 
 
 CIFAR100_RESNET18 = Base(
@@ -72,6 +82,7 @@ CIFAR100_RESNET18 = Base(
     licence="Apache-2.0",
 )
 CIFAR100_VIT = replace(CIFAR100_RESNET18, name="vit-cifar100", arch="vit-cifar")
+LARGER = 16  # times: parameters of a network in timm's form to those of a file, whose branches may be fused
 REGISTRY: dict[str, Base] = {base.name: base for base in (CIFAR100_RESNET18, CIFAR100_VIT)}
 BASE_FILE = "base.safetensors.gz"  # of a zoo, in its directory
 
@@ -148,7 +159,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ConfigError: there is no such file, or it is damaged.
     """
     try:
-        return deserialise(path.read_bytes())
+        return deserialise(read_bytes(path))
     except FileNotFoundError as e:
         raise ConfigError(f"{path} does not exist; give a .safetensors file with the weights") from e
     except (OSError, ValueError) as e:
@@ -178,6 +189,7 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
 
 def _loaded(path: Path, known: Base, tensors: dict[str, Tensor]) -> nn.Module:
     """Return the network in its inference form; the file may hold it in timm's own form, or as it is stored in zoos."""
+    _refuse_giants(path, known, tensors)
     outputs = max(1, len(known.classes) or _outputs(known, tensors))
     problem = ""
     for form in (nn.Module.eval, with_linear_head, inference_form):
@@ -191,9 +203,20 @@ def _loaded(path: Path, known: Base, tensors: dict[str, Tensor]) -> nn.Module:
     raise ConfigError(f"{path} does not fit {known.arch}: {problem}; name the network that they are of with --base")
 
 
+def _refuse_giants(path: Path, known: Base, tensors: dict[str, Tensor]) -> None:
+    """Refuse a small file that claims to be a network many times as large, before memory is taken for that."""
+    with torch.device("meta"):
+        wanted = sum(p.numel() for p in new_model(known.arch, len(known.classes) or 1).parameters())
+    held = sum(t.numel() for t in tensors.values())
+    if wanted > LARGER * held + 1_000_000:
+        raise ConfigError(
+            f"{path} has {held:,} numbers, but {known.arch} has {wanted:,}; name the network that it is of with --base"
+        )
+
+
 def _told(path: Path, text: str) -> Base:
     try:
-        return Base.from_json({**json.loads(text), "sha256": ""})
+        return Base.from_json({**read_json(text.encode()), "sha256": ""})
     except (KeyError, TypeError, ValueError) as e:  # this tool keeps other things than networks in such files, too
         raise ConfigError(
             f"{path} describes no base model ({e!r}); give a file made by mvp-edge pretrain, or plain weights"

@@ -68,8 +68,14 @@ def deserialise(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         plain = unzipped(data) if data.startswith(_GZIP) else data
         header = safetensors_header(plain)
         stored = load(plain)
-    except (SafetensorError, KeyError, OverflowError, RuntimeError) as e:
-        raise ValueError(str(e) or type(e).__name__) from e
+        tensors = _unpacked(stored)
+    except (SafetensorError, KeyError, OverflowError, RuntimeError, TypeError) as e:
+        raise ValueError((str(e) or type(e).__name__).splitlines()[0]) from e
+    return tensors, header.get("__metadata__", {})
+
+
+def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as they are computed with; RuntimeError if a scale does not fit its levels."""
     tensors = {}
     for name, value in stored.items():
         if name.endswith(_SCALE) and name.removesuffix(_SCALE) in stored:
@@ -78,7 +84,7 @@ def deserialise(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         if scale is not None:
             value = value.float() * _along(scale, value)
         tensors[name] = value.float() if value.is_floating_point() else value
-    return tensors, header.get("__metadata__", {})
+    return tensors
 
 
 def content_sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -13,9 +13,7 @@ other arithmetic (INT8) or other weights; what it sees is stored as differences 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -29,6 +27,7 @@ from onnx import numpy_helper
 from mvp_edge.core.errors import ZooError
 from mvp_edge.core.packed import Stored, in_full, read_stored
 from mvp_edge.core.places import ASSETS
+from mvp_edge.core.untrusted import MAX_SIDE, is_file_name, is_file_path, read_json, typed, unzipped
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import damaged, read_file, read_zoo_file
@@ -81,9 +80,14 @@ class Body:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Body:
-        """Read what `to_json` wrote; KeyError or TypeError if it is not that."""
+        """Read what `to_json` wrote; KeyError, TypeError or ValueError if it is not that."""
         pairs = {k: tuple((int(n), float(v)) for n, v in value[k]) for k in ("curve", "thresholds")}
-        return Body(**{**value, **pairs})
+        found = typed(asdict(Body(**{**value, **pairs})), Body)
+        if not is_file_name(found.id) or not is_file_name(found.weights) or not all(map(is_file_path, found.sha256)):
+            raise ValueError(f"{found.id!r} names files outside the zoo")
+        if not 1 <= found.pixels <= MAX_SIDE or any(n < 1 for n, _ in (*found.curve, *found.thresholds)):
+            raise ValueError(f"{found.id} has {found.pixels} pixels, or figures for no class")
+        return found
 
     def expected_top1(self, names: int) -> float | None:
         """Return the percent right on lists of so many names, between those that were measured; None if none was."""
@@ -192,10 +196,14 @@ class BodyZoo:
             if body.like:
                 whole = self.features(self._whole(body))
                 change = {k: STEP * np.asarray(tensors[k], np.float32) for k in ("coordinates", "exact")}
-                return replace(whole, **{k: getattr(whole, k) + v for k, v in change.items()})
+                found = replace(whole, **{k: getattr(whole, k) + v for k, v in change.items()})
+                _check_shapes(found, len(self.classes.classes))
+                return found
             parts = {name: tensors[name] for name in ("basis", "rows", "bias", "coordinates", "exact")}
             named = {name: np.asarray(tensors[name], np.int64) for name in ("labels", "exact_classes")}
-            return Features(**in_full(parts), **named, stored={name: tensors[name] for name in ("basis", "rows")})
+            found = Features(**in_full(parts), **named, stored={name: tensors[name] for name in ("basis", "rows")})
+            _check_shapes(found, len(self.classes.classes))
+            return found
         except (KeyError, TypeError, ValueError) as e:
             raise ZooError(f"the features of {body.id} are damaged ({e}); {self._repair}") from e
 
@@ -208,11 +216,13 @@ class BodyZoo:
             ZooError: its graph is missing or damaged, or is that of other weights.
         """
         try:
-            model = onnx.load_from_string(gzip.decompress(self._read(body, f"bodies/{body.like or body.id}.onnx.gz")))
+            model = onnx.load_from_string(unzipped(self._read(body, f"bodies/{body.like or body.id}.onnx.gz")))
         except Exception as e:  # protobuf's errors share no other base class
             if isinstance(e, ZooError):
                 raise
             raise ZooError(f"the graph of {body.like or body.id} is damaged ({e}); {self._repair}") from e
+        if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+            raise ZooError(f"the graph of {body.id} reads tensors from other files, which no graph of a zoo may")
         stored = {t.name for t in model.graph.initializer}
         needed = {name for node in model.graph.node for name in node.input} - stored
         needed -= {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
@@ -230,9 +240,9 @@ class BodyZoo:
         tensors, about = self._tensors(body, f"ranges/{body.id}.safetensors.gz")
         try:
             ranges = np.asarray(tensors.pop("ranges"), np.float32)
-            named = dict(zip(json.loads(about["tensors"]), ranges.tolist(), strict=True))
+            named = dict(zip(read_json(about["tensors"].encode()), ranges.tolist(), strict=True))
             return named, {name: np.asarray(v, np.float32) for name, v in tensors.items()}
-        except (KeyError, TypeError, ValueError) as e:
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
             raise ZooError(f"the ranges of {body.id} are damaged ({e}); {self._repair}") from e
 
     def body(self, name: str) -> Body | None:
@@ -241,7 +251,7 @@ class BodyZoo:
 
     def files(self) -> dict[str, Path]:
         """Return where its files are, by their path in the zoo."""
-        return {file: self.path / file for body in self.bodies for file in body.sha256}
+        return {file: self.path / file for body in (*self.bodies, *self.forms) for file in body.sha256}
 
     def verify(self) -> list[str]:
         """Check the files of all bodies against their checksums and return what is wrong, one line a problem."""
@@ -301,22 +311,41 @@ def open_bodies(name: str | None) -> BodyZoo | None:
         whole = {b.id for b in found if not b.like}
         if strange := sorted({b.like for b in found if b.like} - whole):
             raise ValueError(f"there is no body {strange[0]}")
+        near = typed(value["near"], tuple[tuple[int, int], ...])
+        if not all(0 <= i < len(base["classes"]) for pair in near for i in pair):
+            raise ValueError("its near duplicates are none of its classes")
+        texts = typed([base["arch"], base["licence"], value["pictures"]], tuple[str, str, str])
+        if not whole or typed(base["input_size"], tuple[int, int])[0] < 1:
+            raise ValueError("it has no bodies, or images without pixels")
         return BodyZoo(
             path=path,
             name=value["name"],
             base=base["name"],
-            arch=base["arch"],
+            arch=texts[0],
             pixels=base["input_size"][0],
-            licence=base["licence"],
+            licence=texts[1],
             classes=wordnet.resolve_names(base["classes"]),
             bodies=tuple(b for b in found if not b.like),
             forms=tuple(b for b in found if b.like),
-            near=tuple((int(a), int(b)) for a, b in value["near"]),
-            pictures=value["pictures"],
+            near=near,
+            pictures=texts[2],
             about=base,
         )
     except (KeyError, TypeError, ValueError) as e:
         raise damaged(path, e) from e
+
+
+def _check_shapes(features: Features, classes: int) -> None:
+    """Raise ValueError if the arrays do not fit each other or the classes."""
+    n, (k, listed) = len(features.labels), (len(features.basis), len(features.exact_classes))
+    wanted = {"rows": (classes, k), "bias": (classes,), "coordinates": (n, k), "exact": (n, listed)}
+    for name, shape in wanted.items():
+        if (found := getattr(features, name).shape) != shape:
+            raise ValueError(f"{name} has the shape {found}, not {shape}")
+    for name in ("labels", "exact_classes"):
+        values = getattr(features, name)
+        if values.ndim != 1 or (len(values) and not 0 <= values.min() <= values.max() < classes):
+            raise ValueError(f"{name} names no classes")
 
 
 def _between(points: Sequence[tuple[int, float]], at: int) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvp_edge.core.errors import PlanError, ZooError
+from mvp_edge.core.untrusted import check_printable, typed
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
@@ -91,7 +92,7 @@ class MemberInfo:
                     f"{where} has format {value['format']!r}, but this version reads {FORMAT}; "
                     "remove its directory and build it again"
                 )
-            return MemberInfo(
+            found = MemberInfo(
                 id=value["id"],
                 task=Task(tuple(TaskClass(c["name"], c["synset"]) for c in value["classes"])),
                 kind=value["kind"],
@@ -102,7 +103,14 @@ class MemberInfo:
                 weights_sha256=value["weights_sha256"],
                 outputs_sha256=value["outputs_sha256"],
             )
-        except (KeyError, TypeError, PlanError) as e:
+            typed(asdict(found), MemberInfo)
+            check_printable(found.task.names)
+            if not found.plan.groups:
+                raise ValueError("its plan has no groups")
+            if len({canonical(name) for name in found.task.names}) < len(found.task.names):
+                raise ValueError("it has a class twice")
+            return found
+        except (AttributeError, KeyError, TypeError, ValueError, PlanError) as e:
             raise ZooError(f"{where} is damaged ({e}); remove its directory and build it again") from e
 
 
@@ -213,6 +221,11 @@ def read_outputs(data: bytes, where: str) -> Outputs:
     try:
         tensors, _ = deserialise(data)
         halves = torch.stack((tensors["lower"], tensors["upper"]), -1).view(torch.float16).squeeze(-1)
-        return Outputs(tensors["largest"] + halves.float(), tensors["labels"].long())
-    except (ValueError, KeyError) as e:
+        logits, labels = halves.float() + tensors["largest"], tensors["labels"].long()
+        if logits.ndim != 2 or logits.shape != halves.shape or labels.shape != logits.shape[:1]:
+            raise ValueError(f"logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+            raise ValueError("a label is none of its classes")
+        return Outputs(logits, labels)
+    except (ValueError, KeyError, RuntimeError) as e:
         raise ZooError(f"{where} is damaged ({e}); remove its directory and build the member again") from e
