@@ -40,6 +40,7 @@ SCRIPTS = {
     "runtimes": "do other runtimes agree",
     "architectures": "which networks of timm can be pruned",
     "mutations": "do the tests notice a broken line",
+    "gpu": "does everything that computes on a GPU agree with the CPU, how fast is it",
     "teach": "crops of photographs with what an ImageNet base says of them",
     "distil": "that base at few pixels, taught by itself at more",
     "bodies": "the photograph zoo of such networks",

@@ -43,6 +43,11 @@ def fraction(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is not a number; {wanted}") from e
 
 
+def example(words: str) -> str:
+    """Return an epilog with an example."""
+    return f"[bold]Example[/]\n\nmvp-edge {words}"
+
+
 def print_json(value: Any) -> None:
     """Print a result as JSON, in ASCII because not every stdout is UTF-8."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
@@ -96,6 +101,8 @@ ZooName = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+WHICH = "A bundled zoo, a directory, or the address of a published one."
+ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR|ADDRESS", help=WHICH)]
 Target = Annotated[
     str,
     typer.Argument(metavar="ADDRESS|DIR", help="hf://ORG/NAME, s3://BUCKET/PATH, gs://BUCKET/PATH or a directory."),

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -18,6 +19,31 @@ Network = TypeVar("Network", bound=nn.Module)
 Bf16 = Literal["auto", "on", "off"]
 
 _bf16: Bf16 = "auto"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a process computes with.
+
+    Attributes:
+        device: As `resolve_device` reads it.
+        threads: CPU threads; None leaves their number to torch.
+        bf16: Whether it trains in bfloat16, as for `use_bf16`.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    bf16: Bf16 = "auto"
+
+    def take(self) -> torch.device:
+        """Let this process compute with it, and return the device.
+
+        Raises:
+            ConfigError: the machine has no such device, or the number of threads is below 1.
+        """
+        use_threads(self.threads)
+        use_bf16(self.bf16)
+        return resolve_device(self.device)
 
 
 def resolve_device(name: str) -> torch.device:

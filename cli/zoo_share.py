@@ -1,0 +1,111 @@
+"""`mvp-edge zoo push`, `fetch`, `merge` and `trim`: zoos that are shared, and zoos made of zoos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import OUTPUT, Json, Private, Quiet, Seed, Target, ZooArgument, example, print_json
+from .progress import STARTING, shown
+
+PUSH_EPILOG = """
+[bold]Examples[/]
+
+mvp-edge zoo push animals/ hf://ORG/NAME
+
+mvp-edge zoo push animals/ s3://BUCKET/animals
+
+mvp-edge zoo push animals/ public/animals
+
+The token of `hf auth login`, and your credentials for the store, are used.
+"""
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the new zoo.", rich_help_panel=OUTPUT)]
+
+
+def register(zoo: typer.Typer) -> None:
+    """Add the commands to `mvp-edge zoo`."""
+    zoo.command("push", epilog=PUSH_EPILOG)(push)
+    zoo.command("fetch", epilog=example("zoo fetch hf://ORG/NAME"))(fetch)
+    zoo.command("merge", epilog=example("zoo merge animals/ hf://ORG/NAME --out all/"))(merge)
+    zoo.command("trim", epilog=example("zoo trim animals/ --members 20 --out few/"))(trim)
+
+
+def push(
+    name: ZooArgument,
+    target: Target,
+    private: Private = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Publish a zoo with a card, for others to use by its address."""
+    with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            from mvp_edge.zoo.bodies import open_bodies
+            from mvp_edge.zoo.publish import publish_zoo
+            from mvp_edge.zoo.store import open_zoo
+        address = publish_zoo(open_zoo(name), open_bodies(name), target, private=private, progress=progress)
+    print_json({"published": address}) if json else typer.echo(f"published: {address}")
+
+
+def fetch(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of a published zoo.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch all files of a published zoo in its newest version, for work without a network."""
+    from mvp_edge.zoo.remote import fetch_all, file_count, mirror, origin
+
+    with shown(quiet=quiet) as progress:
+        path = mirror(address, newest=True)
+        with progress.stage("Fetching", file_count(path)) as stage:
+            fetch_all(path, stage)
+    value = {"zoo": origin(path), "path": str(path), "files": file_count(path)}
+    print_json(value) if json else typer.echo(f"{value['zoo']} is in {value['path']}")
+
+
+def merge(
+    zoos: Annotated[list[str], typer.Argument(metavar="ZOO ZOO ...", help="Zoos of one base, as for --zoo.")],
+    out: Out,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a zoo with the members of several zoos of one base."""
+    if len(zoos) < 2:
+        raise typer.BadParameter("give two zoos or more")
+    with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            from mvp_edge.build import curation
+            from mvp_edge.zoo.store import open_zoo
+        made = curation.merge([open_zoo(name) for name in zoos], out, progress)
+    if json:
+        print_json({"zoo": made.summary()})
+    else:
+        typer.echo(f"zoo {made.name} in {made.path} has {len(made.ids())} members")
+
+
+def trim(
+    name: ZooArgument,
+    members: Annotated[int, typer.Option("--members", min=0, help="How many members to keep.")],
+    out: Out,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a zoo with the generalists of another, and the specialists that ranking chooses most for random lists."""
+    with shown(quiet=quiet) as progress:
+        with progress.stage(STARTING):
+            from mvp_edge.build import curation
+            from mvp_edge.zoo.store import open_zoo
+        made = curation.trim(open_zoo(name), members, out, seed, progress)
+    before, after = made.similarity
+    if json:
+        told = {"before": round(before, 4), "after": round(after, 4)}
+        print_json({"zoo": made.zoo.summary(), "dropped": list(made.dropped), "similarity": told})
+    else:
+        typer.echo(
+            f"zoo {made.zoo.name} in {made.zoo.path} has {members} members, {len(made.dropped)} fewer; the nearest "
+            f"members are now {after:.3f} similar to random lists, before {before:.3f} (WordNet, at most 1)"
+        )

@@ -1,0 +1,249 @@
+"""The members of a build as jobs: the same members as in one process, in an order that suits, begun anew if lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import threading
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from mvp_edge.build import launch
+from mvp_edge.build.jobs import Job, make, plan_jobs, read_job, run_line, write_jobs
+from mvp_edge.build.launch import ATTEMPTS, Resources, drive, engine
+from mvp_edge.build.members import build_generalists, build_specialists
+from mvp_edge.config import BuildConfig, FitOverrides, PruneSchedule
+from mvp_edge.core.device import Machine, use_bf16
+from mvp_edge.core.errors import ConfigError, ZooError
+from mvp_edge.core.progress import SilentProgress
+from mvp_edge.data import open_source
+from mvp_edge.models.bases import load_base
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
+
+SILENT = SilentProgress()
+ONE_CORE = Machine("cpu", 1, "off")
+SETTINGS = BuildConfig(
+    members=2, ways=2, schedule=PruneSchedule(keep=0.5, channel_multiple=4),
+    fit=FitOverrides(iterations=2, batch_size=4), generalist_fit=FitOverrides(iterations=2, batch_size=4),
+)  # fmt: skip
+KEEPS = [0.5, 0.75]
+
+
+@pytest.fixture
+def empty(tiny_base: Path, tmp_path: Path) -> Zoo:
+    return create_zoo(tmp_path / "zoo", *load_base(str(tiny_base)))
+
+
+def planned(zoo: Zoo, images: Path, config: BuildConfig = SETTINGS) -> list[Job]:
+    return plan_jobs(zoo.path, str(images), open_source(str(images)), KEEPS, config, ONE_CORE)
+
+
+def content(zoo: Zoo) -> dict[str, tuple[str, str]]:
+    """Return what makes members the same: their names, and checksums of their files."""
+    return {i.id: (i.weights_sha256, i.outputs_sha256) for i in open_zoo(str(zoo.path)).infos()}
+
+
+def in_one_process(base: Path, images: Path, place: Path, config: BuildConfig) -> dict[str, tuple[str, str]]:
+    zoo = create_zoo(place, *load_base(str(base)))
+    prunable, data, cpu = PrunableModel.of(zoo.base, zoo.load_base()), open_source(str(images)), torch.device("cpu")
+    threads = torch.get_num_threads()
+    ONE_CORE.take()
+    try:
+        build_generalists(zoo, prunable, data, KEEPS, config, device=cpu, progress=SILENT)
+        build_specialists(zoo, prunable, data, config, device=cpu, progress=SILENT)
+    finally:
+        torch.set_num_threads(threads)
+        use_bf16("auto")
+    return content(zoo)
+
+
+def test_jobs_are_written_and_read(empty: Zoo, images: Path, tmp_path: Path) -> None:
+    found = planned(empty, images)
+    assert [(j.kind, j.keep, j.after) for j in found] == [
+        ("generalist", 0.75, ()), ("generalist", 0.5, (0,)), ("specialist", 0.5, (0, 1)), ("specialist", 0.5, (0, 1)),
+    ]  # fmt: skip
+    (tmp_path / "jobs.jsonl").write_text(write_jobs(found))
+    assert [read_job(tmp_path / "jobs.jsonl", n) for n in range(4)] == found
+    assert [j.after for j in planned(empty, images, replace(SETTINGS, parent="base"))] == [()] * 4
+    for number in (-1, 4):
+        with pytest.raises(ConfigError, match=f"has 4 jobs.*no job {number}"):
+            read_job(tmp_path / "jobs.jsonl", number)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_job(tmp_path / "nothing", 0)
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[]", '{"config": 7}', json.dumps({"config": {"schedule": {}}})])
+def test_what_is_not_a_job(line: str) -> None:
+    with pytest.raises(ConfigError, match="is not a job"):
+        Job.from_line(line)
+
+
+def test_job_by_job_gives_what_one_process_gives(empty: Zoo, images: Path, tiny_base: Path, tmp_path: Path) -> None:
+    found = planned(empty, images)
+    with pytest.raises(ConfigError, match=r"do these first: \[0, 1\]"):
+        make(found[2], SILENT)
+    assert "do these first" in run_line(found[1].to_line())
+    made = [make(Job.from_line(job.to_line()), SILENT) for job in (found[0], found[1], found[3], found[2])]
+    assert [len(m) for m in made] == [1] * 4 and make(found[0], SILENT) == make(found[3], SILENT) == []
+    assert content(empty) == in_one_process(tiny_base, images, tmp_path / "whole", SETTINGS)
+    assert run_line(found[0].to_line()) == ""
+
+
+class Engine:
+    """An engine whose jobs end in the next moment; some lose their worker or fail before."""
+
+    def __init__(self, lost: dict[int, int] | None = None, told: dict[int, str] | None = None) -> None:
+        self.lost, self.told, self.started, self.cancelled = lost or {}, told or {}, [], 0
+
+    def __call__(self, line: str) -> Any:
+        number = json.loads(line)["job"]
+        self.started.append(number)
+        outer = self
+
+        class Handle:
+            def done(self) -> bool:
+                return True
+
+            def result(self) -> str:
+                if outer.lost.get(number, 0) > 0:
+                    outer.lost[number] -= 1
+                    raise RuntimeError("worker died")
+                return outer.told.get(number, "")
+
+            def cancel(self) -> None:
+                outer.cancelled += 1
+
+        return Handle()
+
+
+@pytest.fixture(autouse=True)
+def no_pause(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "slow" not in request.keywords:
+        monkeypatch.setattr(launch, "POLL_S", 0.0)
+
+
+class Counting(SilentProgress):
+    def __init__(self) -> None:
+        self.done = 0
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+
+
+def test_jobs_wait_for_others_and_lost_ones_are_begun_anew(empty: Zoo, images: Path) -> None:
+    found, stage = planned(empty, images), Counting()
+    run = Engine(lost={0: 2, 3: ATTEMPTS - 1})
+    drive(found, run, stage)
+    assert run.started[:4] == [0, 0, 0, 1] and stage.done == 4
+    assert run.started.count(3) == ATTEMPTS and run.cancelled == 0
+
+
+def test_a_job_that_fails_stops_the_others(empty: Zoo, images: Path) -> None:
+    found = planned(empty, images, replace(SETTINGS, parent="base"))
+    run = Engine(told={0: "no images"})
+    with pytest.raises(ZooError, match="job 0: no images"):
+        drive(found, run, Counting())
+    assert run.cancelled == 3
+    with pytest.raises(ZooError, match=f"job 2 lost its worker {ATTEMPTS} times .*worker died"):
+        drive(found, Engine(lost={2: ATTEMPTS}), Counting())
+
+
+@pytest.mark.parametrize("launcher", ["ray", "slurm"])
+def test_an_engine_that_is_not_installed(launcher: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, {"ray": "ray", "slurm": "submitit"}[launcher], None)
+    with (
+        pytest.raises(ConfigError, match=rf"pip install 'mvp-edge\[{launcher}\]'"),
+        engine(launcher, Resources(), tmp_path),
+    ):
+        pass
+
+
+def test_a_machine_without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", ModuleType("submitit"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="no Slurm on this machine"), engine("slurm", Resources(), tmp_path):
+        pass
+
+
+SECONDS = replace(
+    SETTINGS, members=4, fit=FitOverrides(iterations=60, batch_size=16),
+    generalist_fit=FitOverrides(iterations=60, batch_size=16),
+)  # fmt: skip
+
+
+def parents() -> dict[int, int]:
+    """Return the parent of each process."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            found[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    return found
+
+
+def working(name: bytes) -> list[int]:
+    """Return processes below this one that run jobs, not those that start them: whose command has a word."""
+    parent, found = parents(), []
+    for process in parent:
+        above = process
+        while above in parent and above != os.getpid():
+            above = parent[above]
+        with contextlib.suppress(OSError):
+            if above == os.getpid() != parent[process] and name in Path(f"/proc/{process}/cmdline").read_bytes():
+                found.append(process)
+    return found
+
+
+def kill_at_random(name: bytes, kills: int, stop: threading.Event) -> None:
+    draw = random.Random(0)
+    while kills and not stop.wait(draw.uniform(0.5, 3)):
+        if processes := working(name):
+            os.kill(draw.choice(processes), signal.SIGKILL)
+            kills -= 1
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Slurm as submitit plays it on this machine."""
+    submitit = pytest.importorskip("submitit", reason="needs mvp-edge[slurm]")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(submitit, "AutoExecutor", partial(submitit.AutoExecutor, cluster="local"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "workers"), [("local", b"forkserver"), ("ray", b"ray::run_line"), ("slurm", b"submitit.core._submit")]
+)
+def test_members_are_the_same_on_every_engine_whatever_is_killed(
+    launcher: Any, workers: bytes, empty: Zoo, images: Path, tiny_base: Path, tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    if launcher == "ray":
+        pytest.importorskip("ray", reason="needs mvp-edge[ray]")
+    elif launcher == "slurm":
+        request.getfixturevalue("slurm")
+    whole = in_one_process(tiny_base, images, tmp_path / "whole", SECONDS)
+    stop = threading.Event()
+    killer = threading.Thread(target=kill_at_random, args=(workers, 2, stop))
+    with engine(launcher, Resources(cpus=1), tmp_path / "logs") as submit:
+        killer.start()
+        try:
+            drive(planned(empty, images, SECONDS), submit, Counting())
+        finally:
+            stop.set()
+            killer.join()
+    assert content(empty) == whole
+    assert open_zoo(str(empty.path)).verify() == []
