@@ -14,6 +14,7 @@ other arithmetic (INT8) or other weights; what it sees is stored as differences 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -33,6 +34,7 @@ from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import damaged, read_file, read_zoo_file
 
 BASE = "base"  # the name of the base's own weights
+MANY = 1_000_000  # names, and more than there are
 STEP = 0.1  # of a logit: how finely differences of a form are stored
 
 
@@ -81,12 +83,15 @@ class Body:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Body:
         """Read what `to_json` wrote; KeyError, TypeError or ValueError if it is not that."""
-        pairs = {k: tuple((int(n), float(v)) for n, v in value[k]) for k in ("curve", "thresholds")}
-        found = typed(asdict(Body(**{**value, **pairs})), Body)
+        found = typed(asdict(Body(**value)), Body)
+        points = (*found.curve, *found.thresholds)
         if not is_file_name(found.id) or not is_file_name(found.weights) or not all(map(is_file_path, found.sha256)):
             raise ValueError(f"{found.id!r} names files outside the zoo")
-        if not 1 <= found.pixels <= MAX_SIDE or any(n < 1 for n, _ in (*found.curve, *found.thresholds)):
+        if not 1 <= found.pixels <= MAX_SIDE or not all(1 <= n <= MANY and math.isfinite(v) for n, v in points):
             raise ValueError(f"{found.id} has {found.pixels} pixels, or figures for no class")
+        sizes = (found.macs, found.params, found.weight_bytes)
+        if not all(0 <= n <= MANY**2 for n in sizes) or not 0 < found.temperature < math.inf:
+            raise ValueError(f"{found.id} has {found.macs} multiply-adds or a temperature of {found.temperature}")
         return found
 
     def expected_top1(self, names: int) -> float | None:
