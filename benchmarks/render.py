@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "budgets": device.budgets,
     "alignment": settled.alignment,
     "runtimes": device.runtimes,
+    "phones": device.phones,
     "folded-norms": settled.folded_norms,
     "ahnp-scores-held-out": settled.ahnp_scores,
     "photographs": photographs.by_names,

@@ -160,3 +160,37 @@ def agreement(found: dict[str, Any]) -> str:
         return f"failed: {found['failed']}"
     verdict = "" if found["agrees"] else ", above 0.001"
     return f"{found['max_abs_diff']:.1e}{verdict}; same top-1 on {found['same_top1']} of {found['images']} images"
+
+
+def phones() -> str:
+    """Files for phone runtimes and emulated processors: bytes, largest difference from ONNX Runtime, same top-1."""
+    latest = {r["config"]["network"]: r for r in records.read("phones")}
+    rows = []
+    for network, record in latest.items():
+        versions = {k: v for k, v in record["config"]["versions"].items() if v}
+        named = {
+            "LiteRT": f"LiteRT {versions.get('ai-edge-litert')}", "ncnn": f"ncnn {versions.get('ncnn')}",
+            "Core ML": f"Core ML, by coremltools {versions.get('coremltools')}",
+        }  # fmt: skip
+        for precision, own in record["result"].items():
+            title = f"{network}, {precision}"
+            first = _agreement(own["beside"]) if "beside" in own else ""
+            rows.append((title, f"ONNX Runtime {versions['onnxruntime']}", _kib(own["bytes"]), first))
+            rows += [(title, named[t], _kib(v.get("bytes")), _agreement(v)) for t, v in own["targets"].items()]
+            rows += [
+                (title, f"ONNX Runtime {v.get('onnxruntime', '')} on an emulated {machine}", "", _agreement(v))
+                for machine, v in own["emulated"].items()
+            ]
+    return markdown(("network", "runtime", "KiB", "largest difference of a logit; same top-1"), rows)
+
+
+def _kib(size: int | None) -> str:
+    return "" if size is None else f"{size / 1024:,.0f}"
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    if "failed" in found:
+        return f"failed: {found['failed']}"
+    if "max_abs_diff" not in found:
+        return "specification read again; not run"
+    return f"{found['max_abs_diff']:.1e}; {found['same_top1']} of {found['images']}"

@@ -29,8 +29,12 @@ _EXPORTED = frozenset(
         *("README.md", "dense.js", "index.html", "labels.txt", "preprocessing.json"),
         *(f"model{p}{end}" for p in ("", "-fp16", "-int8") for end in (".onnx", ".ort", ".with_runtime_opt.ort")),
         *("required_operators.config", "required_operators.with_runtime_opt.config"),
+        *("manifest.webmanifest", "worker.js", "icon.svg"),
+        *("model.tflite", "model-int8.tflite", "model.param", "model.bin"),
     }
 )
+_PACKAGE = "model.mlpackage"  # a directory
+_PACKAGED = frozenset({"Manifest.json", "model.mlmodel", "weight.bin"})
 _CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # left by file managers
 
 
@@ -178,6 +182,8 @@ def _survey(directory: Path, kind: Kind, record: dict[str, Any]) -> Contents:
 
 
 def _is_ours(entry: Path, kind: Kind, record: dict[str, Any]) -> bool:
+    if kind == "export" and entry.name == _PACKAGE and entry.is_dir() and not entry.is_symlink():
+        return all(p.is_dir() or p.name in (*_CLUTTER, *_PACKAGED) for p in entry.rglob("*"))
     if entry.is_dir():
         return False
     if kind == "export":

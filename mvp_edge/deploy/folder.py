@@ -18,7 +18,20 @@ from mvp_edge.deploy import coreml, litert, ncnn
 from mvp_edge.deploy.ort_format import REPLAY, agreement, convert, fixed_batch, random_images, verify
 from mvp_edge.deploy.result import Result, read_result, write_dense
 from mvp_edge.deploy.targets import NEEDS, Eligibility, Needs, Target, eligibility
-from mvp_edge.deploy.web import DENSE_FILE, VERSION, Dense, Embedded, OrtWeb, dense_script, find_ort_web, render_page
+from mvp_edge.deploy.web import (
+    DENSE_FILE,
+    ICON,
+    MANIFEST,
+    VERSION,
+    WORKER,
+    Dense,
+    Embedded,
+    OrtWeb,
+    app_files,
+    dense_script,
+    find_ort_web,
+    render_page,
+)
 from mvp_edge.export.classifier import Interface
 from mvp_edge.report.figures import quantity, storage
 
@@ -33,6 +46,9 @@ WHAT = {
     "labels.txt": "class names in the order of the logits",
     MARKER: "how an image becomes the model's input, in machine-readable form",
     "index.html": "the page: open it",
+    MANIFEST: "with the next two, installs the page as an app that works offline, where it is served on https",
+    WORKER: "keeps the page in the browser",
+    ICON: "its icon",
     DENSE_FILE: "the dense model, for the page's comparison",
     ".tflite": "the model for LiteRT, its preprocessing in the metadata",
     ".mlpackage": "the model for Core ML: an image in, a label with probabilities out",
@@ -42,6 +58,7 @@ WHAT = {
 # Ends of files, and the precisions that are converted. ncnn and Core ML compute INT8 in forms of their own.
 FOREIGN = {"litert": (".tflite", ("fp32", "int8")), "coreml": (".mlpackage", ("fp32",)), "ncnn": (".param", ("fp32",))}
 PIPS = {"litert": "ai-edge-litert", "ncnn": "ncnn"}  # what loads the files again
+PACKED = 2 / 3  # of the bytes: weights lie in few bytes
 HALF = 0.05  # of the largest logit: weights in half precision, and runtimes that add up in it
 
 
@@ -123,7 +140,9 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
             preprocessing = json.dumps({"format": 1, **made.interface.to_json()}, indent=2, ensure_ascii=False)
             (directory / MARKER).write_text(preprocessing + "\n", encoding="utf-8")
             if ort_web is not None:
-                (directory / "index.html").write_text(_page(result, made, dense, ort_web), encoding="utf-8")
+                page = _page(result, made, dense, ort_web)
+                for name, text in {"index.html": page, **app_files(page, made.interface, dense)}.items():
+                    (directory / name).write_text(text, encoding="utf-8")
             if dense is not None:
                 (directory / DENSE_FILE).write_text(dense_script(dense), encoding="ascii")
             readme = _readme(result, made, config.target, directory, ort_web)
@@ -219,10 +238,16 @@ def _dense(result: Result, needs: Needs, zoo: str | None, folder: Path) -> Dense
 
 def _page(result: Result, made: _Made, dense: Dense | None, ort_web: OrtWeb) -> str:
     models = [
-        Embedded(TITLES[precision], (made.folder / source.name).with_suffix(".ort").read_bytes())
+        Embedded(TITLES[precision], _smaller(made.folder / source.name).read_bytes())
         for precision, source in result.models.items()
     ]
     return render_page(made.interface, models, dense, ort_web, _facts(result, made))
+
+
+def _smaller(file: Path) -> Path:
+    """Return the ONNX file where weights lie in few bytes, which the `.ort` file has unpacked; else the `.ort` file."""
+    converted = file.with_suffix(".ort")
+    return file if file.stat().st_size < PACKED * converted.stat().st_size else converted
 
 
 def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mvp_edge.core.atomic import write_atomically
+from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
 from mvp_edge.core.places import cache_dir
 from mvp_edge.core.templates import load_template, read_asset
@@ -134,12 +135,15 @@ def _fetch(scratch: Path) -> Path:
 FOLDER = "deploy/web"
 SCRIPTS = ("resize.js", "model.js", "app.js")
 DENSE_FILE = "dense.js"
+MANIFEST, WORKER, ICON = "manifest.webmanifest", "worker.js", "icon.svg"
 TITLED = 6  # number of class names that fit a headline
 # No connections, so no picture can leave the device. Scripts come from the page, from the blob with the unpacked
 # runtime, and from the file beside the page (`file:` if the page was opened by double-click).
 POLICY = (
-    "default-src 'none'; script-src 'self' file: 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:; "
-    "style-src 'unsafe-inline'; img-src data: blob:; media-src blob: mediastream:; form-action 'none'; base-uri 'none'"
+    "default-src 'none'; script-src 'self' file: 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
+    "manifest-src 'self'; "
+    "style-src 'unsafe-inline'; img-src 'self' data: blob:; media-src blob: mediastream:; form-action 'none'; "
+    "base-uri 'none'"
 )
 
 
@@ -198,6 +202,23 @@ def render_page(
     )
 
 
+def app_files(page: str, interface: Interface, dense: Dense | None) -> dict[str, str]:
+    """Return the files beside the page with which a browser installs it as an app that works offline."""
+    name = _title(interface.labels)
+    manifest = {
+        "name": f"Try it: {name}", "short_name": "mvp-edge", "start_url": "index.html", "scope": "./",
+        "display": "standalone", "background_color": "#f4f6f4", "theme_color": "#14735a",
+        "icons": [{"src": ICON, "sizes": "any", "type": "image/svg+xml", "purpose": "any maskable"}],
+    }  # fmt: skip
+    kept = ["./", "index.html", MANIFEST, ICON, *([] if dense is None else [DENSE_FILE])]
+    version = f"mvp-edge-{hashlib.sha256(page.encode()).hexdigest()[:16]}"
+    return {
+        MANIFEST: json.dumps(manifest, indent=1, ensure_ascii=False) + "\n",
+        WORKER: load_template(FOLDER, "worker.js.j2").render(version=version, files=kept) + "\n",
+        ICON: read_asset(FOLDER, ICON),
+    }
+
+
 def dense_script(dense: Dense) -> str:
     """Return the script that contains the dense model."""
     return f'globalThis.mvpEdgeDense = "{pack(dense.data)}";\n'
@@ -211,6 +232,7 @@ def pack(data: bytes) -> str:
 def _config(interface: Interface, models: Sequence[Embedded], dense: Dense | None) -> dict[str, Any]:
     height, width = interface.size
     return {
+        "made": f"mvp-edge {own_version()}",
         "classes": list(interface.labels),
         "width": width,
         "height": height,

@@ -24,6 +24,7 @@ from mvp_edge.export.precision import quantise_int8
 from .conftest import Done, Run
 
 COMMON = {"README.md", "labels.txt", "model.onnx", "model.ort", "preprocessing.json", "required_operators.config"}
+APP = {"manifest.webmanifest", "worker.js", "icon.svg"}
 CONFIGS = ("required_operators.config", "required_operators.with_runtime_opt.config")
 RUNTIME = {"model.with_runtime_opt.ort", CONFIGS[1]}
 
@@ -111,6 +112,7 @@ def test_folder_of_another_runtime(
     assert {f["name"] for f in made["files"]} == {"README.md", "labels.txt", "preprocessing.json"} | files
     assert all(f["bytes"] > 0 for f in made["files"]) and made["providers"] == {}
     assert set(made["max_abs_diff"]) == ({f for f in files if f != "model.bin"} if target != "coreml" else set())
+    assert run("export", result, "--target", target, "--force").code == 0  # all of it is known to be an export's
     text = (folder / "README.md").read_text()
     assert code in text and "{{" not in text and "{%" not in text and "minimal build" not in text
     if target == "litert":
@@ -148,7 +150,7 @@ def test_web_page_with_the_whole_model(
     words = ["--target", "web", "--ort-web", fake_ort_web, "--out", tmp_path / "page", "--quiet"]
     done = run("export", result, *words, "--with-dense", "--zoo", tiny_zoo)
     assert done.code == 0, done.err
-    assert {p.name for p in (tmp_path / "page").iterdir()} == COMMON | {"index.html", "dense.js"}
+    assert {p.name for p in (tmp_path / "page").iterdir()} == COMMON | APP | {"index.html", "dense.js"}
     assert "index.html" in done.out
     for told in (done.out, (tmp_path / "page" / "README.md").read_text()):
         assert not any(word in told for word in ("NNAPI", "CoreML", "XNNPACK", "QNN", "provider", "eligibility"))

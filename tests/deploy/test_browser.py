@@ -7,6 +7,7 @@ real ones; MVP_EDGE_SHOTS names a directory for screenshots.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +178,56 @@ def test_served_with_threads_and_a_camera(browser: Page, served: str) -> None:
     browser.run("document.getElementById('camera').click()")
     assert browser.run("document.getElementById('video').srcObject === null") is True
     assert browser.problems() == []
+
+
+def test_several_pictures_become_a_csv(browser: Page, folder: Path, result: Path, pictures: dict[str, Path]) -> None:
+    browser.open((folder / "index.html").as_uri())
+    names = ['a "b", c.png', "=1+1.png"]
+    files = ", ".join(
+        f"new File([new Uint8Array({json.dumps(list(path.read_bytes()))})], {json.dumps(name)})"
+        for name, path in zip(names, pictures.values(), strict=True)
+    )
+    browser.run(f"mvpEdge.classifyFiles([{files}])")
+    assert browser.run("document.getElementById('count').textContent") == "2"
+    head, *rows = csv.reader(StringIO(browser.run("mvpEdge.csv()")))
+    classes = list(OnnxClassifier(result / "model.onnx").labels)
+    assert head == ["file", "model", "class", "shows a listed class", *(c.replace("_", " ") for c in classes)]
+    assert [row[0] for row in rows] == [names[0], f"'{names[1]}"]  # no formula in a spreadsheet
+    for row, path in zip(rows, pictures.values(), strict=True):
+        powers = np.exp(expected(result, path))
+        assert [float(p) for p in row[4:]] == pytest.approx((powers / powers.sum()).tolist(), abs=1e-3)
+        assert row[2] == head[4 + int(powers.argmax())] and row[3] == "yes"
+    shoot(browser, "several", whole=True)
+    browser.run("document.getElementById('forget').click()")
+    assert browser.run("document.getElementById('list').hidden") is True
+    assert len(browser.run("mvpEdge.csv()").split()) < 12
+
+
+def test_a_hundred_runs_are_a_line_for_a_bug_report(browser: Page, folder: Path) -> None:
+    browser.open((folder / "index.html").as_uri())
+    line = browser.run("mvpEdge.timeHundred()")
+    assert line.startswith("mvp-edge ") and "100 runs: median " in line and "HeadlessChrome" in line
+    assert browser.run("document.getElementById('line').textContent") == line
+
+
+def test_the_page_works_without_its_server(browser: Page, folder: Path, pictures: dict[str, Path]) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://localhost:{server.server_port}/index.html"
+    try:
+        browser.open(address)
+        assert browser.run("navigator.serviceWorker.ready.then(() => true)") is True
+        assert browser.run("document.querySelector('link[rel=manifest]').href").endswith("manifest.webmanifest")
+        until(browser, "caches.keys().then((k) => caches.open(k[0])).then((c) => c.keys()).then((k) => k.length >= 4)")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    browser.open(address)
+    encoded = json.dumps(list(pictures["exact"].read_bytes()))
+    assert browser.run(f"mvpEdge.classify(new Blob([new Uint8Array({encoded})]))") is not None
+    assert browser.run("crossOriginIsolated") is True  # the kept page has its headers
 
 
 def test_a_file_that_is_no_picture(browser: Page, folder: Path) -> None:

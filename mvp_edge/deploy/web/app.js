@@ -90,7 +90,14 @@ async function classifyBlob(blob) {
   part("picture").alt = blob.name ? `Your picture ${blob.name}` : "Your picture";
   stage("picture");
   lastPicture = blob;
-  return classify(picture, picture.width, picture.height);
+  const logits = await classify(picture, picture.width, picture.height);
+  remember(blob.name || "pasted picture");
+  return logits;
+}
+
+// Several pictures one after the other; the last one stays on show.
+async function classifyFiles(files) {
+  for (const file of files) await classifyBlob(file);
 }
 
 function stage(what) {
@@ -124,6 +131,7 @@ function show(rgba, chances, shown, preparing, running) {
     fill.style.setProperty("--w", `${100 * chances[order[i]]}%`);
     row.classList.toggle("first", i === 0);
   });
+  latest = { best: names[order[0]], shown, chances };
   const best = shown ? names[order[0]] : "none of these";
   if (part("best").textContent !== best) part("best").textContent = best;
   part("answer").classList.toggle("none", !shown);
@@ -133,6 +141,49 @@ function show(rgba, chances, shown, preparing, running) {
   for (let i = 3; i < pixels.data.length; i += 4) pixels.data[i] = 255;
   part("seen").getContext("2d").putImageData(pixels, 0, 0);
   part("took").textContent = `This picture: ${milliseconds(preparing)} ms to prepare, ${milliseconds(running)} ms to classify.`;
+}
+
+// ---- pictures so far -------------------------------------------------------------------------------------------------
+
+const LISTED = 50; // rows on the page; the CSV has all
+const seen = []; // { file, model, best, shown, chances }
+let latest = null;
+
+function remember(file) {
+  seen.push({ file, model: models[chosen].title, ...latest });
+  const { best, shown, chances } = latest;
+  const row = make("li");
+  row.append(make("span", "name", file), make("span", "number", shown ? `${best} ${percent(Math.max(...chances))}` : "none of these"));
+  part("seen-list").prepend(row);
+  while (part("seen-list").children.length > LISTED) part("seen-list").lastChild.remove();
+  part("count").textContent = `${seen.length}`;
+  part("list").hidden = false;
+}
+
+// A cell of a CSV file; a leading = + - @ would be a formula in a spreadsheet.
+function cell(value) {
+  const text = String(value).replace(/^[=+\-@\t]/, "'$&");
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function csv() {
+  const head = ["file", "model", "class", "shows a listed class", ...names];
+  const lines = seen.map((s) => [s.file, s.model, s.shown ? s.best : "", s.shown ? "yes" : "no", ...s.chances.map((p) => p.toFixed(4))]);
+  return [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
+}
+
+function save(name, text, type) {
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function forget() {
+  seen.length = 0;
+  part("seen-list").replaceChildren();
+  part("list").hidden = true;
 }
 
 // ---- the camera -----------------------------------------------------------------------------------------------------
@@ -193,6 +244,30 @@ async function measureAll() {
   }
   if (camera) await startCamera();
   return models.map(({ title, times }) => ({ title, ...times }));
+}
+
+// One line about a hundred calls, one by one, for a bug report.
+async function timeHundred() {
+  await ready;
+  part("hundred").disabled = true;
+  const { model, title, bytes } = models[chosen];
+  const rgba = Uint8ClampedArray.from({ length: 4 * config.width * config.height }, () => 256 * Math.random());
+  const times = [];
+  for (let i = 0; i < 105; i++) {
+    const start = performance.now();
+    await model.answer(rgba);
+    times.push(performance.now() - start);
+    if (i % 10 === 0) await new Promise((resolve) => setTimeout(resolve));
+  }
+  const sorted = Float64Array.from(times.slice(5)).sort(); // the first calls warm up
+  const line = `${config.made}; ${title}, ${fileSize(bytes)}, ${config.width} x ${config.height}; 100 runs: median ${milliseconds(quantile(sorted, 0.5))} ms, `
+    + `p95 ${milliseconds(quantile(sorted, 0.95))} ms, least ${milliseconds(sorted[0])} ms, most ${milliseconds(sorted[99])} ms; clock step ${milliseconds(clockStep())} ms; `
+    + `${runtime.threads} thread${runtime.threads > 1 ? "s" : ""} of ${navigator.hardwareConcurrency ?? "?"}; ${navigator.userAgent}`;
+  part("line").textContent = line;
+  part("line").hidden = false;
+  part("hundred").disabled = false;
+  await navigator.clipboard?.writeText(line).then(() => { part("hundred").textContent = "Copied; time again"; }, () => {});
+  return line;
 }
 
 function showTimes() {
@@ -283,15 +358,17 @@ const ready = start();
 function connect() {
   part("pick").addEventListener("click", () => part("file").click());
   part("file").addEventListener("change", () => {
-    if (part("file").files[0]) classifyBlob(part("file").files[0]);
+    classifyFiles([...part("file").files]);
     part("file").value = ""; // so that the same file can be chosen again
   });
   part("measure").addEventListener("click", measureAll);
+  part("hundred").addEventListener("click", timeHundred);
+  part("csv").addEventListener("click", () => save("pictures.csv", csv(), "text/csv"));
+  part("forget").addEventListener("click", forget);
   part("dense")?.addEventListener("click", addDense);
   document.querySelectorAll("input[name=model]").forEach((radio, i) => radio.addEventListener("change", () => choose(i)));
   document.addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith("image/"));
-    if (file) classifyBlob(file);
+    classifyFiles([...(event.clipboardData?.files ?? [])].filter((f) => f.type.startsWith("image/")));
   });
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -300,7 +377,7 @@ function connect() {
   for (const type of ["dragleave", "drop"]) document.addEventListener(type, () => part("drop").classList.remove("over"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    if (event.dataTransfer.files[0]) classifyBlob(event.dataTransfer.files[0]);
+    classifyFiles([...event.dataTransfer.files]);
   });
   const allowed = globalThis.isSecureContext && location.protocol !== "file:" && navigator.mediaDevices?.getUserMedia;
   part("camera").disabled = !allowed;
@@ -309,6 +386,13 @@ function connect() {
 }
 
 connect();
+if (globalThis.isSecureContext && location.protocol.startsWith("http")) {
+  const manifest = make("link"); // not for a page that was opened by double-click, which may read no other file
+  manifest.rel = "manifest";
+  manifest.href = "manifest.webmanifest";
+  document.head.append(manifest);
+  navigator.serviceWorker?.register("worker.js").catch((error) => console.warn(`not kept for use without a network: ${error.message}`));
+}
 ready.then(
   async () => {
     document.body.classList.add("ready");
@@ -323,4 +407,4 @@ ready.then(
 );
 
 // For tests and for the curious: the page's own functions from the console.
-globalThis.mvpEdge = { ready, classify: classifyBlob, measure: measureAll, addDense, choose, prepare };
+globalThis.mvpEdge = { ready, classify: classifyBlob, classifyFiles, csv, measure: measureAll, timeHundred, addDense, choose, prepare };
