@@ -7,8 +7,10 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -204,12 +206,13 @@ def working(name: bytes) -> list[int]:
     return found
 
 
-def kill_at_random(name: bytes, kills: int, stop: threading.Event) -> None:
+def kill_at_random(name: bytes, killed: list[int], stop: threading.Event) -> None:
+    """Kill two workers, each in the middle of what it does."""
     draw = random.Random(0)
-    while kills and not stop.wait(draw.uniform(0.5, 3)):
+    while len(killed) < 2 and not stop.wait(draw.uniform(0.2, 1)):
         if processes := working(name):
-            os.kill(draw.choice(processes), signal.SIGKILL)
-            kills -= 1
+            killed.append(draw.choice(processes))
+            os.kill(killed[-1], signal.SIGKILL)
 
 
 @pytest.fixture
@@ -229,15 +232,16 @@ def slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_members_are_the_same_on_every_engine_whatever_is_killed(
     launcher: Any, workers: bytes, empty: Zoo, images: Path, tiny_base: Path, tmp_path: Path,
-    request: pytest.FixtureRequest,
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if launcher == "ray":
         pytest.importorskip("ray", reason="needs mvp-edge[ray]")
     elif launcher == "slurm":
         request.getfixturevalue("slurm")
     whole = in_one_process(tiny_base, images, tmp_path / "whole", SECONDS)
-    stop = threading.Event()
-    killer = threading.Thread(target=kill_at_random, args=(workers, 2, stop))
+    stop, killed = threading.Event(), []
+    killer = threading.Thread(target=kill_at_random, args=(workers, killed, stop))
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     with engine(launcher, Resources(cpus=1), tmp_path / "logs") as submit:
         killer.start()
         try:
@@ -245,5 +249,26 @@ def test_members_are_the_same_on_every_engine_whatever_is_killed(
         finally:
             stop.set()
             killer.join()
-    assert content(empty) == whole
+    assert content(empty) == whole and killed
     assert open_zoo(str(empty.path)).verify() == []
+
+
+@pytest.mark.slow
+def test_an_interruption_stops_the_jobs_and_keeps_what_is_whole(empty: Zoo, images: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "mvp_edge_cli", "zoo", "build", str(empty.path), "--data", str(images), "--ways", "2",
+        "--members", "9", "--iterations", "60", "--batch-size", "16", "--keep", "0.5", "--channel-multiple", "4",
+        "--cpus-per-member", "1", "--device", "cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not empty.ids():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "finished members are kept" in told
+    zoo = open_zoo(str(empty.path))
+    assert 1 <= len(zoo.ids()) < 9 and zoo.verify() == []
+    before = zoo.ids()
+    time.sleep(3)
+    assert open_zoo(str(empty.path)).ids() == before  # nobody works on
+    assert not list((zoo.path / "members").glob(".*"))

@@ -44,7 +44,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=4,
 )
-Read = Callable[[Path], Any]
+Read = Callable[[Path, Path], Any]
 
 
 def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -123,7 +123,7 @@ def swallow(*steps: Callable[[], Any]) -> None:
             step()
 
 
-def read_descriptions(path: Path) -> None:
+def read_descriptions(path: Path, _: Path) -> None:
     def members() -> None:
         zoo = open_zoo(str(path))
         for info in zoo.infos():
@@ -133,14 +133,14 @@ def read_descriptions(path: Path) -> None:
     swallow(lambda: read_base_classes(str(path)), lambda: read_known_classes(str(path)), members)
 
 
-def read_members(path: Path) -> None:
+def read_member(path: Path, file: Path) -> None:
     zoo = open_zoo(str(path))
-    for info in zoo.infos():
-        swallow(lambda info=info: zoo.load(info))
-        swallow(lambda info=info: (o := zoo.outputs(info)) and o.of(info.task.names[:2], info.task.names))
+    info = zoo.info(file.parent.name)
+    swallow(lambda: zoo.load(info))
+    swallow(lambda: (o := zoo.outputs(info)) and o.of(info.task.names[:2], info.task.names))
 
 
-def read_bodies(path: Path) -> None:
+def read_bodies(path: Path, file: Path) -> None:
     def bodies() -> None:
         zoo = open_bodies(str(path))
         if zoo is None:
@@ -148,12 +148,14 @@ def read_bodies(path: Path) -> None:
         for body in zoo.bodies:
             assert all(is_file_path(name) for name in (body.id, body.weights, *body.sha256))
             swallow(lambda body=body: body.expected_top1(5), lambda body=body: body.threshold(3))
-            swallow(lambda body=body: zoo.features(body).logits, lambda body=body: zoo.graph(body, zoo.weights(body)))
+            if file.name == "zoo.json" or file.name.startswith(f"{body.id}."):
+                swallow(lambda body=body: zoo.features(body).logits)
+                swallow(lambda body=body: zoo.graph(body, zoo.weights(body)))
 
     swallow(bodies)
 
 
-def read_index(path: Path) -> None:
+def read_index(path: Path, _: Path) -> None:
     try:
         found = Index.from_bytes(read_bytes(path / INDEX))
     except ValueError:
@@ -180,14 +182,14 @@ def nothing(path: Path, file: Path) -> None:
 KINDS: dict[str, tuple[str, str, Any, Callable[[Path, Path], None], Read]] = {
     "zoo.json of members": ("members", "zoo.json", damaged_text, nothing, read_descriptions),
     "member.json": ("members", "members/*/member.json", damaged_text, nothing, read_descriptions),
-    "weights of a member": ("members", "members/*/weights.*", damaged_tensors, with_checksum, read_members),
-    "outputs of a member": ("members", "members/*/outputs.*", damaged_tensors, with_checksum, read_members),
+    "weights of a member": ("members", "members/*/weights.*", damaged_tensors, with_checksum, read_member),
+    "outputs of a member": ("members", "members/*/outputs.*", damaged_tensors, with_checksum, read_member),
     "zoo.json of bodies": ("bodies", "zoo.json", damaged_text, nothing, read_bodies),
     "weights of a body": ("bodies", "weights/*-8.*", damaged_tensors, of_body, read_bodies),
     "features of a body": ("bodies", "features/*-8.*", damaged_tensors, of_body, read_bodies),
     "graph of a body": ("bodies", "bodies/*-8.*", damaged_bytes, of_body, read_bodies),
     "index": ("index", INDEX, damaged_bytes, nothing, read_index),
-    "base": ("members", "base.*", damaged_tensors, nothing, lambda path: swallow(open_zoo(str(path)).load_base)),
+    "base": ("members", "base.*", damaged_tensors, nothing, lambda path, _: swallow(open_zoo(str(path)).load_base)),
 }
 
 
@@ -221,7 +223,7 @@ def fuzz(kind: str, zoo: Path, examples: int) -> None:
         file.write_bytes(gzip.compress(damaged, 1) if packed else damaged)
         mend(zoo, file)
         try:
-            read(zoo)
+            read(zoo, file)
         finally:
             for path, content in whole.items():
                 path.write_bytes(content)
