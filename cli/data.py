@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import GroupBy, Json, Quiet, Threads, print_json
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.output import check_writable
+
+from .options import OUTPUT, Force, GroupBy, Json, Quiet, Threads, print_json
 from .progress import STARTING, shown
 
 EPILOG = """
@@ -14,7 +18,9 @@ EPILOG = """
 
 mvp-edge data photos/
 
-mvp-edge data photos/ --json
+mvp-edge data photos.zip --json
+
+mvp-edge data photos/ --contact-sheet photos.html
 """
 
 
@@ -26,18 +32,37 @@ def register(app: typer.Typer) -> None:
 def data(
     folder: Annotated[str, typer.Argument(metavar="DIR|FILE|NAME", help="Images, as for --data of `prune`.")],
     group_by: GroupBy = None,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--contact-sheet",
+            metavar="FILE.html",
+            help="Also write a page with images of each class.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    force: Force = False,
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which images a folder holds, by class and split, and which are set aside, damaged or copies."""
+    """Show which images a folder holds, by class and split, which are set aside, damaged or copies, and what leaks."""
+    if contact_sheet is not None:
+        if contact_sheet.exists() and (contact_sheet.is_dir() or not force):
+            raise ConfigError(f"{contact_sheet} exists; replace a file with --force, or name another one")
+        check_writable(contact_sheet)
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.core.device import use_threads
             from mvp_edge.data import open_source
             from mvp_edge.data.look import look
         use_threads(threads)
-        found = look(open_source(folder, group_by), progress)
+        source = open_source(folder, group_by)
+        found = look(source, progress)
+        if contact_sheet is not None:
+            from mvp_edge.report.sheet import render_sheet
+
+            render_sheet(source.name, found, contact_sheet)
     result: dict[str, Any] = found.to_json()
     if json:
         print_json(result)

@@ -39,14 +39,14 @@ def evaluate(
 
             from mvp_edge.core.device import use_threads
             from mvp_edge.data import open_source, skipped_warnings
+            from mvp_edge.data.splits import load_test
             from mvp_edge.export import OnnxClassifier
             from mvp_edge.training.loop import accuracy
 
         use_threads(threads)
         classifier = OnnxClassifier(model, torch.get_num_threads())
         source = open_source(data, group_by)
-        with progress.stage("Reading test images", source.count(classifier.labels, "test")) as stage:
-            images = source.load(classifier.labels, "test", classifier.input_size, stage.advance)
+        images = load_test(source, classifier.labels, classifier.input_size, progress)
         with progress.stage("Evaluating", None):
             score = accuracy(torch.as_tensor(classifier.predict(images.images)), images)
     result: dict[str, Any] = {

@@ -431,6 +431,12 @@ def show_data(result: dict[str, Any]) -> None:
     out = console()
     out.print(table)
     out.print(escape(result["summary"]))
+    if result["sizes"]:
+        small, middle, large = (f"{width} x {height}" for width, height in result["sizes"])
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in result["formats"].items())
+        out.print(f"{kinds}; {small} to {large} pixels, median {middle}")
+    if result["coarse"] is not None:
+        out.print(f"thumbnails of 8 x 8 pixels: balanced accuracy {result['coarse']:.1f} % with a linear classifier")
     for path, reason in result["unreadable"][:SHOWN_NODES]:
         out.print(f"[yellow]cannot be read:[/] {escape(path)} ({escape(reason)})")
     if (more := len(result["unreadable"]) - SHOWN_NODES) > 0:

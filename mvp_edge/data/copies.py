@@ -20,7 +20,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 DISTANCE = 7  # bits of 64; `_candidates` needs it to be below 8
 DIFFERENCE = 8.0  # mean absolute difference of thumbnails without their mean brightness, of 255
 PLAIN = 4.0  # standard deviation of a thumbnail: below it there is no pattern to compare
-_THUMBNAIL, _HASHED = 16, 32
+SIDE, _HASHED = 16, 32  # of thumbnails, and of what is hashed
 _CHUNK = 1024
 _BLOCK = 1 << 22
 
@@ -40,6 +40,10 @@ class Prints:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    def at(self, index: np.ndarray) -> Prints:
+        """Return those of some pictures."""
+        return Prints(self.hashes[index], self.thumbnails[index])
+
 
 def prints(images: Tensor) -> Prints:
     """Return what is compared of uint8 images `(N, 3, H, W)`."""
@@ -47,7 +51,7 @@ def prints(images: Tensor) -> Prints:
     hashes, thumbnails = zip(*parts, strict=True) if parts else ((), ())
     return Prints(
         np.concatenate([np.empty(0, np.uint64), *hashes]),
-        np.concatenate([np.empty((0, 3 * _THUMBNAIL**2), np.uint8), *thumbnails]),
+        np.concatenate([np.empty((0, 3 * SIDE**2), np.uint8), *thumbnails]),
     )
 
 
@@ -79,7 +83,7 @@ def _prints(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
     from scipy.fft import dct  # takes a while to import
 
     pixels = images.float()
-    small = adaptive_avg_pool2d(pixels, _THUMBNAIL).round().to(torch.uint8).flatten(1).numpy()
+    small = adaptive_avg_pool2d(pixels, SIDE).round().to(torch.uint8).flatten(1).numpy()
     grey = adaptive_avg_pool2d(pixels.mean(1), _HASHED).numpy()
     waves = np.asarray(dct(np.eye(_HASHED, dtype=np.float32), axis=0))[:8]
     low = (waves @ grey @ waves.T).reshape(len(grey), 64)

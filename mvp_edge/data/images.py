@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +49,20 @@ _big = threading.Lock()
 _RESIZE_CHUNK = 256
 
 
+class Origin(NamedTuple):
+    """How a picture was stored: width and height in pixels, format, and the camera, if it is known."""
+
+    size: Size
+    format: str
+    camera: str
+
+    def words(self, what: str) -> str:
+        """Return one of the fields as the end of a sentence about pictures."""
+        if what == "size":
+            return f"have {self.size[0]} x {self.size[1]} pixels"
+        return f"are {self.format} files" if what == "format" else f"are from {self.camera or 'no known camera'}"
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images in memory with their labels.
@@ -58,6 +73,7 @@ class ImageSet:
         classes: Names in the order of the labels.
         skipped: Paths of the files that could not be read.
         files: Path of each image, in the order of `images`; empty if the images come from no files.
+        origins: How each was stored; empty if the images come from no files.
     """
 
     images: Tensor
@@ -65,14 +81,16 @@ class ImageSet:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
             raise ValueError(f"images must be uint8 (N, 3, H, W), not {self.images.dtype} {tuple(self.images.shape)}")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
-        if self.files and len(self.files) != len(self.images):
-            raise ValueError(f"{len(self.images)} images, but {len(self.files)} files")
+        for given in (self.files, self.origins):
+            if given and len(given) != len(self.images):
+                raise ValueError(f"{len(self.images)} images, but {len(given)} files")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -87,8 +105,8 @@ class ImageSet:
     def subset(self, idx: Tensor | np.ndarray | Sequence[int]) -> ImageSet:
         """Return the images at the positions `idx`, in that order."""
         index = torch.as_tensor(idx, dtype=torch.int64)
-        files = tuple(self.files[i] for i in index.tolist()) if self.files else ()
-        return replace(self, images=self.images[index], labels=self.labels[index], files=files)
+        files, origins = (tuple(some[i] for i in index.tolist()) if some else () for some in (self.files, self.origins))
+        return replace(self, images=self.images[index], labels=self.labels[index], files=files, origins=origins)
 
     def at_most(self, per_class: int, rng: np.random.Generator) -> ImageSet:
         """Return at most `per_class` randomly chosen images of each class, in their old order.
@@ -133,6 +151,7 @@ class Pixels:
         requested: Number of images, with the unreadable ones.
         failures: Path and reason of each unreadable image.
         files: Path of each readable image; empty if the images come from no files.
+        origins: How each readable image was stored; empty if the images come from no files.
     """
 
     images: Tensor
@@ -140,6 +159,7 @@ class Pixels:
     requested: int
     failures: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
 
 def decode(path: str | Path, size: Size) -> np.ndarray:
@@ -160,7 +180,13 @@ def decode(path: str | Path, size: Size) -> np.ndarray:
         ValueError: If too many pixels would be decoded (a decompression bomb), pixels have no 8-bit meaning, or the
             format needs a package that is not installed.
     """
+    return _decode(path, size)[0]
+
+
+def _decode(path: str | Path, size: Size) -> tuple[np.ndarray, Origin]:
+    """Read one image file, and how it was stored."""
     with open_picture(path) as image:
+        given = image.size
         whole = image.width * image.height
         # A JPEG decoder can downscale for free; twice the required size is enough for the antialiasing below.
         factor = 2 * max(size) / min(image.size)
@@ -173,8 +199,10 @@ def decode(path: str | Path, size: Size) -> np.ndarray:
         needed = max(4 * decoded, 3 * whole if image.info.get("progressive") else 0)
         if needed > _BIG_BYTES:
             with _big:
-                return _upright(_shrunk(image, size), image, size)
-        return _upright(image, image, size)
+                pixels = _upright(_shrunk(image, size), image, size)
+        else:
+            pixels = _upright(image, image, size)
+        return pixels, Origin(given, image.format or "", _camera(image))
 
 
 def decode_all(
@@ -193,12 +221,16 @@ def decode_all(
     """
     images = np.empty((len(paths), 3, *size), dtype=np.uint8)
     reasons: list[str | None] = [None] * len(paths)
+    origins: list[Origin | None] = [None] * len(paths)
+    same: dict[Origin, Origin] = {}
 
     def work(start: int) -> int:
         stop = min(start + _CHUNK, len(paths))
         for i in range(start, stop):
             try:
-                images[i] = decode(paths[i], size).transpose(2, 0, 1)
+                pixels, origin = _decode(paths[i], size)
+                images[i] = pixels.transpose(2, 0, 1)
+                origins[i] = same.setdefault(origin, origin)
             except _DAMAGE as error:
                 reasons[i] = _reason(error)
         return stop - start
@@ -221,7 +253,7 @@ def decode_all(
     if failures:
         good = torch.tensor([i for i, reason in enumerate(reasons) if reason is None], dtype=torch.int64)
         pixels, targets = pixels[good], targets[good]
-    return Pixels(pixels, targets, len(paths), failures, files)
+    return Pixels(pixels, targets, len(paths), failures, files, tuple(o for o in origins if o is not None))
 
 
 def resize(images: Tensor, size: Size) -> Tensor:
@@ -247,6 +279,16 @@ def _reason(error: Exception) -> str:
         return "not an image of a known format"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0]
+
+
+def _camera(image: Image.Image) -> str:
+    """Return the maker and model of the camera; empty if they are not known."""
+    try:
+        exif = image.getexif()
+        parts = (str(exif.get(tag, "")) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
+        return " ".join(" ".join(parts).replace("\0", " ").split())
+    except _DAMAGE:  # the picture itself may be whole
+        return ""
 
 
 def _upright(pixels: Image.Image, image: Image.Image, size: Size) -> np.ndarray:

@@ -22,6 +22,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TEST_SHARE = 0.2
 Group = Callable[[str], str]
 """Returns the group that a path belongs to."""
+Key = Callable[[str], tuple[str, str]]
 Found = dict[tuple[str, bool], list[str]]
 """Paths set aside, by reason and whether they may be pictures."""
 
@@ -67,14 +68,14 @@ class Listing:
         reader: Reads the images that are used.
         notes: Notes for the user.
         aside: Files that are not used, by reason.
-        carved: Whether the test split is a part of the training images, as the data have none.
+        carved: How the test split was made of the training images, if the data have none.
     """
 
     classes: tuple[str, ...]
     reader: Reader
     notes: tuple[str, ...] = ()
     aside: tuple[Aside, ...] = ()
-    carved: bool = False
+    carved: Literal["", "by name", "by group"] = ""
 
     def used(self, split: Split) -> int:
         """Return the number of files used in a split."""
@@ -117,14 +118,20 @@ def spread(items: Sequence[_Item], at_most: int | None) -> Sequence[_Item]:
     return [items[i * len(items) // at_most] for i in range(at_most)]
 
 
-def split_files(files: Iterable[str], group: Group = os.path.basename) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def by_name(path: str) -> tuple[str, str]:
+    """Return the key of a file that is divided by its name: files of one name in different folders are apart."""
+    return os.path.basename(path), path  # noqa: PTH119
+
+
+def split_files(files: Iterable[str], key: Key = by_name) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Divide the files of a class into training and test files by the hashes of their names.
 
     The split depends only on the names: not on the machine, the order or the directory.
 
     Args:
         files: Paths.
-        group: Returns the group of a path; the files of a group are on one side.
+        key: Returns what is hashed for a path, and what tells groups with the same hash apart; the files of a group are
+            on one side.
 
     Returns:
         Training and test files, each sorted: a fifth is test, or less where no group fits; at least one group is test,
@@ -132,21 +139,19 @@ def split_files(files: Iterable[str], group: Group = os.path.basename) -> tuple[
     """
     together: dict[tuple[str, str], list[str]] = {}
     for path in files:
-        # Without a grouping files of one name in different folders are apart.
-        key = group(path), path if group is os.path.basename else ""
-        together.setdefault(key, []).append(path)
-    ranked = sorted(together, key=lambda key: (hashlib.sha256(os.fsencode(key[0])).digest(), key))
+        together.setdefault(key(path), []).append(path)
+    ranked = sorted(together, key=lambda each: (hashlib.sha256(os.fsencode(each[0])).digest(), each))
     wanted = max(1, int(sum(map(len, together.values())) * TEST_SHARE))
     test: list[str] = []
     chosen = set()
-    for key in ranked:
-        if len(test) + len(together[key]) <= wanted and len(chosen) < len(ranked) - 1:
-            test += together[key]
-            chosen.add(key)
+    for each in ranked:
+        if len(test) + len(together[each]) <= wanted and len(chosen) < len(ranked) - 1:
+            test += together[each]
+            chosen.add(each)
     if not test and len(ranked) > 1:
-        smallest = min(ranked, key=lambda key: len(together[key]))
+        smallest = min(ranked, key=lambda each: len(together[each]))
         test, chosen = together[smallest], {smallest}
-    train = [path for key in ranked if key not in chosen for path in together[key]]
+    train = [path for each in ranked if each not in chosen for path in together[each]]
     return tuple(sorted(train)), tuple(sorted(test))
 
 
@@ -228,12 +233,12 @@ def _with_suffixes(reason: str, files: Sequence[str]) -> str:
 
 def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = (), group: Group | None = None) -> Listing:
     """Return the listing of classes without a test split: a part of each class becomes the test split."""
-    by_name = group is None
-    halves = [split_files(files, os.path.basename if group is None else group) for files in classes.values()]
+    key = by_name if group is None else lambda path: (group(path), "")
+    halves = [split_files(files, key) for files in classes.values()]
     reader = FileReader({"train": [train for train, _ in halves], "test": [test for _, test in halves]})
-    how = "chosen by file name" if by_name else "in whole groups"
+    how = "chosen by file name" if group is None else "in whole groups"
     note = f"no test split in the data: {TEST_SHARE:.0%} of each class, {how}, are used for testing"
-    return Listing(tuple(classes), reader, (note,), tuple(aside), carved=True)
+    return Listing(tuple(classes), reader, (note,), tuple(aside), "by name" if group is None else "by group")
 
 
 def in_words(given: int, used: Mapping[str, int], aside: Mapping[str, int], classes: int) -> str:

@@ -1,22 +1,28 @@
-"""A look at a data set: counts by class and split, what is set aside, what cannot be read, and copies."""
+"""A look at a data set: counts by class and split, what is set aside, what cannot be read, copies, and leaks."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mvp_edge.core.progress import Progress
 from mvp_edge.data.copies import Prints, copies, prints
+from mvp_edge.data.images import Origin, Size
+from mvp_edge.data.leaks import COMPARED, cross_validated, leaks, sample
 from mvp_edge.data.listing import SPLITS, Split
 from mvp_edge.data.source import DataSource
 
-SIDE = 32
+SIDE = 64
 SHOWN = 20
+NEARLY = 0.9  # of what is above chance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
     """What a data set holds.
 
@@ -26,9 +32,14 @@ class Look:
         classes: Number of images by class and split, as listed.
         aside: Number of files that are not used, by reason.
         unreadable: Path and reason of images that cannot be read.
+        formats: Number of images by format.
+        sizes: Width and height of the smallest, the median and the largest image by its number of pixels.
         copies: Number of images that are copies, or nearly, of an earlier one.
         copied: Pairs of such files, the first ones.
-        warnings: Notes for the user.
+        coarse: Balanced accuracy in percent of a linear classifier on thumbnails of 8 x 8 pixels, by cross-validation;
+            None with too few images.
+        warnings: Notes for the user, leaks among them.
+        samples: For each class some of its images, uint8 `(N, 3, 64, 64)`.
     """
 
     summary: str
@@ -36,38 +47,59 @@ class Look:
     classes: dict[str, dict[str, int]]
     aside: dict[str, int]
     unreadable: tuple[tuple[str, str], ...]
+    formats: dict[str, int]
+    sizes: tuple[Size, ...]
     copies: int
     copied: tuple[tuple[str, str], ...]
+    coarse: float | None
     warnings: tuple[str, ...]
+    samples: dict[str, Tensor]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready value."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """Return a JSON-ready value, without images."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "samples"}
 
 
 def look(source: DataSource, progress: Progress) -> Look:
-    """Read all images of a data set once, in small, and return what it holds; one class is in memory at a time."""
+    """Read all images of a data set once, in small, and return what it holds.
+
+    All images of one class are in memory at a time, and `COMPARED` of each class and split.
+    """
     listing = source.listing
     unreadable: list[tuple[str, str]] = []
     files: list[str] = []
+    origins: list[Origin] = []
     seen: list[Prints] = []
+    labels: list[np.ndarray] = []
+    samples: dict[str, Tensor] = {}
     with progress.stage("Reading images", sum(map(listing.used, SPLITS))) as stage:
-        for index in range(len(listing.classes)):
+        for index, name in enumerate(listing.classes):
+            some = [torch.empty((0, 3, SIDE, SIDE), dtype=torch.uint8)]
             for split in SPLITS:
                 if not listing.reader.count(split, index):
                     continue
                 pixels = listing.reader.read(split, [index], (SIDE, SIDE), stage.advance)
                 unreadable += pixels.failures
                 files += pixels.files
+                origins += pixels.origins
                 seen.append(prints(pixels.images))
-    every = Prints(
-        np.concatenate([np.empty(0, np.uint64), *(each.hashes for each in seen)]),
-        np.concatenate([*(each.thumbnails for each in seen)]) if seen else np.empty((0, 768), np.uint8),
-    )
-    groups = copies(every)
-    _, first = np.unique(groups, return_index=True)
-    again = np.setdiff1d(np.arange(len(groups)), first)
-    pairs = [(files[i], files[first[groups[i]]]) for i in again[:SHOWN].tolist()] if files else []
+                labels.append(np.full(len(pixels.images), index))
+                if len(pixels.images):
+                    some.append(pixels.images[sample(pixels.labels.numpy())])
+            samples[name] = torch.cat(some)[:COMPARED].clone()
+    with progress.stage("Comparing images"):
+        every = Prints(
+            np.concatenate([np.empty(0, np.uint64), *(each.hashes for each in seen)]),
+            np.concatenate([*(each.thumbnails for each in seen)]) if seen else np.empty((0, 768), np.uint8),
+        )
+        of_image = np.concatenate([np.empty(0, int), *labels])
+        groups = copies(every)
+        _, first = np.unique(groups, return_index=True)
+        again = np.setdiff1d(np.arange(len(groups)), first)
+        pairs = [(files[i], files[first[groups[i]]]) for i in again[:SHOWN].tolist()] if files else []
+        coarse = cross_validated(every, of_image, groups)
+        of_sample = np.repeat(np.arange(len(samples)), [len(each) for each in samples.values()])
+        found = leaks(origins, of_image, torch.cat([*samples.values()]), of_sample, listing.classes)
     return Look(
         summary=source.summary,
         given=listing.given,
@@ -77,10 +109,29 @@ def look(source: DataSource, progress: Progress) -> Look:
         },
         aside={each.reason: len(each.files) for each in listing.aside},
         unreadable=tuple(unreadable),
+        formats=dict(Counter(origin.format for origin in origins).most_common()),
+        sizes=_sizes([origin.size for origin in origins]),
         copies=len(again),
         copied=tuple(pairs),
-        warnings=source.notes,
+        coarse=None if coarse is None else round(coarse, 2),
+        warnings=(*source.notes, *found, *_told_by_trifles(coarse, len(listing.classes))),
+        samples=samples,
     )
+
+
+def _sizes(sizes: list[Size]) -> tuple[Size, ...]:
+    ranked = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    return (ranked[0], ranked[len(ranked) // 2], ranked[-1]) if ranked else ()
+
+
+def _told_by_trifles(coarse: float | None, classes: int) -> list[str]:
+    chance = 100 / classes
+    if coarse is None or coarse - chance < NEARLY * (100 - chance):
+        return []
+    return [
+        f"a linear classifier on thumbnails of 8 x 8 pixels has a balanced accuracy of {coarse:.1f} %: the images may "
+        "differ by background, colour, border or watermark more than by what they show"
+    ]
 
 
 def _count(source: DataSource, split: Split, index: int) -> int:

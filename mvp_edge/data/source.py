@@ -87,7 +87,8 @@ class DataSource:
         names = self.classes if classes is None else tuple(classes)
         pixels = self.listing.reader.read(split, self._positions(names, split), size, on_image, at_most)
         self._check_readable(pixels, names)
-        return ImageSet(pixels.images, pixels.labels, names, tuple(path for path, _ in pixels.failures), pixels.files)
+        skipped = tuple(path for path, _ in pixels.failures)
+        return ImageSet(pixels.images, pixels.labels, names, skipped, pixels.files, pixels.origins)
 
     def count(self, classes: Sequence[str] | None, split: Split) -> int:
         """Return how many images `load` will read, for a progress bar.

@@ -22,13 +22,15 @@ from mvp_edge.zoo.store import Zoo
 
 BASE_IMAGES = 200  # test images for the whole base model, which is about thirty times as slow as what is delivered
 CONFIDENCE = 0.95
+NEARLY = 0.9  # of what the model has above chance
+LEAST_IMAGES, LEAST_GAIN = 25, 10.0  # test images, and points above chance, to compare at all
 UNKNOWN = "there are no test images, and the zoo stores no outputs of this member; evaluate it with: mvp-edge eval"
 
 
 def measured_accuracy(
-    logits: Tensor, test: ImageSet, before: Tensor | None, source: str | None
+    logits: Tensor, test: ImageSet, before: Tensor | None, source: str | None, coarse: float | None = None
 ) -> tuple[AccuracyRecord, list[str]]:
-    """Return the accuracy on test images, and a warning if fine-tuning made it worse.
+    """Return the accuracy on test images, and warnings if fine-tuning made it worse or the images are told by trifles.
 
     Test images choose nothing: a network that fine-tuning has made worse is delivered, with the warning.
 
@@ -37,6 +39,7 @@ def measured_accuracy(
         test: The test images.
         before: Logits of the network before fine-tuning, if it was fine-tuned.
         source: Name of the data.
+        coarse: Balanced accuracy of a linear classifier on tiny thumbnails, on the same images.
     """
     now, then, warnings = accuracy(logits, test), None, []
     if before is not None:
@@ -46,7 +49,22 @@ def measured_accuracy(
                 f"fine-tuning made the model worse: top-1 is {now.top1:.1f} %, and was {then:.1f} % before, on "
                 "the same test images; train for longer with --iterations, or not at all with --iterations 0"
             )
-    return _record(now, f"{source}, test split, delivered ONNX file", then), warnings
+    record = _record(now, f"{source}, test split, delivered ONNX file", then)
+    return record, [*warnings, *told_by_trifles(record, coarse)]
+
+
+def told_by_trifles(accuracy: AccuracyRecord, coarse: float | None) -> list[str]:
+    """Return a warning if thumbnails of 8 x 8 pixels are nearly enough to tell the classes apart."""
+    if coarse is None or accuracy.balanced is None or accuracy.n < LEAST_IMAGES:
+        return []
+    chance = 100 / len(accuracy.per_class)
+    if coarse < chance + LEAST_GAIN or coarse - chance < NEARLY * (accuracy.balanced - chance):
+        return []
+    return [
+        f"a linear classifier on thumbnails of 8 x 8 pixels has a balanced accuracy of {coarse:.1f} %, and this model "
+        f"{accuracy.balanced:.1f} %: the images may differ by background, colour, border or watermark more than by "
+        "what they show; test with pictures from elsewhere"
+    ]
 
 
 def harmed(before: Tensor, after: Tensor, labels: Tensor) -> bool:

@@ -339,7 +339,8 @@ def _evaluate(
 ) -> tuple[AccuracyRecord, BaseAccuracyRecord | None, list[str]]:
     """Return the accuracy of the delivered file, that of the base, and warnings."""
     if logits is not None and outcome.test is not None:
-        score, warnings = measured_accuracy(logits, outcome.test, outcome.before, outcome.source)
+        coarse = None if outcome.pictures is None else outcome.pictures.record.coarse
+        score, warnings = measured_accuracy(logits, outcome.test, outcome.before, outcome.source, coarse)
         base = base_accuracy(whole, outcome.prunable.base, outcome.task, logits, outcome.test, seed)
         return score, base, warnings
     if outcome.stored is not None:

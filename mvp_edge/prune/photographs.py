@@ -265,7 +265,7 @@ def evaluated(
     before = None
     if learned.before is not None:
         before = named_logits(seen(given.graph(learned.before), given.test.images)[1], learned.rows)
-    score, warnings = measured_accuracy(logits, given.test, before, given.source)
+    score, warnings = measured_accuracy(logits, given.test, before, given.source, given.pictures.record.coarse)
     base_score, reasons = base_accuracy(whole, given, given.test, logits, seed)
     return score, base_score, [*warnings, *reasons]
 

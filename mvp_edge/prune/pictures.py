@@ -11,9 +11,10 @@ import torch
 
 from mvp_edge.core.progress import Progress
 from mvp_edge.data import DataSource, ImageSet, skipped_warnings
-from mvp_edge.data.copies import copies, prints
 from mvp_edge.data.images import Size
-from mvp_edge.data.listing import SPLITS, Split, in_words
+from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
+from mvp_edge.data.listing import Split, in_words
+from mvp_edge.data.splits import Splits, load_splits
 from mvp_edge.report.record import PicturesRecord
 
 SHOWN_COPIES = 5
@@ -54,30 +55,38 @@ def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progre
     Raises:
         DataError: a class is unknown or has no training or test images, or too many images cannot be read.
     """
-    used: dict[Split, ImageSet] = {}
-    for split in SPLITS:
-        if split == "val" and not source.covers(classes, split):
-            continue
-        with progress.stage(f"Reading {split} images", source.count(classes, split)) as stage:
-            used[split] = source.load(classes, split, size, stage.advance)
-    with progress.stage("Comparing images"):
-        groups = copies(prints(torch.cat([images.images for images in used.values()])))
-    by_split = dict(zip(used, np.split(groups, np.cumsum([len(images) for images in used.values()])[:-1]), strict=True))
+    found = load_splits(source, classes, size, progress)
+    used, by_split = found.images, found.groups
     seen = np.concatenate([by_split[split] for split in used if split != "test"])
     left = np.isin(by_split["test"], seen)
     kept, out = np.flatnonzero(~left), np.flatnonzero(left)
     test = used["test"].subset(kept) if len(kept) else None
     pairs = [_original(used, by_split, int(i)) for i in out[:SHOWN_COPIES]]
     counts: dict[str, int] = {split: len(images) for split, images in used.items()} | {"test": len(kept)}
-    record = _record(source, used, counts, groups, len(out), [names for names, _ in pairs if all(names)])
+    coarse = None
+    if test is not None:
+        rows = found.prints["test"].at(kept)
+        coarse = coarse_accuracy(found.prints["train"], used["train"].labels.numpy(), rows, test.labels.numpy())
+    record = _record(
+        source, found, counts, [names for names, _ in pairs if all(names)], len(out), _leaks(used["train"]), coarse
+    )
     return Pictures(
         train=used["train"],
         val=used.get("val"),
         test=test,
         copied=tuple(images for _, images in pairs),
         record=record,
-        warnings=(*source.notes, *skipped_warnings(*used.values()), *_warnings(record, test, len(out), source)),
-    )
+        warnings=(
+            *source.notes, *skipped_warnings(*used.values()), *_warnings(record, test, len(out), found.moved),
+            *record.leaks,
+        ),
+    )  # fmt: skip
+
+
+def _leaks(train: ImageSet) -> list[str]:
+    labels = train.labels.numpy()
+    some = sample(labels)
+    return leaks(train.origins, labels, train.images[some], labels[some], train.classes)
 
 
 def _original(
@@ -94,13 +103,15 @@ def _original(
 
 def _record(
     source: DataSource,
-    used: dict[Split, ImageSet],
+    found: Splits,
     counts: dict[str, int],
-    groups: np.ndarray,
-    left_out: int,
     copied: Sequence[tuple[str, str]],
+    left_out: int,
+    leaking: Sequence[str],
+    coarse: float | None,
 ) -> PicturesRecord:
-    listing = source.listing
+    listing, used = source.listing, found.images
+    groups = np.concatenate([found.groups[split] for split in used])
     unreadable = sum(len(images.skipped) for images in used.values())
     away = Counter({each.reason: len(each.files) for each in listing.aside})
     away += Counter({"cannot be read": unreadable, LEFT_OUT: left_out})
@@ -115,6 +126,8 @@ def _record(
         copied=tuple(copied),
         two_classes=tuple(_conflicts(list(used.values()), groups)),
         summary=in_words(listing.given, counts, away, len(used["train"].classes)),
+        leaks=tuple(leaking),
+        coarse=None if coarse is None else round(coarse, 2),
     )
 
 
@@ -133,17 +146,17 @@ def _conflicts(sets: Sequence[ImageSet], groups: np.ndarray) -> list[tuple[str, 
     return pairs[:SHOWN_CONFLICTS]
 
 
-def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, source: DataSource) -> list[str]:
+def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, moved: int) -> list[str]:
     warnings = []
+    if moved:
+        warnings.append(f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side")
+    if test is None and not left_out:
+        warnings.append("each class is one picture and its copies: no test images remain, so the accuracy is unknown")
     if left_out:
         whole = left_out + record.used["test"]
-        hint = "; divide bursts and videos as a whole with --group-by" if source.listing.carved else ""
         rest = "no test images remain, so the accuracy is unknown" if test is None else "they are left out of the test"
         example = f", such as {record.copied[0][0]} and {record.copied[0][1]}" if record.copied else ""
-        warnings.append(
-            f"{left_out} of {whole} test images are copies of training images{example}: {rest}"
-            f"{hint if 2 * left_out > whole else ''}"
-        )
+        warnings.append(f"{left_out} of {whole} test images are copies of training images{example}: {rest}")
     if record.two_classes:
         one, other = record.two_classes[0]
         more = f" ({len(record.two_classes)} such pairs)" if len(record.two_classes) > 1 else ""

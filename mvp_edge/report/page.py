@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -94,14 +94,14 @@ def render(template: str, path: Path, **values: Any) -> None:
     write_text(path, UNIT.sub("\N{NO-BREAK SPACE}", text) + "\n")
 
 
-def image_uri(image: np.ndarray | Tensor) -> str:
-    """Return a uint8 RGB image `(3, H, W)` as a PNG data URI."""
+def image_uri(image: np.ndarray | Tensor, kind: Literal["PNG", "JPEG"] = "PNG") -> str:
+    """Return a uint8 RGB image `(3, H, W)` as a data URI."""
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
         raise ValueError(f"the image is {pixels.dtype} {pixels.shape}; uint8 (3, H, W) is required")
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, kind, optimize=True)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _caption(sample: Sample) -> dict[str, Any]:

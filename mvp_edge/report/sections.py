@@ -286,6 +286,7 @@ def _pictures(report: Report) -> dict[str, Any] | None:
         "rows": [(what, f"{count:,}", figures.length(count, record.given)) for what, count in rows],
         "copies": f"{record.copies:,}",
         "conflicts": record.two_classes,
+        "coarse": "" if record.coarse is None else figures.percent(record.coarse),
     }
 
 

@@ -384,7 +384,7 @@ def test_folder_that_cannot_be_listed(tree: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_group_is_on_one_side(names: list[tuple[int, int]]) -> None:
     files = [f"x/patient{patient}_{number}.png" for patient, number in names]
     group = grouping(r"patient(\d+)", "x")
-    train, test = split_files(files, group)
+    train, test = split_files(files, lambda path: (group(path), ""))
     assert sorted([*train, *test]) == sorted(files)
     assert not {group(path) for path in train} & {group(path) for path in test}
     if len({patient for patient, _ in names}) > 1:

@@ -44,3 +44,35 @@ def test_the_command(tmp_path: Path) -> None:
     text = CliRunner().invoke(app, ["data", str(root), "-q"]).output
     for part in ("7 files: 3 train, 3 test, of 2 classes; 1 set aside", "bad.jpg", "1 images are copies"):
         assert part in " ".join(text.split())
+
+
+def test_a_zip_and_a_contact_sheet(tmp_path: Path) -> None:
+    root = _data(tmp_path / "data")
+    for i in range(12):
+        shutil.copy(root / "train/a/0.png", root / f"train/a/again{i}.png")
+    packed, page = shutil.make_archive(str(tmp_path / "packed"), "zip", root), tmp_path / "sheet.html"
+    command = ["data", packed, "--contact-sheet", str(page), "-q", "--json"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "packed.zip" in text
+    assert text.count("data:image/jpeg") == 12 + 2 + 2 * 13  # of a class at most twelve; each copy beside its original
+    for part in ("bad.jpg", "19 files: 15 train, 3 test", "13 images are copies"):
+        assert part in text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "http" not in text.split("<body>")[1]
+    again = CliRunner().invoke(app, command)
+    assert (again.exit_code, "exists; replace a file with" in " ".join(again.output.split())) == (1, True)
+    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+    assert CliRunner().invoke(app, ["data", packed, "--contact-sheet", str(tmp_path), "--force"]).exit_code == 1
+
+
+def test_leaks_and_trifles(tmp_path: Path) -> None:
+    for name, side in (("a", 40), ("b", 60)):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            noise = np.random.default_rng(i + side).integers(0, 120, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(noise + np.uint8(2 * side)).save(tmp_path / name / f"{i}.png")
+    found = look(open_source(str(tmp_path)), SilentProgress())
+    assert (found.formats, found.sizes, found.coarse) == ({"PNG": 40}, ((40, 40), (60, 60), (60, 60)), 100.0)
+    assert "20 of 20 images of a have 40 x 40 pixels, and 0 of 20 others" in found.warnings
+    assert "8 x 8 pixels has a balanced accuracy of 100.0 %" in found.warnings[-1]
+    assert "samples" not in found.to_json()

@@ -6,10 +6,18 @@ import torch
 
 from benchmarks import RESNET_ZOO, VIT_ZOO
 from mvp_edge.config import VoteConfig
+from mvp_edge.data import ImageSet
 from mvp_edge.models.plan import make_plan
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.accuracy import harmed, ready_made_sizes, selecting_keep, stored_accuracy, wilson
+from mvp_edge.prune.accuracy import (
+    harmed,
+    measured_accuracy,
+    ready_made_sizes,
+    selecting_keep,
+    stored_accuracy,
+    wilson,
+)
 from mvp_edge.voting.neighbours import Neighbour, ready_made
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import open_zoo
@@ -77,3 +85,25 @@ def test_harm_is_significant_at_five_percent(lost: int, won: int, said: bool) ->
 )
 def test_interval_by_hand(right: int, n: int, low: float, high: float) -> None:
     assert wilson(right, n) == pytest.approx((low, high), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("right", "coarse", "said"),
+    [
+        (1.0, 95.5, True),
+        (1.0, 94.5, False),  # less than 90 % of what the model has above chance
+        (0.6, 57.0, False),  # near chance
+        (0.8, 78.0, True),
+        (0.8, None, False),
+    ],
+)
+def test_a_model_that_thumbnails_nearly_replace(right: float, coarse: float | None, said: bool) -> None:
+    labels = torch.arange(40) % 2
+    wrong = torch.arange(40) >= 40 * right
+    logits = torch.nn.functional.one_hot(torch.where(wrong, 1 - labels, labels), 2).float()
+    test = ImageSet(torch.zeros(40, 3, 1, 1, dtype=torch.uint8), labels, ("a", "b"))
+    record, warnings = measured_accuracy(logits, test, None, "data", coarse)
+    assert record.balanced == 100 * right
+    assert [f"{coarse} %" in each and "8 x 8" in each for each in warnings] == [True] * said
+    few = test.subset(range(20))
+    assert measured_accuracy(logits[:20], few, None, "data", coarse)[1] == []

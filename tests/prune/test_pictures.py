@@ -11,6 +11,7 @@ from PIL import Image
 
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
+from mvp_edge.data.splits import load_test
 from mvp_edge.prune.pictures import LEFT_OUT, Pictures, read_pictures
 
 
@@ -73,12 +74,80 @@ def test_no_test_image_is_left(root: Path) -> None:
     assert found.record.given == sum(found.record.used.values()) + sum(found.record.aside.values())
 
 
-def test_bursts_point_to_the_grouping(tmp_path: Path) -> None:
+def test_bursts_are_on_one_side_of_a_split_of_ours(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for i in range(20):
+            _scene(tmp_path / label, f"{label}{i}.png", 100 * ord(label) + i // 4)
+    source = open_source(str(tmp_path))
+    assert {split: source.count(None, split) for split in ("train", "test")} == {"train": 32, "test": 8}
+    found = read_pictures(source, ("a", "b"), (32, 32), SilentProgress())
+    assert found.record.used == {"train": 32, "test": 8}
+    assert LEFT_OUT not in found.record.aside
+    assert found.test is not None
+    bursts = [
+        {int(Path(p).stem[1:]) // 4 for p in files if Path(p).stem[0] == "a"}
+        for files in (found.train.files, found.test.files)
+    ]
+    assert not bursts[0] & bursts[1]
+    assert sum(map(len, bursts)) == 5
+    assert "images changed sides" in found.warnings[1]
+    again = load_test(source, ("a", "b"), (32, 32), SilentProgress())
+    assert again.files == found.test.files
+    assert again.sha256 == found.test.sha256
+    for images in (found.train, found.test):
+        fresh = source.load(("a", "b"), "train", (32, 32)).images, source.load(("a", "b"), "test", (32, 32)).images
+        assert len(images.origins) == len(images) <= sum(map(len, fresh))
+        assert [Path(path).parent.name for path in images.files] == ["ab"[i] for i in images.labels.tolist()]
+
+
+def test_a_split_of_ours_stays_without_copies(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for i in range(10):
+            _scene(tmp_path / label, f"{i}.png", 100 * ord(label) + i)
+    source = open_source(str(tmp_path))
+    found = read_pictures(source, ("a", "b"), (32, 32), SilentProgress())
+    assert found.test is not None
+    for split, images in (("train", found.train), ("test", found.test)):
+        assert images.sha256 == source.load(("a", "b"), split, (32, 32)).sha256
+    assert len(found.warnings) == 1
+
+
+def test_classes_of_one_picture_each(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for i in range(10):
             _scene(tmp_path / label, f"{label}{i}.png", ord(label))
     found = _read(tmp_path)
-    assert "divide bursts and videos as a whole with --group-by" in found.warnings[-1]
+    assert found.test is None
+    assert found.record.used == {"train": 20, "test": 0}
+    assert "each class is one picture and its copies" in " ".join(found.warnings)
+
+
+def test_groups_of_the_user_stay_as_they_are(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for i in range(10):
+            _scene(tmp_path / label, f"{label}{i}.png", ord(label) + i // 5)
+    source = open_source(str(tmp_path), r"(\d)\.png")
+    found = read_pictures(source, ("a", "b"), (32, 32), SilentProgress())
+    assert LEFT_OUT in found.record.aside
+
+
+def test_leaks_are_named(root: Path) -> None:
+    for split, count in (("train", 12), ("test", 8)):
+        for label in ("a", "b"):
+            for i in range(count):
+                path = _scene(root / split / label, f"more{i}.png", 7000 + 100 * ord(label) + 50 * len(split) + i)
+                if label == "b":
+                    with Image.open(path) as image:
+                        image.resize((60, 60)).save(path)
+    shutil.rmtree(root / "train" / "other")
+    for path in (root / "train" / "b").iterdir():
+        with Image.open(path) as image:
+            image.resize((60, 60)).save(path)
+    found = _read(root)
+    assert any("18 of 18 images of b have 60 x 60 pixels, and 0 of 18 others" in each for each in found.record.leaks)
+    assert set(found.record.leaks) <= set(found.warnings)
+    assert found.record.coarse is not None
+    assert 0 <= found.record.coarse <= 100
 
 
 def test_one_image_with_two_classes_is_named(root: Path) -> None:

@@ -61,6 +61,8 @@ def example_report() -> dict[str, Any]:
             "copied": [["test/apple/7.png", "train/apple/31.png"]],
             "two_classes": [["train/orange/4.png", "train/pear/9.png"]],
             "summary": "3,104 files: 2,500 train, 497 test, of 5 classes; 107 set aside",
+            "leaks": ["490 of 500 images of apple are PNG files, and 3 of 2,000 others"],
+            "coarse": 41.5,
         },
         "params": 105_037,
         "base_params": 11_220_132,

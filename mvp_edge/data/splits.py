@@ -1,0 +1,114 @@
+"""All splits of a data set in memory, with copies of a picture on one side where the test split is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mvp_edge.core.progress import Progress
+from mvp_edge.data.copies import Prints, copies, prints
+from mvp_edge.data.images import ImageSet, Size
+from mvp_edge.data.listing import SPLITS, Split, by_name, split_files
+from mvp_edge.data.source import DataSource
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Images of some classes.
+
+    Attributes:
+        images: By split; `train` and `test` are there, `val` if the data have it for all of the classes.
+        prints: What is compared of them.
+        groups: `(N,)` for each split: pictures that are copies of each other have the same number.
+        moved: How many images changed sides, so that copies are on one side.
+    """
+
+    images: dict[Split, ImageSet]
+    prints: dict[Split, Prints]
+    groups: dict[Split, np.ndarray]
+    moved: int = 0
+
+
+def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> Splits:
+    """Read all images of some classes, and find copies.
+
+    If the test split was chosen by file name, groups of copies are then divided as a whole, by the names of their first
+    files. Without copies the division stays as it is.
+
+    Args:
+        source: The data.
+        classes: Names.
+        size: Height and width.
+        progress: Progress reporter.
+
+    Raises:
+        DataError: As `DataSource.load`.
+    """
+    images: dict[Split, ImageSet] = {}
+    for split in SPLITS:
+        if split == "val" and not source.covers(classes, split):
+            continue
+        with progress.stage(f"Reading {split} images", source.count(classes, split)) as stage:
+            images[split] = source.load(classes, split, size, stage.advance)
+    with progress.stage("Comparing images"):
+        seen = {split: prints(each.images) for split, each in images.items()}
+        every = copies(_joined(list(seen.values())))
+    ends = np.cumsum([len(each) for each in images.values()])[:-1]
+    found = Splits(images, seen, dict(zip(images, np.split(every, ends), strict=True)))
+    return _together(found) if source.listing.carved == "by name" else found
+
+
+def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> ImageSet:
+    """Return the test images of some classes, divided as `load_splits` divides them.
+
+    Args:
+        source: The data.
+        classes: Names.
+        size: Height and width.
+        progress: Progress reporter.
+
+    Raises:
+        DataError: As `DataSource.load`.
+    """
+    if source.listing.carved == "by name":
+        return load_splits(source, classes, size, progress).images["test"]
+    with progress.stage("Reading test images", source.count(classes, "test")) as stage:
+        return source.load(classes, "test", size, stage.advance)
+
+
+def _together(given: Splits) -> Splits:
+    """Divide anew where copies of a picture are on both sides."""
+    train, test = given.images["train"], given.images["test"]
+    if not np.isin(given.groups["test"], given.groups["train"]).any():
+        return given
+    files, labels = (*train.files, *test.files), torch.cat([train.labels, test.labels])
+    groups = np.concatenate([given.groups["train"], given.groups["test"]])
+    first: dict[int, str] = {}
+    for path, group in zip(files, groups.tolist(), strict=True):
+        first[group] = min(first.get(group, path), path, key=by_name)
+    leader = {path: first[group] for path, group in zip(files, groups.tolist(), strict=True)}
+    chosen = set()
+    for label in range(len(train.classes)):
+        of_class = [files[i] for i in (labels == label).nonzero().flatten().tolist()]
+        chosen.update(split_files(of_class, lambda path: by_name(leader[path]))[1])
+    is_test = np.array([path in chosen for path in files])
+    order = np.array(sorted(range(len(files)), key=lambda i: (int(labels[i]), files[i])), dtype=np.int64)
+    both = replace(
+        train, images=torch.cat([train.images, test.images]), labels=labels, files=files,
+        skipped=(*train.skipped, *test.skipped), origins=(*train.origins, *test.origins),
+    )  # fmt: skip
+    seen = _joined([given.prints["train"], given.prints["test"]])
+    rows: dict[Split, np.ndarray] = {"train": order[~is_test[order]], "test": order[is_test[order]]}
+    return Splits(
+        {split: replace(both.subset(index), skipped=given.images[split].skipped) for split, index in rows.items()},
+        {split: seen.at(index) for split, index in rows.items()},
+        {split: groups[index] for split, index in rows.items()},
+        int((is_test != (np.arange(len(files)) >= len(train))).sum()),
+    )
+
+
+def _joined(parts: Sequence[Prints]) -> Prints:
+    return Prints(np.concatenate([each.hashes for each in parts]), np.concatenate([each.thumbnails for each in parts]))
