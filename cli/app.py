@@ -23,7 +23,7 @@ COMMANDS = {
     "neighbours": "Show the zoo members nearest to a class list, by images (LEEP) or by names (WordNet).",
     "bench": "Measure the latency of ONNX models on this machine, in turns, with ONNX Runtime on the CPU.",
     "eval": "Measure the top-1 accuracy of a model on the test images of its classes.",
-    "data": "Show which images a folder holds, by class and split, and which are set aside, damaged or copies.",
+    "data": "Show which images a folder holds, by class and split, which are set aside, damaged or copies, and leaks.",
     "predict": "Classify pictures with a model that `prune` or `export` made.",
     "export": "Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code.",
     "push": "Publish a result of `prune` with a card: models, labels and config.json.",

@@ -46,7 +46,7 @@ def data(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which images a folder holds, by class and split, which are set aside, damaged or copies, and what leaks."""
+    """Show which images a folder holds, by class and split, which are set aside, damaged or copies, and leaks."""
     if contact_sheet is not None:
         if contact_sheet.exists() and (contact_sheet.is_dir() or not force):
             raise ConfigError(f"{contact_sheet} exists; replace a file with --force, or name another one")

@@ -21,7 +21,12 @@ DISTANCE = 7  # bits of 64; `_candidates` needs it to be below 8
 DIFFERENCE = 8.0  # mean absolute difference of thumbnails without their mean brightness, of 255
 PLAIN = 4.0  # standard deviation of a thumbnail: below it there is no pattern to compare
 SIDE, _HASHED = 16, 32  # of thumbnails, and of what is hashed
-_CHUNK = 1024
+ALIKE, MANY = 0.25, 10  # of the pictures; pictures in a group
+NOTE = (
+    "many images look alike, as those of a fixed camera or a video do: only exact copies are counted. If they are "
+    "frames, the accuracy is too good: keep each series on one side of the split, with --group-by where it is ours"
+)
+_CHUNK, _ROUND = 1024, 8
 _BLOCK = 1 << 22
 
 
@@ -55,28 +60,83 @@ def prints(images: Tensor) -> Prints:
     )
 
 
-def copies(given: Prints) -> np.ndarray:
+def copies(given: Prints, *, near: bool = True) -> np.ndarray:
     """Return the group `(N,)` of each picture: copies of each other, and of copies, are in one group.
 
     Groups are numbered by their first pictures. Pictures without a pattern are copies only of pictures with the same
     thumbnail.
+
+    Args:
+        given: What is compared of the pictures.
+        near: Whether pictures that are nearly the same are copies; else only those with the same thumbnail.
     """
+    rows = np.ascontiguousarray(given.thumbnails).view(np.dtype((np.void, given.thumbnails.shape[1])))[:, 0]
+    _, first, same = np.unique(rows, return_index=True, return_inverse=True)
+    groups = np.arange(len(first))
+    if near:
+        patterned = np.flatnonzero(
+            np.concatenate([np.empty(0, bool), *(_pattern(p) for p in _parts(given.thumbnails[first]))])
+        )
+        groups[patterned] = patterned[_near(given.at(first[patterned]))]
+    groups = groups[same]
+    _, first, same = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[same]
+
+
+def trusted_copies(given: Prints, labels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return groups of copies, and whether these are exact copies only, as most pictures look alike.
+
+    Pictures of a fixed camera differ as little as near copies do.
+
+    Args:
+        given: What is compared of the pictures.
+        labels: `(N,)`, the classes.
+    """
+    groups = copies(given)
+    if not alike(groups, labels):
+        return groups, False
+    exact = copies(given, near=False)
+    return exact, not np.array_equal(exact, groups)
+
+
+def alike(groups: np.ndarray, labels: np.ndarray) -> bool:
+    """Return whether many pictures are in groups that hold several classes, or most of a class.
+
+    Args:
+        groups: `(N,)`, numbers from 0.
+        labels: `(N,)`, the classes.
+    """
+    if len(groups) == 0:
+        return False
+    table, count = np.unique(np.stack([groups, labels], axis=1), axis=0, return_counts=True)
+    several = np.bincount(table[:, 0]) > 1  # by group
+    of_class = np.bincount(labels)
+    most = (count >= MANY) & (2 * count > of_class[table[:, 1]])
+    return float(count[several[table[:, 0]] | most].sum()) > ALIKE * len(groups)
+
+
+def _near(given: Prints) -> np.ndarray:
+    """Return a position of each group of near copies, for each picture; the pictures have a pattern."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    rows = np.ascontiguousarray(given.thumbnails).view(np.dtype((np.void, given.thumbnails.shape[1])))[:, 0]
-    _, first, same = np.unique(rows, return_index=True, return_inverse=True)
-    patterned = first[np.concatenate([np.empty(0, bool), *(_pattern(p) for p in _parts(given.thumbnails[first]))])]
-    found = [np.stack([np.arange(len(given)), first[same]], axis=1)]
-    for pairs in _candidates(given.hashes[patterned]):
-        for some in _parts(patterned[pairs]):
-            one, other = given.thumbnails[some[:, 0]], given.thumbnails[some[:, 1]]
-            found.append(some[np.abs(_centred(one) - _centred(other)).mean(1) < DIFFERENCE])
-    edges = np.concatenate(found)
-    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(len(given), len(given)))
-    _, groups = connected_components(graph, directed=False)
-    _, first, same = np.unique(groups, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[same]
+    group = np.arange(len(given))
+    for pairs in _candidates(given.hashes, group):
+        # Pairs are sorted by their first picture. A few of each at a time, as most others then are in one group.
+        rank = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
+        for start in range(0, int(rank.max(initial=-1)) + 1, _ROUND):
+            now = pairs[(rank >= start) & (rank < start + _ROUND)]
+            found = []
+            for some in _parts(now[group[now[:, 0]] != group[now[:, 1]]]):
+                one, other = given.thumbnails[some[:, 0]], given.thumbnails[some[:, 1]]
+                found.append(some[np.abs(_centred(one) - _centred(other)).mean(1) < DIFFERENCE])
+            edges = group[np.concatenate([np.empty((0, 2), int), *found])]
+            if len(edges):
+                graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(len(group),) * 2)
+                _, joined = connected_components(graph, directed=False)
+                _, first = np.unique(joined, return_index=True)
+                group[:] = first[joined][group]
+    return group
 
 
 def _prints(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -92,27 +152,32 @@ def _prints(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return np.packbits(bits, axis=1).view(np.uint64)[:, 0], small
 
 
-def _candidates(hashes: np.ndarray) -> Iterator[np.ndarray]:
+def _candidates(hashes: np.ndarray, group: np.ndarray) -> Iterator[np.ndarray]:
     """Yield pairs of positions `(P, 2)` whose hashes differ in at most `DISTANCE` bits; a pair may come twice.
 
     Of four quarters with at most seven different bits in all, one has at most one: for each quarter pictures are found
-    by that quarter with none or one bit changed.
+    by that quarter with none or one bit changed. Pairs of one `group` are left out; it may change meanwhile.
     """
-    positions = np.arange(len(hashes))
     for quarter in range(4):
         key = (hashes >> np.uint64(16 * quarter)).astype(np.uint16)
         order = np.argsort(key, kind="stable")
-        ends = np.cumsum(np.bincount(key, minlength=1 << 16))
+        size = np.bincount(key, minlength=1 << 16)
+        ends = np.cumsum(size)
+        filled = np.flatnonzero(size)
         for changed in (0, *(1 << bit for bit in range(16))):
             wanted = key ^ np.uint16(changed)
-            stop = ends[wanted]
-            count = stop - np.where(wanted > 0, ends[wanted - np.uint16(1)], 0)
-            for part in np.array_split(positions, 1 + int(count.sum()) // _BLOCK):
-                some = count[part]
+            least, most = np.full(1 << 16, -1), np.full(1 << 16, -1)
+            if len(filled):
+                least[filled] = np.minimum.reduceat(group[order], (ends - size)[filled])
+                most[filled] = np.maximum.reduceat(group[order], (ends - size)[filled])
+            asked = np.flatnonzero((size[wanted] > 0) & ((least[wanted] != group) | (most[wanted] != group)))
+            for part in np.array_split(asked, 1 + int(size[wanted[asked]].sum()) // _BLOCK):
+                some, stop = size[wanted[part]], ends[wanted[part]]
                 one = np.repeat(part, some)
                 step = np.arange(len(one)) - np.repeat(np.cumsum(some) - some, some)
-                other = order[np.repeat(stop[part] - some, some) + step]
+                other = order[np.repeat(stop - some, some) + step]
                 near = (one < other) & (np.bitwise_count(hashes[one] ^ hashes[other]) <= DISTANCE)
+                near &= group[one] != group[other]
                 yield np.stack([one[near], other[near]], axis=1)
 
 

@@ -29,6 +29,10 @@ _FOREIGN = {
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 
 
+Identity = tuple[int, int]
+"""Device and number of a folder, the same by whatever link it is reached."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Folder:
     """A folder that was read: the names of its pictures and lists, and its folders; all sorted."""
@@ -86,9 +90,11 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
         raise DataError(f"{folder} is a file; give a directory with the layout {LAYOUTS}")
     aside = {} if aside is None else aside
     try:
-        root = _walk(str(folder), folder.name, aside, frozenset())
+        root = _walk(str(folder), folder.name, aside, frozenset(), set())
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error}; check its permissions") from error
+    except RecursionError as error:
+        raise DataError(f"{folder} has folders inside folders, hundreds deep; give the one with the classes") from error
     _refuse_foreign(aside)
     tables = [table for path in root.all_lists() if (table := read_table(Path(path))) is not None]
     if tables:
@@ -103,14 +109,16 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
 
 def list_classes(folder: Path, ignore: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """Return the sorted image files of every class folder in `folder`, with those in sub-folders."""
-    root = _walk(str(folder), folder.name, {}, frozenset())
+    root = _walk(str(folder), folder.name, {}, frozenset(), set())
     return {each.name: tuple(sorted(each.all_pictures())) for each in root.folders if each.name not in ignore}
 
 
-def _walk(path: str, name: str, aside: Found, above: frozenset[tuple[int, int]]) -> _Folder:
-    """Read a folder and those below it; what is neither a picture nor a folder goes to `aside`."""
-    status = os.stat(path)  # noqa: PTH116
-    identity = status.st_dev, status.st_ino
+def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked: set[Identity]) -> _Folder:
+    """Read a folder and those below it; what is neither a picture nor a folder goes to `aside`.
+
+    A folder is followed by one link only: a few folders with two links each would else hold millions.
+    """
+    identity = _identity(os.stat(path))  # noqa: PTH116
     if identity in above:
         aside.setdefault(("links to a folder above them", False), []).append(path)
         return _Folder(path, name)
@@ -120,6 +128,11 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[tuple[int, int]])
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.is_dir() and not entry.name.startswith((".", "__")):
+                if entry.is_symlink() and (target := _identity(entry.stat())) not in above:
+                    if target in linked:
+                        aside.setdefault(("links to a folder that another link leads to", True), []).append(entry.path)
+                        continue
+                    linked.add(target)
                 folders.append(entry.name)
             elif (why := _why_not(entry)) is None:
                 pictures.append(entry.name)
@@ -127,8 +140,12 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[tuple[int, int]])
                 lists.append(entry.name)
             else:
                 aside.setdefault(why, []).append(entry.path)
-    inner = (_walk(os.path.join(path, each), each, aside, above | {identity}) for each in sorted(folders))  # noqa: PTH118
+    inner = (_walk(os.path.join(path, each), each, aside, above | {identity}, linked) for each in sorted(folders))  # noqa: PTH118
     return _Folder(path, name, tuple(sorted(pictures)), tuple(inner), tuple(sorted(lists)))
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
 
 
 def _why_not(entry: os.DirEntry[str]) -> tuple[str, bool] | None:
@@ -165,11 +182,12 @@ def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
         _set_aside_others(root, splits, aside)
     else:
         _set_aside_pictures(root, aside)
-        for name, pictures in _checked(root, others).items():
-            folder = next(each for each in others if each.name == name)
+        pictures_of = _checked(root, others)
+        for folder in others:
+            name = folder.name
             inner = _by_role(folder, [each for each in folder.folders if each.name.lower() in ROLES])
             if "train" not in inner or splits:
-                found["train"][name] = pictures
+                found["train"][name] = pictures_of[name]
                 continue
             for split, each in inner.items():
                 found[split][name] = list(each.all_pictures())

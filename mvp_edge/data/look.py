@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mvp_edge.core.progress import Progress
-from mvp_edge.data.copies import Prints, copies, prints
+from mvp_edge.data.copies import NOTE, Prints, prints, trusted_copies
 from mvp_edge.data.images import Origin, Size
 from mvp_edge.data.leaks import COMPARED, cross_validated, leaks, sample
 from mvp_edge.data.listing import SPLITS, Split
@@ -93,7 +93,7 @@ def look(source: DataSource, progress: Progress) -> Look:
             np.concatenate([*(each.thumbnails for each in seen)]) if seen else np.empty((0, 768), np.uint8),
         )
         of_image = np.concatenate([np.empty(0, int), *labels])
-        groups = copies(every)
+        groups, same = trusted_copies(every, of_image)
         _, first = np.unique(groups, return_index=True)
         again = np.setdiff1d(np.arange(len(groups)), first)
         pairs = [(files[i], files[first[groups[i]]]) for i in again[:SHOWN].tolist()] if files else []
@@ -114,7 +114,13 @@ def look(source: DataSource, progress: Progress) -> Look:
         copies=len(again),
         copied=tuple(pairs),
         coarse=None if coarse is None else round(coarse, 2),
-        warnings=(*source.notes, *found, *_told_by_trifles(coarse, len(listing.classes))),
+        warnings=(
+            *source.notes,
+            *_missing(source),
+            *([NOTE] if same else []),
+            *found,
+            *_told_by_trifles(coarse, len(listing.classes)),
+        ),
         samples=samples,
     )
 
@@ -122,6 +128,18 @@ def look(source: DataSource, progress: Progress) -> Look:
 def _sizes(sizes: list[Size]) -> tuple[Size, ...]:
     ranked = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     return (ranked[0], ranked[len(ranked) // 2], ranked[-1]) if ranked else ()
+
+
+def _missing(source: DataSource) -> list[str]:
+    """Return a warning for each split that is there and lacks some classes."""
+    listing = source.listing
+    warnings = []
+    for split in SPLITS:
+        without = [name for i, name in enumerate(listing.classes) if not listing.reader.count(split, i)]
+        if without and (len(without) < len(listing.classes) or split == "test"):
+            more = f" and {len(without) - SHOWN:,} more" if len(without) > SHOWN else ""
+            warnings.append(f"no {split} images of {', '.join(without[:SHOWN])}{more}")
+    return warnings
 
 
 def _told_by_trifles(coarse: float | None, classes: int) -> list[str]:

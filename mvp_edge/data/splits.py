@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mvp_edge.core.progress import Progress
-from mvp_edge.data.copies import Prints, copies, prints
+from mvp_edge.data.copies import Prints, prints, trusted_copies
 from mvp_edge.data.images import ImageSet, Size
 from mvp_edge.data.listing import SPLITS, Split, by_name, split_files
 from mvp_edge.data.source import DataSource
@@ -23,12 +23,14 @@ class Splits:
         images: By split; `train` and `test` are there, `val` if the data have it for all of the classes.
         prints: What is compared of them.
         groups: `(N,)` for each split: pictures that are copies of each other have the same number.
+        alike: Whether many pictures look so much alike that only exact copies count.
         moved: How many images changed sides, so that copies are on one side.
     """
 
     images: dict[Split, ImageSet]
     prints: dict[Split, Prints]
     groups: dict[Split, np.ndarray]
+    alike: bool = False
     moved: int = 0
 
 
@@ -55,9 +57,10 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
             images[split] = source.load(classes, split, size, stage.advance)
     with progress.stage("Comparing images"):
         seen = {split: prints(each.images) for split, each in images.items()}
-        every = copies(_joined(list(seen.values())))
+        labels = np.concatenate([each.labels.numpy() for each in images.values()])
+        every, same = trusted_copies(_joined(list(seen.values())), labels)
     ends = np.cumsum([len(each) for each in images.values()])[:-1]
-    found = Splits(images, seen, dict(zip(images, np.split(every, ends), strict=True)))
+    found = Splits(images, seen, dict(zip(images, np.split(every, ends), strict=True)), same)
     return _together(found) if source.listing.carved == "by name" else found
 
 
@@ -106,6 +109,7 @@ def _together(given: Splits) -> Splits:
         {split: replace(both.subset(index), skipped=given.images[split].skipped) for split, index in rows.items()},
         {split: seen.at(index) for split, index in rows.items()},
         {split: groups[index] for split, index in rows.items()},
+        given.alike,
         int((is_test != (np.arange(len(files)) >= len(train))).sum()),
     )
 

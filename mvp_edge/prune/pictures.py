@@ -11,6 +11,7 @@ import torch
 
 from mvp_edge.core.progress import Progress
 from mvp_edge.data import DataSource, ImageSet, skipped_warnings
+from mvp_edge.data.copies import NOTE
 from mvp_edge.data.images import Size
 from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
 from mvp_edge.data.listing import Split, in_words
@@ -77,8 +78,8 @@ def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progre
         copied=tuple(images for _, images in pairs),
         record=record,
         warnings=(
-            *source.notes, *skipped_warnings(*used.values()), *_warnings(record, test, len(out), found.moved),
-            *record.leaks,
+            *source.notes, *skipped_warnings(*used.values()), *([NOTE] if found.alike else []),
+            *_warnings(record, test, len(out), found.moved), *record.leaks,
         ),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mvp_edge.data import copies as module
-from mvp_edge.data.copies import DISTANCE, copies, prints
+from mvp_edge.data.copies import DISTANCE, alike, copies, prints
 
 
 def _scenes(count: int, side: int = 64) -> torch.Tensor:
@@ -67,6 +67,37 @@ def test_no_near_hash_is_missed(roots: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     bits = [sum(1 << int(b) for b in rng.permutation(64)[: rng.integers(0, 12)]) for _ in range(24)]
     hashes = np.array([roots[i % len(roots)] ^ b for i, b in enumerate(bits)], dtype=np.uint64)
-    found = {tuple(pair) for pairs in module._candidates(hashes) for pair in pairs.tolist()}
+    found = {tuple(pair) for pairs in module._candidates(hashes, np.arange(24)) for pair in pairs.tolist()}
     apart = np.bitwise_count(hashes[:, None] ^ hashes[None])
     assert found == {(i, j) for i in range(24) for j in range(i + 1, 24) if apart[i, j] <= DISTANCE}
+
+
+def test_many_pictures_of_one_scene_are_one_group() -> None:
+    rng = np.random.default_rng(0)
+    scenes = _scenes(3, 48)[:, None].int() + torch.from_numpy(rng.integers(-6, 6, (3, 700, 3, 48, 48)))
+    groups = copies(prints(scenes.clamp(0, 255).to(torch.uint8).flatten(0, 1)))
+    assert groups.tolist() == [0] * 700 + [1] * 700 + [2] * 700
+    exact = copies(prints(scenes.clamp(0, 255).to(torch.uint8).flatten(0, 1)), near=False)
+    assert len(np.unique(exact)) == 2100
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=50)
+def test_groups_do_not_depend_on_the_order(kinds: list[int], seed: int) -> None:
+    scenes, rng = _scenes(4), np.random.default_rng(seed)
+    images = [scenes[k].int() + torch.from_numpy(rng.integers(-9, 9, scenes[k].shape)) for k in kinds]
+    given = torch.stack([*images, scenes[0].int()]).clamp(0, 255).to(torch.uint8)
+    order = rng.permutation(len(given))
+    groups, again = copies(prints(given)), copies(prints(given[torch.from_numpy(order)]))
+    same, also = groups[:, None] == groups, again[:, None] == again
+    assert np.array_equal(same[order][:, order], also)
+    assert np.array_equal(same, np.array([*kinds, 0])[:, None] == np.array([*kinds, 0]))
+
+
+def test_pictures_of_a_fixed_camera_are_alike() -> None:
+    assert alike(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    assert not alike(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+    assert alike(np.array([0] * 10 + list(range(1, 21))), np.array([0] * 12 + [1] * 18))
+    assert not alike(np.array([0] * 10 + list(range(1, 21))), np.array([0] * 30))
+    assert not alike(np.array([0, 0, *range(1, 9)]), np.array([0, 1] * 5))
+    assert not alike(np.empty(0, int), np.empty(0, int))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,41 @@ def test_what_is_not_a_picture_is_counted_by_suffix(tree: Path) -> None:
     }
     assert len(source.notes) == 4
     assert "33 files: 16 train, 8 test, of 4 classes; 9 set aside: " in source.summary
+
+
+def test_links_to_links_are_followed_once(tree: Path, tmp_path: Path) -> None:
+    below = fill(tmp_path / "far" / "0", 1, 200)
+    for i in range(30):
+        place = tmp_path / "far" / str(i + 1)
+        place.mkdir()
+        (place / "one").symlink_to(below)
+        (place / "two").symlink_to(below)
+        below = place
+    (tree / "train" / "apple" / "more").symlink_to(below)
+    source = open_source(str(tree))
+    assert source.count(["apple"], "train") == 5
+    assert [len(each.files) for each in source.listing.aside] == [30]
+    assert "30 not used: links to a folder that another link leads to" in source.notes[0]
+
+
+def test_folders_hundreds_deep(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tree / "train" / "apple"
+    monkeypatch.chdir(place)
+    for _ in range(1100):  # a path of so many folders is too long to be made at once
+        Path("d").mkdir()
+        os.chdir("d")
+    with pytest.raises(DataError, match="hundreds deep"):
+        open_source(str(tree))
+
+
+def test_names_that_are_no_unicode(tree: Path) -> None:
+    try:
+        (tree / "train" / os.fsdecode(b"B\xe4r")).mkdir()
+    except OSError:
+        pytest.skip("the file system has Unicode names only")
+    shutil.copy(tree / "train" / "apple" / "image000.png", tree / "train" / os.fsdecode(b"B\xe4r") / "1.png")
+    source = open_source(str(tree))
+    assert len(source.load([os.fsdecode(b"B\xe4r")], "train", SIZE)) == 1
 
 
 NAMES = st.sampled_from(

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from cli.app import app
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
+from mvp_edge.data.copies import NOTE
 from mvp_edge.data.look import look
 
 
@@ -63,6 +64,20 @@ def test_a_zip_and_a_contact_sheet(tmp_path: Path) -> None:
     assert (again.exit_code, "exists; replace a file with" in " ".join(again.output.split())) == (1, True)
     assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
     assert CliRunner().invoke(app, ["data", packed, "--contact-sheet", str(tmp_path), "--force"]).exit_code == 1
+
+
+def test_a_fixed_camera_and_classes_without_images(tmp_path: Path) -> None:
+    small = Image.fromarray(np.random.default_rng(0).integers(0, 255, (5, 5, 3), dtype=np.uint8))
+    scene = np.asarray(small.resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
+    for i in range(40):
+        place = tmp_path / ("train" if i % 4 else "test") / ("ok" if i % 2 else "broken")
+        place.mkdir(parents=True, exist_ok=True)
+        noisy = scene + np.random.default_rng(i).integers(-5, 5, scene.shape)
+        noisy[20:24, 20:24] = 255 * (i % 2)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(place / f"{i}.png")
+    found = look(open_source(str(tmp_path)), SilentProgress())
+    assert found.copies == 0
+    assert found.warnings[:2] == ("no test images of ok", NOTE)
 
 
 def test_leaks_and_trifles(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
+from mvp_edge.data.copies import NOTE
 from mvp_edge.data.splits import load_test
 from mvp_edge.prune.pictures import LEFT_OUT, Pictures, read_pictures
 
@@ -120,6 +121,18 @@ def test_classes_of_one_picture_each(tmp_path: Path) -> None:
     assert found.test is None
     assert found.record.used == {"train": 20, "test": 0}
     assert "each class is one picture and its copies" in " ".join(found.warnings)
+
+
+def test_a_fixed_camera_has_only_exact_copies(root: Path) -> None:
+    for i, path in enumerate(sorted((root / "train").rglob("*.png")) + sorted((root / "test").rglob("*.png"))):
+        with Image.open(_scene(root.parent, "scene.png", 7)) as image:
+            pixels = np.asarray(image).astype(int) + np.random.default_rng(i).integers(-5, 5, (48, 48, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    shutil.copy(root / "train" / "a" / "0.png", root / "test" / "a" / "0.png")
+    found = _read(root)
+    assert NOTE in found.warnings
+    assert found.record.aside[LEFT_OUT] == 1
+    assert found.record.used == {"train": 12, "test": 7}
 
 
 def test_groups_of_the_user_stay_as_they_are(tmp_path: Path) -> None:
