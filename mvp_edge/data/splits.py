@@ -56,7 +56,7 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
         with progress.stage(f"Reading {split} images", source.count(classes, split)) as stage:
             images[split] = source.load(classes, split, size, stage.advance)
     with progress.stage("Comparing images"):
-        seen = {split: prints(each.images) for split, each in images.items()}
+        seen: dict[Split, Prints] = {split: prints(each.images) for split, each in images.items()}
         labels = np.concatenate([each.labels.numpy() for each in images.values()])
         every, same = trusted_copies(_joined(list(seen.values())), labels)
     ends = np.cumsum([len(each) for each in images.values()])[:-1]
