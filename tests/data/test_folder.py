@@ -164,13 +164,17 @@ def test_links_to_links_are_followed_once(tree: Path, tmp_path: Path) -> None:
 
 
 def test_folders_hundreds_deep(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = tree / "train" / "apple"
-    monkeypatch.chdir(place)
-    for _ in range(1100):  # a path of so many folders is too long to be made at once
+    monkeypatch.chdir(tree / "train" / "apple")
+    for _ in range(1100):  # a path of so many folders is too long to be made, or removed, at once
         Path("d").mkdir()
         os.chdir("d")
-    with pytest.raises(DataError, match="hundreds deep"):
-        open_source(str(tree))
+    try:
+        with pytest.raises(DataError, match="hundreds deep"):
+            open_source(str(tree))
+    finally:
+        for _ in range(1100):
+            os.chdir("..")
+            Path("d").rmdir()
 
 
 def test_names_that_are_no_unicode(tree: Path) -> None:
