@@ -13,6 +13,7 @@ from tests.bodies import COLOURS
 from .conftest import Run
 
 BODIES = ["tiny-32", "tiny-16", "tiny-8"]
+FORMS = ["tiny-16-int8", "tiny-16-small"]
 
 
 @pytest.fixture
@@ -31,13 +32,13 @@ def test_show_has_a_line_for_each_body(run: Run, body_zoo: Path) -> None:
     zoo = open_bodies(str(body_zoo))
     assert zoo is not None
     shown = run("zoo", "show", body_zoo, "--json").json
-    assert shown["members"] == [] and [b["id"] for b in shown["bodies"]] == BODIES
+    assert shown["members"] == [] and [b["id"] for b in shown["bodies"]] == [*BODIES, *FORMS]
     assert shown["bodies"][1] == {
         "id": "tiny-16", "pixels": 16, "macs": 256000, "params": 1016,
         "expected_top1": zoo.bodies[1].expected_top1(5),
     }  # fmt: skip
     text = run("zoo", "show", body_zoo).out
-    assert all(name in text for name in BODIES) and "256 k" in text
+    assert all(name in text for name in (*BODIES, *FORMS)) and "256 k" in text
     one = run("zoo", "show", body_zoo, "tiny-16", "--json").json
     assert one["weights"] == "tiny-16" and len(one["sha256"]) == 3
     assert "features/tiny-16.safetensors.gz" in "".join(run("zoo", "show", body_zoo, "tiny-16").out.split())
