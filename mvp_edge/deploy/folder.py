@@ -250,6 +250,14 @@ def _smaller(file: Path) -> Path:
     return file if file.stat().st_size < PACKED * converted.stat().st_size else converted
 
 
+def _packed(made: _Made) -> tuple[str, str] | None:
+    """Return the bytes of the ONNX file and of the `.ort` file, in words, if the latter has unpacked the weights."""
+    file = made.folder / "model.onnx"
+    if _smaller(file) != file:
+        return None
+    return storage(file.stat().st_size), storage(file.with_suffix(".ort").stat().st_size)
+
+
 def _facts(result: Result, made: _Made) -> list[tuple[str, str]]:
     """Return names and values of the page's facts."""
     report, score = result.report, result.report.accuracy
@@ -278,6 +286,7 @@ def _readme(result: Result, made: _Made, target: Target, directory: Path, ort_we
         ort_version=onnxruntime.__version__,
         ort_web=ort_web.version if ort_web else "",
         needs=NEEDS[target],
+        packed=_packed(made) if NEEDS[target].styles else None,
         pips=PIPS.get(target, ""),
         parity=list(made.parity.items()),
         precisions=list(result.models),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import base64
+import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from mvp_edge.data.images import decode
 from mvp_edge.deploy.web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.classifier import read_interface
+from mvp_edge.export.compact import halve
 from mvp_edge.export.precision import quantise_int8
 
 from .conftest import Done, Run
@@ -161,6 +165,21 @@ def test_web_page_with_the_whole_model(
     assert "exists; replace it with --force" in run("export", result, *words).error()
     assert run("export", result, *words, "--force").code == 0
     assert not (tmp_path / "page" / "dense.js").exists()
+
+
+def test_where_weights_lie_in_few_bytes_the_onnx_file_is_preferred(run: Run, result: Path, fake_ort_web: Path) -> None:
+    assert run("export", result, "--target", "ort").code == 0
+    assert "Prefer it" not in (result / "ort" / "README.md").read_text()
+    model = onnx.load(result / "model.onnx")
+    halve(model)
+    onnx.save(model, result / "model.onnx")
+    assert run("export", result, "--target", "ort", "--force").code == 0
+    assert "Prefer it" in (result / "ort" / "README.md").read_text()
+    assert run("export", result, "--target", "web", "--ort-web", fake_ort_web).code == 0
+    page = (result / "web" / "index.html").read_text()
+    packed = re.search(r'id="model-0">([^<]+)<', page)
+    assert packed is not None
+    assert gzip.decompress(base64.b64decode(packed[1])) == (result / "web" / "model.onnx").read_bytes()
 
 
 def test_an_int8_model_is_exported_too(run: Run, result: Path, fake_ort_web: Path) -> None:

@@ -244,3 +244,17 @@ def test_headlines(fake_ort_web: Path) -> None:
     assert title(("cat",)) == "cat?"
     assert title(("cat", "sea_lion", "dog")) == "cat, sea lion or dog?"
     assert title(tuple(f"c{i}" for i in range(100))) == "Which of 100 classes is it?"
+
+
+def test_the_page_can_be_installed_and_kept() -> None:
+    interface = Interface("image", "float32", "NCHW", (8, 8), 1, "logits", ("apple", "pear"))
+    dense = Dense(b"", interface)
+    files, with_dense = web.app_files("<page>", interface, None), web.app_files("<page>", interface, dense)
+    manifest = json.loads(files["manifest.webmanifest"])
+    assert manifest["name"] == "Try it: apple or pear?" and manifest["start_url"] == "index.html"
+    assert {icon["src"] for icon in manifest["icons"]} <= files.keys()
+    kept = json.loads(files["worker.js"].split("const FILES = ")[1].split(";")[0])
+    assert set(kept) == {"./", "index.html", "manifest.webmanifest", "icon.svg"}
+    assert "dense.js" in with_dense["worker.js"] and "{{" not in files["worker.js"]
+    other = web.app_files("<another page>", interface, None)["worker.js"]
+    assert other != files["worker.js"]  # a new page replaces the one that a browser keeps
