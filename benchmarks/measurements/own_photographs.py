@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.command import Script, log
 from benchmarks.measurements.photographs import KEPT, SUFFIXES, WAYS
-from mvp_edge.config import PruneConfig
+from mvp_edge.config import FitOverrides, PruneConfig
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.progress import SilentProgress, Stopwatch
 from mvp_edge.core.streams import rng
@@ -72,7 +72,14 @@ def _accepted(scores: np.ndarray, threshold: float) -> float:
 
 
 def trial(
-    zoo: BodyZoo, body: Body, source: DataSource, resolution: Resolution, shots: int, seed: int, far: Sequence[Path]
+    zoo: BodyZoo,
+    body: Body,
+    source: DataSource,
+    resolution: Resolution,
+    shots: int,
+    seed: int,
+    far: Sequence[Path],
+    config: PruneConfig,
 ) -> dict[str, float | bool]:
     """Learn from so many photographs of each name and return accuracies on the test images, and seconds."""
     size = (body.pixels, body.pixels)
@@ -81,7 +88,7 @@ def trial(
         raise ConfigError("all test images are copies of training images")
     pictures = replace(pictures, train=pictures.train.at_most(shots, rng(seed, "shots")), val=None)
     given, labels = Photographs(zoo, resolution, body, pictures, source.name), test.labels
-    config = PruneConfig(Path("classes.txt"), source.name, seed=seed)
+    config = replace(config, data=source.name, seed=seed)
     began = time.perf_counter()
     learned = learn(given, config, torch.device("cpu"), SilentProgress(), Stopwatch())
     found: dict[str, float | bool] = {"seconds": time.perf_counter() - began, "trained": learned.changed}
@@ -113,11 +120,17 @@ def main(argv: Sequence[str]) -> None:
     script.add("--shots", default="5,20,100")
     script.add("--tasks", type=int, default=20)
     script.add("--threads", type=int, default=1)
+    script.add(
+        "--schedule", default="auto", choices=["auto", "fixed"], help="fixed: keep all of the training, unjudged"
+    )
+    script.add("--iterations", type=int, default=None)
     args = script.parse(argv)
     torch.set_num_threads(args.threads)
     zoo = open_bodies(args.zoo)
     if zoo is None:
         raise ConfigError(f"{args.zoo} is no zoo of bodies")
+    fit = FitOverrides(iterations=args.iterations)
+    config = PruneConfig(Path("classes.txt"), schedule=args.schedule, fit=fit)
     files = sorted(p for p in args.foreign.rglob("*") if p.suffix.lower() in SUFFIXES)
     far = [files[i] for i in rng(0, "far").permutation(len(files))[:FOREIGN]]
     for text in args.data:
@@ -133,10 +146,11 @@ def main(argv: Sequence[str]) -> None:
                 for shots in map(int, args.shots.split(",")):
                     about = {
                         "data": name, "task": task, "names": names, "known": not resolution.unknown, "body": body.id,
-                        "macs": body.macs, "shots": shots, "threads": args.threads,
+                        "macs": body.macs, "shots": shots, "threads": args.threads, "schedule": args.schedule,
+                        "iterations": args.iterations,
                     }  # fmt: skip
                     if about in script.done():
                         continue
-                    found = trial(zoo, body, source, resolution, shots, task, far)
+                    found = trial(zoo, body, source, resolution, shots, task, far, config)
                     script.record(about, {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()})
                     log.info("%s task %d, %s, %d a class: %s", name, task, body.id, shots, found)
