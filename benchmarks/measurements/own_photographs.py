@@ -130,7 +130,7 @@ def main(argv: Sequence[str]) -> None:
     if zoo is None:
         raise ConfigError(f"{args.zoo} is no zoo of bodies")
     fit = FitOverrides(iterations=args.iterations)
-    config = PruneConfig(Path("classes.txt"), schedule=args.schedule, fit=fit)
+    config = PruneConfig(Path("classes.txt"), None, schedule=args.schedule, fit=fit)
     files = sorted(p for p in args.foreign.rglob("*") if p.suffix.lower() in SUFFIXES)
     far = [files[i] for i in rng(0, "far").permutation(len(files))[:FOREIGN]]
     for text in args.data:
