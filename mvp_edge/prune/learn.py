@@ -42,9 +42,7 @@ from mvp_edge.training.interpolation import (
     fold_count,
     folds,
     interpolate,
-    mean,
 )
-from mvp_edge.training.interpolation import choose as choose_weight
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.optimizers import resolve_fit
 from mvp_edge.zoo.bodies import Body, BodyZoo
@@ -220,9 +218,10 @@ def learn(
                 after = steps.take(before, everything, stage)
             trained = settings.iterations
         elif settings.iterations > 0 and mistaken(choice, train.labels, judges := enough(parts)):
-            trained = settings.iterations * len(judges)
+            trained = settings.iterations * (len(judges) + 1)
             with progress.stage("Fine-tuning", trained) as stage:
                 interpolation, after, judged, unseen = steps.take_judged(before, judges, stage)
+            trained -= 0 if interpolation.weight else settings.iterations
     changed = trained > 0 and (interpolation is None or interpolation.weight > 0)
     if not changed and parts:
         judged = [frozen(heads, part) for part in parts]
@@ -422,10 +421,15 @@ class Steps:
     def take_judged(
         self, start: State, judges: Sequence[Tensor], stage: Stage
     ) -> tuple[Interpolation, State, list[LeftOut], Unseen | None]:
-        """Train, and keep as much of the change as photographs left out favour, which may be nothing.
+        """Train, and keep the change, or as much of it as does no harm on photographs left out.
 
-        For each part that is left out the network starts with a head that has not seen it. The mean of what training
-        changes there is added to the network with the head for all photographs, as far as it helps.
+        For each part that is left out the network is trained on the others, starting with a head that has not seen it.
+        If these favour any change, the network is trained on all photographs, and so much of that is kept.
+
+        Args:
+            start: Result of `start` for all photographs.
+            judges: Positions of photographs that are left out together.
+            stage: Progress.
 
         Returns:
             What was chosen, the network, what was said of photographs left out, and the network that has not seen the
@@ -447,13 +451,25 @@ class Steps:
         labels = train.labels[torch.cat(list(judges))]
         balance, found = class_weights(labels), {w: torch.cat([s.logits for s in v]) for w, v in said.items()}
         losses = {w: calibrated_loss(v, labels, balance) for w, v in found.items()}
-        top1 = {w: 100 * float(((v.argmax(1) == labels) * balance).mean()) for w, v in found.items()}
-        # What is less accurate on photographs left out than the head alone is not delivered, whatever its loss.
-        weight = choose_weight({w: v for w, v in losses.items() if top1[w] >= top1[0.0]})
-        change = mean([{k: v - b[k] if v.is_floating_point() else v for k, v in e.items()} for b, e in ends])
-        moved = {k: v + weight * change[k] if weight and v.is_floating_point() else v for k, v in start.items()}
         chosen = Interpolation(
-            weight=weight, images=len(labels), folds=len(judges),
-            loss={w: float(v.mean()) for w, v in losses.items()}, top1=top1,
+            weight=harmless(losses), images=len(labels), folds=len(judges),
+            loss={w: float(v.mean()) for w, v in losses.items()},
+            top1={w: 100 * float(((v.argmax(1) == labels) * balance).mean()) for w, v in found.items()},
         )  # fmt: skip
+        weight, moved = chosen.weight, start
+        if weight > 0:
+            moved = interpolate(start, self.take(start, torch.arange(len(train)), stage), weight)
         return chosen, moved, said[weight], unseen_by(train, judges[0], interpolate(*ends[0], weight))
+
+
+def harmless(losses: Mapping[float, Tensor]) -> float:
+    """Return 1, unless a smaller weight has a loss that is less by more than a standard error: then the best one.
+
+    Training gains on nearly every task; a few photographs left out cannot show that, but great harm they can.
+
+    Args:
+        losses: Loss of each of the same images `(N,)` by weight; weight 1 among them.
+    """
+    best = min(losses, key=lambda w: (float(losses[w].mean()), -w))
+    gains = losses[1.0] - losses[best]
+    return best if float(gains.mean()) > float(gains.std()) / len(gains) ** 0.5 else 1.0
