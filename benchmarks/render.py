@@ -43,6 +43,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "photographs": photographs.by_names,
     "forms": photographs.forms,
     "none-of-these": photographs.none_of_these,
+    "own-photographs": photographs.own_photographs,
+    "own-none-of-these": photographs.own_none_of_these,
     "rooms": rooms.table,
     "architectures": architectures.summary,
     "architectures-all": architectures.every,

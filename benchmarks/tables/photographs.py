@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from benchmarks import records
 from benchmarks.tables import markdown
 
+OWN = {"caltech101": "Caltech-101", "flowers102": "Flowers-102", "clothing": "Clothing"}
 FORMS = ("-int8", "-small")
 PICTURES = {
     "samples": "a training picture of each ImageNet class",
@@ -81,3 +86,59 @@ def none_of_these() -> str:
                 )
             )
     return markdown(("network", "pictures", "softmax", "energy", "known", "kept as delivered", "accepted"), rows)
+
+
+def own_photographs() -> str:
+    """Accuracy with photographs of one's own: mean over tasks, the gain of training with its standard error."""
+    return markdown(
+        ("data", "body", "images a class", "tasks", "names alone", "head", "delivered", "gain", "most lost", "seconds"),
+        [
+            (
+                OWN[data], body, shots, len(found), _mean(v["names"] for v in found if "names" in v),
+                _mean(v["head"] for v in found), f"**{_mean(v['delivered'] for v in found)}**",
+                f"{gains.mean():+.1f} ± {gains.std(ddof=1) / len(gains) ** 0.5:.1f}", f"{max(0.0, -gains.min()):.1f}",
+                f"{np.median([v['seconds'] for v in found]):.0f}",
+            )
+            for (data, body, shots), found in _own().items()
+            if len(gains := np.array([v["delivered"] - v["head"] for v in found])) > 1
+        ],
+    )  # fmt: skip
+
+
+def own_none_of_these() -> str:
+    """False accepts of pictures of none of the classes, with photographs of one's own."""
+    return markdown(
+        (
+            "data",
+            "body",
+            "images a class",
+            "far: softmax",
+            "far: known",
+            "near: softmax",
+            "near: known",
+            "kept as delivered",
+        ),
+        [
+            (OWN[data], body, shots, *(_mean(v[k] for v in found if k in v) for k in TOLD))
+            for (data, body, shots), found in _own().items()
+            if any("kept" in v for v in found)
+        ],
+    )
+
+
+TOLD = ("far_softmax", "far_known", "near_softmax", "near_known", "kept")
+
+
+def _own() -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    """Return the results of all tasks by data, body and images of a class."""
+    found = defaultdict(list)
+    for r in records.read("own-photographs"):
+        c = r["config"]
+        if c["schedule"] == "auto" and c["iterations"] is None:
+            found[c["data"], c["body"], c["shots"]].append(r["result"])
+    return dict(sorted(found.items()))
+
+
+def _mean(values: Iterable[float]) -> str:
+    found = list(values)
+    return f"{np.mean(found):.1f}" if found else ""
