@@ -53,7 +53,9 @@ def names(classes: Sequence[str]) -> str:
 
 
 def name_in_words(classes: Sequence[str]) -> str:
-    """Return the classes of the base that stand for a name."""
+    """Return the classes of the base that stand for a name, which with images there need not be."""
+    if not classes:
+        return "unknown to the base, learned from the images"
     more = len(classes) - SHOWN_STANDING
     return ", ".join(classes) if more <= 1 else f"{', '.join(classes[:SHOWN_STANDING])} and {more} more classes"
 

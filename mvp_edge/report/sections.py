@@ -65,6 +65,7 @@ def sections(report: Report, kept: Mapping[str, Sequence[int]]) -> dict[str, Any
         "names": ", ".join(classes[:TITLE_NAMES]) + more,
         "base": report.base,
         "body": report.body,
+        "trained_on": f"{report.photographs.train:,}" if report.photographs else "",
         "stands": [_name(n) for n in report.names],
         "known": _known(report.known),
         "method": report.method,

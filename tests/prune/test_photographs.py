@@ -75,7 +75,8 @@ def test_unknown_names_get_a_head_from_the_images_alone(tmp_path: Path, bodies: 
     assert report.settings.fit.iterations == 0
     assert json.loads((config.out / "report.json").read_text())["photographs"]["advice"] == shown.advice
     assert sorted(p.name for p in config.out.iterdir()) == sorted(report.files)
-    assert "more photographs" in (config.out / "report.html").read_text()
+    page = (config.out / "report.html").read_text()
+    assert "more photographs" in page and "24 training images" in page and "learned from the images" in page
 
 
 def test_the_weights_load_into_the_architecture(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
