@@ -34,7 +34,6 @@ from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.training.frozen_head import Choice, Kind, Linear, NamedRows, choose_head, fit_head, named_logits
 from mvp_edge.training.interpolation import (
-    WEIGHTS,
     Interpolation,
     best_temperature,
     calibrated_loss,
@@ -54,6 +53,10 @@ ALL_FOLDS = 2000  # photographs up to which each is left out once; beyond, one f
 JUDGES = 20  # photographs left out, at least, that judge steps: with fewer in a fifth, up to `TRAINED` fifths
 TRAINED = 3
 CROP = 16  # photographs are shifted by up to this fraction of their side
+# How much of what training changes is kept (WiSE-FT, Wortsman et al., 2022). Of 300 pictures of none of the classes the
+# output `known` takes, at 95 % of test images kept, 3 % without training, 7 % at 0.5 and 21 % at 1; the gain is 3.2
+# points at 0.5 and 1.7 at 1 (means over three lists of Clothing and of Caltech-101, 5, 20 and 100 images a class).
+MIDWAY = 0.5
 KEPT = 0.95  # of photographs left out, by the threshold of `known`
 FEWEST = 10  # photographs left out, for such a threshold to mean anything
 AT_ONCE = 16  # photographs
@@ -421,10 +424,10 @@ class Steps:
     def take_judged(
         self, start: State, judges: Sequence[Tensor], stage: Stage
     ) -> tuple[Interpolation, State, list[LeftOut], Unseen | None]:
-        """Train, and keep the change, or as much of it as does no harm on photographs left out.
+        """Train, and go half of the way, unless that does harm on photographs left out.
 
         For each part that is left out the network is trained on the others, starting with a head that has not seen it.
-        If these favour any change, the network is trained on all photographs, and so much of that is kept.
+        If that does no harm, the network is trained on all photographs.
 
         Args:
             start: Result of `start` for all photographs.
@@ -436,40 +439,35 @@ class Steps:
             first part.
         """
         train, rows = self.given.train, self.heads.rows
-        ends: list[tuple[State, State]] = []
-        said: dict[float, list[LeftOut]] = {w: [] for w in WEIGHTS}
+        before, after = list[LeftOut](), list[LeftOut]()
+        first: dict[float, State] = {}
         for left_out in judges:
             rest = rest_of(train, left_out)
             begin = self.start(rest)
-            end = self.take(begin, rest, stage)
-            ends.append((begin, end))
-            said[0.0].append(frozen(self.heads, left_out))
-            for weight in WEIGHTS[1:]:
-                features, logits = seen(self.given.graph(interpolate(begin, end, weight)), train.images)
-                near = cosines(features, train.labels, rest, left_out)
-                said[weight].append(LeftOut(left_out, named_logits(logits[left_out], rows), near))
-        labels = train.labels[torch.cat(list(judges))]
+            midway = interpolate(begin, self.take(begin, rest, stage), MIDWAY)
+            features, logits = seen(self.given.graph(midway), train.images)
+            near = cosines(features, train.labels, rest, left_out)
+            before.append(frozen(self.heads, left_out))
+            after.append(LeftOut(left_out, named_logits(logits[left_out], rows), near))
+            first = first or {0.0: begin, MIDWAY: midway}
+        labels, said = train.labels[torch.cat(list(judges))], {0.0: before, MIDWAY: after}
         balance, found = class_weights(labels), {w: torch.cat([s.logits for s in v]) for w, v in said.items()}
         losses = {w: calibrated_loss(v, labels, balance) for w, v in found.items()}
         chosen = Interpolation(
-            weight=harmless(losses), images=len(labels), folds=len(judges),
+            weight=0.0 if harmful(losses[0.0], losses[MIDWAY]) else MIDWAY, images=len(labels), folds=len(judges),
             loss={w: float(v.mean()) for w, v in losses.items()},
             top1={w: 100 * float(((v.argmax(1) == labels) * balance).mean()) for w, v in found.items()},
         )  # fmt: skip
-        weight, moved = chosen.weight, start
-        if weight > 0:
-            moved = interpolate(start, self.take(start, torch.arange(len(train)), stage), weight)
-        return chosen, moved, said[weight], unseen_by(train, judges[0], interpolate(*ends[0], weight))
+        moved = start
+        if chosen.weight:
+            moved = interpolate(start, self.take(start, torch.arange(len(train)), stage), MIDWAY)
+        return chosen, moved, said[chosen.weight], unseen_by(train, judges[0], first[chosen.weight])
 
 
-def harmless(losses: Mapping[float, Tensor]) -> float:
-    """Return 1, unless a smaller weight has a loss that is less by more than a standard error: then the best one.
+def harmful(before: Tensor, after: Tensor) -> bool:
+    """Return whether training raises the loss of images `(N,)` that were left out by more than a standard error.
 
-    Training gains on nearly every task; a few photographs left out cannot show that, but great harm they can.
-
-    Args:
-        losses: Loss of each of the same images `(N,)` by weight; weight 1 among them.
+    It gains on nearly every task. A few photographs left out cannot show that, but great harm they can.
     """
-    best = min(losses, key=lambda w: (float(losses[w].mean()), -w))
-    gains = losses[1.0] - losses[best]
-    return best if float(gains.mean()) > float(gains.std()) / len(gains) ** 0.5 else 1.0
+    harm = after - before
+    return float(harm.mean()) > float(harm.std()) / len(harm) ** 0.5
