@@ -104,7 +104,7 @@ def _coded(name: str, form: Packed, book: np.ndarray) -> Packed:
     codes, shape = form.levels, form.shape
     whole = all(isinstance(n, int) and n > 0 for n in shape) and len(shape) > 1
     fits = whole and codes.dtype == np.uint8 and codes.ndim == book.ndim == 2 and codes.size > 0
-    fits = fits and form.scale.shape == (shape[0],) == codes.shape[:1] and int(codes.max()) < len(book)
+    fits = fits and form.scale.shape == shape[:1] == codes.shape[:1] and int(codes.max()) < len(book)
     if not (fits and 0 <= codes.shape[1] * book.shape[1] - int(np.prod(shape[1:])) < book.shape[1]):
         raise ValueError(f"codes, codebook, scales and shape of {name} do not fit together")
     return form

@@ -39,7 +39,7 @@ def publish_zoo(zoo: Zoo, bodies: BodyZoo | None, target: str, *, private: bool,
     where = destination(target, private=private)
     with progress.stage("Checking the zoo"):
         if problems := zoo.verify() + (bodies.verify() if bodies else []):
-            raise ZooError(f"{len(problems)} problems were found in zoo {zoo.name}: {problems[0]}")
+            raise ZooError(f"zoo {zoo.name} is damaged: {problems[0]}")
     files = zoo.files() | ({} if bodies is None else bodies.files())
     index = Index(
         zoo=read_zoo_file(str(zoo.path))[1],

@@ -408,7 +408,7 @@ def test_a_directory_that_holds_other_things(tiny_zoo: Path, tmp_path: Path) -> 
 def test_a_damaged_zoo_is_not_published(tiny_zoo: Path, tmp_path: Path) -> None:
     own = open_zoo(str(shutil.copytree(tiny_zoo, tmp_path / "own")))
     next(own.path.glob("members/*/weights.safetensors.gz")).write_bytes(b"")
-    with pytest.raises(ZooError, match=r"1 problems were found|checksum"):
+    with pytest.raises(ZooError, match="is damaged: .*checksum"):
         publish(own.path, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
