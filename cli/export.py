@@ -78,7 +78,7 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a folder for a device or a runtime: models, labels, preprocessing and code."""
+    """Make a folder for Android, iOS, the web or ONNX Runtime: models, labels, preprocessing and code."""
     if target != "web" and (ort_web is not None or with_dense):
         raise typer.BadParameter("--ort-web and --with-dense need --target web")
     if zoo is not None and not with_dense:

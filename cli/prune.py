@@ -149,10 +149,19 @@ def prune(
         bool,
         typer.Option(
             "--unknown/--no-unknown",
-            help="Without images: a second output says whether a picture shows any of the classes.",
+            help="A second output says whether a picture shows any of the classes.",
             rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.unknown,
+    none: Annotated[
+        str | None,
+        typer.Option(
+            "--none",
+            metavar="DIR",
+            help="With images: pictures of none of the classes, which set the threshold of that output.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = DEFAULT.none,
     keep: Keep = DEFAULT.vote.keep,
     max_drop: Annotated[
         float,
@@ -161,7 +170,7 @@ def prune(
             metavar="POINTS",
             min=0,
             max=100,
-            help="Without images: the smallest network expected to be at most so far below the base.",
+            help="The smallest network expected to be at most so far below the best.",
             rich_help_panel=SIZE,
         ),
     ] = DEFAULT.max_drop,
@@ -316,6 +325,7 @@ def prune(
         schedule=schedule,
         max_drop=max_drop,
         unknown=unknown,
+        none=none,
         group_by=group_by,
         thumbnails=thumbnails,
     )

@@ -119,7 +119,8 @@ def show_report(report: Report) -> None:
         grid.add_row(
             "none of these",
             f"output {known.output!r} below {known.threshold:.2f}; {percent(100 * known.kept)} of pictures of listed "
-            "classes are above",
+            "classes are above"
+            + (f", {percent(100 * known.refused)} of {known.none} of none of these below" if known.none else ""),
         )
     for index, name in enumerate(report.names):
         grid.add_row("" if index else "names", escape(f"{name.name}: {name_in_words(name.classes)}"))

@@ -113,7 +113,8 @@ class PruneConfig:
         precision: A second file beside `model.onnx`, which computes in float32: none (`fp32`), half precision, INT8, or
             (`auto`) INT8 if it passes the accuracy and size gate.
         max_drop: Points of top-1 below the base's at its own pixels that a ready-made body may be expected to have.
-        unknown: Whether a file from names alone also says that a picture shows none of the classes.
+        unknown: Whether a file of a ready-made network also says that a picture shows none of the classes.
+        none: Directory of pictures of none of the classes, which set the threshold of that.
         group_by: `folder` or a regular expression of file names: files of a group go to one side when the test split is
             made from the training images.
         thumbnails: Whether the report shows test images.
@@ -135,6 +136,7 @@ class PruneConfig:
     schedule: Schedule = "auto"
     max_drop: float = 1.0
     unknown: bool = True
+    none: str | None = None
     group_by: str | None = None
     thumbnails: bool = True
 
@@ -142,4 +144,6 @@ class PruneConfig:
         problems = out_of_range(self, max_drop="[0, 100]", input=InputFormat, precision=Precision, schedule=Schedule)
         if self.fit.distill:
             problems.append(f"distill is {self.fit.distill}; it must be 0, because prune trains without a teacher")
+        if self.none is not None and not self.unknown:
+            problems.append("--none sets the threshold of what --no-unknown leaves out; leave out one of the two")
         check(problems)

@@ -113,6 +113,19 @@ def list_classes(folder: Path, ignore: Sequence[str] = ()) -> dict[str, tuple[st
     return {each.name: tuple(sorted(each.all_pictures())) for each in root.folders if each.name not in ignore}
 
 
+def unlabelled(folder: Path) -> tuple[str, ...]:
+    """Return the paths of all pictures in a directory and in those below it.
+
+    Raises:
+        DataError: there is no such directory, or it holds no picture.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a directory; give one that holds pictures")
+    if not (found := tuple(_walk(str(folder), folder.name, {}, frozenset(), set()).all_pictures())):
+        raise DataError(f"{folder} holds no pictures; give a directory that does")
+    return found
+
+
 def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked: set[Identity]) -> _Folder:
     """Read a folder and those below it; what is neither a picture nor a folder goes to `aside`.
 

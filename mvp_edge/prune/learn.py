@@ -73,6 +73,7 @@ class Photographs:
         body: The network.
         pictures: The photographs.
         source: Name of the data.
+        none: Pictures of none of the classes, uint8 `(N, 3, H, W)`, if there are some.
     """
 
     zoo: BodyZoo
@@ -80,6 +81,7 @@ class Photographs:
     body: Body
     pictures: Pictures
     source: str
+    none: Tensor | None = None
 
     @property
     def base(self) -> Base:
@@ -121,13 +123,19 @@ class Nearness:
 
     Attributes:
         means: Mean features `(names, D)` of the photographs of each name.
-        threshold: Nearness to the nearest class that `KEPT` of the photographs left out reach.
-        photographs: How many these were.
+        threshold: Nearness to the nearest class that `kept` of the photographs left out reach.
+        kept: `KEPT`, unless pictures of none of the classes set the threshold.
+        photographs: How many were left out.
+        none: How many pictures of none of the classes there were.
+        refused: The share of these below the threshold; 0 if there were none.
     """
 
     means: np.ndarray
     threshold: float
+    kept: float
     photographs: int
+    none: int = 0
+    refused: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +243,10 @@ def learn(
     with clock.time("known"), progress.stage("Learning what is none of these"):
         if changed:
             features, _ = seen(given.graph(after), train.images)
-        nearness = nearness_of(features, train.labels, judged)
+        means, none = class_means(features, train.labels), None
+        if given.none is not None:
+            none = cosines_with(means, seen(given.graph(after), given.none)[0]).numpy()
+        nearness = nearness_of(means, judged, none)
     temperature = 1.0
     if judged:
         temperature = best_temperature(
@@ -374,18 +385,23 @@ def class_means(features: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([features[labels == k].mean(0) for k in range(int(labels.max()) + 1)])
 
 
-def nearness_of(features: Tensor, labels: Tensor, judged: Sequence[LeftOut]) -> Nearness | None:
+def nearness_of(means: Tensor, judged: Sequence[LeftOut], none: np.ndarray | None) -> Nearness | None:
     """Return how near photographs are to their classes; None if fewer than `FEWEST` were left out.
 
     Args:
-        features: Of all training photographs, by the network that is delivered.
-        labels: Theirs.
-        judged: What networks that have not seen some of them say of these.
+        means: Mean features `(names, D)` of each class, by the network that is delivered.
+        judged: What networks that have not seen some photographs say of these.
+        none: How near pictures of none of the classes are, `(N,)`: with these the threshold is where the shares of
+            photographs kept and of such pictures refused have the largest sum.
     """
     if sum(len(j.index) for j in judged) < FEWEST:
         return None
     found = torch.cat([j.nearness for j in judged]).numpy()
-    return Nearness(class_means(features, labels).numpy(), known_threshold(found, KEPT), len(found))
+    if none is None:
+        return Nearness(means.numpy(), known_threshold(found, KEPT), KEPT, len(found))
+    threshold = float(max(found, key=lambda t: ((found >= t).mean() + (none < t).mean(), -t)))
+    kept, refused = float((found >= threshold).mean()), float((none < threshold).mean())
+    return Nearness(means.numpy(), threshold, kept, len(found), len(none), refused)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import resolve_device
 from mvp_edge.core.environment import environment
+from mvp_edge.core.errors import DataError
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.progress import Progress, SilentProgress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, open_source
-from mvp_edge.data.images import decode_all, resize
+from mvp_edge.data.folder import unlabelled
+from mvp_edge.data.images import Size, decode_all, resize
 from mvp_edge.export import verify_onnx
 from mvp_edge.export.named_head import KNOWN, attach_head
 from mvp_edge.models.architectures import new_model
@@ -31,7 +33,7 @@ from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
 from mvp_edge.prune.deliver import gallery, rounding, surest_errors
 from mvp_edge.prune.gate import Scores, failed_gate
-from mvp_edge.prune.learn import KEPT, Learned, Photographs, State, learn, parts_of, prior_of, seen
+from mvp_edge.prune.learn import Learned, Photographs, State, learn, parts_of, prior_of, seen
 from mvp_edge.prune.named import Made, Request, choose, expectations, report_of
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.prune.precision import Candidate, judge_precision, make_precision, scores_of
@@ -104,9 +106,24 @@ def make_photographed(
     with clock.time("load"):
         size = (body.pixels, body.pixels)
         pictures = read_pictures(source, resolution.task.names, size, progress)
-    given = Photographs(zoo, resolution, body, pictures, source.name)
+        none = None if config.none is None else read_none(Path(config.none), size)
+    given = Photographs(zoo, resolution, body, pictures, source.name, none)
     learned = learn(given, config, device, progress, clock)
     return deliver(given, learned, config, device, directory, progress, clock)
+
+
+def read_none(directory: Path, size: Size) -> Tensor:
+    """Return the pictures in a directory of none of the classes, uint8 `(N, 3, H, W)`; unreadable ones are left out.
+
+    Raises:
+        DataError: there is no such directory, or no picture in it can be read.
+    """
+    files = unlabelled(directory)
+    read = decode_all(files, [0] * len(files), size)
+    if not len(read.images):
+        path, reason = read.failures[0]
+        raise DataError(f"no picture in {directory} can be read, such as {path} ({reason}); give others with --none")
+    return read.images
 
 
 def choose_body(
@@ -139,7 +156,7 @@ def choose_body(
     # The head has a row for an unknown name; any class of the base costs as much.
     named = tuple(n if n.classes else replace(n, classes=(next(spare),)) for n in resolution.named)
     request = Request(zoo, replace(resolution, named=named), None, expected)
-    return choose(request, replace(config, unknown=False), scratch)[0]
+    return choose(request, replace(config, unknown=False, none=None), scratch)[0]
 
 
 def scored(
@@ -376,8 +393,8 @@ def known_record(learned: Learned, config: PruneConfig) -> KnownRecord | None:
     if near is None or not config.unknown:
         return None
     return KnownRecord(
-        output=KNOWN, threshold=round(near.threshold, 4), temperature=learned.temperature, kept=KEPT,
-        photographs=near.photographs, listed=0, neutral=0, unlisted=0,
+        output=KNOWN, threshold=round(near.threshold, 4), temperature=learned.temperature, kept=round(near.kept, 4),
+        photographs=near.photographs, none=near.none, refused=round(near.refused, 4), listed=0, neutral=0, unlisted=0,
     )  # fmt: skip
 
 

@@ -126,10 +126,11 @@ def prune_command(config: PruneConfig) -> str:
     for name in ("iterations", "batch_size"):
         usual_value = None if isinstance(config.fit, FitOverrides) else getattr(fit, name)
         given[name] = None if getattr(config.fit, name) == usual_value else getattr(config.fit, name)
-    for name in ("schedule", "precision", "input"):
+    for name in ("schedule", "precision", "input", "max_drop"):
         given[name] = None if getattr(config, name) == getattr(usual, name) else getattr(config, name)
-    given |= {"group_by": config.group_by, "seed": config.seed}
+    given |= {"none": config.none, "group_by": config.group_by, "seed": config.seed}
     flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
+    flags += [] if config.unknown else [("--no-unknown",)]
     return shlex.join(["mvp-edge", "prune", *(word for flag in flags for word in flag)])
 
 
@@ -142,6 +143,8 @@ def _check_settings_without_images(config: PruneConfig) -> None:
         raise ConfigError("--method smsp needs images to train on; add --data DIR, or leave the option out")
     if config.vote.voters == "specialist":
         raise ConfigError("--voters specialist needs images to train on; add --data DIR, or leave the option out")
+    if config.none is not None:
+        raise ConfigError("--none needs images of the classes to compare with; add --data DIR, or leave it out")
     if config.add_to_zoo:
         raise ConfigError(
             "--add-to-zoo needs images: without them the model is a member of the zoo already; add --data DIR"

@@ -11,6 +11,7 @@ import torch
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import on_host, resolve_device
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
 from mvp_edge.data import ImageSet, open_source
@@ -87,6 +88,8 @@ def compress(
     if (bodies := open_bodies(config.zoo)) is not None:
         make_of_body = compress_names if config.data is None else compress_photographs
         return make_of_body(config, bodies, progress, began)
+    if config.none is not None:
+        raise ConfigError("--none is for zoos of ready-made networks, whose files tell none of these; leave it out")
     clock = Stopwatch(began)
     check_place(config)
     prepared = prepare(config, progress, clock, task)

@@ -117,7 +117,8 @@ class KnownRecord(Record, frozen=True):
     A picture with a score below `threshold` shows none; the share `kept` of pictures of listed classes reaches it.
     Logits divided by `temperature` give calibrated probabilities. With images the score is the cosine with the nearest
     class mean, and so many of them (`photographs`) were left out to find the threshold. Without images it compares
-    classes of the base: `listed` ones with `unlisted` ones; `neutral` ones count neither way.
+    classes of the base: `listed` ones with `unlisted` ones; `neutral` ones count neither way. With `none` pictures of
+    none of the classes these and the images set the threshold, and the share `refused` of them is below it.
     """
 
     output: str
@@ -128,6 +129,8 @@ class KnownRecord(Record, frozen=True):
     neutral: int
     unlisted: int
     photographs: int = 0
+    none: int = 0
+    refused: float = 0.0
 
 
 class BodyRecord(Record, frozen=True):

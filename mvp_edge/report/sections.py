@@ -147,6 +147,7 @@ def _known(known: KnownRecord | None) -> dict[str, Any] | None:
     text = {
         "threshold": f"{known.threshold:.2f}".replace("-", figures.MINUS),
         "kept": figures.percent(100 * known.kept),
+        "refused": figures.percent(100 * known.refused),
     }
     return known.to_json() | text
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,7 +25,7 @@ from mvp_edge.names.base_classes import NamedClasses, Resolution
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune import photographs
 from mvp_edge.prune.family import photographed_family
-from mvp_edge.prune.learn import Heads, enough, harmful, mistaken, prior_of
+from mvp_edge.prune.learn import Heads, LeftOut, enough, harmful, mistaken, nearness_of, prior_of
 from mvp_edge.prune.photographs import compress_photographs
 from mvp_edge.prune.run import compress
 from mvp_edge.report import Report
@@ -296,3 +297,36 @@ def test_images_choose_the_smallest_body_that_is_nearly_as_good(
         config = settings(tmp_path, bodies, images, "apple\ntiger\n", max_drop=drop, force=True)
         report = compress(config)
         assert report.body is not None and report.body.id == expected
+
+
+def test_pictures_of_none_of_the_classes_set_the_threshold(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    names, fit = "tiger\napple\nplain\n", FitOverrides(iterations=0)
+    own = compress(settings(tmp_path, bodies, images, names, fit=fit)).known
+    none = images / "train" / "rose"
+    report = compress(settings(tmp_path, bodies, images, names, fit=fit, none=str(none), force=True))
+    known = report.known
+    assert own is not None and own.none == 0 and known is not None
+    assert known.none == len(list(none.iterdir())) and known.refused > 0.5 and known.kept > 0.5
+    assert "none of the classes" in (tmp_path / "out" / "report.html").read_text()
+    assert f"--none {none}" in (tmp_path / "out" / "report.html").read_text()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"x")
+    for place, reason in (("empty", "holds no pictures"), ("bad", "can be read"), ("absent", "not a directory")):
+        with pytest.raises(DataError, match=reason):
+            compress(settings(tmp_path, bodies, images, names, none=str(tmp_path / place), force=True))
+    with pytest.raises(ConfigError, match="no-unknown"):
+        settings(tmp_path, bodies, images, names, none=str(none), unknown=False)
+    with pytest.raises(ConfigError, match="--data"):
+        compress(replace(settings(tmp_path, bodies, images, "apple\n"), data=None, none=str(none)))
+
+
+def test_the_threshold_is_where_most_are_told_rightly() -> None:
+    judged = [LeftOut(torch.arange(10), torch.zeros(10, 2), torch.linspace(0.5, 0.95, 10))]
+    means = torch.eye(2)
+    alone = nearness_of(means, judged, None)
+    assert alone is not None and alone.threshold == pytest.approx(0.5) and alone.kept == 0.95
+    told = nearness_of(means, judged, np.array([0.1, 0.52, 0.58]))
+    assert told is not None and told.threshold == pytest.approx(0.6)
+    assert (told.kept, told.refused, told.none) == (pytest.approx(0.8), 1.0, 3)
+    assert nearness_of(means, [], None) is None
