@@ -318,7 +318,7 @@ def test_pictures_of_none_of_the_classes_set_the_threshold(tmp_path: Path, bodie
     with pytest.raises(ConfigError, match="no-unknown"):
         settings(tmp_path, bodies, images, names, none=str(none), unknown=False)
     with pytest.raises(ConfigError, match="--data"):
-        compress(replace(settings(tmp_path, bodies, images, "apple\n"), data=None, none=str(none)))
+        compress(replace(settings(tmp_path, bodies, images, "apple\n", none=str(none), force=True), data=None))
 
 
 def test_the_threshold_is_where_most_are_told_rightly() -> None:
