@@ -66,7 +66,7 @@ def add(
 def list_zoos(
     extra: Annotated[
         list[str] | None,
-        typer.Option("--zoo", metavar="DIR", help="Also list the zoo in this directory; repeat for more."),
+        typer.Option("--zoo", metavar="DIR|ADDRESS", help="Also list this zoo; repeat for more."),
     ] = None,
     json: Json = False,
 ) -> None:
