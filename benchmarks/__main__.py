@@ -38,6 +38,7 @@ SCRIPTS = {
     "leep": "does cross-fitted LEEP rank as well, and what does noise score",
     "plain": "what pruning in a chain is for",
     "runtimes": "do other runtimes agree",
+    "folders": "time and memory of large folders",
     "phones": "files for phone runtimes, and emulated processors",
     "architectures": "which networks of timm can be pruned",
     "mutations": "do the tests notice a broken line",
