@@ -51,6 +51,30 @@ def test_a_head_is_where_the_regularised_loss_is_flat(each: int) -> None:
     assert weight.grad is not None and float(weight.grad.abs().max()) < 1e-4
 
 
+def test_every_class_counts_alike() -> None:
+    """The head is that of the same images with those of small classes repeated."""
+    features, labels = clouds(12, 1.0)
+    kept = torch.cat([torch.arange(12), torch.arange(12, 15), torch.arange(24, 28)])
+    (head,) = fit_heads(features[kept], labels[kept], torch.zeros(len(kept), 3), [1e-1])
+    even = torch.cat([torch.arange(12), torch.arange(12, 15).repeat(4), torch.arange(24, 28).repeat(3)])
+    x = (features - features[kept].mean(0)) / (features[kept] - features[kept].mean(0)).square().sum(1).mean().sqrt()
+    weight = (head.weight * (features[kept] - features[kept].mean(0)).square().sum(1).mean().sqrt()).double()
+    bias = (head.bias + head.weight @ features[kept].mean(0)).double()
+    weight, bias = weight.requires_grad_(), bias.requires_grad_()
+    loss = F.cross_entropy(x[even].double() @ weight.T + bias, labels[even]) + 1e-1 / 2 * weight.square().sum()
+    loss.backward()
+    assert weight.grad is not None and bias.grad is not None
+    assert float(weight.grad.abs().max()) < 1e-4 and float(bias.grad.abs().max()) < 1e-4
+
+
+def test_small_classes_are_not_lost_to_a_large_one() -> None:
+    features, labels = clouds(200, 4.0)
+    kept = torch.cat([torch.arange(100), torch.arange(200, 203), torch.arange(400, 403)])
+    head = fit_head(features[kept], labels[kept], torch.zeros(len(kept), 3), Kind(prior=False, decay=1e-2))
+    right = (head(features).argmax(1) == labels).float()
+    assert min(float(right[labels == label].mean()) for label in range(3)) > 0.5  # 0 where each image counts alike
+
+
 def test_much_decay_leaves_the_prior_and_little_replaces_it() -> None:
     features, labels = clouds(20, 3.0)
     wrong = 5.0 * F.one_hot((labels + 1) % 3, 3).float()
