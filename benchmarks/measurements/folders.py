@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.records import append
+from benchmarks.records import append, require_clean
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.data.look import look
@@ -39,11 +39,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--small", type=int, default=100_000)
     parser.add_argument("--large", type=int, default=500)
     parser.add_argument("--scratch", type=Path, help="Where the folders are made; default: the temporary directory.")
+    parser.add_argument("--allow-dirty", action="store_true", help="run uncommitted code; tables mark its records")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.measure:
         print(json.dumps(measured(*args.measure.split(":", 1))))
         return
+    require_clean(args.allow_dirty)
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         place = Path(scratch)
         for what, make, count, how in (

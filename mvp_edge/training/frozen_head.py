@@ -84,10 +84,10 @@ class Choice:
 def fit_heads(features: Tensor, labels: Tensor, prior: Tensor, decays: Sequence[float] = DECAYS) -> list[Linear]:
     """Return the head of least regularised cross-entropy for each decay, the largest first; every class counts alike.
 
-    Classes of few images are else lost to large ones. Measured on features of a 64-pixel body, for 24 lists of three of 20
-    classes of photographs (of five breeds of dogs), one with 40 images and two with a tenth of that: balanced accuracy on
-    training images left out rose by 9.4 (16.7) points for unknown names and by 2.7 (3.4) for known ones; with a third of
-    the images by 0.9 (2.9) and 1.3 (1.0). It never fell.
+    Classes of few images are else lost to large ones. Measured on features of a 64-pixel body, for 24 lists of three of
+    20 classes of photographs (of five breeds of dogs), one with 40 images and two with a tenth of that: balanced
+    accuracy on training images left out rose by 9.4 (16.7) points for unknown names and by 2.7 (3.4) for known ones;
+    with a third of the images by 0.9 (2.9) and 1.3 (1.0). It never fell.
 
     Args:
         features: `(N, D)`.
