@@ -337,7 +337,7 @@ def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) ->
     macs, params = head_costs(request, known)
     found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
     stored = 4 * found["params"]
-    if body.weight_bytes and config.data is None:  # photographs train weights, which are delivered in float32
+    if body.weight_bytes:
         stored = body.weight_bytes + params + 16 * len(request.zoo.classes.classes) + UNPACKING_BYTES
     found["size_kib"] = (stored + FILE_BYTES) / 1024
     if config.budget.latency_ms is not None:

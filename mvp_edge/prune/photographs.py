@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -18,16 +17,18 @@ from mvp_edge.core.device import resolve_device
 from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.output import result_directory
+from mvp_edge.core.packed import in_full, read_stored
 from mvp_edge.core.progress import Progress, SilentProgress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.data.folder import unlabelled
 from mvp_edge.data.images import Size, decode_all, resize
 from mvp_edge.export import verify_onnx
+from mvp_edge.export.compact import store_compactly
 from mvp_edge.export.named_head import KNOWN, attach_head
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.macs import nominal_training_flops
-from mvp_edge.models.tensors import load_weights
+from mvp_edge.models.tensors import load_weights, serialise
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
@@ -169,8 +170,10 @@ def scored(
     return held_out_top1(features, some.labels, prior, parts, any_known=not all_unknown(resolution))
 
 
-def make_file(file: Path, given: Photographs, learned: Learned, config: PruneConfig, state: State) -> onnx.ModelProto:
-    """Write a network that was learned, with some weights, and return its graph without the head of names.
+def make_file(file: Path, given: Photographs, learned: Learned, config: PruneConfig, state: State) -> State:
+    """Write a network that was learned, with some weights, and return these as the file has them: in eight bits.
+
+    The rows of the head stay as they are, as they are few.
 
     Raises:
         ExportError: it cannot be written.
@@ -178,13 +181,19 @@ def make_file(file: Path, given: Photographs, learned: Learned, config: PruneCon
     names, rows = given.resolution.task.names, torch.arange(sum(learned.rows)).split(list(learned.rows))
     groups = tuple(tuple(r.tolist()) for r in rows)
     near = learned.nearness if config.unknown else None
+    graph = given.graph(state).graph
+    last = next(n for n in reversed(graph.node) if n.op_type == "Gemm")
+    body = {t.name for t in graph.initializer} & state.keys() - set(last.input)  # the graph has a stem of its own
+    forms = read_stored(serialise({k: state[k] for k in sorted(body)}, "int8-fine"))[0]
+    state = state | {k: torch.from_numpy(v) for k, v in in_full(forms).items()}
     model = attach_head(
         given.graph(state), Split(groups, tuple(range(sum(learned.rows))), (), ()), names,
         known_threshold=None if near is None else near.threshold, means=None if near is None else near.means,
         temperature=learned.temperature,
     )  # fmt: skip
+    store_compactly(model, forms)
     write_file(model, file, given.zoo, given.body, config.input, {"seed": str(config.seed)})
-    return model
+    return state
 
 
 def deliver(
@@ -198,10 +207,12 @@ def deliver(
     """
     file, zoo, test = directory / FILES[0], given.zoo, given.test
     with clock.time("export"), progress.stage("Writing"):
-        make_file(file, given, learned, config, learned.state)
-        weights = {k: v.numpy() for k, v in learned.state.items()}
+        state = make_file(file, given, learned, config, learned.state)
+        weights = {k: v.numpy() for k, v in state.items()}
         write_parts(directory, zoo, given.body, given.resolution.task.names, learned.rows, weights)
-        parity = verify_onnx(file, in_torch(given, learned), given.base.input_size, given.base.mean, given.base.std)
+        parity = verify_onnx(
+            file, in_torch(given, learned, state), given.base.input_size, given.base.mean, given.base.std
+        )
     with TemporaryDirectory() as scratch:
         whole = write_base(zoo, given.body, zoo.weights(given.body), Path(scratch) / "base.onnx")
         with clock.time("evaluate"), progress.stage("Evaluating"):
@@ -266,10 +277,10 @@ def deliver(
     return report
 
 
-def in_torch(given: Photographs, learned: Learned) -> nn.Module:
+def in_torch(given: Photographs, learned: Learned, state: State) -> nn.Module:
     """Return what was learned as a network: images to logits `(N, names)`."""
     network = new_model(given.zoo.arch, sum(learned.rows))
-    load_weights(network, learned.state)
+    load_weights(network, state)
     return NamedRows(network, learned.rows).eval()
 
 
