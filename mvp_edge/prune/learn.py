@@ -1,6 +1,6 @@
-"""What a ready-made body learns from photographs: a head for its features, then steps, each as far as it helps.
+"""What a ready-made body learns from photographs: a head for its features, steps, and what is none of the classes.
 
-features of the photographs -> head, chosen on photographs left out -> steps, if these gain -> nearness to each class
+features of the photographs -> head, chosen on photographs left out -> steps, unless they harm -> nearness to a class
 
 The network runs as its ONNX graph, which is several times as fast as torch; torch takes the steps.
 """
@@ -191,7 +191,7 @@ class LeftOut:
 def learn(
     given: Photographs, config: PruneConfig, device: torch.device, progress: Progress, clock: Stopwatch
 ) -> Learned:
-    """Fit a head to the frozen features of the photographs, then take steps if these gain on photographs left out."""
+    """Fit a head to the frozen features of the photographs, then take steps unless these harm photographs left out."""
     train, warnings = given.train, []
     with clock.time("load"), progress.stage("Unpacking"):
         start = {k: torch.from_numpy(np.array(v)) for k, v in given.zoo.weights(given.body).items()}

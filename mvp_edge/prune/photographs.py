@@ -413,7 +413,10 @@ def no_known(learned: Learned, config: PruneConfig) -> list[str]:
     """Return a warning that the file has no output `known`, if one may be expected."""
     if not config.unknown or learned.nearness is not None:
         return []
+    why = (
+        "--schedule fixed leaves no photographs" if config.schedule == "fixed" else "too few photographs could be left"
+    )
     return [
-        "the file has no output `known`, so that it takes every picture for one of the classes: too few photographs "
-        "could be left out to learn which pictures show none of them; add photographs"
+        f"the file has no output `known`, so that it takes every picture for one of the classes: {why} out, to learn "
+        "which pictures show none of them; " + ("leave that out" if config.schedule == "fixed" else "add photographs")
     ]
