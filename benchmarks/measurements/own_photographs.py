@@ -92,6 +92,8 @@ def trial(
     began = time.perf_counter()
     learned = learn(given, config, torch.device("cpu"), SilentProgress(), Stopwatch())
     found: dict[str, float | bool] = {"seconds": time.perf_counter() - began, "trained": learned.changed}
+    if learned.choice is not None:
+        found["left_out"] = learned.choice.top1
     for name, state in (("delivered", learned.state), ("head", learned.before or learned.state)):
         logits = named_logits(seen(given.graph(state), test.images)[1], learned.rows)
         found[name] = accuracy(logits.numpy(), labels.numpy())
