@@ -126,6 +126,7 @@ def main(argv: Sequence[str]) -> None:
         "--schedule", default="auto", choices=["auto", "fixed"], help="fixed: keep all of the training, unjudged"
     )
     script.add("--iterations", type=int, default=None)
+    script.add("--known", action="store_true", help="only names that the base knows")
     args = script.parse(argv)
     torch.set_num_threads(args.threads)
     zoo = open_bodies(args.zoo)
@@ -138,10 +139,14 @@ def main(argv: Sequence[str]) -> None:
     for text in args.data:
         name, _, directory = text.partition("=")
         source = open_source(directory)
+        classes = source.classes
+        if args.known:
+            each = {c: resolved([c], zoo, Path(directory)) for c in classes}
+            classes = [c for c, r in each.items() if r is not None and not r.unknown]
         for task in range(args.tasks):
             draw = rng(task, name)
             while True:
-                names = [source.classes[i] for i in draw.choice(len(source.classes), WAYS, replace=False)]
+                names = [classes[i] for i in draw.choice(len(classes), WAYS, replace=False)]
                 if (resolution := resolved(names, zoo, Path(directory))) is not None:
                     break
             for body in [b for b in zoo.bodies if b.id in args.body]:

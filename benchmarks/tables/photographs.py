@@ -94,7 +94,7 @@ def own_photographs() -> str:
         ("data", "body", "images a class", "tasks", "names alone", "head", "delivered", "gain", "most lost", "seconds"),
         [
             (
-                OWN[data], body, shots, len(found), _mean(v["names"] for v in found if "names" in v),
+                data, body, shots, len(found), _mean(v["names"] for v in found if "names" in v),
                 _mean(v["head"] for v in found), f"**{_mean(v['delivered'] for v in found)}**",
                 f"{gains.mean():+.1f} ± {gains.std(ddof=1) / len(gains) ** 0.5:.1f}", f"{max(0.0, -gains.min()):.1f}",
                 f"{np.median([v['seconds'] for v in found]):.0f}",
@@ -119,7 +119,7 @@ def own_none_of_these() -> str:
             "kept as delivered",
         ),
         [
-            (OWN[data], body, shots, *(_mean(v[k] for v in found if k in v) for k in TOLD))
+            (data, body, shots, *(_mean(v[k] for v in found if k in v) for k in TOLD))
             for (data, body, shots), found in _own().items()
             if any("kept" in v for v in found)
         ],
@@ -135,7 +135,8 @@ def _own() -> dict[tuple[str, str, int], list[dict[str, Any]]]:
     for r in records.read("own-photographs"):
         c = r["config"]
         if c["schedule"] == "auto" and c["iterations"] is None:
-            found[c["data"], c["body"], c["shots"]].append(r["result"])
+            name = f"{OWN[c['data']]}, known names" if c["known"] else OWN[c["data"]]
+            found[name, c["body"], c["shots"]].append(r["result"])
     return dict(sorted(found.items()))
 
 
