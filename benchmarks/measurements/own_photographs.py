@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,8 +28,9 @@ from mvp_edge.core.progress import SilentProgress, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.data.images import decode_all
-from mvp_edge.names.base_classes import Resolution
+from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.known import listed_logits
+from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.learn import Learned, Photographs, cosines_with, learn, seen
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.prune.request import requested_with_photographs
@@ -47,6 +49,16 @@ def resolved(names: Sequence[str], zoo: BodyZoo, data: Path) -> Resolution | Non
             return requested_with_photographs(PruneConfig(task, str(data), zoo=zoo.name), zoo)
         except TaskError:
             return None
+
+
+def known_names(names: Sequence[str], zoo: BodyZoo) -> list[str]:
+    """Return the names that the base knows, in one sense."""
+    found = []
+    for name in names:
+        with suppress(TaskError):
+            if not resolve_to_base(Task((TaskClass(name.replace("_", " "), None),)), zoo.classes).unknown:
+                found.append(name)
+    return found
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -141,8 +153,7 @@ def main(argv: Sequence[str]) -> None:
         source = open_source(directory)
         classes = source.classes
         if args.known:
-            each = {c: resolved([c], zoo, Path(directory)) for c in classes}
-            classes = [c for c, r in each.items() if r is not None and not r.unknown]
+            classes = known_names(classes, zoo)
         for task in range(args.tasks):
             draw = rng(task, name)
             while True:
