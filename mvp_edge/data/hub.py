@@ -70,7 +70,8 @@ def _load(spec: str, name: str, revision: str | None, config: str | None) -> dic
     except ImportError as error:
         raise DataError(f"{spec} needs the package datasets: {INSTALL}") from error
     try:
-        return dict(load_dataset(name, config, revision=revision))
+        loaded: Any = load_dataset(name, config, revision=revision)
+        return dict(loaded)
     except (DatasetsError, OSError, ValueError, RuntimeError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{spec} cannot be loaded: {reason}; the form is {FORM}") from error

@@ -36,7 +36,7 @@ def convert(source: Path, target: Path, interface: Interface) -> None:
     """
     try:
         import flatbuffers
-        from ai_edge_litert import schema_py_generated as schema
+        from ai_edge_litert import schema_py_generated as schema  # pyright: ignore[reportMissingImports]
     except ImportError as e:
         raise ExportError(NEEDED) from e
     writer = _Writer(read_plain(source), schema)
@@ -53,7 +53,7 @@ def outputs(path: Path, images: np.ndarray, interface: Interface) -> list[np.nda
         ExportError: ai-edge-litert is not installed, or cannot load the file.
     """
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
     except ImportError as e:
         raise ExportError(NEEDED) from e
     try:
