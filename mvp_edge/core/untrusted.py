@@ -1,4 +1,4 @@
-"""Reading what strangers wrote: files, gzip, JSON and the headers of safetensors, each with a limit."""
+"""Reading untrusted files: bytes, gzip, JSON and the headers of safetensors, each with a limit."""
 
 from __future__ import annotations
 

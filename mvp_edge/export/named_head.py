@@ -1,7 +1,7 @@
 """The head of a class list on a ready-made body: a logit for each name, and whether any of them is shown.
 
-Whether any is shown is told from the logits of all classes of the base where names alone are given. Photographs tell
-it better: by how near the features are to those of the nearest class (cosine with the mean).
+Without photographs that is computed from the logits of all classes of the base. With photographs it is computed from
+how near the features are to those of the nearest class (cosine with the mean).
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def read_file(root: Path, file: str) -> bytes:
 
 
 def _check(value: Mapping[str, Any]) -> None:
-    """Refuse names and sums that are none, which every reader of a zoo relies on: strangers may have written it.
+    """Refuse names and sums that are none, which every reader of a zoo relies on: zoos are untrusted files.
 
     Raises:
         KeyError, TypeError, ValueError: something is missing or not what it should be.

@@ -13,6 +13,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import new_model
 from mvp_edge.training.interpolation import (
     WEIGHTS,
+    best_temperature,
     calibrated_loss,
     choose,
     class_weights,
@@ -201,3 +202,12 @@ def test_every_class_counts_alike() -> None:
     assert float(weights.mean()) == pytest.approx(1)
     assert [float(weights[labels == k].sum()) for k in (0, 1, 3)] == pytest.approx([70, 70, 70])
     assert class_weights(torch.arange(6) % 3).tolist() == [1] * 6
+
+
+def test_the_temperature_makes_confidence_as_high_as_it_is_right() -> None:
+    labels = torch.arange(4).repeat(50)
+    right = torch.nn.functional.one_hot(labels, 4).float()
+    right[::4] = right[::4].roll(1, 1)  # a quarter is wrong
+    sure, unsure = (best_temperature(s * right, labels) for s in (20.0, 1.0))
+    assert sure > 4 > 1 > unsure
+    assert best_temperature(20 * torch.eye(2), torch.arange(2)) > 4  # two images that are right prove little

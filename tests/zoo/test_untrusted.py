@@ -1,4 +1,4 @@
-"""Zoos that strangers wrote: reading them ends in errors of ours, in bounded memory, inside the directory."""
+"""Zoos as untrusted files: reading them ends in errors of ours, in bounded memory, inside the directory."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def read_index(path: Path, _: Path) -> None:
 
 
 def with_checksum(path: Path, file: Path) -> None:
-    """Write the checksum of a member's file into its description, as a stranger would."""
+    """Write the checksum of a member's file into its description, as an attacker would."""
     member = file.with_name("member.json")
     value = json.loads(member.read_text())
     key = {"weights": "weights_sha256", "outputs": "outputs_sha256"}[file.name.split(".")[0]]
