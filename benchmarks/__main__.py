@@ -42,6 +42,7 @@ SCRIPTS = {
     "phones": "files for phone runtimes, and emulated processors",
     "architectures": "which networks of timm can be pruned",
     "mutations": "do the tests notice a broken line",
+    "launchers": "do engines make the same members, whatever is killed, and at what cost",
     "gpu": "does everything that computes on a GPU agree with the CPU, how fast is it",
     "teach": "crops of photographs with what an ImageNet base says of them",
     "distil": "that base at few pixels, taught by itself at more",

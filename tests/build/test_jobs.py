@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -12,7 +10,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.measurements.launchers import WORKERS, content, on_engine, workers
 from mvp_edge.build import launch
 from mvp_edge.build.jobs import Job, make, plan_jobs, read_job, run_line, write_jobs
 from mvp_edge.build.launch import ATTEMPTS, Resources, drive, engine
@@ -49,11 +47,6 @@ def empty(tiny_base: Path, tmp_path: Path) -> Zoo:
 
 def planned(zoo: Zoo, images: Path, config: BuildConfig = SETTINGS) -> list[Job]:
     return plan_jobs(zoo.path, str(images), open_source(str(images)), KEEPS, config, ONE_CORE)
-
-
-def content(zoo: Zoo) -> dict[str, tuple[str, str]]:
-    """Return what makes members the same: their names, and checksums of their files."""
-    return {i.id: (i.weights_sha256, i.outputs_sha256) for i in open_zoo(str(zoo.path)).infos()}
 
 
 def in_one_process(base: Path, images: Path, place: Path, config: BuildConfig) -> dict[str, tuple[str, str]]:
@@ -184,73 +177,50 @@ SECONDS = replace(
 )  # fmt: skip
 
 
-def parents() -> dict[int, int]:
-    """Return the parent of each process."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            found[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-    return found
-
-
-def working(name: bytes) -> list[int]:
-    """Return processes below this one that run jobs, not those that start them: whose command has a word."""
-    parent, found = parents(), []
-    for process in parent:
-        above = process
-        while above in parent and above != os.getpid():
-            above = parent[above]
-        with contextlib.suppress(OSError):
-            if above == os.getpid() != parent[process] and name in Path(f"/proc/{process}/cmdline").read_bytes():
-                found.append(process)
-    return found
-
-
-def kill_at_random(name: bytes, killed: list[int], stop: threading.Event) -> None:
-    """Kill two workers, each in the middle of what it does."""
-    draw = random.Random(0)
-    while len(killed) < 2 and not stop.wait(draw.uniform(0.2, 1)):
-        if processes := working(name):
-            killed.append(draw.choice(processes))
-            os.kill(killed[-1], signal.SIGKILL)
-
-
-@pytest.fixture
-def slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Slurm as submitit plays it on this machine."""
-    submitit = pytest.importorskip("submitit", reason="needs mvp-edge[slurm]")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\n")
-    (tmp_path / "bin" / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(submitit, "AutoExecutor", partial(submitit.AutoExecutor, cluster="local"))
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", WORKERS)
+def test_members_are_the_same_on_every_engine_whatever_is_killed(
+    launcher: Any, empty: Zoo, images: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip({"local": "torch", "ray": "ray", "slurm": "submitit"}[launcher], reason="needs its extra")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    whole = in_one_process(tiny_base, images, tmp_path / "whole", SECONDS)
+    jobs = planned(empty, images, SECONDS)
+    done = on_engine(launcher, jobs, tmp_path / "logs", 2, 1.0, random.Random(0))
+    assert done["killed"] and done["repeated"] <= done["killed"]  # nothing was lost but what was being made
+    assert content(open_zoo(str(empty.path))) == whole
+    assert open_zoo(str(empty.path)).verify() == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("launcher", "workers"), [("local", b"forkserver"), ("ray", b"ray::run_line"), ("slurm", b"submitit.core._submit")]
-)
-def test_members_are_the_same_on_every_engine_whatever_is_killed(
-    launcher: Any, workers: bytes, empty: Zoo, images: Path, tiny_base: Path, tmp_path: Path,
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    if launcher == "ray":
-        pytest.importorskip("ray", reason="needs mvp-edge[ray]")
-    elif launcher == "slurm":
-        request.getfixturevalue("slurm")
-    whole = in_one_process(tiny_base, images, tmp_path / "whole", SECONDS)
-    stop, killed = threading.Event(), []
-    killer = threading.Thread(target=kill_at_random, args=(workers, killed, stop))
+def test_a_machine_of_a_cluster_is_lost(
+    empty: Zoo, images: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="needs mvp-edge[ray]")
+    from ray.cluster_utils import Cluster
+
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    with engine(launcher, Resources(cpus=1), tmp_path / "logs") as submit:
-        killer.start()
-        try:
-            drive(planned(empty, images, SECONDS), submit, Counting())
-        finally:
-            stop.set()
-            killer.join()
-    assert content(empty) == whole and killed
-    assert open_zoo(str(empty.path)).verify() == []
+    config = replace(SECONDS, parent="base")  # no job waits for another
+    whole = in_one_process(tiny_base, images, tmp_path / "whole", config)
+    jobs, begun = planned(empty, images, config), []
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = cluster.add_node(num_cpus=1)
+
+        def lose_it() -> None:
+            while len(workers(WORKERS["ray"])) < 2:
+                time.sleep(0.05)
+            cluster.remove_node(second, allow_graceful=False)
+
+        with engine("ray", Resources(cpus=1, ray_address=cluster.address), tmp_path) as submit:
+            loser = threading.Thread(target=lose_it)
+            loser.start()
+            drive(jobs, lambda line: begun.append(line) or submit(line), Counting())
+            loser.join()
+    finally:
+        cluster.shutdown()
+    assert len(begun) == len(jobs) + 1
+    assert content(open_zoo(str(empty.path))) == whole
 
 
 @pytest.mark.slow
