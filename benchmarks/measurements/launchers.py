@@ -62,7 +62,8 @@ def main(argv: Sequence[str]) -> None:
             build_specialists(alone, script.prunable, script.source, config, device=script.device, progress=SILENT)
         script.record(about | {"launcher": "none", "kills": 0}, dict(cost))
         gap_s = 2 * cost["wall_s"] / AT_ONCE / KILLS_A_BUILD
-        for launcher in (each for each in WORKERS if each in args.launchers.split(",")):
+        chosen: list[Launcher] = [each for each in WORKERS if str(each) in args.launchers]
+        for launcher in chosen:
             kills, left = 0, args.kills
             while True:
                 zoo = without_specialists(script.zoo, Path(scratch) / f"{launcher}-{left}-{kills}")
