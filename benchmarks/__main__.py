@@ -51,6 +51,7 @@ SCRIPTS = {
     "forms": "their INT8 forms and small ones",
     "photographs": "how often it is right about photographs by names alone",
     "own-photographs": "what photographs of one's own are worth",
+    "specialists": "do votes win on photographs",
 }
 """Measurements: scripts with arguments of their own; `all` leaves them out."""
 
