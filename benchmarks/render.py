@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "none-of-these": photographs.none_of_these,
     "own-photographs": photographs.own_photographs,
     "own-none-of-these": photographs.own_none_of_these,
+    "own-bases": photographs.own_bases,
     "rooms": rooms.table,
     "architectures": architectures.summary,
     "architectures-all": architectures.every,

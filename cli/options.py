@@ -101,6 +101,10 @@ ZooName = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Local file with the weights of --base.", rich_help_panel=INPUT),
+]
 WHICH = "A bundled zoo, a directory, or the address of a published one."
 ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR|ADDRESS", help=WHICH)]
 Target = Annotated[

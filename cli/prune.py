@@ -25,6 +25,7 @@ from mvp_edge.training.recipes import recipe
 
 from .amounts import family, limit
 from .options import (
+    INPUT,
     OUTPUT,
     SIZE,
     TRAINING,
@@ -42,6 +43,7 @@ from .options import (
     Task,
     Threads,
     Voters,
+    Weights,
     ZooName,
     checked,
     data_option,
@@ -70,6 +72,8 @@ EPILOG = """
 mvp-edge prune --task classes.txt
 
 mvp-edge prune --task classes.txt --data photos/
+
+mvp-edge prune --task classes.txt --base timm:mobilenetv3_small_050 --max-macs 20M
 
 mvp-edge prune --task classes.txt --data cifar100 --keep 0.2 --out small --force
 
@@ -115,6 +119,16 @@ def prune(
     ] = None,
     group_by: GroupBy = None,
     zoo: ZooName = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="NAME|FILE",
+            help="In place of a zoo: timm:NAME or a .safetensors file, used with its own weights at fewer pixels.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    weights: Weights = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Directory of the result.", rich_help_panel=OUTPUT)
     ] = DEFAULT.out,
@@ -280,6 +294,8 @@ def prune(
     quiet: Quiet = False,
 ) -> None:
     """Make a compact model for the classes of a list: ONNX file, labels, plan, weights and report."""
+    if zoo is not None and base is not None:
+        raise typer.BadParameter("--zoo and --base both name what the networks are made of; give only one")
     limits = {"latency_ms": max_latency_ms, "macs": max_macs, "params": max_params, "size_kib": max_size_kib}
     given = {name: value for name, value in limits.items() if value is not None}
     if (given or budgets is not None) and _typed(context, "keep"):
@@ -289,12 +305,11 @@ def prune(
         raise typer.BadParameter(
             "--add-to-zoo and --budgets cannot be combined; add one model of the family with: mvp-edge zoo add out/1ms"
         )
-    config = PruneConfig(
-        task=task,
-        data=data,
+    fixed = checked(lambda: PruneConfig(task=task, data=data, zoo=zoo, base=base, weights=weights))
+    config = replace(
+        fixed,
         out=out,
         force=force,
-        zoo=zoo,
         vote=checked(
             lambda: replace(
                 DEFAULT.vote,
@@ -332,7 +347,14 @@ def prune(
     from mvp_edge.prune.request import check_place, check_request, requested_names, requested_with_photographs
     from mvp_edge.zoo.bodies import open_bodies
 
-    zoo_of_bodies = open_bodies(zoo)
+    if base is not None:
+        with shown(quiet=quiet) as progress:
+            with progress.stage(STARTING):
+                from mvp_edge.core.device import use_threads
+                from mvp_edge.prune.base_zoo import with_base
+            use_threads(threads)
+            config = with_base(config, progress)
+    zoo_of_bodies = open_bodies(config.zoo)
     if zoo_of_bodies is not None:
         if _typed(context, "keep"):
             raise typer.BadParameter(

@@ -27,6 +27,7 @@ from .options import (
     Quiet,
     Seed,
     Threads,
+    Weights,
     checked,
     print_json,
     rate,
@@ -91,10 +92,7 @@ def build(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", metavar="FILE", help="Local file with the weights of --base.", rich_help_panel=INPUT),
-    ] = None,
+    weights: Weights = None,
     embedding: Annotated[
         Embedding | None,
         typer.Option(

@@ -11,13 +11,10 @@ class.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,14 +28,12 @@ from benchmarks import lite0
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
 from mvp_edge.core.streams import rng
-from mvp_edge.export import export_onnx
-from mvp_edge.export.body import without_weights
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import Base
-from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.models.norms import fold
 from mvp_edge.models.tensors import compress, deserialise, load_weights, serialise
 from mvp_edge.names.known import known_score, near_duplicates
+from mvp_edge.prune.base_zoo import add_bodies, exported, write_body
 from mvp_edge.zoo.bodies import BASE, Body
 from mvp_edge.zoo.store import create_zoo
 
@@ -98,9 +93,7 @@ def main(argv: Sequence[str]) -> None:
         found = thresholds(logits, shown, near) if small else thresholds(sharp_logits, surely, near)
         bodies.append(replace(made, thresholds=found))
         log.info("%s: %s", name, bodies[-1].curve)
-    value = json.loads((zoo.path / "zoo.json").read_text(encoding="utf-8"))
-    value |= {"bodies": [b.to_json() for b in bodies], "near": near, "pictures": args.told}
-    (zoo.path / "zoo.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
+    add_bodies(zoo.path, bodies, near, args.told)
 
 
 def pictures(directories: Sequence[Path], each: int) -> tuple[list[Path], np.ndarray]:
@@ -127,17 +120,8 @@ def make(
     sharp: Sequence[Path],
 ) -> tuple[Body, np.ndarray, np.ndarray]:  # fmt: skip
     """Write a body's graph and features; return it with its logits of labelled and of sharp pictures."""
-    with TemporaryDirectory() as scratch:
-        whole = Path(scratch) / "body.onnx"
-        export_onnx(
-            network, whole, input_size=base.input_size, mean=base.mean, std=base.std, labels=list(lite0.WNIDS),
-            metadata={},
-        )  # fmt: skip
-        model = onnx.load(whole)
+    model = exported(network, base)
     features = seen(model, files, body.pixels)
-    state = {k: v.numpy() for k, v in network.state_dict().items() if v.dtype == torch.float32}
-    graph = without_weights(model, state)
-    write(zoo / "bodies" / f"{body.id}.onnx.gz", gzip.compress(graph.SerializeToString(deterministic=True), 9, mtime=0))
     head = head_of(network)
     rows, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
     low, logits = compressed(features, rows, bias), features @ rows.T + bias
@@ -148,24 +132,12 @@ def make(
         "exact_classes": torch.from_numpy(present.astype(np.int16)),
     }
     stored["labels"] = torch.from_numpy(labels.astype(np.int16))
-    write(zoo / "features" / f"{body.id}.safetensors.gz", compress(serialise(stored, "int8-fine")))
-    weights = "base.safetensors.gz" if body.weights == BASE else f"weights/{body.weights}.safetensors.gz"
-    names = (weights, f"bodies/{body.id}.onnx.gz", f"features/{body.id}.safetensors.gz")
-    head_size = rows.size + bias.size
     made = replace(
-        body,
-        macs=count_macs(network, base.input_size) - rows.size,
-        params=count_params(network) - head_size - norm_scales(network),
+        write_body(zoo, body, network, model, stored, "int8-fine"),
         temperature=temperature(logits, labels),
         curve=curve(logits, labels),
-        sha256={name: hashlib.sha256((zoo / name).read_bytes()).hexdigest() for name in names},
     )
     return made, logits, seen(model, sharp, body.pixels) @ rows.T + bias
-
-
-def norm_scales(network: nn.Module) -> int:
-    """Return how many scales of batch norms are in the convolutions already."""
-    return sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.BatchNorm2d))
 
 
 def seen(model: onnx.ModelProto, files: Sequence[Path], pixels: int) -> np.ndarray:

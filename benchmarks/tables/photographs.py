@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import records
+from benchmarks.records import dirty_mark
 from benchmarks.tables import markdown
 
-OWN = {"caltech101": "Caltech-101", "flowers102": "Flowers-102", "clothing": "Clothing"}
+OWN = {"caltech101": "Caltech-101", "dogs": "five dog breeds", "flowers102": "Flowers-102", "clothing": "Clothing"}
 FORMS = ("-int8", "-small")
 PICTURES = {
     "samples": "a training picture of each ImageNet class",
@@ -48,6 +49,26 @@ def by_names() -> str:
         title, macs = PUBLISHED.get(network) or (network, round(config["macs"] / 1e6))
         rows.append((title, config["pixels"], macs, *cells))
     return markdown(("network", "px", "MMACs", *PICTURES.values()), rows)
+
+
+def own_bases() -> str:
+    """Accuracy of bases of timm with their own weights: mean over lists, by pixels, and with photographs."""
+    found: dict[tuple[str, str, int, bool], list[dict[str, Any]]] = defaultdict(list)
+    for line in records.read("own-bases"):
+        c = line["config"]
+        found[c["base"], c["data"], c["pixels"], c["photographs"]].append(line)
+    if not found:
+        return "No records yet."
+    rows = []
+    for (base, data, pixels, learned), lines in found.items():
+        results = [line["result"] for line in lines]
+        macs, size, top1 = (float(np.mean([r[k] for r in results])) for k in ("macs", "bytes", "top1"))
+        rows.append([
+            base, OWN.get(data, data), pixels, "yes" if learned else "no", f"{macs / 1e6:.0f}", f"{size / 2**20:.1f}",
+            f"{top1:.1f}", len(lines), sum(r["n"] for r in results), dirty_mark(lines),
+        ])  # fmt: skip
+    head = ("base", "photographs", "px", "`--data`", "MMACs", "MiB", "top-1, %", "lists", "images", "")
+    return markdown(head, rows)
 
 
 def _accuracy(record: dict[str, Any] | None) -> str:

@@ -114,6 +114,8 @@ class PruneConfig:
             (`auto`) INT8 if it passes the accuracy and size gate.
         max_drop: Points of top-1 below the base's at its own pixels that a ready-made body may be expected to have.
         unknown: Whether a file of a ready-made network also says that a picture shows none of the classes.
+        base: In place of `zoo`: a base by name or file (`models.bases.load_base`), used as it is at fewer pixels.
+        weights: Local file with the weights of the base.
         none: Directory of pictures of none of the classes, which set the threshold of that.
         group_by: `folder` or a regular expression of file names: files of a group go to one side when the test split is
             made from the training images.
@@ -125,6 +127,8 @@ class PruneConfig:
     out: Path = Path("out")
     force: bool = False
     zoo: str | None = None
+    base: str | None = None
+    weights: Path | None = None
     vote: VoteConfig = VoteConfig()
     budget: Budget | None = None
     fit: FitConfig | FitOverrides = FitOverrides()
@@ -144,6 +148,8 @@ class PruneConfig:
         problems = out_of_range(self, max_drop="[0, 100]", input=InputFormat, precision=Precision, schedule=Schedule)
         if self.fit.distill:
             problems.append(f"distill is {self.fit.distill}; it must be 0, because prune trains without a teacher")
+        if self.weights is not None and self.base is None:
+            problems.append(f"--weights {self.weights} needs the name of its network; add --base timm:NAME")
         if self.none is not None and not self.unknown:
             problems.append("--none sets the threshold of what --no-unknown leaves out; leave out one of the two")
         check(problems)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 SAME = 1e-5  # of a tensor's largest value: two values that differ by less are one
 
@@ -14,7 +14,8 @@ SAME = 1e-5  # of a tensor's largest value: two values that differ by less are o
 def without_weights(model: onnx.ModelProto, state: Mapping[str, np.ndarray]) -> onnx.ModelProto:
     """Return a copy of an exported network without the tensors that its state has, which it calls by their names there.
 
-    What the exporter has changed stays in the graph: the first convolution, into which it has put the scale of pixels.
+    Matrices that the exporter has transposed are transposed in the graph. What it has changed otherwise stays in the
+    graph: the first convolution, into which it has put the scale of pixels, or the parts of an attention layer.
 
     Args:
         model: Result of `export_onnx`.
@@ -23,15 +24,38 @@ def without_weights(model: onnx.ModelProto, state: Mapping[str, np.ndarray]) -> 
     small = onnx.ModelProto()
     small.CopyFrom(model)
     names: dict[str, str] = {}
+    turned: dict[str, str] = {}
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        near = {k: float(np.abs(v - values).max()) for k, v in state.items() if v.shape == values.shape and v.size > 1}
-        best = min(near, key=lambda k: near[k], default=None)
-        if best is not None and near[best] <= SAME * float(np.abs(values).max()):
+        if (best := _namesake(tensor.name, values, state)) is not None:
             names[tensor.name] = best
+        elif values.ndim == 2 and (best := _namesake(tensor.name, values.T, state)) is not None:
+            names[tensor.name] = turned[best] = f"{best}.turned"
+    nodes = [helper.make_node("Transpose", [n], [t], t, perm=[1, 0]) for n, t in turned.items()]
     for node in small.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
+        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del small.graph.node[:]
+    small.graph.node.extend(nodes)
     kept = [t for t in small.graph.initializer if t.name not in names]
     del small.graph.initializer[:]
     small.graph.initializer.extend(kept)
     return small
+
+
+def follows_weights(model: onnx.ModelProto, names: Collection[str]) -> bool:
+    """Say whether a graph of `without_weights` computes with all matrices of its weights but those of the first layer.
+
+    Args:
+        model: The graph with the weights.
+        names: Of the weights.
+    """
+    own = [t for t in model.graph.initializer if t.name not in names and sum(n > 1 for n in t.dims) > 1]
+    return len(own) <= 1
+
+
+def _namesake(name: str, values: np.ndarray, state: Mapping[str, np.ndarray]) -> str | None:
+    """Return the tensor with these values; of several, the one whose name is most alike."""
+    near = {k: float(np.abs(v - values).max()) for k, v in state.items() if v.shape == values.shape and v.size > 1}
+    best = min(near, key=lambda k: (near[k], -sum(map(str.__eq__, k, name))), default=None)
+    return best if best is not None and near[best] <= SAME * float(np.abs(values).max()) else None

@@ -15,11 +15,14 @@ below.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
+import os
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -146,7 +149,7 @@ def _check_exportable(model: nn.Module) -> None:
 
 def _trace(wrapper: nn.Module, image: Tensor, opset: int) -> bytes:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent_stdout():
         # The older path is deprecated (see the docstring of this module); sizes read as Python numbers are constants.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
@@ -162,6 +165,20 @@ def _trace(wrapper: nn.Module, image: Tensor, opset: int) -> bytes:
             dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
         )
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Hide what compiled code writes to the standard output: the whole graph where an operator cannot be exported."""
+    sys.stdout.flush()
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(nothing)
+        os.close(kept)
 
 
 def verify_onnx(

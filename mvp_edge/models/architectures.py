@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.models.inference_form import Again, set_classifier
+from mvp_edge.models.inference_form import Again, inference_form, set_classifier
 
 
 def resnet18_cifar(num_classes: int) -> nn.Module:
@@ -51,6 +51,15 @@ def new_model(arch: str, num_classes: int) -> nn.Module:
         hint = f"did you mean {', '.join(near)}?" if near else "its models are those of: timm.list_models()"
         raise ConfigError(f"timm has no model called {arch!r}; {hint}")
     return timm.create_model(arch, num_classes=num_classes)
+
+
+def new_inference_model(arch: str, num_classes: int) -> nn.Module:
+    """Return a freshly initialised network in its inference form.
+
+    Raises:
+        ConfigError: see `new_model`.
+    """
+    return inference_form(new_model(arch, num_classes).eval())
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.places import ASSETS
 from mvp_edge.core.untrusted import MAX_SIDE, check_printable, read_bytes, read_json, typed
-from mvp_edge.models.architectures import head_name, new_model
+from mvp_edge.models.architectures import head_name, new_inference_model, new_model
 from mvp_edge.models.download import download_weights
 from mvp_edge.models.inference_form import inference_form, with_linear_head
 from mvp_edge.models.tensors import COUNTER, content_sha256, deserialise, load_weights, serialise
@@ -133,6 +134,23 @@ def find_base(name: str) -> Base:
     )
 
 
+def labelled(base: Base, outputs: int) -> Base:
+    """Return a base that names its classes: its own, or those of the label set of ImageNet that has so many.
+
+    Raises:
+        ConfigError: no label set has so many.
+    """
+    if base.classes:
+        return base
+    subset = infer_imagenet_subset({"num_classes": outputs})
+    if subset is None:
+        raise ConfigError(
+            f"the labels of the {outputs:,} outputs of {base.name} are unknown: names need weights for ImageNet-1k, "
+            "-12k or -21k, or a file made by mvp-edge pretrain; make a zoo of other weights with: mvp-edge zoo build"
+        )
+    return replace(base, classes=tuple(ImageNetInfo(subset).label_names()))
+
+
 def serialise_base(model: nn.Module, base: Base, packing: Packing = "float16") -> bytes:
     """Return weights and metadata as safetensors bytes; the same model gives the same bytes."""
     # What is not stored stands for its default: files made before it was known keep their checksum.
@@ -225,7 +243,7 @@ def _told(path: Path, text: str) -> Base:
 
 def _outputs(base: Base, tensors: dict[str, Tensor]) -> int:
     """Return how many outputs weights have, by the last bias of what is the classifier in a network of that kind."""
-    head = head_name(inference_form(new_model(base.arch, 1).eval()))
+    head = head_name(new_inference_model(base.arch, 1))
     biases = [t for name, t in tensors.items() if name.startswith(f"{head}.") and name.endswith("bias")]
     return len(biases[-1]) if biases else 0
 

@@ -7,6 +7,7 @@ and trains. Norms that stay in evaluation mode divide by nothing, so that such a
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
@@ -51,31 +52,56 @@ def require_trainable(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def fold(model: Network) -> Network:
-    """Put the scale of each batch norm into the convolution before it, in place, and return the network.
+def fold(model: Network, size: tuple[int, int] = (64, 64)) -> Network:
+    """Put the scale of each batch norm into the convolution whose output it takes, in place, and return the network.
 
-    A norm then only adds a bias.
+    Such a norm then only adds a bias; where the convolution has one of its own, that takes the norm's. A norm that
+    takes anything else stays as it is.
 
-    The convolution is the module before the norm, in the order of the network's definition.
-
-    Raises:
-        ValueError: there is no convolution without a bias of its own of the norm's width before it.
+    Args:
+        model: On the CPU.
+        size: (H, W) of an image that it accepts.
     """
-    before: nn.Module | None = None
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            if not isinstance(before, nn.Conv2d) or before.bias is not None or len(before.weight) != len(module.weight):
-                raise ValueError(f"{name} does not follow a convolution without a bias of its own")
-            norm: Any = module
-            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-            before.weight.mul_(scale.view(-1, 1, 1, 1))
-            norm.bias.sub_(norm.running_mean * scale)
-            norm.weight.fill_(1)
-            norm.running_mean.fill_(0)
-            norm.running_var.fill_(1 - norm.eps)
-        if isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm):
-            before = module
+    for conv, norm in _convolutions_and_norms(model, size):
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        conv.weight.mul_(scale.view(-1, 1, 1, 1))
+        norm.bias.sub_(norm.running_mean * scale)
+        norm.weight.fill_(1)
+        norm.running_mean.fill_(0)
+        norm.running_var.fill_(1 - norm.eps)
+        if conv.bias is not None:
+            conv.bias.mul_(scale).add_(norm.bias)
+            norm.bias.fill_(0)
     return model
+
+
+def _convolutions_and_norms(model: nn.Module, size: tuple[int, int]) -> list[tuple[nn.Conv2d, Any]]:
+    """Return each batch norm that takes what a convolution gives, with the convolution; both run once for an image."""
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors, too, so that no two have one id
+    pairs: list[tuple[nn.Conv2d, Any]] = []
+    runs: Counter[nn.Module] = Counter()
+
+    def after(conv: nn.Module, _: Any, output: Tensor) -> None:
+        if isinstance(conv, nn.Conv2d):
+            made[id(output)] = (conv, output)
+            runs[conv] += 1
+
+    def before(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        runs[norm] += 1
+        if id(args[0]) in made:
+            pairs.append((made[id(args[0])][0], norm))
+
+    modes = [(m, m.training) for m in model.modules()]
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                hooks.callback(module.register_forward_hook(after).remove)
+        for _, norm in _norms(model):
+            hooks.callback(norm.register_forward_pre_hook(before).remove)
+        model.eval()(torch.zeros(1, 3, *size))
+    for module, training in modes:
+        module.training = training
+    return [(conv, norm) for conv, norm in pairs if runs[conv] == runs[norm] == 1]
 
 
 def fix_norms(model: nn.Module) -> None:

@@ -28,10 +28,9 @@ from mvp_edge.config import Embedding
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError, PlanError
 from mvp_edge.core.places import cache_dir
-from mvp_edge.models.architectures import head_of, new_model
+from mvp_edge.models.architectures import head_of, new_inference_model
 from mvp_edge.models.bases import Base
 from mvp_edge.models.groups import Group, GroupTable, find_groups
-from mvp_edge.models.inference_form import inference_form
 from mvp_edge.models.macs import macs_by_module
 from mvp_edge.models.plan import KeepPlan, make_plan
 from mvp_edge.models.slicing import faithfulness
@@ -39,6 +38,7 @@ from mvp_edge.models.tracing import CHANNEL_NORMS, WEIGHTED
 
 SMALL = (64, 64)
 BATCH = 3
+REFUSALS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError)  # of an image: each kind has its own
 TRIALS = 40  # of a network; groups that would need more are refused
 
 
@@ -93,7 +93,7 @@ def random_network(base: Base, classes: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return inference_form(new_model(base.arch, classes).eval())
+        return new_inference_model(base.arch, classes)
 
 
 def check_architecture(base: Base, model: nn.Module) -> tuple[Support, Trial]:
@@ -166,7 +166,7 @@ def trial_size(model: nn.Module, input_size: tuple[int, int]) -> tuple[int, int]
     try:
         with torch.no_grad():
             copy.deepcopy(model).eval()(torch.zeros(1, 3, *SMALL))
-    except (RuntimeError, AssertionError, ValueError, IndexError, TypeError):  # each kind refuses in its own way
+    except REFUSALS:
         return input_size
     return SMALL
 

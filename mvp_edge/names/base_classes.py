@@ -129,9 +129,10 @@ class Resolution:
 def resolve_to_base(task: Task, base: Task) -> Resolution:
     """Resolve each name of a class list to a WordNet noun, and that to the base classes at or below it.
 
-    A base class that is itself the noun stands alone: a base that tells whales from dolphins means other whales. Of
-    several senses the one that the base knows is taken. It may know several: then the hand-checked table decides, then
-    the sense without which WordNet's tagged texts do: `cat` is the pet, as they have no `cat` that is a lion.
+    A base class that is itself the noun stands alone: a base that tells whales from dolphins means other whales. Not
+    so where the classes are a tree, as in ImageNet-21k: there the kinds of a noun belong to it. Of several senses the
+    one that the base knows is taken. It may know several: then the hand-checked table decides, then the sense without
+    which WordNet's tagged texts do: `cat` is the pet, as they have no `cat` that is a lion.
     A base class that several names claim goes to the most specific one, which is the one with the fewest base classes.
 
     Args:
@@ -162,12 +163,13 @@ def resolve_to_base(task: Task, base: Task) -> Resolution:
 
 @dataclass(frozen=True)
 class _Known:
-    """A base's classes by name, by synset, and by all synsets above them."""
+    """A base's classes by name, by synset, and by all synsets above them; whether most lie below another."""
 
     base: Task
     by_name: dict[str, int]
     at: dict[int, tuple[int, ...]]
     below: dict[int, tuple[int, ...]]
+    tree: bool
 
     @staticmethod
     @cache
@@ -179,12 +181,15 @@ class _Known:
                 at.setdefault(synset.offset, []).append(i)
                 for offset in nouns().above(synset):
                     below.setdefault(offset, []).append(i)
+        inner = {i for offset, own in at.items() for i in set(below[offset]) - set(own)}
         return _Known(
-            base, numbered(base.names), {k: tuple(v) for k, v in at.items()}, {k: tuple(v) for k, v in below.items()}
-        )
+            base, numbered(base.names), {k: tuple(v) for k, v in at.items()}, {k: tuple(v) for k, v in below.items()},
+            tree=2 * len(inner) > len(base.classes),
+        )  # fmt: skip
 
     def classes(self, synset: Synset) -> tuple[int, ...]:
-        return self.at.get(synset.offset) or self.below.get(synset.offset, ())
+        own = () if self.tree else self.at.get(synset.offset, ())
+        return own or self.below.get(synset.offset, ())
 
     def coverage(self, synset: Synset) -> float:
         """Return the share of the most specific kinds of a noun that lie at or below a base class."""
@@ -199,7 +204,9 @@ def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
     namesake = known.by_name.get(canonical(c.name))
     own = known.base.classes[namesake].synset if namesake is not None else None
     if namesake is not None and (c.synset is None or own is None or nouns().find(c.synset) == nouns().find(own)):
-        entry = _entry(c.name, nouns().find(own or c.synset or ""), (namesake,), 1.0)
+        synset = nouns().find(own or c.synset or "")
+        classes = known.classes(synset) if known.tree and synset is not None else (namesake,)
+        entry = _entry(c.name, synset, classes, 1.0)
         usual = wordnet.resolve(Task((c,))).classes[0].synset
         return replace(entry, note=_sense_note(entry, usual, ()))
     given = nouns().find(c.synset if c.synset is not None else c.name.strip().lower())

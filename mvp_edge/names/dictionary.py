@@ -81,6 +81,10 @@ class Dictionary:
             return self.at(offsets[int(sense[2]) - 1]) if int(sense[2]) <= len(offsets) else None
         return None
 
+    def has_wnid(self, text: str) -> bool:
+        """Say whether a text is the wnid of a synset, such as `n02012849`."""
+        return _WNID.fullmatch(text) is not None and self.find(text) is not None
+
     def senses(self, word: str) -> list[Synset]:
         """Return the senses of a word in WordNet's spelling or its plural, the most frequent first."""
         return [synset for form in self.forms(word) for synset in self.senses_of(form)]

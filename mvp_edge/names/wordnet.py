@@ -44,22 +44,26 @@ def resolve(task: Task) -> Task:
 
 
 def resolve_names(names: Sequence[str]) -> Task:
-    """Return the resolved task of the names that a base knows; ImageNet's names and wnids have its synsets."""
-    if len(names) == IMAGENET_CLASSES:
-        imagenet = imagenet_classes()
-        if tuple(names) in (imagenet.names, _imagenet_wnids()):
-            return imagenet
+    """Return the resolved task of the names that a base knows; names of ImageNet-1k's classes have its synsets.
+
+    If all names are wnids, as in ImageNet's label sets, the classes are called by words instead: each by the first of
+    its words that means no other class; without such a word, by its synset, as the two cranes are.
+    """
+    if len(names) == IMAGENET_CLASSES and tuple(names) == imagenet_classes().names:
+        return imagenet_classes()
+    if names and all(map(nouns().has_wnid, names)):
+        return _in_words(tuple(names))
     return resolve(Task(tuple(map(TaskClass, names))))
 
 
-@cache
 def imagenet_classes() -> Task:
-    """Return the 1,000 classes of ImageNet-1k in the order of all its classifiers' outputs, with their synsets.
+    """Return the 1,000 classes of ImageNet-1k in the order of all its classifiers' outputs, with their synsets."""
+    return _in_words(_imagenet_wnids())
 
-    A class is called by the first of its words that means no other class; without such a word, by its synset, as the
-    two cranes are.
-    """
-    synsets = list(map(_existing, _imagenet_wnids()))
+
+@cache
+def _in_words(wnids: tuple[str, ...]) -> Task:
+    synsets = list(map(_existing, wnids))
     own = {s.offset for s in synsets}
 
     def label(synset: Synset) -> str:

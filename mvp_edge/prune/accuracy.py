@@ -105,9 +105,10 @@ def base_accuracy(
         It, with the accuracy of the delivered file on the same images; None if the base does not know all classes in
         the sense that is meant.
     """
-    if task.unknown_to(wordnet.resolve_names(base.classes)):
+    known = wordnet.resolve_names(base.classes)
+    if task.unknown_to(known):
         return None
-    column = numbered(base.classes)
+    column = numbered(known.names)
     wanted = [column[canonical(n)] for n in task.names]
     some = rng(seed, "base").permutation(len(test))[:BASE_IMAGES]
     part = test.subset(some)

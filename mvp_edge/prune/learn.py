@@ -22,7 +22,7 @@ from mvp_edge.core.device import on_device, on_host
 from mvp_edge.core.progress import Progress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
-from mvp_edge.models.architectures import head_of, new_model, set_head
+from mvp_edge.models.architectures import head_of, new_inference_model, set_head
 from mvp_edge.models.bases import Base
 from mvp_edge.models.freezing import freeze_early
 from mvp_edge.models.norms import fold
@@ -195,7 +195,7 @@ def learn(
     train, warnings = given.train, []
     with clock.time("load"), progress.stage("Unpacking"):
         start = {k: torch.from_numpy(np.array(v)) for k, v in given.zoo.weights(given.body).items()}
-        network = new_model(given.zoo.arch, len(given.zoo.classes.classes))
+        network = new_inference_model(given.zoo.arch, len(given.zoo.classes.classes))
         load_weights(network, start)
         settings = resolve_fit(config.fit, "photographs", network)
     if not isinstance(config.fit, FitConfig):
@@ -435,7 +435,7 @@ class Steps:
         part = self.given.train.subset(index)
         source = BatchSource(part, self.given.base, self.settings, self.device, self.seed, rows=evened(part.labels))
         fit(model, source, self.settings, optimizer=make_optimizer(model, self.settings), stage=stage)
-        return {k: v.clone() for k, v in fold(on_host(self.network)).state_dict().items()}
+        return {k: v.clone() for k, v in fold(on_host(self.network), self.given.base.input_size).state_dict().items()}
 
     def take_judged(
         self, start: State, judges: Sequence[Tensor], stage: Stage

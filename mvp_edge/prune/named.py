@@ -69,12 +69,20 @@ UNPACKING_BYTES = 60 * 1024  # of what unpacks weights that are stored in few by
 
 @dataclass(frozen=True)
 class Expected:
-    """Percent right that is expected of a body, and of the base at its own pixels, and what that rests on."""
+    """Percent right that is expected of a body, and of the base at its own pixels, and what that rests on.
 
-    top1: float
-    base_top1: float
+    The percentages are None where no pictures tell.
+    """
+
+    top1: float | None
+    base_top1: float | None
     source: str
     n: int
+
+    @property
+    def drop(self) -> float | None:
+        """Points below the base at its own pixels."""
+        return None if self.top1 is None or self.base_top1 is None else self.base_top1 - self.top1
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +170,12 @@ def expectations(zoo: BodyZoo, resolution: Resolution, forms: Sequence[Body] = (
     first, groups = zoo.features(whole), resolution.groups
     index = pictures_of(first, groups)
     if index is None:
+        found = {b.id: b.expected_top1(len(groups)) for b in (whole, *(forms or zoo.bodies))}
+        if None in found.values():
+            return [(b, Expected(None, None, UNMEASURED, 0)) for b in forms or zoo.bodies]
         source = POOLED.format(pictures=zoo.pictures)
-        base = whole.expected_top1(len(groups)) or 0.0
-        return [
-            (b, Expected(round(b.expected_top1(len(groups)) or 0.0, 1), round(base, 1), source, 0))
-            for b in forms or zoo.bodies
-        ]
+        rounded = {name: round(v or 0.0, 1) for name, v in found.items()}
+        return [(b, Expected(rounded[b.id], rounded[whole.id], source, 0)) for b in forms or zoo.bodies]
     source, base = OWN.format(n=len(index), pictures=zoo.pictures), right(first, groups, index)
     scores = {b.id: base if b is whole else right(zoo.features(b), groups, index) for b in forms or zoo.bodies}
     return [(b, Expected(scores[b.id], base, source, len(index))) for b in forms or zoo.bodies]
@@ -224,7 +232,9 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
         timings = time_in_turns([Contender(f) for f in files], ROUNDS, RUNS, budget_s=PATIENCE_S)
         dense_bytes = dense.stat().st_size
     scores = expected.top1 if form is None else expectations(zoo, request.resolution, [form])[0][1].top1
-    compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
+    compared = None
+    if expected.top1 is not None and scores is not None:
+        compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
     precisions = judged(file, others, compared, timings[1:], config)
     head = head_costs(request, opened.threshold is not None)
     made = Made(body, expected, file, opened.threshold, head, parity, timings[:2], dense_bytes, precisions)
@@ -266,7 +276,7 @@ def open_body(request: Request, body: Body, config: PruneConfig) -> Opened:
 def judged(
     file: Path,
     others: Mapping[Literal["int8", "fp16"], Path],
-    scores: Scores,
+    scores: Scores | None,
     timings: Sequence[Timing],
     config: PruneConfig,
 ) -> tuple[PrecisionRecord, ...]:
@@ -300,13 +310,15 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
     """Return the body that a run delivers.
 
     Under a budget it is the one of which most is expected among those within all limits; else the one with the fewest
-    multiply-adds of which no more than `max_drop` points less is expected than of the base at its own pixels.
+    multiply-adds of which no more than `max_drop` points less is expected than of the base at its own pixels. Where
+    nothing is known of accuracy, it is the one with the most multiply-adds.
 
     Raises:
         BudgetError: none is within the limits; the message tells how near the smallest comes.
     """
     if config.budget is None:
-        return [(b, e) for b, e in request.expected if e.top1 >= e.base_top1 - config.max_drop][-1]
+        good = [pair for pair in request.expected if (drop := pair[1].drop) is not None and drop <= config.max_drop]
+        return good[-1] if good else request.expected[0]
     limits, offered = config.budget.given, list(request.expected)
     if "size_kib" in limits and config.data is None:
         small = [f for f in request.zoo.forms if f.arithmetic == "fp32"]
@@ -327,7 +339,9 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
             f"no body of {request.zoo.name} meets the budget; of the smallest, {offered[-1][0].id}, "
             f"{'; '.join(missed)}. Allow a little more than that"
         )
-    return max(within, key=lambda pair: (pair[1].top1, -pair[0].macs))
+    if any(e.top1 is None for _, e in within):
+        return within[0]
+    return max(within, key=lambda pair: (pair[1].top1 or 0.0, -pair[0].macs))
 
 
 def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) -> dict[str, float]:
@@ -467,9 +481,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         ),
         base_accuracy=None,
         names=tuple(NameRecord.from_json(n) for n in resolution.to_json()),
-        estimate=EstimateRecord(
-            top1=made.expected.top1, base_top1=made.expected.base_top1, n=made.expected.n, source=made.expected.source,
-        ),
+        estimate=estimate_of(made.expected),
         known=None if made.threshold is None or split is None else KnownRecord(
             output=KNOWN, threshold=round(made.threshold, 4), temperature=body.temperature, listed=len(split.listed),
             neutral=len(split.neutral), unlisted=len(split.unlisted), kept=KEPT,
@@ -489,7 +501,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         precisions=PrecisionsRecord(
             requested=config.precision, files=made.precisions
         ),
-        sizes=tuple(_size(b, e, head_macs) for b, e in reversed(request.expected)),
+        sizes=tuple(_size(b, e.top1, head_macs) for b, e in reversed(request.expected) if e.top1 is not None),
         photographs=None,
         interpolation=None,
         nominal_training_tflops=0.0,
@@ -511,17 +523,46 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         environment=host(),
         seconds=clock.rounded(),
         warnings=(
-            *resolution.notes, *resolution.warnings, *_missed(budget, figures), *failed_gate(made.precisions),
+            *resolution.notes, *resolution.warnings, *unmeasured(request, made, config), *_missed(budget, figures),
+            *failed_gate(made.precisions),
         ),
     )  # fmt: skip
 
 
-def _size(body: Body, expected: Expected, head_macs: int) -> SizeRecord:
-    macs = body.macs + head_macs
-    shown = -(-macs // 10**6)
-    return SizeRecord(
-        member=body.id, flag=f"--max-macs {shown}M", keep=body.keep, achieved=body.keep, top1=expected.top1
-    )
+def estimate_of(expected: Expected) -> EstimateRecord | None:
+    """Return the record of what is expected of a body, if anything is."""
+    if expected.top1 is None or expected.base_top1 is None:
+        return None
+    return EstimateRecord(
+        top1=expected.top1, base_top1=expected.base_top1, n=expected.n, source=expected.source
+    )  # fmt: skip
+
+
+def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
+    """Return what names alone do not tell of a base that was tried on no pictures: its accuracy, and `known`."""
+    if made.expected.top1 is not None or config.data is not None:
+        return []
+    sizes = [(b.pixels, _flag(b, made.head[0])) for b, _ in request.expected if b is not made.body]
+    others = ", ".join(f"{flag} ({pixels} pixels)" for pixels, flag in sizes)
+    warnings = [
+        f"no pictures tell how accurate {request.zoo.base} is at {made.body.pixels} pixels: measure it with mvp-edge "
+        "eval, or add images with --data DIR" + (f"; other sizes: {others}" if others else "")
+    ]
+    if config.unknown and made.threshold is None:
+        warnings.append(
+            "the file has no output `known`, so that it takes every picture for one of the classes: its threshold "
+            "needs pictures; add images with --data DIR"
+        )
+    return warnings
+
+
+def _size(body: Body, top1: float, head_macs: int) -> SizeRecord:
+    flag = _flag(body, head_macs)
+    return SizeRecord(member=body.id, flag=flag, keep=body.keep, achieved=body.keep, top1=top1)
+
+
+def _flag(body: Body, head_macs: int) -> str:
+    return f"--max-macs {-(-(body.macs + head_macs) // 10**6)}M"
 
 
 def _limits(budget: Budget | None, figures: dict[str, float]) -> dict[str, LimitRecord] | None:

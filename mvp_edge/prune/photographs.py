@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import resolve_device
 from mvp_edge.core.environment import environment
-from mvp_edge.core.errors import DataError
+from mvp_edge.core.errors import ConfigError, DataError
 from mvp_edge.core.output import result_directory
 from mvp_edge.core.packed import in_full, read_stored
 from mvp_edge.core.progress import Progress, SilentProgress, Stage, Stopwatch
@@ -24,9 +24,10 @@ from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.data.folder import unlabelled
 from mvp_edge.data.images import Size, decode_all, resize
 from mvp_edge.export import verify_onnx
+from mvp_edge.export.body import follows_weights
 from mvp_edge.export.compact import store_compactly
 from mvp_edge.export.named_head import KNOWN, attach_head
-from mvp_edge.models.architectures import new_model
+from mvp_edge.models.architectures import new_inference_model
 from mvp_edge.models.macs import nominal_training_flops
 from mvp_edge.models.tensors import load_weights, serialise
 from mvp_edge.names.base_classes import Resolution
@@ -103,6 +104,7 @@ def make_photographed(
     device = resolve_device(config.device)
     source = open_source(config.data or "", config.group_by)
     with clock.time("size"):
+        require_trainable(zoo)
         body = choose_body(config, zoo, resolution, source, directory, progress)
     with clock.time("load"):
         size = (body.pixels, body.pixels)
@@ -111,6 +113,21 @@ def make_photographed(
     given = Photographs(zoo, resolution, body, pictures, source.name, none)
     learned = learn(given, config, device, progress, clock)
     return deliver(given, learned, config, device, directory, progress, clock)
+
+
+def require_trainable(zoo: BodyZoo) -> None:
+    """Refuse a zoo whose graphs would not follow weights that are trained.
+
+    Raises:
+        ConfigError: parts of its networks were rewritten when they were exported, as attention is.
+    """
+    body = zoo.bodies[-1]
+    weights = zoo.weights(body)
+    if not follows_weights(zoo.graph(body, weights), weights):
+        raise ConfigError(
+            f"{zoo.base} cannot learn from images as it is, as its attention layers are rewritten for devices; leave "
+            f"--data out, or make a zoo of it with: mvp-edge zoo build my-zoo --base {zoo.base} --data DIR"
+        )
 
 
 def read_none(directory: Path, size: Size) -> Tensor:
@@ -279,7 +296,7 @@ def deliver(
 
 def in_torch(given: Photographs, learned: Learned, state: State) -> nn.Module:
     """Return what was learned as a network: images to logits `(N, names)`."""
-    network = new_model(given.zoo.arch, sum(learned.rows))
+    network = new_inference_model(given.zoo.arch, sum(learned.rows))
     load_weights(network, state)
     return NamedRows(network, learned.rows).eval()
 

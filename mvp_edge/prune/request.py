@@ -38,7 +38,7 @@ def check_place(config: PruneConfig) -> None:
         ConfigError: see `check_output`.
     """
     listed = None if isinstance(config.task, Task) else config.task
-    check_output(config.out, force=config.force, inputs=(listed, config.data, config.zoo))
+    check_output(config.out, force=config.force, inputs=(listed, config.data, config.zoo, config.base, config.weights))
 
 
 def requested_task(config: PruneConfig) -> Task:
@@ -118,7 +118,9 @@ def prune_command(config: PruneConfig) -> str:
     """
     usual, fit = PruneConfig(config.task, config.data), recipe("prune", "sgd")
     listed = STANDARD_INPUT if isinstance(config.task, Task) else config.task
-    given: dict[str, Any] = {"task": listed, "data": config.data, "zoo": config.zoo}
+    given: dict[str, Any] = {"task": listed, "data": config.data}
+    # The zoo of a base is made again.
+    given |= {"zoo": config.zoo} if config.base is None else {"base": config.base, "weights": config.weights}
     given |= {f"max_{name}": f"{value:.12g}" for name, value in (config.budget.given if config.budget else {}).items()}
     given |= {name: value for name, value in asdict(config.vote).items() if value != getattr(usual.vote, name)}
     # The default rate and optimiser depend on the network, the rest does not.

@@ -20,6 +20,7 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import can_widen
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
+from mvp_edge.prune.base_zoo import with_base
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
 from mvp_edge.prune.fit import Unseen, fine_tune, hold_out, is_low_data
 from mvp_edge.prune.named import compress_names
@@ -85,6 +86,7 @@ def compress(
         MvpEdgeError: an input cannot be used; nothing is written then.
     """
     progress = progress or SilentProgress()
+    config = with_base(config, progress)
     if (bodies := open_bodies(config.zoo)) is not None:
         make_of_body = compress_names if config.data is None else compress_photographs
         return make_of_body(config, bodies, progress, began)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from benchmarks import RESNET_ZOO, VIT_ZOO
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.architectures import new_model
-from mvp_edge.models.bases import REGISTRY, find_base, load_base
+from mvp_edge.models.bases import REGISTRY, find_base, labelled, load_base
 from mvp_edge.zoo.store import open_zoo
 from tests.conftest import COLOURS
 
@@ -46,6 +46,19 @@ def test_a_timm_model_of_other_than_rgb_images(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: replace(told, input_size=(12, 64, 64)))
     with pytest.raises(ConfigError, match="12 channels"):
         find_base("timm:test_resnet")
+
+
+@pytest.mark.parametrize(("outputs", "first"), [(1000, "n01440764"), (11821, "n00005787"), (21841, "n00004475")])
+def test_label_sets_of_imagenet(outputs: int, first: str) -> None:
+    base = labelled(find_base("timm:test_resnet"), outputs)
+    assert len(base.classes) == outputs and base.classes[0] == first
+    named = replace(base, classes=("cat", "dog"))
+    assert labelled(named, 2) is named
+
+
+def test_labels_that_are_unknown() -> None:
+    with pytest.raises(ConfigError, match="7 outputs"):
+        labelled(find_base("timm:test_resnet"), 7)
 
 
 def test_weights_of_another_architecture(tiny_base: Path) -> None:

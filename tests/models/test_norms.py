@@ -19,6 +19,7 @@ from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import Base, load_base, save_base
 from mvp_edge.models.norms import fold, is_folded, unfold
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.models.support import lively
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 
 CPU = torch.device("cpu")
@@ -62,6 +63,27 @@ def test_one_channel_that_is_normalised_tells_that_norms_are_not_folded(
     with torch.no_grad():
         getattr(last, field)[3] += 0.1
     assert not is_folded(model)
+
+
+@pytest.mark.parametrize("name", ["resnetv2_50", "densenet121", "test_efficientnet"])
+def test_folding_changes_nothing_where_norms_come_before_convolutions(name: str) -> None:
+    model = timm.create_model(name, num_classes=3).eval()
+    image = torch.randn(2, 3, 64, 64)
+    model = lively(model, image)
+    folded = fold(copy.deepcopy(model))
+    with torch.no_grad():
+        torch.testing.assert_close(folded(image), model(image), rtol=1e-3, atol=1e-3)
+    changed = [torch.equal(a, b) for a, b in zip(folded.parameters(), model.parameters(), strict=True)]
+    assert not all(changed)
+
+
+def test_a_convolution_s_own_bias_takes_that_of_the_norm() -> None:
+    model = lively(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), torch.randn(4, 3, 8, 8))
+    image = torch.randn(2, 3, 8, 8)
+    folded = fold(copy.deepcopy(model), (8, 8))
+    torch.testing.assert_close(folded(image), model(image))
+    norm = folded.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm2d) and not norm.bias.any()
 
 
 def test_unfolding_changes_nothing_that_the_network_computes(

@@ -147,6 +147,22 @@ def test_a_name_of_which_nothing_is_left_is_an_error():
     assert "'toy poodle'" in message
 
 
+TREE = resolve_names(
+    ["n00015388", "n02084071", "n02113335", "n02088364", "n02121808", "n02123597"]
+)  # animal, dog, poodle, beagle, domestic cat, Siamese cat
+
+
+def test_in_a_tree_of_classes_a_noun_stands_for_itself_and_its_kinds():
+    assert TREE.names == ("animal", "dog", "poodle", "beagle", "domestic cat", "Siamese cat")
+    found = resolved("dog", "Siamese cat", "mammals", base=TREE)
+    assert names_of(found["dog"], TREE) == {"dog", "poodle", "beagle"}
+    assert names_of(found["Siamese cat"], TREE) == {"Siamese cat"}
+    assert names_of(found["mammals"], TREE) == {"domestic cat"}
+    found = resolved("dog", "poodle", base=TREE)
+    assert names_of(found["dog"], TREE) == {"dog", "beagle"} and names_of(found["poodle"], TREE) == {"poodle"}
+    assert resolved("dog", base=TREE)["dog"].coverage == 1
+
+
 # What the base knows little or nothing of.
 
 

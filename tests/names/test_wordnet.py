@@ -243,6 +243,8 @@ def test_names_and_wnids_of_imagenet_get_imagenet_s_senses():
     wnids = [f"n{s.offset:08d}" for s in synsets if s is not None]
     assert wnids == sorted(wnids)
     assert resolve_names(base.names) is resolve_names(wnids) is base
+    assert resolve_names(["n02012849", "n03126707"]).names == ("crane.n.05", "crane.n.04")
+    assert resolve_names(["n02012849", "n99999999"]).names == ("n02012849", "n99999999")
     assert resolve_names(["mouse"]).classes[0].synset == "mouse.n.01"
     assert resolve_names([f"x{i}" for i in range(1000)]).classes[0].synset is None
 

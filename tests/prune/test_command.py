@@ -26,6 +26,7 @@ def test_what_is_usual_is_left_out() -> None:
         PruneConfig(TASK, None),
         PruneConfig(TASK, "photos/", zoo="animals", seed=3, precision="int8", input="uint8-nhwc", schedule="fixed"),
         PruneConfig(TASK, "x", vote=VoteConfig("smsp", 0.123456789, "auto", 3, "wordnet", "specialist", "sample", 0.7)),
+        PruneConfig(TASK, None, base="timm:test_resnet", weights=Path("my weights.safetensors")),
         PruneConfig(TASK, "x", fit=FitOverrides(5, 32, 0.02, None, 0.0, "adamw")),
         PruneConfig(TASK, "x", budget=Budget(0.5, 7_654_321, 99_999, 300.25)),
     ],
@@ -38,6 +39,7 @@ def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.Mo
         return Report.from_json(example_report())
 
     monkeypatch.setattr("mvp_edge.zoo.bodies.open_bodies", lambda _: None)
+    monkeypatch.setattr("mvp_edge.prune.base_zoo.with_base", lambda config, _: config)
     monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
     monkeypatch.setattr("mvp_edge.prune.run.compress", note)
     done = CliRunner().invoke(app, shlex.split(prune_command(config))[1:])
@@ -45,5 +47,5 @@ def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.Mo
     (found,) = read
     fit = config.fit.over(command.RECIPE) if isinstance(config.fit, FitOverrides) else config.fit
     assert isinstance(found.fit, FitOverrides) and found.fit.over(command.RECIPE) == fit
-    for name in ("task", "data", "zoo", "vote", "budget", "seed", "input", "precision", "schedule"):
+    for name in ("task", "data", "zoo", "base", "weights", "vote", "budget", "seed", "input", "precision", "schedule"):
         assert getattr(found, name) == getattr(config, name)
