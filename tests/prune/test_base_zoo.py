@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -11,6 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.data import ImageNetInfo
 from torch import nn
 
 from mvp_edge.config import Budget, FitOverrides, PruneConfig
@@ -36,22 +38,22 @@ def short(monkeypatch: pytest.MonkeyPatch, probe_cache: Path) -> None:
     monkeypatch.setenv("MVP_EDGE_CACHE", str(probe_cache))
 
 
-def checkpoint(path: Path, arch: str, classes: int = 1000) -> tuple[Path, nn.Module]:
+def checkpoint(path: Path, arch: str, classes: int = 1000) -> tuple[Path, Any]:
     """Write a network with random weights and norms as timm stores it, and return the file and the network."""
     torch.manual_seed(0)
-    network = timm.create_model(arch, num_classes=classes).eval()
+    network: Any = timm.create_model(arch, num_classes=classes).eval()
     network = lively(network, torch.randn(4, 3, *network.pretrained_cfg["input_size"][1:])).float()
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
     return path, network
 
 
 @pytest.fixture(scope="module")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return checkpoint(tmp_path_factory.mktemp("weights") / "resnet.safetensors", "test_resnet")
 
 
 @pytest.fixture(scope="module")
-def vit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+def vit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return checkpoint(tmp_path_factory.mktemp("weights") / "vit.safetensors", "test_vit")
 
 
@@ -59,7 +61,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
 def test_names_alone_give_the_base_s_own_logits(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     weights, network = request.getfixturevalue(name)
     report = compress(PruneConfig(NOUNS, None, tmp_path / "out", base=f"timm:test_{name}", weights=weights))
-    groups = resolve_to_base(NOUNS, resolve_names(timm.data.ImageNetInfo().label_names())).groups
+    groups = resolve_to_base(NOUNS, resolve_names(ImageNetInfo().label_names())).groups
     assert [len(g) for g in groups] == [1, 2, 118]
     pixels = np.random.default_rng(0).random((3, 3, 160, 160), dtype=np.float32)
     (logits,) = ort.InferenceSession(tmp_path / "out" / "model.onnx").run(None, {"image": pixels})
@@ -77,7 +79,7 @@ def test_names_alone_give_the_base_s_own_logits(name: str, request: pytest.Fixtu
     assert f"--base timm:test_{name} --weights {weights}" in page and "--zoo" not in page
 
 
-def test_a_budget_takes_the_most_pixels_within_it(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
+def test_a_budget_takes_the_most_pixels_within_it(resnet: tuple[Path, Any], tmp_path: Path) -> None:
     config = PruneConfig(
         NOUNS, None, tmp_path / "out", base="timm:test_resnet", weights=resnet[0], budget=Budget(macs=20e6)
     )
@@ -86,7 +88,7 @@ def test_a_budget_takes_the_most_pixels_within_it(resnet: tuple[Path, nn.Module]
     assert "other sizes: --max-macs" in " ".join(report.warnings)
 
 
-def test_the_zoo_is_made_once(resnet: tuple[Path, nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_zoo_is_made_once(resnet: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     first = zoo_of_base("timm:test_resnet", resnet[0], SILENT)
     monkeypatch.setattr("mvp_edge.prune.base_zoo._make", None)
     assert zoo_of_base("timm:test_resnet", resnet[0], SILENT) == first
@@ -95,7 +97,7 @@ def test_the_zoo_is_made_once(resnet: tuple[Path, nn.Module], monkeypatch: pytes
     assert not list(first.parent.glob(".*"))
 
 
-def test_photographs_are_learned_from(resnet: tuple[Path, nn.Module], images: Path, tmp_path: Path) -> None:
+def test_photographs_are_learned_from(resnet: tuple[Path, Any], images: Path, tmp_path: Path) -> None:
     task = Task(tuple(map(TaskClass, COLOURS)))
     config = PruneConfig(
         task, str(images), tmp_path / "out", base="timm:test_resnet", weights=resnet[0], budget=Budget(macs=20e6),
@@ -108,7 +110,7 @@ def test_photographs_are_learned_from(resnet: tuple[Path, nn.Module], images: Pa
     assert record["body"]["id"] == "test_resnet-32"
 
 
-def test_rewritten_attention_cannot_be_trained(vit: tuple[Path, nn.Module], images: Path, tmp_path: Path) -> None:
+def test_rewritten_attention_cannot_be_trained(vit: tuple[Path, Any], images: Path, tmp_path: Path) -> None:
     task = Task(tuple(map(TaskClass, COLOURS)))
     config = PruneConfig(task, str(images), tmp_path / "out", base="timm:test_vit", weights=vit[0])
     with pytest.raises(ConfigError, match="leave --data out"):
@@ -123,7 +125,7 @@ def test_unknown_labels(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written(
-    resnet: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resnet: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path / "file"))
