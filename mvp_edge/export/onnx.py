@@ -38,6 +38,7 @@ from mvp_edge.core.errors import ExportError
 from mvp_edge.export.attention import for_phones
 from mvp_edge.export.graph import fold_normalisation, name_by_module, tidy
 from mvp_edge.export.padding import fixed_padding, fold_padding
+from mvp_edge.export.pooling import fixed_pooling
 from mvp_edge.timing.session import open_session
 
 # Absolute. Members and base of the ResNet zoo and a MobileNetV2, with logits up to 10, differ by at most 1.1e-5. Deep
@@ -115,7 +116,7 @@ def export_onnx(
         wrapper = _FromPixels(model, mean, std, full=1)
         image = torch.zeros(2, len(mean), *input_size)
     try:
-        with torch.no_grad(), fixed_padding(wrapper):
+        with torch.no_grad(), fixed_padding(wrapper), fixed_pooling(wrapper):
             classes = wrapper(image).shape[1:]
             proto = onnx.load_from_string(_trace(wrapper, image, opset))
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as e:
@@ -132,7 +133,11 @@ def export_onnx(
     proto.producer_name, proto.producer_version = "mvp-edge", own_version()
     own = (json.dumps(list(labels)), json.dumps(list(input_size)), input_format, f"mvp-edge {own_version()}")
     onnx.helper.set_model_props(proto, {**dict(zip(RESERVED, own, strict=True)), **metadata})
-    onnx.checker.check_model(proto)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as e:
+        reason = (str(e).splitlines() or [""])[0]
+        raise ExportError(f"{type(model).__name__} cannot be exported to ONNX opset {opset}: {reason}") from e
     try:
         write_atomically(path, proto.SerializeToString(deterministic=True))
     except OSError as e:

@@ -18,8 +18,12 @@ from torch import Tensor, nn
 
 from mvp_edge.config import Embedding
 from mvp_edge.core.errors import PlanError
+from mvp_edge.models.layer_kinds import WEIGHTED
+from mvp_edge.models.marks import Place
 from mvp_edge.models.plan import KeepPlan
-from mvp_edge.models.tracing import WEIGHTED, Labels, Place, Trace, trace
+from mvp_edge.models.ties import Labels
+from mvp_edge.models.tracer import Trace
+from mvp_edge.models.tracing import trace
 
 Index = tuple[tuple[int, ...], ...]  # unit -> the positions that belong to it
 

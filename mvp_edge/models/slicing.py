@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from mvp_edge.core.errors import PlanError
 from mvp_edge.models.groups import GroupTable, kept_positions, kept_sizes
+from mvp_edge.models.layer_kinds import CHANNEL_NORMS, CONVOLUTIONS, channel_axis
+from mvp_edge.models.marks import Place
 from mvp_edge.models.plan import KeepPlan, full_plan
-from mvp_edge.models.tracing import CHANNEL_NORMS, CONVOLUTIONS, Place, channel_axis
 
 FAITHFUL = 1e-5
 SILENT = 1e-10  # outputs that differ less between images, relative to their size, show nothing but rounding

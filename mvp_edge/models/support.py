@@ -31,11 +31,13 @@ from mvp_edge.core.places import cache_dir
 from mvp_edge.models.architectures import head_of, new_inference_model
 from mvp_edge.models.bases import Base
 from mvp_edge.models.groups import Group, GroupTable, find_groups
+from mvp_edge.models.layer_kinds import CHANNEL_NORMS, WEIGHTED
 from mvp_edge.models.macs import macs_by_module
 from mvp_edge.models.plan import KeepPlan, make_plan
 from mvp_edge.models.slicing import faithfulness
-from mvp_edge.models.tracing import CHANNEL_NORMS, WEIGHTED
 
+CODE = ("groups", "slicing", "tracing", "tracer", "ties", "marks", "layer_kinds", "layer_rules", "shape_rules", "views")
+"""Modules of this room that decide which groups there are."""
 SMALL = (64, 64)
 BATCH = 3
 REFUSALS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError)  # of an image: each kind has its own
@@ -153,7 +155,7 @@ def faithful_groups(
 
 def _fingerprint(model: nn.Module, input_size: tuple[int, int], embedding: Embedding) -> str:
     """Return what tells apart networks, or versions of the code, whose groups may differ."""
-    code = [Path(__file__).with_name(f"{n}.py").read_text(encoding="utf-8") for n in ("groups", "slicing", "tracing")]
+    code = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in CODE]
     shapes = [(name, list(t.shape)) for name, t in model.state_dict().items()]
     value = [repr(model), shapes, input_size, embedding, version("torch"), version("timm"), code]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

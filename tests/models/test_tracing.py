@@ -30,7 +30,7 @@ class Net(nn.Module):
     def __init__(self, between: Between, taken: int = 16, **layers: nn.Module) -> None:
         super().__init__()
         self.first, self.second, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(taken, 8, 3), nn.Linear(8, 5)
-        self.part, self.heads, self.parts = 6, 4, (4, 12)
+        self.part, self.heads, self.parts, self.gated = 6, 4, (4, 12), (15, 1)
         self.between = between
         for name, layer in layers.items():
             self.add_module(name, layer)
@@ -65,6 +65,8 @@ KINDS: dict[str, tuple[Net, dict[str, int]]] = {
     "parts of their own sizes": (
         Net(lambda x, n: torch.cat([t + 1 for t in x.split(n.parts, 1)], 1)), {"first": 4, "first#2": 12}),
     "a part that an attribute counts": (Net(partial_sum), {"first": 6, "first#2": 10}),
+    "a channel that weighs the others": (
+        Net(lambda x, n: torch.mul(*x.split(n.gated, 1)), taken=15), {"first": 15}),
     "heads": (Net(heads), {"first": 4}),
     "many groups": (Net(lambda x, n: n.conv(x), conv=nn.Conv2d(16, 16, 1, groups=8)), {"first": 8}),
     "two groups": (Net(lambda x, n: n.conv(x), conv=nn.Conv2d(16, 16, 1, groups=2)), {"first": 8, "conv": 8}),

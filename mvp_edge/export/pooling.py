@@ -1,0 +1,40 @@
+"""Pooling to a given number of pixels, for the image's size as a number: ONNX has no operator for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _FixedPool(nn.AdaptiveAvgPool2d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        size = self.output_size if isinstance(self.output_size, tuple) else (self.output_size, self.output_size)
+        given = (int(input.shape[-2]), int(input.shape[-1]))
+        wanted = tuple(g if w is None else int(w) for g, w in zip(given, size, strict=True))
+        if wanted == (1, 1):
+            return super().forward(input)
+        rows, columns = (_means(g, w).to(input.dtype) for g, w in zip(given, wanted, strict=True))
+        return rows @ input @ columns.T
+
+
+def _means(given: int, wanted: int) -> Tensor:
+    """Return the matrix `(wanted, given)` whose rows take the mean of what torch pools into a pixel."""
+    return F.adaptive_avg_pool1d(torch.eye(given)[None], wanted)[0].T
+
+
+@contextmanager
+def fixed_pooling(model: nn.Module) -> Iterator[None]:
+    """Let layers that pool to several pixels do so by two matrix products for a while."""
+    found = [module for module in model.modules() if type(module) is nn.AdaptiveAvgPool2d]
+    for module in found:
+        cast(Any, module).__class__ = _FixedPool
+    try:
+        yield
+    finally:
+        for module in found:
+            cast(Any, module).__class__ = nn.AdaptiveAvgPool2d
