@@ -98,7 +98,8 @@ def main(argv: Sequence[str]) -> None:
                         report = run(*common, "--out", scratch / "out", *more)
                         seconds = round(time.perf_counter() - began, 1)
                         found = run("eval", scratch / "out" / "model.onnx", "--data", directory)["accuracy"]
-                        assert report["body"]["pixels"] == pixels
+                        if report["body"]["pixels"] != pixels:
+                            raise ConfigError(f"{about}: {report['body']['pixels']} pixels were delivered")
                         result = {
                             "top1": found["top1"], "n": found["n"], "macs": report["macs"], "seconds": seconds,
                             "bytes": report["bytes"]["onnx"], "known": report["known"] is not None,

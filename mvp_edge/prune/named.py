@@ -347,8 +347,7 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
 def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) -> dict[str, float]:
     """Return what a body costs with the head of the class list, by the names of limits that are asked for."""
     assert config.budget is not None
-    known = request.split is not None and config.unknown
-    macs, params = head_costs(request, known)
+    macs, params = head_costs(request, threshold_of(request, body, config) is not None)
     found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
     stored = 4 * found["params"]
     if body.weight_bytes:

@@ -1,4 +1,4 @@
-"""Pooling to a given number of pixels, for the image's size as a number: ONNX has no operator for it."""
+"""Operators whose sizes become numbers while a network is exported: ONNX has none that compute them from a tensor's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 
 class _FixedPool(nn.AdaptiveAvgPool2d):
@@ -27,14 +28,26 @@ def _means(given: int, wanted: int) -> Tensor:
     return F.adaptive_avg_pool1d(torch.eye(given)[None], wanted)[0].T
 
 
+class _Repeated(TorchFunctionMode):
+    """Repeats a tensor where it is tiled, which the exporter turns into branches."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.Tensor.tile or kwargs:
+            return func(*args, **(kwargs or {}))
+        x, *times = args
+        times = [int(n) for n in (times[0] if isinstance(times[0], (tuple, list)) else times)]
+        return x.repeat(*[1] * (x.ndim - len(times)), *times)
+
+
 @contextmanager
-def fixed_pooling(model: nn.Module) -> Iterator[None]:
-    """Let layers that pool to several pixels do so by two matrix products for a while."""
+def fixed_sizes(model: nn.Module) -> Iterator[None]:
+    """Pool to several pixels by two matrix products, and tile by numbers, for a while."""
     found = [module for module in model.modules() if type(module) is nn.AdaptiveAvgPool2d]
     for module in found:
         cast(Any, module).__class__ = _FixedPool
     try:
-        yield
+        with _Repeated():
+            yield
     finally:
         for module in found:
             cast(Any, module).__class__ = nn.AdaptiveAvgPool2d
