@@ -40,6 +40,7 @@ SCRIPTS = {
     "runtimes": "do other runtimes agree",
     "folders": "time and memory of large folders",
     "phones": "files for phone runtimes, and emulated processors",
+    "instructions": "instructions per inference on a phone's processor, and what they tell of its latency",
     "architectures": "which networks of timm can be pruned",
     "mutations": "do the tests notice a broken line",
     "launchers": "do engines make the same members, whatever is killed, and at what cost",

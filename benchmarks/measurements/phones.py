@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import Script
+from benchmarks.runtimes.aarch64 import program
 from mvp_edge.core.errors import ExportError
 from mvp_edge.data.images import decode_all
 from mvp_edge.deploy import coreml, litert, ncnn
@@ -100,10 +101,7 @@ def emulated(source: Path, pixels: np.ndarray, arm: Path | None, scratch: Path) 
     here = os.pathsep.join(p for p in sys.path if "site-packages" in p)
     machines = {"Haswell": (["qemu-x86_64", "-cpu", "Haswell", os.path.realpath(sys.executable)], {"PYTHONPATH": here})}
     if arm is not None:
-        own = {"PYTHONPATH": str(arm / "site"), "PYTHONHOME": str(arm / "usr")}
-        machines["Cortex-A76"] = (
-            ["qemu-aarch64", "-L", str(arm), "-cpu", "cortex-a76", str(arm / "usr/bin/python3.11")], own
-        )  # fmt: skip
+        machines["Cortex-A76"] = program(arm)
     for name, (command, own) in machines.items():
         if shutil.which(command[0]) is None:
             found[name] = {"failed": f"{command[0]} is not installed"}
