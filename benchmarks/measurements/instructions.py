@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import timm
 
 from benchmarks.command import Script
+from benchmarks.delivered import name_of
 from benchmarks.runtimes.aarch64 import CPU, count_instructions
 from mvp_edge.deploy.result import read_result
 from mvp_edge.export import export_onnx
@@ -85,8 +86,7 @@ def main(argv: Sequence[str]) -> None:
     delivered: list[tuple[str, str, Path]] = []
     for directory in args.results:
         result = read_result(directory)
-        network = result.report.body.id if result.report.body else result.base.name
-        delivered += [(network, precision, path) for precision, path in result.models.items()]
+        delivered += [(name_of(result), precision, path) for precision, path in result.models.items()]
     with TemporaryDirectory() as name:
         scratch = Path(name)
         files = [build(known, scratch / f"{i}.onnx") for i, known in enumerate(KNOWN)]

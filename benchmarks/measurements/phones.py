@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import Script
+from benchmarks.delivered import name_of, pictures_for
 from benchmarks.runtimes.aarch64 import program
 from mvp_edge.core.errors import ExportError
-from mvp_edge.data.images import decode_all
 from mvp_edge.deploy import coreml, litert, ncnn
 from mvp_edge.deploy.ort_format import fixed_batch
 from mvp_edge.deploy.result import read_result
 from mvp_edge.export import OnnxClassifier
 
-IMAGES, EMULATED = 100, 4  # pictures; those that an emulated processor is shown
+EMULATED = 4  # pictures that an emulated processor is shown
 TIMEOUT_S = 900
 PACKAGES = ("onnxruntime", "ai-edge-litert", "ncnn", "pnnx", "coremltools")
 CHILD = """
@@ -123,8 +123,6 @@ def main(argv: Sequence[str]) -> None:
     script.add("--pictures", type=Path, required=True)
     script.add("--arm", type=Path, metavar="ROOT")
     args = script.parse(argv)
-    files = sorted(p for p in args.pictures.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    files = files[:: max(1, len(files) // IMAGES)][:IMAGES]
     versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
@@ -133,8 +131,7 @@ def main(argv: Sequence[str]) -> None:
             versions[name] = None
     for directory in args.results:
         result = read_result(directory)
-        size = OnnxClassifier(result.models["fp32"]).input_size
-        pixels = np.asarray(decode_all(files, range(len(files)), size).images)
+        pixels = pictures_for(result, args.pictures)
         exact, found = OnnxClassifier(result.models["fp32"]).predict(pixels), {}
         for precision, source in result.models.items():
             with TemporaryDirectory() as scratch:
@@ -144,5 +141,4 @@ def main(argv: Sequence[str]) -> None:
                 )
                 own |= {"targets": targets(source, pixels, Path(scratch))}
                 found[precision] = own | {"emulated": emulated(source, pixels, args.arm, Path(scratch))}
-        network = result.report.body.id if result.report.body else result.base.name
-        script.record({"network": network, "pictures": len(pixels), "versions": versions}, found)
+        script.record({"network": name_of(result), "pictures": len(pixels), "versions": versions}, found)

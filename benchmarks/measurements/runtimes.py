@@ -1,13 +1,11 @@
 """Do other runtimes compute what ONNX Runtime does from the files that are delivered?
 
-    python -m benchmarks runtimes --data DIR [--zoo DIR]
-    python -m benchmarks runtimes FILE.onnx ...
+    python -m benchmarks runtimes RESULT_DIR [RESULT_DIR ...] --pictures DIR
 
-Without files: a generalist cut to five classes, its INT8 form, and the whole base. Each runtime gets the same random
-images, one and as a batch, and with `--data` a batch of test images. The runtimes are no dependencies;
-whoever runs this installs them:
+Each runtime gets the ONNX files of results of `prune`, with random images, one and a few, and with about 100 pictures.
+The runtimes are no dependencies; whoever runs this installs them:
 
-    pip install openvino MNN
+    pip install openvino MNN tract
 
 and, for onnxruntime-web, Chromium; the rest comes from npm. One that is not there, or fails, is recorded with the
 reason.
@@ -25,32 +23,28 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import Script
+from benchmarks.delivered import name_of, pictures_for
 from benchmarks.runtimes.others import RUNTIMES
-from mvp_edge.data import open_source
-from mvp_edge.models.bases import Base
+from mvp_edge.deploy.result import read_result
 from mvp_edge.timing.session import open_session
 
 AGREES = 1e-3  # largest difference of any logit
 BATCHES = (1, 7)
-IMAGES = 100  # for the share of equal top-1
-CLASSES = ("apple", "mushroom", "orange", "pear", "sweet_pepper")
 TIMEOUT_S = 600
 
 
-def compare(path: Path, pixels: np.ndarray | None = None) -> dict[str, Any]:
+def compare(path: Path, pixels: np.ndarray) -> dict[str, Any]:
     """Return what each runtime's logits of one file differ by from ONNX Runtime's, or what went wrong.
 
     Args:
         path: An ONNX file.
-        pixels: uint8 images `(N, C, H, W)` to be classified besides random ones; more random ones if not given.
+        pixels: uint8 images `(N, C, H, W)` to be classified besides random ones.
     """
     session = open_session(path)
     draw = np.random.default_rng(0)
     shape = (session.channels, *session.input_size)
-    sets = [draw.integers(0, 256, (n, *shape), dtype=np.uint8) for n in (*BATCHES, IMAGES)]
-    if pixels is not None:
-        sets[-1] = pixels
-    feeds = [session.feed(pixels) for pixels in sets]
+    sets = [*(draw.integers(0, 256, (n, *shape), dtype=np.uint8) for n in BATCHES), pixels]
+    feeds = [session.feed(images) for images in sets]
     expected = [session.run(images) for images in feeds]
     found: dict[str, Any] = {"largest_logit": round(float(max(np.abs(e).max() for e in expected)), 3)}
     for name in RUNTIMES:
@@ -91,48 +85,20 @@ def judged(logits: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict
     }
 
 
-def delivered(data: str, zoo: str | None, scratch: Path) -> dict[str, Path]:
-    """Return what the main job delivers without fine-tuning, and the whole base."""
-    from mvp_edge.config import FitOverrides, PruneConfig
-    from mvp_edge.deploy.result import read_result, write_dense
-    from mvp_edge.prune.run import compress
-
-    (scratch / "classes.txt").write_text("".join(f"{c}\n" for c in CLASSES))
-    out, dense = scratch / "out", scratch / "dense.onnx"
-    untrained = FitOverrides(iterations=0)
-    compress(PruneConfig(scratch / "classes.txt", data, out, zoo=zoo, fit=untrained, precision="int8", device="cpu"))
-    result = read_result(out)
-    write_dense(result, zoo, dense)
-    return {"pruned": result.models["fp32"], "pruned, INT8": result.models["int8"], "whole base": dense}
-
-
-def test_images(data: str, base: Base) -> np.ndarray:
-    """Return uint8 images `(N, 3, H, W)` of the test split, of all its classes."""
-    images = open_source(data).load(None, "test", base.input_size).images
-    return images[:: max(1, len(images) // IMAGES)][:IMAGES].numpy()
-
-
 def installed() -> dict[str, str | None]:
     """Return the version of each runtime, None where it is not installed."""
     return {name: runtime.version() for name, runtime in RUNTIMES.items()}
 
 
 def main(argv: Sequence[str]) -> None:
-    """Compare and append a record."""
-    script = Script("runtimes", __doc__, "zoo")
-    script.add("files", nargs="*", type=Path, metavar="FILE.onnx")
-    script.add("--data", metavar="DIR")
+    """Compare the files of results and append a record for each."""
+    script = Script("runtimes", __doc__)
+    script.add("results", nargs="+", type=Path, metavar="RESULT_DIR")
+    script.add("--pictures", type=Path, required=True)
     args = script.parse(argv)
-    if not (args.files or args.data):
-        script.parser.error("give --data DIR or files")
-    base = None if args.files else script.zoo.base
-    pixels = test_images(args.data, base) if base else None
-    with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        files = {f.name: f for f in args.files} or delivered(args.data, args.zoo, scratch)
-        result = {title: compare(path, pixels) for title, path in files.items()}
-    config = {
-        "base": base and base.name, "files": list(files), "agrees": AGREES, "batches": BATCHES,
-        "images": "random" if pixels is None else f"{len(pixels)} test images", "versions": installed(),
-    }  # fmt: skip
-    script.record(config, result)
+    for directory in args.results:
+        result = read_result(directory)
+        pixels = pictures_for(result, args.pictures)
+        found = {precision: compare(path, pixels) for precision, path in result.models.items()}
+        config = {"network": name_of(result), "pictures": len(pixels), "agrees": AGREES, "versions": installed()}
+        script.record(config, found)

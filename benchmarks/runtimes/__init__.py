@@ -1,1 +1,1 @@
-"""Runtimes other than ONNX Runtime on the CPU: browsers, OpenVINO, MNN."""
+"""Runtimes other than ONNX Runtime on the CPU: browsers, OpenVINO, MNN, tract."""

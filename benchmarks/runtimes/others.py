@@ -69,6 +69,21 @@ def with_mnn(path: Path) -> Iterator[Runner]:
     yield run
 
 
+@contextmanager
+def with_tract(path: Path) -> Iterator[Runner]:
+    """Load a file with tract, which wants to know the batch beforehand."""
+    import tract  # pyright: ignore[reportMissingImports]
+
+    kinds = {"float32": "f32", "uint8": "u8"}
+
+    def run(images: np.ndarray) -> np.ndarray:
+        network = tract.onnx().load(str(path))
+        network.set_input_fact(0, ",".join([*map(str, images.shape), kinds[images.dtype.name]]))
+        return np.array(network.into_model().into_runnable().run([images])[0].to_numpy())
+
+    yield run
+
+
 def _ends(path: Path) -> tuple[str, str]:
     """Return the names of a file's image input and of its logits."""
     import onnx
@@ -88,6 +103,7 @@ def packaged(name: str) -> str | None:
 RUNTIMES = {
     "openvino": Runtime(with_openvino, partial(packaged, "openvino")),
     "MNN": Runtime(with_mnn, partial(packaged, "MNN")),
+    "tract": Runtime(with_tract, partial(packaged, "tract")),
     "onnxruntime-web": Runtime(with_ort_web, web_version),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import shutil
@@ -35,6 +36,7 @@ _EXPORTED = frozenset(
 )
 _PACKAGE = "model.mlpackage"  # a directory
 _PACKAGED = frozenset({"Manifest.json", "model.mlmodel", "weight.bin"})
+SAMPLE, SAMPLE_SUMS = "sample", "files.sha256"  # a directory, and the checksums of its files
 _CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # left by file managers
 
 
@@ -184,11 +186,24 @@ def _survey(directory: Path, kind: Kind, record: dict[str, Any]) -> Contents:
 def _is_ours(entry: Path, kind: Kind, record: dict[str, Any]) -> bool:
     if kind == "export" and entry.name == _PACKAGE and entry.is_dir() and not entry.is_symlink():
         return all(p.is_dir() or p.name in (*_CLUTTER, *_PACKAGED) for p in entry.rglob("*"))
+    if kind == "export" and entry.name == SAMPLE and entry.is_dir() and not entry.is_symlink():
+        return _is_unchanged(entry)
     if entry.is_dir():
         return False
     if kind == "export":
         return entry.name in _CLUTTER or entry.name in _EXPORTED
     return entry.name in (*_CLUTTER, *_files(record))
+
+
+def _is_unchanged(sample: Path) -> bool:
+    """Whether a sample project is as it was written: nothing in it is edited, added or built."""
+    try:
+        lines = (sample / SAMPLE_SUMS).read_text(encoding="utf-8").splitlines()
+        found = [p for p in sample.rglob("*") if not p.is_dir() and p.name not in _CLUTTER]
+        sums = {hashlib.sha256(p.read_bytes()).hexdigest() + f"  {p.relative_to(sample).as_posix()}" for p in found}
+    except (OSError, ValueError):
+        return False
+    return {line for line in sums if not line.endswith(f"  {SAMPLE_SUMS}")} == set(lines)
 
 
 def _files(record: dict[str, Any]) -> list[str]:

@@ -11,12 +11,13 @@ from typing import Any
 
 from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
-from mvp_edge.core.output import check_output, result_directory
+from mvp_edge.core.output import SAMPLE, check_output, result_directory
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.templates import load_template
 from mvp_edge.deploy import coreml, litert, ncnn
 from mvp_edge.deploy.ort_format import REPLAY, agreement, convert, fixed_batch, random_images, verify
 from mvp_edge.deploy.result import Result, read_result, write_dense
+from mvp_edge.deploy.sample import write_sample
 from mvp_edge.deploy.targets import NEEDS, Eligibility, Needs, Target, eligibility
 from mvp_edge.deploy.web import (
     DENSE_FILE,
@@ -46,6 +47,7 @@ WHAT = {
     "labels.txt": "class names in the order of the logits",
     MARKER: "how an image becomes the model's input, in machine-readable form",
     "index.html": "the page: open it",
+    SAMPLE: "an app to build: it shows what the camera sees, and checks itself at the start",
     MANIFEST: "with the next two, installs the page as an app that works offline, where it is served on https",
     WORKER: "keeps the page in the browser",
     ICON: "its icon",
@@ -143,6 +145,8 @@ def export_result(config: ExportConfig, progress: Progress) -> dict[str, Any]:
                 page = _page(result, made, dense, ort_web)
                 for name, text in {"index.html": page, **app_files(page, made.interface, dense)}.items():
                     (directory / name).write_text(text, encoding="utf-8")
+            if config.target in ("android", "ios"):
+                write_sample(config.target, made.folder / "model.onnx", made.interface, directory / SAMPLE)
             if dense is not None:
                 (directory / DENSE_FILE).write_text(dense_script(dense), encoding="ascii")
             readme = _readme(result, made, config.target, directory, ort_web)

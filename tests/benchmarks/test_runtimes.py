@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto
+from PIL import Image
 
-from benchmarks import records
+from benchmarks import delivered, records
 from benchmarks.measurements import runtimes
 from benchmarks.runtimes import chromium, web
 from benchmarks.runtimes.chromium import BrowserError
@@ -134,51 +136,54 @@ def test_what_a_script_throws_is_one_line(tmp_path: Path) -> None:
 def test_every_runtime_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_pool(tmp_path / "pool.onnx")
     monkeypatch.setattr(runtimes, "ask", lambda name, file, feeds: {"failed": f"{name} {len(feeds)}"})
-    found = runtimes.compare(path)
+    found = runtimes.compare(path, np.zeros((5, 3, 8, 8), np.uint8))
     assert {k: v for k, v in found.items() if k in RUNTIMES} == {n: {"failed": f"{n} 3"} for n in RUNTIMES}
     assert found["largest_logit"] > 0
 
 
-def record(base: str | None, difference: float, versions: dict[str, str | None]) -> dict[str, Any]:
+def record(network: str, difference: float, versions: dict[str, str | None]) -> dict[str, Any]:
     """A record of one file, as it is read."""
     agreed = {"max_abs_diff": difference, "agrees": difference <= runtimes.AGREES, "same_top1": 9, "images": 9}
     failed = {"failed": "no such module"}
     found = {name: failed if version is None else agreed for name, version in versions.items()}
-    config = {"versions": versions} if base is None else {"base": base, "versions": versions}
     return {
         "dirty": False,
-        "config": config,
+        "config": {"network": network, "versions": versions},
         "environment": {"packages": {"onnxruntime": "1.2"}},
-        "result": {"pruned": {"largest_logit": 8.04, **found}},
+        "result": {"fp32": {"largest_logit": 8.04, **found}},
     }
 
 
-def test_the_last_record_of_each_base_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_record_of_each_network_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         record("resnet", 1.0, {"MNN": "3"}),
         record("vit", 2e-4, {"MNN": "3", "onnxruntime-web": None}),
         record("resnet", 3e-4, {"MNN": "3", "onnxruntime-web": "1.30.0"}),
-        record(None, 4e-4, {"MNN": "3"}),
     ]
     monkeypatch.setattr(records, "read", lambda question: rows)
     first, second = (part.splitlines() for part in device.runtimes().split("\n\n"))
     assert first == [
         "| resnet: largest difference from ONNX Runtime 1.2 | MNN 3 | onnxruntime-web 1.30.0 | largest logit |",
         "|---|---|---|---|",
-        "| pruned | 3.0e-04; same top-1 on 9 of 9 images | 3.0e-04; same top-1 on 9 of 9 images | 8.0 |",
+        "| fp32 | 3.0e-04; same top-1 on 9 of 9 images | 3.0e-04; same top-1 on 9 of 9 images | 8.0 |",
     ]
     assert second[0].startswith("| vit: ") and "| onnxruntime-web |" in second[0]
-    assert second[2] == "| pruned | 2.0e-04; same top-1 on 9 of 9 images | failed: no such module | 8.0 |"
+    assert second[2] == "| fp32 | 2.0e-04; same top-1 on 9 of 9 images | failed: no such module | 8.0 |"
 
 
-def test_the_base_is_recorded_and_files_of_ones_own_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[dict[str, Any]] = []
-    monkeypatch.setattr(records, "append", lambda question, config, result, device: kept.append(config))
-    monkeypatch.setattr(runtimes, "ask", lambda name, file, feeds: {"failed": "not asked"})
+def test_every_file_of_a_result_is_compared_on_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    monkeypatch.setattr(records, "append", lambda question, config, result, device: kept.append((config, result)))
+    monkeypatch.setattr(runtimes, "ask", lambda name, file, feeds: {"failed": f"{len(feeds[-1])} pictures"})
     path = save_pool(tmp_path / "pool.onnx")
-    monkeypatch.setattr(runtimes, "delivered", lambda data, zoo, scratch: {"pruned": path})
-    monkeypatch.setattr(runtimes, "test_images", lambda data, base: None)
-    for words in (["--data", "x"], [str(path)]):
-        runtimes.main([*words, "--allow-dirty"])
-    assert [c["base"] for c in kept] == ["resnet18-cifar100", None]
-    assert set(kept[0]["versions"]) == set(RUNTIMES)
+    result = SimpleNamespace(
+        models={"fp32": path, "int8": path}, report=SimpleNamespace(body=None), base=SimpleNamespace(name="resnet")
+    )
+    monkeypatch.setattr(runtimes, "read_result", lambda directory: result)
+    monkeypatch.setattr(delivered, "OnnxClassifier", lambda path: SimpleNamespace(input_size=(8, 8)))
+    for i in range(3):
+        Image.new("RGB", (20, 10), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    runtimes.main([str(tmp_path), "--pictures", str(tmp_path), "--allow-dirty"])
+    ((config, found),) = kept
+    assert config["network"] == "resnet" and config["pictures"] == 3 and set(config["versions"]) == set(RUNTIMES)
+    assert set(found) == {"fp32", "int8"} and found["int8"]["tract"] == {"failed": "3 pictures"}
