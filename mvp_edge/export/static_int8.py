@@ -104,7 +104,9 @@ class _Rounding:
         ]
 
     def _constant(self, name: str, levels: np.ndarray, scale: np.ndarray) -> str:
-        names = [self._store(f"{name}.int", levels), self._store(f"{name}.s", scale)]
+        # Zero points could be left out, but converters to other formats want them.
+        zeros = self._store(f"zeros.{levels.dtype}.{scale.size}", np.zeros(scale.shape, levels.dtype))
+        names = [self._store(f"{name}.int", levels), self._store(f"{name}.s", scale), zeros]
         return self._node("DequantizeLinear", names, f"{name}.dq", axis=0)
 
     def _grid(self, name: str) -> tuple[np.ndarray, np.ndarray]:

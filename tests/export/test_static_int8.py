@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mvp_edge.deploy.ort_format import convert
+from mvp_edge.deploy.targets import NEEDS
 from mvp_edge.export.static_int8 import quantise, weight_levels
 
 RANGES = {"image": [0.0, 1.0], "a": [0.0, 6.0], "b": [0.0, 6.0], "c": [-4.0, 4.0], "d": [-8.0, 8.0]}
@@ -94,3 +97,13 @@ def test_depthwise_weights_use_all_levels() -> None:
     weight = np.array([1.0, 1.0, 1.0], np.float32).reshape(1, 1, 1, 3)
     assert weight_levels(weight)[0].ravel().tolist() == [127] * 3
     assert weight_levels(weight.reshape(1, 3, 1, 1))[0].max() <= 64
+
+
+def test_it_converts_to_the_format_of_phones(tmp_path: Path) -> None:
+    onnx.save(quantise(network(), RANGES | {"e": [-4.0, 4.0]}, {}), tmp_path / "model.onnx")
+    convert(tmp_path, NEEDS["android"])
+    expected = run(onnx.load(tmp_path / "model.onnx"))
+    for name in ("model.ort", "model.with_runtime_opt.ort"):
+        images = np.random.default_rng(1).random((8, 3, 8, 8), np.float32)
+        found = ort.InferenceSession(tmp_path / name).run(None, {"image": images})[0]
+        np.testing.assert_allclose(found, expected, atol=0.05)
