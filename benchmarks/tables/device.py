@@ -140,13 +140,14 @@ def budgets() -> str:
 
 def runtimes() -> str:
     """How near other runtimes come to ONNX Runtime: the last record of each network."""
-    last = {r["config"]["network"]: r for r in records.read("runtimes") if "network" in r["config"]}
+    last = {name: r for r in records.read("runtimes") if (name := r["config"].get("network", r["config"].get("base")))}
     return "\n\n".join(map(_runtimes_of, last.values()))
 
 
 def _runtimes_of(r: dict[str, Any]) -> str:
+    network = r["config"].get("network", r["config"].get("base"))
     versions, onnxruntime = r["config"]["versions"], r["environment"]["packages"]["onnxruntime"]
-    against = f"{r['config']['network']}: largest difference from ONNX Runtime {onnxruntime}{records.dirty_mark([r])}"
+    against = f"{network}: largest difference from ONNX Runtime {onnxruntime}{records.dirty_mark([r])}"
     head = [against, *(f"{name} {version or ''}".strip() for name, version in versions.items()), "largest logit"]
     return markdown(head, (
         [file, *(agreement(found[name]) for name in versions), f"{found['largest_logit']:.1f}"]
