@@ -43,6 +43,7 @@ SCRIPTS = {
     "instructions": "instructions per inference on a phone's processor, and what they tell of its latency",
     "architectures": "which networks of timm can be pruned",
     "mutations": "do the tests notice a broken line",
+    "large-zoos": "ranking and listing of many members",
     "launchers": "do engines make the same members, whatever is killed, and at what cost",
     "gpu": "does everything that computes on a GPU agree with the CPU, how fast is it",
     "teach": "crops of photographs with what an ImageNet base says of them",

@@ -94,7 +94,7 @@ def neighbours(
             from mvp_edge.models.prunable import PrunableModel
             from mvp_edge.prune.accuracy import selecting_keep
             from mvp_edge.prune.run import far_warning
-            from mvp_edge.voting.neighbours import rank, similarity_used
+            from mvp_edge.voting.neighbours import PREFILTER, rank, similarity_used
             from mvp_edge.zoo.store import open_zoo
 
         use_threads(threads)
@@ -105,7 +105,10 @@ def neighbours(
         images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
         prunable = PrunableModel.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:
-            found = rank(opened, prunable, target, images, config, device=place, seed=seed, stage=stage)
+            found = rank(
+                opened, prunable, target, images, config, device=place, seed=seed, stage=stage,
+                prefilter=PREFILTER if images is not None else max(PREFILTER, top),
+            )  # fmt: skip
     used = similarity_used(config, images)
     warnings = guesses(wordnet.ambiguous(typed)) if used == "wordnet" else []
     if warning := far_warning(found, target, used):

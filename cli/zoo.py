@@ -72,11 +72,11 @@ def list_zoos(
 ) -> None:
     """List the bundled zoos."""
     from mvp_edge.zoo.bodies import open_bodies
+    from mvp_edge.zoo.catalogue import summary
     from mvp_edge.zoo.location import bundled_zoos
-    from mvp_edge.zoo.store import open_zoo
 
     zoos = [
-        open_zoo(name).summary() | {"bodies": len(zoo.bodies) if (zoo := open_bodies(name)) else 0}
+        summary(name) | {"bodies": len(zoo.bodies) if (zoo := open_bodies(name)) else 0}
         for name in [*bundled_zoos(), *(extra or [])]
     ]
     if json:
@@ -96,7 +96,8 @@ def classes(
 ) -> None:
     """List the classes of a zoo's base and generalists, one name per line, as in a class list."""
     from mvp_edge.names.wordnet import resolve_names
-    from mvp_edge.zoo.location import read_known_classes, read_zoo_file
+    from mvp_edge.zoo.catalogue import read_known_classes
+    from mvp_edge.zoo.location import read_zoo_file
 
     base, known = read_known_classes(name)
     known = resolve_names(known).names  # words for the numbers of ImageNet's classes

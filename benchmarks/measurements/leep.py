@@ -30,7 +30,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.names import wordnet
+from mvp_edge.names.ranking import ClassLists, rank
 from mvp_edge.names.tasks import Task
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
@@ -86,7 +86,7 @@ def few_of(images: ImageSet, each: int) -> list[int]:
 def members(zoo: Zoo, task: Task) -> list[str]:
     """Return all generalists and the specialists nearest by WordNet."""
     infos = [i for i in zoo.infos() if i.task.id != task.id]
-    words = wordnet.rank(task, [i.task for i in infos])
+    words = rank(task, ClassLists.of(i.task for i in infos))
     nearest = [i for _, i in sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))]
     specialists = [i.id for i in nearest if i.kind == "specialist"][:SPECIALISTS]
     return [i.id for i in nearest if i.kind == "generalist"] + specialists

@@ -16,7 +16,7 @@ from mvp_edge.core.output import check_writable, result_directory
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.streams import rng
 from mvp_edge.models.bases import BASE_FILE
-from mvp_edge.names import wordnet
+from mvp_edge.names.ranking import ClassLists, rank
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.zoo.location import read_zoo_file
 from mvp_edge.zoo.member import MemberInfo
@@ -92,9 +92,9 @@ def trim(zoo: Zoo, members: int, out: Path, seed: int, progress: Progress) -> Tr
             f"stay: use {len(kept)} to {len(infos) - 1}"
         )
     with progress.stage("Ranking", LISTS) as stage:
-        rows = []
+        rows, tasks = [], ClassLists.of(i.task for i in specialists)
         for task in class_lists(specialists, LISTS, seed):
-            rows.append(wordnet.rank(task, [i.task for i in specialists]))
+            rows.append(rank(task, tasks))
             stage.advance()
     similarity = np.array(rows)
     chosen = most_chosen(similarity, members - len(kept), VoteConfig().neighbours)

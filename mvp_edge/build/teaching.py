@@ -120,7 +120,7 @@ def _is_zoo(name: str) -> bool:
 
 def _from_zoo(name: str) -> tuple[Base, nn.Module]:
     zoo = open_zoo(name)
-    generalist = [i for i in zoo.infos() if i.kind == "generalist"]
+    generalist = zoo.generalists()
     model = zoo.load_base()
     if not generalist:
         return zoo.base, model

@@ -63,6 +63,7 @@ class Dictionary:
         self._parsed: dict[int, Synset] = {}
         self._lines: dict[str, list[bytes]] = {}
         self._depths: dict[int, tuple[int, int]] = {}
+        self._above: dict[int, dict[int, int]] = {}
 
     def at(self, offset: int) -> Synset | None:
         """Return the synset at a byte offset of the data file, which is the number of its wnid, or None."""
@@ -120,7 +121,9 @@ class Dictionary:
 
     def above(self, synset: Synset) -> dict[int, int]:
         """Return the offsets of a synset and of all above it, each with its least number of steps from there."""
-        return self._closure(synset, "above")
+        if synset.offset not in self._above:
+            self._above[synset.offset] = self._closure(synset, "above")
+        return self._above[synset.offset]
 
     def below(self, synset: Synset) -> dict[int, int]:
         """Return the offsets of a synset and of all its kinds, each with its least number of steps from there."""

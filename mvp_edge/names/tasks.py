@@ -89,7 +89,7 @@ def read_task(path: Path) -> Task:
     r"""Read a class list: a class a line, `#` comments, an optional `= synset` (`crane = crane.n.05`, or a wnid).
 
     `-` is the standard input, which can be read once only. Names stay as typed and in their order; two spellings that
-    `canonical` makes equal are duplicates. Whether a synset exists is checked by `similarity.wordnet.resolve`.
+    `canonical` makes equal are duplicates. Whether a synset exists is checked by `wordnet.resolve`.
 
     Raises:
         TaskError: The file cannot be read or is not a class list; the message names every problem with its line.

@@ -1,11 +1,10 @@
-"""Similarity of tasks from the meaning of their class names alone: Wu-Palmer similarity in the WordNet noun tree."""
+"""The meaning of class names: WordNet nouns, and how similar two of them are."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -125,28 +124,20 @@ def meanings(name: str) -> Iterator[tuple[str, list[Synset], int]]:
             yield form, nouns().senses_of(form), nouns().used(form)
 
 
-def task_similarity(a: Task, b: Task) -> float:
-    """Return the symmetric mean of best matches of two resolved tasks, in [0, 1].
+def class_similarity(x: TaskClass, y: TaskClass) -> float:
+    """Return the similarity of two resolved classes, in [0, 1].
 
-    Each class is matched with the nearest class of the other task; the mean over `a`'s classes and the mean over `b`'s
-    are averaged. Two classes with synsets score their Wu-Palmer similarity. Otherwise they score 1 if their names are
-    equal under `canonical`, else 0. Sums are exact, so that neither the order of the classes nor the version of Python
-    changes a bit.
+    With synsets it is Wu-Palmer's. Otherwise it is 1 if their names are equal under `canonical`, else 0.
 
     Raises:
         TaskError: A class has a synset that does not exist.
-        ValueError: A task has no classes.
 
     References:
-        Wu and Palmer (1994), as NLTK's `wup_similarity` computes it. Meta-Vote Pruning uses it between classes and
-        does not say how sets of classes are compared: the aggregation is ours.
+        Wu and Palmer (1994), as NLTK's `wup_similarity` computes it.
     """
-    if not a.classes or not b.classes:
-        raise ValueError("a task without classes has no similarity")
-    table = [[_class_similarity(x, y) for y in b.classes] for x in a.classes]
-    forth = math.fsum(map(max, table)) / len(a.classes)
-    back = math.fsum(map(max, zip(*table, strict=True))) / len(b.classes)
-    return (forth + back) / 2
+    if x.synset is None or y.synset is None:
+        return float(canonical(x.name) == canonical(y.name))
+    return _wup(*sorted((x.synset, y.synset)))
 
 
 def nearest_classes(wanted: TaskClass, known: Task, count: int) -> list[str]:
@@ -174,11 +165,6 @@ def nearest_classes(wanted: TaskClass, known: Task, count: int) -> list[str]:
     return list(dict.fromkeys(near))[:count]
 
 
-def rank(task: Task, others: Sequence[Task]) -> list[float]:
-    """Return the similarity of `task` to each of `others`, in their order."""
-    return [task_similarity(task, other) for other in others]
-
-
 def _singulars(name: str) -> set[str]:
     return {next(iter(nouns().forms(word)), word) for word in canonical(name).split("_")}
 
@@ -194,16 +180,10 @@ def _nearness(wanted: TaskClass, known: TaskClass) -> float:
         return 0.0
     senses = _senses(wanted.name)
     if wanted.synset not in [s.name for s in senses[:1]]:
-        return _class_similarity(wanted, known)
+        return class_similarity(wanted, known)
     if goal in [s.name for s in senses]:
         return 1.0
     return max(_wup(*sorted((s.name, goal))) for s in senses if s.kind == senses[0].kind)
-
-
-def _class_similarity(x: TaskClass, y: TaskClass) -> float:
-    if x.synset is None or y.synset is None:
-        return float(canonical(x.name) == canonical(y.name))
-    return _wup(x.synset, y.synset) if x.synset <= y.synset else _wup(y.synset, x.synset)
 
 
 @cache

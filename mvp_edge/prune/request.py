@@ -15,7 +15,8 @@ from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, read_task, separated
 from mvp_edge.training.recipes import recipe
 from mvp_edge.zoo.bodies import BodyZoo
-from mvp_edge.zoo.location import read_base_classes, read_known_classes
+from mvp_edge.zoo.catalogue import read_known_classes
+from mvp_edge.zoo.location import read_base_classes
 
 
 def check_request(config: PruneConfig) -> Task:

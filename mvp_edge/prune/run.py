@@ -114,15 +114,15 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Tas
     with clock.time("load"):
         inputs = read_inputs(config, progress, task)
         prunable = PrunableModel.of(inputs.zoo.base, inputs.zoo.load_base())
-        members = inputs.zoo.infos()
+        alone: list[Neighbour] = []
         if inputs.train is not None and ratio_decides(config):
             # A generalist that votes alone does so at any similarity, so that no other member needs to be ranked.
-            alone = sole_voter([Neighbour(i, 0.0) for i in members], prunable, inputs.task, config.vote)
-            members = [n.info for n in alone] or members
+            generalists = [Neighbour(i, 0.0) for i in inputs.zoo.generalists()]
+            alone = sole_voter(generalists, prunable, inputs.task, config.vote)
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
         ranked = rank(
             inputs.zoo, prunable, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
-            stage=stage, members=members,
+            stage=stage, members=[n.info.id for n in alone] or None,
         )  # fmt: skip
     return Prepared(inputs, prunable, ranked)
 

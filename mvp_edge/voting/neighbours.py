@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from mvp_edge.core.progress import Stage
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.names import wordnet
+from mvp_edge.names import ranking
 from mvp_edge.names.tasks import Task
 from mvp_edge.pruners.units import target_counts
 from mvp_edge.training.loop import predict
@@ -56,13 +57,13 @@ def rank(
     seed: int,
     stage: Stage | None = None,
     exclude: frozenset[str] = frozenset(),
-    members: Sequence[MemberInfo] | None = None,
+    members: Collection[str] | None = None,
     prefilter: int = PREFILTER,
 ) -> list[Neighbour]:
-    """Return the zoo's members, nearest first.
+    """Return the zoo's generalists and the specialists that are nearest by WordNet, nearest first.
 
-    LEEP needs one forward pass of each member over a sample of the task's images; WordNet, which needs none, limits it
-    to the most promising specialists. Without images, `auto` is WordNet.
+    WordNet needs the catalogue only. LEEP needs one forward pass of each of these members over a sample of the task's
+    images. Without images, `auto` is WordNet.
 
     Args:
         zoo: Holds the members.
@@ -74,26 +75,35 @@ def rank(
         seed: Of the sample of images.
         stage: Progress.
         exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
-        members: Members to rank; None ranks all of the zoo.
-        prefilter: How many of the specialists nearest by WordNet are ranked by LEEP.
+        members: Ids of members to rank; None ranks all of the zoo.
+        prefilter: How many of the specialists nearest by WordNet; without LEEP at least `config.neighbours`.
 
     Raises:
         ZooError: the zoo has no member of the wanted kind, or one is damaged.
     """
-    members = zoo.infos() if members is None else members
-    infos = [i for i in members if config.voters in ("auto", "any", i.kind) and i.task.id not in exclude]
-    if not infos:
+    catalogue = zoo.catalogue()
+    able = np.ones(len(catalogue.ids), bool)
+    if config.voters not in ("auto", "any"):
+        able = catalogue.generalist == (config.voters == "generalist")
+    if members is not None:
+        able = able & [member in members for member in catalogue.ids]
+    if exclude:
+        able = able & [catalogue.tasks[i].id not in exclude for i in range(len(catalogue.ids))]
+    if not able.any():
         wanted = "members" if config.voters in ("auto", "any") else f"{config.voters} members"
         raise ZooError(f"zoo {zoo.name} has no {wanted} to vote; add some with: mvp-edge zoo build")
-    words = wordnet.rank(task, [i.task for i in infos])
+    similar = ranking.rank(task, catalogue.tasks)
+    order = np.argsort(-similar, kind="stable")  # of equal ones the first by id
+    order = order[able[order]]
+    generalists: list[int] = order[catalogue.generalist[order]].tolist()
+    specialists: list[int] = order[~catalogue.generalist[order]].tolist()
     if similarity_used(config, images) == "wordnet":
-        pairs = [Neighbour(i, s, "wordnet") for i, s in zip(infos, words, strict=True)]
+        nearest = [*generalists, *specialists[: max(prefilter, config.neighbours)]]
+        pairs = [Neighbour(zoo.info(catalogue.ids[i]), float(similar[i]), "wordnet") for i in nearest]
     else:
         if images is None or prunable is None:
             raise ValueError("LEEP needs images and the base model")
-        nearest = sorted(zip(words, infos, strict=True), key=lambda p: (-p[0], p[1].id))
-        chosen = [i for _, i in nearest if i.kind == "generalist"]
-        chosen += [i for _, i in nearest if i.kind == "specialist"][:prefilter]
+        chosen = [zoo.info(catalogue.ids[i]) for i in (*generalists, *specialists[:prefilter])]
         sample = images.subset(rng(seed, "ranking").permutation(len(images))[:RANKING_IMAGES])
         pairs = []
         for info, probabilities in predictions(zoo, prunable, chosen, sample.images, device):

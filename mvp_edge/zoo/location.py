@@ -10,7 +10,6 @@ from typing import Any
 from mvp_edge.core.errors import ZooError
 from mvp_edge.core.places import ASSETS, DEFAULT_ZOO, user_directory
 from mvp_edge.core.untrusted import MAX_JSON, check_printable, read_bytes, read_json
-from mvp_edge.names.tasks import canonical
 from mvp_edge.zoo import remote
 
 FORMAT = 3
@@ -63,36 +62,6 @@ def read_base_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
         return value["base"]["name"], tuple(value["base"]["classes"])
     except (KeyError, TypeError) as e:
         raise damaged(path, e) from e
-
-
-def read_generalist_classes(name: str | None) -> tuple[str, ...]:
-    """Return what the generalists of a zoo know; timm's bases name no classes, and others fewer than these.
-
-    Raises:
-        ZooError: there is no such zoo, or it or a member is damaged.
-    """
-    path, value = read_zoo_file(name)
-    found: dict[str, None] = {}
-    for file in (f for root in roots(path, value) for f in sorted((root / "members").glob("[!.]*/member.json"))):
-        try:
-            member = read_json(read_bytes(file, MAX_JSON))
-            if member["kind"] == "generalist":
-                check_printable(c["name"] for c in member["classes"])
-                found |= dict.fromkeys(c["name"] for c in member["classes"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise ZooError(f"{file} is damaged ({e}); look for others with: mvp-edge zoo verify") from e
-    return tuple(found)
-
-
-def read_known_classes(name: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return the name of a zoo's base model and the classes that it or a generalist knows, a spelling of each.
-
-    Raises:
-        ZooError: there is no such zoo, or it or a member is damaged.
-    """
-    base, classes = read_base_classes(name)
-    spelled = {canonical(c): c for c in (*read_generalist_classes(name), *classes)}
-    return base, tuple(spelled.values())
 
 
 def roots(path: Path, value: Mapping[str, Any]) -> list[Path]:

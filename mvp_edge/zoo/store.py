@@ -5,7 +5,7 @@
     members/ID/         member.json, weights.safetensors.gz and, of generalists, outputs.safetensors.gz
 
 A member is written under a temporary name and renamed last, so that a directory under its own name is complete. There
-is no index file: reading a few hundred small JSON files takes milliseconds, and what does not exist cannot go stale.
+is no list of members that several writers would have to keep right (`zoo.catalogue` has one in the cache).
 A bundled zoo grows in the user's own directory, so that the package stays as installed and upgrades lose nothing.
 """
 
@@ -36,6 +36,7 @@ from mvp_edge.models.bases import BASE_FILE, Base, load_base, serialise_base
 from mvp_edge.models.tensors import compress, content_sha256, deserialise, serialise
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo import remote
+from mvp_edge.zoo.catalogue import Catalogue, member_directories, read_catalogue, summary
 from mvp_edge.zoo.location import FORMAT, damaged, read_file, read_zoo_file, roots
 from mvp_edge.zoo.member import Member, MemberInfo, Outputs, read_outputs, read_weights, write_outputs
 
@@ -86,12 +87,28 @@ class Zoo:
         Raises:
             ZooError: a member is damaged or was cut from another base model.
         """
-        return sorted((i for i in self.infos() if i.covers(task)), key=lambda i: i.sort_key)
+        return sorted((i for i in self.generalists() if i.covers(task)), key=lambda i: i.sort_key)
+
+    def generalists(self) -> list[MemberInfo]:
+        """Return the descriptions of all generalists, sorted by id; those of specialists are not read.
+
+        Raises:
+            ZooError: a member is damaged or was cut from another base model.
+        """
+        catalogue = self.catalogue()
+        return [self.info(catalogue.ids[i]) for i in catalogue.generalist.nonzero()[0].tolist()]
+
+    def catalogue(self) -> Catalogue:
+        """Return what ranking needs of all members.
+
+        Raises:
+            ZooError: a member is damaged or was cut from another base model.
+        """
+        return read_catalogue(self._roots, self.base.sha256)
 
     def ids(self) -> list[str]:
         """Return the names of all members, sorted."""
-        found = (d.name for root in self._roots for d in (root / "members").glob("*/"))
-        return sorted({name for name in found if not name.startswith(".")})
+        return list(member_directories(self._roots))
 
     def info(self, member: str) -> MemberInfo:
         """Return one member's description; its file is read once, and again when it has changed.
@@ -273,19 +290,8 @@ class Zoo:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def summary(self) -> dict[str, Any]:
-        """Return what `zoo list` tells of it."""
-        infos = self.infos()
-        scores = [i.top1 for i in infos if i.top1 is not None]
-        return {
-            "name": self.name,
-            "path": str(self.path),
-            "base": self.base.name,
-            "members": len(infos),
-            "specialist": sum(i.kind == "specialist" for i in infos),
-            "generalist": sum(i.kind == "generalist" for i in infos),
-            "mean_top1": round(sum(scores) / len(scores), 2) if scores else None,
-            "bytes": sum(map(_bytes_in, self._roots)),
-        }
+        """Return what `zoo list` shows of it."""
+        return summary(str(self.path))
 
     def _checked(self, member: str, file: str, sha256: str) -> tuple[bytes, Path]:
         root = self._root(member)
@@ -329,16 +335,6 @@ class Zoo:
         if remote.is_mirror(self.path):
             return f"remove {self.path}, and it is fetched again"
         return "build the zoo again with: mvp-edge zoo build"
-
-
-def _bytes_in(directory: Path) -> int:
-    """Return the size of all files in a directory; what another process moves or removes meanwhile does not count."""
-    total = 0
-    for place, _, names in os.walk(directory):  # it passes over a directory that has gone
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += Path(place, name).stat().st_size
-    return total
 
 
 def _sha256(data: bytes) -> str:

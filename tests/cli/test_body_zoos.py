@@ -53,7 +53,7 @@ def test_numbers_of_imagenet_s_classes_are_listed_as_words(run: Run, monkeypatch
     from mvp_edge.names import wordnet
 
     known = ("base", tuple(wordnet._imagenet_wnids()))
-    monkeypatch.setattr("mvp_edge.zoo.location.read_known_classes", lambda _: known)
+    monkeypatch.setattr("mvp_edge.zoo.catalogue.read_known_classes", lambda _: known)
     names = run("zoo", "classes").out.splitlines()
     assert len(names) == 1000 and names[:2] == ["tench", "goldfish"] and "crane.n.05" in names
 

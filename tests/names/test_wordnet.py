@@ -4,8 +4,6 @@ import json
 from importlib.resources import files
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from benchmarks import RESNET_ZOO
 from mvp_edge.core.errors import TaskError
@@ -13,19 +11,17 @@ from mvp_edge.names.dictionary import nouns
 from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
 from mvp_edge.names.wordnet import (
     ambiguous,
+    class_similarity,
     imagenet_classes,
     nearest_classes,
-    rank,
     resolve,
     resolve_names,
-    task_similarity,
 )
 from mvp_edge.zoo.location import read_base_classes
 
 ASSETS = files("mvp_edge") / "assets"
 SECTIONS: dict[str, dict[str, str]] = json.loads((ASSETS / "synsets.json").read_text(encoding="utf-8"))
 CURATED = [(name, synset) for table in SECTIONS.values() for name, synset in table.items()]
-FEW = settings(max_examples=25, deadline=None)
 
 
 def task(*names: str) -> Task:
@@ -41,7 +37,7 @@ def synset(name: str, given: str | None = None) -> str | None:
 
 
 def similarity(a: str, b: str) -> float:
-    return task_similarity(resolved(a), resolved(b))
+    return class_similarity(*resolved(a).classes, *resolved(b).classes)
 
 
 # The curated table.
@@ -270,75 +266,3 @@ def test_wup_by_hand():
 )
 def test_nearer_things_score_higher(name, near, far):
     assert similarity(name, near) > similarity(name, far)
-
-
-def test_mean_of_best_matches_by_hand():
-    a, b = resolved("apple", "bus"), resolved("pear", "pear tree", "bus")
-    tree = max(similarity("pear tree", "apple"), similarity("pear tree", "bus"))
-    forth = (similarity("apple", "pear") + 1) / 2
-    back = (similarity("apple", "pear") + tree + 1) / 3
-    assert task_similarity(a, b) == pytest.approx((forth + back) / 2)
-
-
-def test_classes_without_synset_match_by_name_only():
-    assert similarity("zxqv one", "ZXQV_one") == 1
-    assert similarity("zxqv one", "zxqv two") == 0
-    assert similarity("zxqv one", "apple") == 0
-    assert task_similarity(Task((TaskClass("apple", "apple.n.01"),)), task("Apple")) == 1
-
-
-def test_names_for_one_synset_are_identical():
-    assert task_similarity(Task((TaskClass("a", "couch.n.01"),)), Task((TaskClass("b", "sofa.n.01"),))) == 1
-
-
-def test_unknown_synset_and_empty_task_are_refused():
-    with pytest.raises(TaskError, match=r"no noun synset 'crane\.n\.99'"):
-        task_similarity(Task((TaskClass("crane", "crane.n.99"),)), resolved("apple"))
-    with pytest.raises(ValueError, match="without classes"):
-        task_similarity(Task(()), resolved("apple"))
-
-
-TASKS = st.lists(
-    st.sampled_from([name for name, _ in CURATED] + ["zxqv", "crane"]), min_size=1, max_size=6, unique_by=canonical
-).map(lambda names: resolved(*names))
-
-
-@FEW
-@given(TASKS, TASKS)
-def test_symmetric_and_in_range(a, b):
-    assert 0 <= task_similarity(a, b) <= 1
-    assert task_similarity(a, b) == task_similarity(b, a)
-
-
-@FEW
-@given(TASKS, st.randoms())
-def test_identity_whatever_the_order(a, random):
-    shuffled = Task(tuple(random.sample(a.classes, len(a.classes))))
-    assert task_similarity(a, shuffled) == pytest.approx(1)
-
-
-@FEW
-@given(TASKS, TASKS, st.randoms())
-def test_the_order_of_the_classes_changes_no_bit(a, b, random):
-    shuffled = Task(tuple(random.sample(a.classes, len(a.classes))))
-    assert task_similarity(shuffled, b) == task_similarity(a, b)
-
-
-EXACT = {
-    "tractor bottle rose wolf pear": 0.7942275117501978,
-    "rose tractor pear rocket": 0.7818356880427819,
-    "orange clock tractor train": 0.656217385250566,
-}
-
-
-def test_versions_of_python_agree_to_the_last_bit():
-    """`sum` has added floating-point numbers in another way since Python 3.12."""
-    known = resolved("apple", "bus", "lion", "chair", "rose", "crab")
-    found = [task_similarity(resolved(*names.split()), known) for names in EXACT]
-    assert found == list(EXACT.values())
-
-
-@FEW
-@given(TASKS, st.lists(TASKS, max_size=3))
-def test_rank_is_similarity_to_each(a, others):
-    assert rank(a, others) == [task_similarity(a, other) for other in others]

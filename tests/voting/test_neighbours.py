@@ -1,4 +1,6 @@
+import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,12 @@ from mvp_edge.core.errors import ZooError
 from mvp_edge.data import ImageSet
 from mvp_edge.models.plan import make_plan
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.names.wordnet import class_similarity
 from mvp_edge.pruners import target_counts
 from mvp_edge.voting.neighbours import Neighbour, knowing, rank, ready_made, select_voters, vote_weights
+from mvp_edge.zoo import catalogue
 from mvp_edge.zoo.store import Zoo, open_zoo
 
 CPU = torch.device("cpu")
@@ -102,3 +107,36 @@ def test_similarity_weighs_votes_of_smsp_only(zoo: Zoo) -> None:
     assert vote_weights(leep[:1] * 2, smsp) == [1.0, 1.0]
     for far in (Neighbour(info, 0.0, "wordnet"), Neighbour(info, -1e4)):  # whose weights would sum to nothing
         assert vote_weights([far, far], smsp) == [1.0, 1.0]
+
+
+def by_hand(task: Task, zoo: Zoo) -> list[tuple[str, float]]:
+    """All members by the definition of the similarity, one class after the other; of equal ones the first by id."""
+
+    def similarity(other: Task) -> float:
+        table = [[class_similarity(x, y) for y in other.classes] for x in task.classes]
+        forth, back = map(max, table), map(max, zip(*table, strict=True))
+        return (math.fsum(forth) / len(task.classes) + math.fsum(back) / len(other.classes)) / 2
+
+    return sorted(((i.id, similarity(i.task)) for i in zoo.infos()), key=lambda pair: (-pair[1], pair[0]))
+
+
+@pytest.mark.parametrize("many", [1, 1000])
+def test_the_catalogue_ranks_as_descriptions_one_by_one(
+    many: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(catalogue, "MANY", many)
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(tmp_path))
+    zoo = open_zoo(RESNET_ZOO)
+    task = wordnet.resolve(Task(tuple(map(TaskClass, ("apple", "lion", "bus", "zxqv", "telephone")))))
+    for _ in range(2):
+        all_of_them = rank(zoo, None, task, None, VoteConfig(voters="any"), device=CPU, seed=0, prefilter=1000)
+        wanted = by_hand(task, zoo)
+        assert [(n.info.id, n.similarity) for n in all_of_them] == wanted
+    generalists = {i.id for i in zoo.generalists()}
+    nearest = [name for name, _ in wanted if name not in generalists][:70]
+    few = rank(zoo, None, task, None, VoteConfig(neighbours=70), device=CPU, seed=0)
+    assert [n.info.id for n in few] == [name for name, _ in wanted if name in {*generalists, *nearest}]
+    (alone,) = rank(zoo, None, task, None, VoteConfig(), device=CPU, seed=0, members=[nearest[3]])
+    assert (alone.info.id, alone.similarity) in wanted and alone.info.id == nearest[3]
+    kinds = {n.info.kind for n in rank(zoo, None, task, None, VoteConfig(voters="specialist"), device=CPU, seed=0)}
+    assert kinds == {"specialist"}

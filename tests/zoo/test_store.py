@@ -20,7 +20,7 @@ from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.zoo import store
-from mvp_edge.zoo.location import read_generalist_classes
+from mvp_edge.zoo.catalogue import read_generalist_classes
 from mvp_edge.zoo.member import Member, MemberInfo, Outputs
 from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 from tests.bases import small_base
@@ -73,16 +73,17 @@ def test_the_size_of_a_zoo_that_another_process_adds_to(zoo: Zoo, monkeypatch: p
     zoo.add(*member(zoo))
     size = zoo.summary()["bytes"]
     assert size == sum(f.stat().st_size for f in zoo.path.rglob("*") if f.is_file()) > 0
-    partial = zoo.path / "members" / ".two.1234"
-    partial.mkdir()
+    (zoo.path / "members" / ".two.1234").mkdir()
+    gone = zoo.path / ".locks"
     scandir = os.scandir
 
     def finished(path: Any) -> Any:
-        if str(path) == str(partial):
+        if str(path) == str(gone):
             raise FileNotFoundError(path)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", finished)
+    gone.mkdir(exist_ok=True)
     assert zoo.summary()["bytes"] == size
 
 

@@ -26,7 +26,8 @@ from mvp_edge.core.untrusted import MAX_HEADER, SLACK, check_printable, is_file_
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.tensors import deserialise
 from mvp_edge.zoo.bodies import open_bodies
-from mvp_edge.zoo.location import read_base_classes, read_known_classes
+from mvp_edge.zoo.catalogue import read_known_classes
+from mvp_edge.zoo.location import read_base_classes
 from mvp_edge.zoo.publish import publish_zoo
 from mvp_edge.zoo.remote import INDEX, Index
 from mvp_edge.zoo.store import open_zoo
