@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -47,6 +48,7 @@ def _bars() -> Bars:
         TextColumn("[dim]{task.fields[note]}", markup=True),
         console=Console(stderr=True),
         transient=True,
+        speed_estimate_period=float("inf"),  # of all steps: in the 30 s that are usual no member of a zoo is made
     )
 
 
@@ -105,12 +107,18 @@ class _LogStage:
     def __init__(self, log: Log, name: str, total: int | None) -> None:
         self._log, self._name, self._total = log, name, total
         self._done, self._note = 0, ""
+        self._began = time.monotonic()
 
     def advance(self, n: int = 1) -> None:
         process.check()
         self._done += n
-        share = f" {self._done}/{self._total}" if self._total else ""
+        share = f" {self._done}/{self._total}, {self._left()} left" if self._total and self._done else ""
         self._log.say(f"{self._name}{share}" + (f" ({self._note})" if self._note else ""))
+
+    def _left(self) -> str:
+        """Return the time that the other steps will take if they take as long as those before."""
+        seconds = (time.monotonic() - self._began) / self._done * ((self._total or 0) - self._done)
+        return str(timedelta(seconds=round(max(0.0, seconds))))
 
     def note(self, text: str) -> None:
         self._note = text

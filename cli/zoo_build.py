@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Parent, Pruner, VoteConfig
+from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Launcher, Parent, Pruner, VoteConfig
 from mvp_edge.core.errors import ZooError
 from mvp_edge.training.recipes import recipe
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from mvp_edge.data import DataSource
     from mvp_edge.zoo.store import Zoo
 
-Launcher = Literal["local", "ray", "slurm"]
 ENGINE = "Engine"
 PLAN = "Write the jobs of a build as JSON Lines, for `zoo make` on any scheduler; the options are those of `build`."
 DEFAULT = BuildConfig()
@@ -175,7 +174,12 @@ def build(
     bf16: Bf16 = "auto",
     launcher: Annotated[
         Launcher,
-        typer.Option("--launcher", help="What runs the jobs.", rich_help_panel=ENGINE),
+        typer.Option(
+            "--launcher",
+            help="What runs the jobs. ray, slurm: all machines must have this package, and see DIR and the images "
+            "under the same paths, on shared storage.",
+            rich_help_panel=ENGINE,
+        ),
     ] = "local",
     cpus_per_member: Annotated[
         int | None,
@@ -196,7 +200,7 @@ def build(
         typer.Option(
             "--ray-address",
             metavar="ADDRESS",
-            help="ray: an existing cluster, such as auto or HOST:6379. All machines must see DIR and the images.",
+            help="ray: an existing cluster, such as auto or HOST:6379.",
             rich_help_panel=ENGINE,
         ),
     ] = None,

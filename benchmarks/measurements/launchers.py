@@ -25,9 +25,9 @@ from unittest import mock
 
 from benchmarks.command import Script
 from mvp_edge.build.jobs import Job, plan_jobs
-from mvp_edge.build.launch import Handle, Launcher, Resources, drive, engine
+from mvp_edge.build.launch import Handle, Resources, drive, engine
 from mvp_edge.build.members import build_specialists
-from mvp_edge.config import BuildConfig, FitOverrides
+from mvp_edge.config import BuildConfig, FitOverrides, Launcher
 from mvp_edge.core.device import Machine
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.models.bases import BASE_FILE

@@ -7,6 +7,7 @@ next larger one, specialists from a generalist, so that their jobs come after th
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,14 +136,20 @@ def make(job: Job, progress: Progress) -> list[MemberInfo]:
     """Do a job; return the member if it is new.
 
     Raises:
-        ConfigError: the machine has no such device, or a job that this one comes after was not done.
+        ConfigError: the machine has no such device or does not see the zoo, or a job that this one comes after was not
+            done.
         DataError: images cannot be read.
         PlanError: the base model cannot be sliced faithfully.
         ZooError: the zoo is damaged or cannot be written.
     """
+    if not (Path(job.zoo) / "zoo.json").exists():
+        raise ConfigError(
+            f"there is no zoo in {job.zoo} on {platform.node()}; all machines must see the zoo and the images under "
+            "the same paths, on shared storage"
+        )
     device, source, zoo = job.machine.take(), open_source(job.data), open_zoo(job.zoo)
     prunable = PrunableModel.of(zoo.base, zoo.load_base())
-    if sum(i.kind == "generalist" for i in zoo.infos()) < len(job.after):
+    if zoo.catalogue().generalist.sum() < len(job.after):
         raise ConfigError(f"job {job.job} comes after {len(job.after)} others; do these first: {list(job.after)}")
     if job.kind == "generalist":
         return build_generalists(zoo, prunable, source, [job.keep], job.config, device=device, progress=progress)

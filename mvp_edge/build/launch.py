@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +15,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from mvp_edge.build.jobs import Job, run_line
+from mvp_edge.config import Launcher
 from mvp_edge.core.errors import ConfigError, ZooError
 from mvp_edge.core.progress import Stage
 
-Launcher = Literal["local", "ray", "slurm"]
 ATTEMPTS = 5  # that a job may have, if its worker is lost
 POLL_S = 0.2
 SLURM_MINUTES = 24 * 60  # that a job may take
@@ -149,6 +151,9 @@ class _Process:
 
 
 def _answer(line: str, told: Connection) -> None:
+    # A terminal sends Ctrl-C to all processes; this one is stopped by the first, and cleans up what it was writing.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     told.send(run_line(line))
 
 

@@ -22,6 +22,7 @@ Optimizer = Literal["sgd", "adamw"]
 Norms = Literal["batch", "fixed"]
 Pruner = Literal["auto", "ifp", "ahnp"]
 Embedding = Literal["whole", "pruned"]
+Launcher = Literal["local", "ray", "slurm"]
 
 
 def check(problems: list[str]) -> None:

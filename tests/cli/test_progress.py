@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import RESNET_ZOO
+from cli import progress
 
 from .conftest import Done, Run
 
@@ -33,3 +34,29 @@ def test_the_first_stage_is_the_import_of_torch(
     monkeypatch.setattr(Log, "stage", stage)
     run(command, *words[command])
     assert seen[0] == "Starting"
+
+
+def test_a_log_shows_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.Log(10).stage("Members", 20) as stage:
+        for _ in range(2):
+            now[0] += 90
+            stage.note("2 submitted, 5 waiting")
+            stage.advance()
+    with progress.Log(0).stage("Searching") as stage:
+        stage.advance()
+    told = "Members 1/20, 0:28:30 left (2 submitted, 5 waiting)\nMembers 2/20, 0:27:00 left (2 submitted, 5 waiting)\n"
+    assert capsys.readouterr().err == told + "Searching\n"
+
+
+def test_bars_show_the_time_left_of_slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich forgets steps after 30 s if it is not told otherwise, and then shows no time."""
+    now = [100.0]
+    bars = progress._bars()
+    monkeypatch.setattr(bars, "get_time", lambda: now[0])
+    with progress.Terminal(bars).stage("Members", 20) as stage:
+        for _ in range(3):
+            now[0] += 90
+            stage.advance()
+        assert bars.tasks[0].time_remaining == 17 * 90
