@@ -7,47 +7,19 @@ from typing import Annotated
 
 import typer
 
-from .options import OUTPUT, Json, Private, Quiet, Seed, Target, ZooArgument, example, print_json
+from .options import OUTPUT, Json, Quiet, Seed, ZooArgument, example, print_json
 from .progress import STARTING, shown
-
-PUSH_EPILOG = """
-[bold]Examples[/]
-
-mvp-edge zoo push animals/ hf://ORG/NAME
-
-mvp-edge zoo push animals/ s3://BUCKET/animals
-
-mvp-edge zoo push animals/ public/animals
-
-The token of `hf auth login`, and your credentials for the store, are used.
-"""
+from .push import ZOO_EPILOG, push_zoo
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the new zoo.", rich_help_panel=OUTPUT)]
 
 
 def register(zoo: typer.Typer) -> None:
     """Add the commands to `mvp-edge zoo`."""
-    zoo.command("push", epilog=PUSH_EPILOG)(push)
+    zoo.command("push", epilog=ZOO_EPILOG)(push_zoo)
     zoo.command("fetch", epilog=example("zoo fetch hf://ORG/NAME"))(fetch)
     zoo.command("merge", epilog=example("zoo merge animals/ hf://ORG/NAME --out all/"))(merge)
     zoo.command("trim", epilog=example("zoo trim animals/ --members 20 --out few/"))(trim)
-
-
-def push(
-    name: ZooArgument,
-    target: Target,
-    private: Private = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Publish a zoo with a card, for others to use by its address."""
-    with shown(quiet=quiet) as progress:
-        with progress.stage(STARTING):
-            from mvp_edge.zoo.bodies import open_bodies
-            from mvp_edge.zoo.publish import publish_zoo
-            from mvp_edge.zoo.store import open_zoo
-        address = publish_zoo(open_zoo(name), open_bodies(name), target, private=private, progress=progress)
-    print_json({"published": address}) if json else typer.echo(f"published: {address}")
 
 
 def fetch(

@@ -13,6 +13,7 @@ from mvp_edge.core.errors import ZooError
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.templates import load_template
 from mvp_edge.zoo.bodies import BodyZoo
+from mvp_edge.zoo.catalogue import DESCRIPTION
 from mvp_edge.zoo.location import read_zoo_file
 from mvp_edge.zoo.remote import INDEX, Entry, Index, destination, upload
 from mvp_edge.zoo.store import Zoo
@@ -40,18 +41,16 @@ def publish_zoo(zoo: Zoo, bodies: BodyZoo | None, target: str, *, private: bool,
     with progress.stage("Checking the zoo"):
         if problems := zoo.verify() + (bodies.verify() if bodies else []):
             raise ZooError(f"zoo {zoo.name} is damaged: {problems[0]}")
-    files = zoo.files() | ({} if bodies is None else bodies.files())
+    infos, files = zoo.infos(), zoo.files() | ({} if bodies is None else bodies.files())
     index = Index(
         zoo=read_zoo_file(str(zoo.path))[1],
-        members={i.id: i.to_json() for i in zoo.infos()},
+        members={i.id: i.to_json() for i in infos},
         files={name: _entry(path) for name, path in sorted(files.items())},
     )
-    described = [zoo.path / "zoo.json", *(zoo.member_directory(i.id) / "member.json" for i in zoo.infos())]
-    names = ["zoo.json", *(f"members/{i.id}/member.json" for i in zoo.infos())]
     card = _card(zoo, bodies, "https://HOST/PATH" if isinstance(where, Path) else str(where))
-    # The index comes last: whoever reads it finds all that it names.
-    contents: dict[str, bytes | Path] = {CARD: card.encode(), **files, **dict(zip(names, described, strict=True))}
-    contents[INDEX] = index.to_bytes()
+    contents: dict[str, bytes | Path] = {CARD: card.encode(), **files, "zoo.json": zoo.path / "zoo.json"}
+    contents |= {f"members/{i.id}/{DESCRIPTION}": zoo.member_directory(i.id) / DESCRIPTION for i in infos}
+    contents[INDEX] = index.to_bytes()  # the last: whoever reads it finds all that it names
     with progress.stage("Publishing"):
         return upload(where, contents, private=private, message=f"Zoo {zoo.name}, mvp-edge {own_version()}")
 
