@@ -58,3 +58,17 @@ def test_unknown_labels(run: Run, nouns: Path, tmp_path: Path) -> None:
     save_file(timm.create_model("test_efficientnet", num_classes=7).state_dict(), weights)
     words = ["prune", "--task", nouns, "--base", "timm:test_efficientnet", "--weights", weights, "--quiet"]
     assert "7 outputs" in run(*words).error() and not Path("out").exists()
+
+
+def test_a_zoo_of_pruned_members_is_built_of_the_same_weights(run: Run, images: Path, weights: Path) -> None:
+    words = ["--base", "timm:test_efficientnet", "--weights", weights, "--data", images, "--members", 1, "--ways", 2]
+    built = run("zoo", "build", "made", *words, "--keep", 0.5, "--iterations", 2, "--batch-size", 8, "--json", "-q")
+    assert built.code == 0, built.err
+    assert built.json["zoo"]["base"] == "timm:test_efficientnet" and len(built.json["made"]) == 1
+
+
+def test_a_base_of_pretrain_names_its_classes(run: Run, task: Path, tiny_base: Path, images: Path) -> None:
+    report = run("prune", "--task", task, "--base", tiny_base, "--json", "-q").json
+    assert [n["classes"] for n in report["names"]] == [["tiger"], ["apple"], ["rose"]]
+    score = run("eval", "out/model.onnx", "--data", images, "--json").json["accuracy"]
+    assert score["top1"] > 80
