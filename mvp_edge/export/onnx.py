@@ -36,7 +36,7 @@ from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
 from mvp_edge.export.attention import for_phones
-from mvp_edge.export.fixed_sizes import fixed_sizes
+from mvp_edge.export.fixed_sizes import FixedSizes
 from mvp_edge.export.graph import fold_normalisation, name_by_module, tidy
 from mvp_edge.export.padding import fixed_padding, fold_padding
 from mvp_edge.timing.session import open_session
@@ -116,7 +116,7 @@ def export_onnx(
         wrapper = _FromPixels(model, mean, std, full=1)
         image = torch.zeros(2, len(mean), *input_size)
     try:
-        with torch.no_grad(), fixed_padding(wrapper), fixed_sizes(wrapper):
+        with torch.no_grad(), fixed_padding(wrapper), FixedSizes():
             classes = wrapper(image).shape[1:]
             proto = onnx.load_from_string(_trace(wrapper, image, opset))
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as e:
