@@ -106,4 +106,4 @@ def test_it_converts_to_the_format_of_phones(tmp_path: Path) -> None:
     for name in ("model.ort", "model.with_runtime_opt.ort"):
         images = np.random.default_rng(1).random((8, 3, 8, 8), np.float32)
         found = ort.InferenceSession(tmp_path / name).run(None, {"image": images})[0]
-        np.testing.assert_allclose(found, expected, atol=0.05)
+        np.testing.assert_allclose(np.asarray(found), expected, atol=0.05)
