@@ -48,7 +48,7 @@ def with_ort_web(path: Path) -> Iterator[Runner]:
 def web_version() -> str | None:
     """Return the version of onnxruntime-web, None where it is not in the cache or there is no browser."""
     from mvp_edge.core.places import cache_dir
-    from mvp_edge.deploy.web import SCRIPT, VERSION, WASM
+    from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM
 
     cached = cache_dir() / "onnxruntime-web" / VERSION
     return VERSION if find_chromium() and all((cached / name).is_file() for name in (SCRIPT, WASM)) else None
@@ -56,7 +56,8 @@ def web_version() -> str | None:
 
 def _page(model: bytes) -> str:
     """Return a page that starts the runtime with a model."""
-    from mvp_edge.deploy.web import find_ort_web, pack
+    from mvp_edge.deploy.ort_web import find_ort_web
+    from mvp_edge.deploy.web import pack
 
     ort_web = find_ort_web(None)
     given = {"script": pack(ort_web.script), "wasm": pack(ort_web.wasm), "model": pack(model)}

@@ -16,6 +16,7 @@ from mvp_edge.core.progress import Progress
 from mvp_edge.core.templates import load_template
 from mvp_edge.deploy import coreml, litert, ncnn
 from mvp_edge.deploy.ort_format import REPLAY, agreement, convert, fixed_batch, random_images, verify
+from mvp_edge.deploy.ort_web import VERSION, OrtWeb, find_ort_web
 from mvp_edge.deploy.result import Result, read_result, write_dense
 from mvp_edge.deploy.sample import write_sample
 from mvp_edge.deploy.targets import NEEDS, Eligibility, Needs, Target, eligibility
@@ -23,14 +24,11 @@ from mvp_edge.deploy.web import (
     DENSE_FILE,
     ICON,
     MANIFEST,
-    VERSION,
     WORKER,
     Dense,
     Embedded,
-    OrtWeb,
     app_files,
     dense_script,
-    find_ort_web,
     render_page,
 )
 from mvp_edge.export.classifier import Interface

@@ -163,8 +163,7 @@ class _Writer:
         if (name, last) in self.known:
             return self.known[(name, last)]
         if name in plain.stored or name in self.weights:
-            values = plain.stored[name] if name in plain.stored else self._levelled(name)
-            found = self._constant(_spread(values, last), name)
+            found = self._constant(_spread(self._values(name), last), name)
         elif name in self.integers and (name, not last) not in self.known:  # maps in integers have colours last
             found = self._tensor(name, self.tensors[self.integers[name]].shape, np.dtype(np.float32))
             self._operator("DEQUANTIZE", [self.integers[name]], found)
@@ -179,7 +178,10 @@ class _Writer:
         self.known[(name, last)] = found
         return found
 
-    def _levelled(self, name: str) -> np.ndarray:
+    def _values(self, name: str) -> np.ndarray:
+        """Return a constant in float32."""
+        if name not in self.weights:
+            return self.plain.stored[name]
         levels, scale, axis = self.weights[name]
         return levels.astype(np.float32) * (
             scale if scale.size == 1 else scale.reshape([-1 if d == axis else 1 for d in range(levels.ndim)])
@@ -318,7 +320,6 @@ class _Writer:
         }  # fmt: skip
         kind = "CONV_2D" if group == 1 else "DEPTHWISE_CONV_2D"
         options |= {} if group == 1 else {"depthMultiplier": weight.shape[0] // group}
-        zeros = np.zeros(len(weight), np.float32)
         if whole and rounded is not None:
             levels, scale, _ = self.weights[node.input[1]]
             offsets, step, _ = self.weights[node.input[2]]
@@ -333,10 +334,8 @@ class _Writer:
             ]  # fmt: skip
             self.done.add(rounded.output[0])
             return self._operator(kind, [given, *parts], self._int8(rounded), **options)
-        weight = self._levelled(node.input[1]) if node.input[1] in self.weights else weight
-        bias = zeros
-        if len(node.input) > 2:
-            bias = self._levelled(node.input[2]) if node.input[2] in self.weights else plain.stored[node.input[2]]
+        weight = self._values(node.input[1])
+        bias = self._values(node.input[2]) if len(node.input) > 2 else np.zeros(len(weight), np.float32)
         made, activation = self._activation(node)
         parts = [self._constant(weight.transpose(order), node.input[1]), self._constant(bias, f"{node.name}.bias")]
         options["fusedActivationFunction"] = activation
@@ -388,12 +387,8 @@ class _Writer:
             return self._operator("BATCH_MATMUL", [given, self._at(second, last=False)], made)
         if attribute(node, "alpha", 1) != 1 or attribute(node, "beta", 1) != 1 or attribute(node, "transA", 0):
             raise refuse(node, TARGET, "scaled or turned")
-        weight = self._levelled(second) if second in self.weights else plain.stored[second]
-        weight = weight if attribute(node, "transB", 0) else weight.T
-        bias = np.zeros(len(weight), np.float32)
-        if len(node.input) > 2:
-            name = node.input[2]
-            bias = self._levelled(name) if name in self.weights else plain.stored[name]
+        weight = self._values(second) if attribute(node, "transB", 0) else self._values(second).T
+        bias = self._values(node.input[2]) if len(node.input) > 2 else np.zeros(len(weight), np.float32)
         parts = [
             self._constant(weight, second),
             self._constant(np.broadcast_to(bias, len(weight)), f"{node.name}.bias"),

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from mvp_edge.data.images import decode
-from mvp_edge.deploy.web import SCRIPT, WASM
+from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.classifier import read_interface
 from mvp_edge.export.compact import halve

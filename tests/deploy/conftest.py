@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.deploy.web import SCRIPT, WASM
+from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import export_onnx
 from mvp_edge.export.classifier import Interface, read_interface
 from mvp_edge.models.bases import load_base

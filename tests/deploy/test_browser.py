@@ -28,7 +28,7 @@ from mvp_edge.core.places import cache_dir
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data.images import decode
 from mvp_edge.deploy.folder import ExportConfig, export_result
-from mvp_edge.deploy.web import SCRIPT, VERSION, WASM
+from mvp_edge.deploy.ort_web import SCRIPT, VERSION, WASM
 from mvp_edge.export import OnnxClassifier
 
 CHROMIUM = find_chromium()
