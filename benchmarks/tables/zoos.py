@@ -14,7 +14,7 @@ def large_zoos() -> str:
     ranked = rows[rows.kind == "rank"].drop_duplicates("members", keep="last")
     table = listed(ranked, {
         "members": "{members:,}{mark}", "ranking, s": "{rank_s:.2f}", "reading the stored catalogue, s": "{read_s:.2f}",
-        "catalogue, MiB": "{catalogue_mib:.1f}", "peak memory, MiB": "{peak_mib:,.0f}",
+        "catalogue, MiB": "{catalogue_mib:.1f}", "memory, MiB": "{added_mib:,.0f}",
     })  # fmt: skip
     return (
         f"{table}\n\n`zoo list` of {listing.members:,} members{mark(rows[rows.kind == 'list'])} takes "
