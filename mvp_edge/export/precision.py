@@ -126,6 +126,7 @@ def _quantise(source: Path, prepared: Path, quantised: Path, reader: _Reader) ->
         calibrate_method=CalibrationMethod.MinMax,
         op_types_to_quantize=[*WEIGHTED, *(() if transformer else BETWEEN)],
         nodes_to_exclude=kept_float(graph),
+        reduce_range=transformer,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from mvp_edge.core.errors import ExportError
@@ -118,6 +118,9 @@ def test_a_transformer_keeps_its_sums_in_float(tmp_path: Path) -> None:
     assert sums
     assert all(made.get(name) != "DequantizeLinear" for n in sums for name in n.input)
     assert any(n.op_type == "MatMul" and made[n.input[0]] == "DequantizeLinear" for n in graph.node)
+    stored = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and len(t.dims) > 1]
+    largest = max(int(np.abs(numpy_helper.to_array(t).astype(int)).max()) for t in stored)
+    assert largest > 32 and 2 * 255 * largest < 2**15  # no pair of products overflows 16 bits
 
 
 def test_a_fixed_batch_is_filled_up(file: Path, pixels: np.ndarray, tmp_path: Path) -> None:
