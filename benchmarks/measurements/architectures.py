@@ -65,7 +65,7 @@ OTHERS = _words("""
     hieradet_small iformer_t lcnetv2_small lowformer_b0 mambaout_femto coatnet_pico_rw_224 mvitv2_tiny nest_tiny
     nextvit_small nf_regnet_b0 pit_ti_224 pvt_v2_b0 rdnet_tiny legacy_seresnet18 sequencer2d_s swiftformer_xs
     swinv2_tiny_window8_256 swinv2_cr_tiny_224 tnt_s_patch16_224 tresnet_m twins_svt_small visformer_tiny
-    vit_tiny_r_s16_p8_224 vit_relpos_small_patch16_224 vitamin_small_224 volo_d1_224 xception inception_v4
+    vit_tiny_r_s16_p8_224 vit_relpos_small_patch16_224 vitamin_small_224 volo_d1_224 legacy_xception inception_v4
     inception_resnet_v2 samvit_base_patch16_224 naflexvit_base_patch16_gap qwen3_vit_88m mobilenetv5_base
     nasnetalarge pnasnet5large deepseek_vit_412m gemma4_vit_167m
 """)
