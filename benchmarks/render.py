@@ -44,6 +44,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "forms": photographs.forms,
     "none-of-these": photographs.none_of_these,
     "own-photographs": photographs.own_photographs,
+    "specialists": photographs.specialists,
+    "votes-on-photographs": photographs.votes_on_photographs,
     "own-none-of-these": photographs.own_none_of_these,
     "own-bases": photographs.own_bases,
     "rooms": rooms.table,

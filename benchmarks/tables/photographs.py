@@ -117,7 +117,7 @@ def own_photographs() -> str:
             (
                 data, body, shots, len(found), _mean(v["names"] for v in found if "names" in v),
                 _mean(v["head"] for v in found), f"**{_mean(v['delivered'] for v in found)}**",
-                f"{gains.mean():+.1f} ± {gains.std(ddof=1) / len(gains) ** 0.5:.1f}", f"{max(0.0, -gains.min()):.1f}",
+                _with_error(gains), f"{max(0.0, -gains.min()):.1f}",
                 f"{np.median([v['seconds'] for v in found]):.0f}",
             )
             for (data, body, shots), found in _own().items()
@@ -148,6 +148,51 @@ def own_none_of_these() -> str:
 
 
 TOLD = ("far_softmax", "far_known", "near_softmax", "near_known", "kept")
+
+
+def specialists() -> str:
+    """Specialists beside the base at fewer pixels, on their own classes: pictures left out, the same training."""
+    found = defaultdict(list)
+    for r in records.read("specialists"):
+        if "specialist" in r["config"]:
+            found[r["config"]["larger"], r["config"]["smaller"]].append(r["result"])
+    rows = []
+    for (larger, smaller), results in found.items():
+        gains = np.array([v["specialist"] - v["fewer pixels"] for v in results])
+        rows.append((
+            f"{larger}, cut to the multiply-adds of {smaller}", len(results), _mean(v["specialist"] for v in results),
+            _mean(v["fewer pixels"] for v in results), _with_error(gains), int((gains > 0).sum()),
+        ))  # fmt: skip
+    return markdown(("specialists", "number", "top-1, %", "fewer pixels", "gain", "better"), rows)
+
+
+def votes_on_photographs() -> str:
+    """Who decides which hidden units stay: accuracy on tasks of other data, and beside the base at fewer pixels."""
+    found: dict[tuple[str, int, int], dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    for r in records.read("specialists"):
+        if "way" in (c := r["config"]):
+            found[OWN[c["data"]], c["shots"], c["specialists"]][c["way"]][c["task"]] = r["result"]
+    rows = []
+    for (data, shots, number), ways in found.items():
+        for way, tasks in ways.items():
+            shared = sorted(tasks.keys() & ways["fewer pixels"].keys())
+            gains = np.array([tasks[t]["top1"] - ways["fewer pixels"][t]["top1"] for t in shared])
+            rows.append((
+                data, shots, number, way, len(shared), _mean(v["head"] for v in tasks.values() if "head" in v),
+                _mean(v["top1"] for v in tasks.values()), "" if way == "fewer pixels" else _with_error(gains),
+                _mean(v["mmacs"] for v in tasks.values()),
+            ))  # fmt: skip
+    head = (
+        "data", "images a class", "specialists", "who decides", "tasks", "head", "trained", "beside fewer pixels",
+        "MMACs",
+    )  # fmt: skip
+    return markdown(head, rows)
+
+
+def _with_error(gains: np.ndarray) -> str:
+    """Return a mean with its standard error."""
+    error = f" ± {gains.std(ddof=1) / len(gains) ** 0.5:.1f}" if len(gains) > 1 else ""
+    return f"{gains.mean():+.1f}{error}"
 
 
 def _own() -> dict[tuple[str, str, int], list[dict[str, Any]]]:

@@ -188,74 +188,132 @@ class LeftOut:
     nearness: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A network after its steps, if any were taken, and how these were judged.
+
+    Attributes:
+        before: Its tensors before.
+        state: Its tensors.
+        settings: Of the training; no iterations if there was none.
+        number: Optimiser steps in all.
+        changed: Whether they changed the network.
+        interpolation: How much of the training was kept; None if it was not judged.
+        judged: What is said of photographs left out, by networks that have not seen them.
+        unseen: Photographs left out, with the network that has not seen them, for choices between files.
+        warnings: For the user.
+    """
+
+    before: State
+    state: State
+    settings: FitConfig
+    number: int
+    changed: bool
+    interpolation: Interpolation | None
+    judged: tuple[LeftOut, ...]
+    unseen: Unseen | None
+    warnings: tuple[str, ...]
+
+
 def learn(
     given: Photographs, config: PruneConfig, device: torch.device, progress: Progress, clock: Stopwatch
 ) -> Learned:
     """Fit a head to the frozen features of the photographs, then take steps unless these harm photographs left out."""
-    train, warnings = given.train, []
     with clock.time("load"), progress.stage("Unpacking"):
-        start = {k: torch.from_numpy(np.array(v)) for k, v in given.zoo.weights(given.body).items()}
-        network = new_inference_model(given.zoo.arch, len(given.zoo.classes.classes))
-        load_weights(network, start)
-        settings = resolve_fit(config.fit, "photographs", network)
+        network, start, settings = unpacked(given, config)
+    with clock.time("head"):
+        parts = parts_of(given.train, config.seed)
+        heads, choice = fit_to_features(given, head_of(network), start, parts, config.seed, progress)
+    steps = Steps(given, network, heads, settings, device, config.seed)
+    with clock.time("fine_tune"):
+        taken = take_steps(steps, choice, parts, config, progress)
+    with clock.time("known"), progress.stage("Learning what is none of these"):
+        nearness = nearness_in(given, heads, taken)
+    return Learned(
+        state=taken.state, rows=heads.rows, kind=heads.kind, choice=choice, fit=taken.settings,
+        interpolation=taken.interpolation, trained=taken.number, changed=taken.changed,
+        before=taken.before if taken.changed else None, temperature=temperature_of(taken, given.train.labels),
+        nearness=nearness, unseen=taken.unseen, warnings=taken.warnings,
+    )  # fmt: skip
+
+
+def unpacked(given: Photographs, config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
+    """Return the body in torch, its tensors, and how it is trained."""
+    start = {k: torch.from_numpy(np.array(v)) for k, v in given.zoo.weights(given.body).items()}
+    network = new_inference_model(given.zoo.arch, len(given.zoo.classes.classes))
+    load_weights(network, start)
+    settings = resolve_fit(config.fit, "photographs", network)
     if not isinstance(config.fit, FitConfig):
         settings = replace(settings, crop=given.body.pixels // CROP)
-    with clock.time("head"):
-        with progress.stage("Looking at the photographs", len(train)) as stage:
-            features, logits = seen(given.graph(start), train.images, stage)
-        with progress.stage("Fitting a head"):
-            prior = prior_of(logits, given.resolution)
-            parts = parts_of(train, config.seed)
-            choice = chosen_head(given, features, prior, parts, config.seed) if parts else None
-            own = head_of(network)
-            heads = Heads(
-                Linear(own.weight.detach(), own.bias.detach()), given.resolution, features, prior, train.labels,
-                USUAL if choice is None else choice.kind,
-            )  # fmt: skip
-    steps = Steps(given, network, heads, settings, device, config.seed)
+    return network, start, settings
+
+
+def fit_to_features(
+    given: Photographs, own: nn.Linear, start: State, parts: Sequence[Tensor], seed: int, progress: Progress
+) -> tuple[Heads, Choice | None]:
+    """Return heads of the kind that photographs left out favour, and why; without any of these, of the usual kind."""
+    train = given.train
+    with progress.stage("Looking at the photographs", len(train)) as stage:
+        features, logits = seen(given.graph(start), train.images, stage)
+    with progress.stage("Fitting a head"):
+        prior = prior_of(logits, given.resolution)
+        choice = chosen_head(given, features, prior, parts, seed) if parts else None
+        kind = USUAL if choice is None else choice.kind
+        rows = Linear(own.weight.detach(), own.bias.detach())
+        return Heads(rows, given.resolution, features, prior, train.labels, kind), choice
+
+
+def take_steps(
+    steps: Steps, choice: Choice | None, parts: Sequence[Tensor], config: PruneConfig, progress: Progress
+) -> Taken:
+    """Train the network: judged by photographs left out, unless the schedule is `fixed` or there is nothing to gain."""
+    train, settings, warnings = steps.given.train, steps.settings, list[str]()
     if settings.iterations > 0 and choice is None and config.schedule == "auto":
         settings = replace(settings, iterations=0)
         warnings.append(
             "a class has a single photograph, so that none can be left out to judge by: the network was not trained, "
             "only its head; add photographs, or train it unjudged with --schedule fixed"
         )
-    everything, interpolation, trained = torch.arange(len(train)), None, 0
+    everything, interpolation, number = torch.arange(len(train)), None, 0
     before = after = steps.start(everything)
     judged: list[LeftOut] = []
     unseen: Unseen | None = None
-    with clock.time("fine_tune"):
-        if settings.iterations > 0 and config.schedule == "fixed":
-            with progress.stage("Fine-tuning", settings.iterations) as stage:
-                after = steps.take(before, everything, stage)
-            trained = settings.iterations
-        elif settings.iterations > 0 and mistaken(choice, train.labels, judges := enough(parts)):
-            trained = settings.iterations * (len(judges) + 1)
-            with progress.stage("Fine-tuning", trained) as stage:
-                interpolation, after, judged, unseen = steps.take_judged(before, judges, stage)
-            trained -= 0 if interpolation.weight else settings.iterations
-    changed = trained > 0 and (interpolation is None or interpolation.weight > 0)
+    if settings.iterations > 0 and config.schedule == "fixed":
+        number = settings.iterations
+        with progress.stage("Fine-tuning", number) as stage:
+            after = steps.take(before, everything, stage)
+    elif settings.iterations > 0 and mistaken(choice, train.labels, judges := enough(parts)):
+        number = settings.iterations * (len(judges) + 1)
+        with progress.stage("Fine-tuning", number) as stage:
+            interpolation, after, judged, unseen = steps.take_judged(before, judges, stage)
+        number -= 0 if interpolation.weight else settings.iterations
+    changed = number > 0 and (interpolation is None or interpolation.weight > 0)
     if not changed and parts:
-        judged = [frozen(heads, part) for part in parts]
+        judged = [frozen(steps.heads, part) for part in parts]
         unseen = unseen_by(train, parts[0], steps.start(rest_of(train, parts[0])))
-    val = given.pictures.val
+    val = steps.given.pictures.val
     if val is not None and len(val) >= JUDGED_IMAGES:
         unseen = Unseen(val, train)
-    with clock.time("known"), progress.stage("Learning what is none of these"):
-        if changed:
-            features, _ = seen(given.graph(after), train.images)
-        means, none = class_means(features, train.labels), None
-        if given.none is not None:
-            none = cosines_with(means, seen(given.graph(after), given.none)[0]).numpy()
-        nearness = nearness_of(means, judged, none)
-    temperature = 1.0
-    if judged:
-        temperature = best_temperature(
-            torch.cat([j.logits for j in judged]), train.labels[torch.cat([j.index for j in judged])]
-        )
-    return Learned(
-        after, heads.rows, heads.kind, choice, settings, interpolation, trained, changed, before if changed else None,
-        temperature, nearness, unseen, tuple(warnings),
-    )  # fmt: skip
+    return Taken(before, after, settings, number, changed, interpolation, tuple(judged), unseen, tuple(warnings))
+
+
+def nearness_in(given: Photographs, heads: Heads, taken: Taken) -> Nearness | None:
+    """Return how near photographs are to their classes in the network that is delivered."""
+    features = heads.features
+    if taken.changed:
+        features, _ = seen(given.graph(taken.state), given.train.images)
+    means, none = class_means(features, given.train.labels), None
+    if given.none is not None:
+        none = cosines_with(means, seen(given.graph(taken.state), given.none)[0]).numpy()
+    return nearness_of(means, taken.judged, none)
+
+
+def temperature_of(taken: Taken, labels: Tensor) -> float:
+    """Return what divides logits so that they tell how often they are right on photographs left out; 1 without any."""
+    if not taken.judged:
+        return 1.0
+    said, index = (torch.cat([getattr(j, field) for j in taken.judged]) for field in ("logits", "index"))
+    return best_temperature(said, labels[index])
 
 
 def seen(graph: onnx.ModelProto, images: Tensor, stage: Stage | None = None) -> tuple[Tensor, Tensor]:
