@@ -93,7 +93,7 @@ def neighbours(
             from mvp_edge.core.device import resolve_device, use_threads
             from mvp_edge.models.prunable import PrunableModel
             from mvp_edge.prune.accuracy import selecting_keep
-            from mvp_edge.prune.run import far_warning
+            from mvp_edge.prune.voted import far_warning
             from mvp_edge.voting.neighbours import PREFILTER, rank, similarity_used
             from mvp_edge.zoo.store import open_zoo
 
@@ -145,7 +145,8 @@ def neighbours(
 
 def _show_bodies(config: PruneConfig, zoo: BodyZoo, *, json: bool) -> None:
     """Show what is expected of the ready-made bodies of a zoo, and which one is delivered."""
-    from mvp_edge.prune.named import choose, read_request
+    from mvp_edge.prune.body_size import choose
+    from mvp_edge.prune.expected import read_request
 
     from .tables import show_bodies, warn
 

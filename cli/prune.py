@@ -54,6 +54,7 @@ from .process import started
 from .progress import STARTING, shown
 
 if TYPE_CHECKING:
+    from mvp_edge.core.progress import Progress
     from mvp_edge.report.record import FamilyReport, Report
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
@@ -344,61 +345,36 @@ def prune(
         group_by=group_by,
         thumbnails=thumbnails,
     )
-    from mvp_edge.prune.request import check_place, check_request, requested_names, requested_with_photographs
-    from mvp_edge.zoo.bodies import open_bodies
+    with shown(quiet=quiet) as progress:
+        if base is not None:
+            _start(progress, threads, bf16)
+        from mvp_edge.prune.job import compress, compress_family, read_job
 
-    if base is not None:
-        with shown(quiet=quiet) as progress:
-            with progress.stage(STARTING):
-                from mvp_edge.core.device import use_threads
-                from mvp_edge.prune.base_zoo import with_base
-            use_threads(threads)
-            config = with_base(config, progress)
-    zoo_of_bodies = open_bodies(config.zoo)
-    if zoo_of_bodies is not None:
-        if _typed(context, "keep"):
+        job = read_job(config, progress)
+        if job.zoo is not None and _typed(context, "keep"):
             raise typer.BadParameter(
-                f"the networks of zoo {zoo_of_bodies.name} differ in pixels, not in units; "
+                f"the networks of zoo {job.zoo.name} differ in pixels, not in units; "
                 "set their size with --max-drop or a budget, such as --max-macs 60M"
             )
-        with shown(quiet=quiet) as progress:
-            check_place(config)
-            resolution = (requested_names if data is None else requested_with_photographs)(config, zoo_of_bodies)
-            if data is not None:
-                with progress.stage(STARTING):
-                    from mvp_edge.core.device import use_bf16, use_threads
-                    from mvp_edge.prune.family import photographed_family
-                    from mvp_edge.prune.photographs import compress_photographs
-                use_threads(threads)
-                use_bf16(bf16)
-                if wanted:
-                    made = photographed_family(config, zoo_of_bodies, wanted, progress, started(), resolution)
-                else:
-                    made = compress_photographs(config, zoo_of_bodies, progress, started(), resolution)
-            elif wanted:
-                from mvp_edge.prune.family import named_family
-
-                made = named_family(config, zoo_of_bodies, wanted, progress, started(), resolution)
-            else:
-                from mvp_edge.prune.named import compress_names
-
-                made = compress_names(config, zoo_of_bodies, progress, started(), resolution)
-        idle, why = (IDLE_FLAGS, UNCHANGED) if data is None else (IDLE_ON_BODIES, NO_VOTE)
-        _show(made, context, json=json, idle=idle, why=why)
-        return
-    with shown(quiet=quiet) as progress:
-        classes = check_request(config)
-        with progress.stage(STARTING):
-            from mvp_edge.core.device import use_bf16, use_threads
-            from mvp_edge.prune.family import compress_family
-            from mvp_edge.prune.run import compress
-        use_threads(threads)
-        use_bf16(bf16)
+        if job.trains:
+            _start(progress, threads, bf16)
         if wanted:
-            made = compress_family(config, wanted, progress, started(), classes)
+            made = compress_family(config, wanted, progress, started(), job)
         else:
-            made = compress(config, progress, started(), classes)
-    _show(made, context, json=json, idle=IDLE_FLAGS if data is None else (), why=UNCHANGED)
+            made = compress(config, progress, started(), job)
+    if job.zoo is not None and data is not None:
+        _show(made, context, json=json, idle=IDLE_ON_BODIES, why=NO_VOTE)
+    else:
+        _show(made, context, json=json, idle=IDLE_FLAGS if data is None else (), why=UNCHANGED)
+
+
+def _start(progress: Progress, threads: Threads, bf16: Bf16) -> None:
+    """Import what trains, which takes seconds, and set how it computes."""
+    with progress.stage(STARTING):
+        from mvp_edge.core.device import use_bf16, use_threads
+        from mvp_edge.prune import photographs, voted  # noqa: F401  # not while a later stage is shown
+    use_threads(threads)
+    use_bf16(bf16)
 
 
 def _show(made: Report | FamilyReport, context: typer.Context, *, json: bool, idle: Sequence[str], why: str) -> None:

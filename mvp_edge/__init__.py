@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from mvp_edge.models.bases import Base, load_base
     from mvp_edge.models.plan import KeepPlan
     from mvp_edge.names.tasks import Task, read_task
-    from mvp_edge.prune.family import compress_family
-    from mvp_edge.prune.run import compress
+    from mvp_edge.prune.job import compress, compress_family
     from mvp_edge.report.record import FamilyReport, Report
     from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -78,8 +77,7 @@ _HOMES = {
     ),
     "export": ("OnnxClassifier",),
     "models.bases": ("Base", "load_base"),
-    "prune.family": ("compress_family",),
-    "prune.run": ("compress",),
+    "prune.job": ("compress", "compress_family"),
     "report.record": ("FamilyReport", "Report"),
     "models.plan": ("KeepPlan",),
     "names.tasks": ("Task", "read_task"),

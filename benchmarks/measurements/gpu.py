@@ -40,7 +40,7 @@ from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import Base
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import faithfulness, sliced_copy
-from mvp_edge.prune.run import compress
+from mvp_edge.prune.job import compress
 from mvp_edge.pruners import base_importance, target_counts, top_plan
 from mvp_edge.training.loop import predict
 from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo

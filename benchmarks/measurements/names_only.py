@@ -19,7 +19,7 @@ from benchmarks.command import Script
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.names.tasks import Task
-from mvp_edge.prune.run import compress
+from mvp_edge.prune.job import compress
 from mvp_edge.report import Report
 from mvp_edge.training.loop import accuracy
 from mvp_edge.zoo.store import Zoo

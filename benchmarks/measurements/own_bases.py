@@ -31,7 +31,8 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.core.streams import rng
 from mvp_edge.data import open_source
 from mvp_edge.prune.base_zoo import zoo_of_base
-from mvp_edge.prune.named import head_costs, read_request
+from mvp_edge.prune.body_size import head_costs
+from mvp_edge.prune.expected import read_request
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 
 

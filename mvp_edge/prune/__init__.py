@@ -1,1 +1,1 @@
-"""The main job: request, load, rank, size, vote, slice, fit, deliver; `run.py` is the page that reads top to bottom."""
+"""The main job: `job.py` is its door; names alone, photographs on ready-made bodies, or a vote of members."""

@@ -20,7 +20,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.config import Packing, PruneConfig
+from mvp_edge.config import Packing
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ConfigError, ExportError
@@ -42,17 +42,6 @@ STEP = 32  # pixels: most networks halve an image five times
 CLOSE = 1e-3  # of the largest logit: how far a network may be from itself with norms folded
 LAST = "Gemm"  # operator of a classifier
 PICTURES = "no pictures"
-
-
-def with_base(config: PruneConfig, progress: Progress) -> PruneConfig:
-    """Return settings that name a zoo: the one of bodies of the base, if they name a base.
-
-    Raises:
-        ConfigError: see `zoo_of_base`.
-    """
-    if config.base is None:
-        return config
-    return replace(config, zoo=str(zoo_of_base(config.base, config.weights, progress)))
 
 
 def zoo_of_base(name: str, weights: Path | None, progress: Progress) -> Path:

@@ -50,6 +50,7 @@ from mvp_edge.prune.precision import (
     scores_of,
 )
 from mvp_edge.prune.request import prune_command
+from mvp_edge.prune.write import FILES
 from mvp_edge.report import Extras, Report, Sample, image_uri, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
@@ -74,7 +75,6 @@ from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.member import MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo
 
-FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
 GALLERY = 6  # test images of each class in the report
 ERRORS, SAME_ERRORS = 12, 3  # wrongly classified test images in the report, and of one confusion
 UNDER = 0.9  # of a limit: below this the report warns

@@ -1,150 +1,46 @@
-"""Models of several sizes for one task: one ranking, many budgets."""
+"""The index of models of several sizes for one task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from mvp_edge.config import Budget, PruneConfig, check
-from mvp_edge.core.output import result_directory
-from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
-from mvp_edge.names.base_classes import Resolution
-from mvp_edge.names.tasks import Task
-from mvp_edge.prune.named import make_named, read_request
-from mvp_edge.prune.request import check_place, requested_with_photographs
+from mvp_edge.config import PruneConfig
+from mvp_edge.core.progress import Stopwatch
 from mvp_edge.report import FamilyReport, Report, render_family, write_json
 from mvp_edge.report.record import FamilyModel
-from mvp_edge.zoo.bodies import BodyZoo
 
 FILES = ("index.json", "index.html")
 
 
-def compress_family(
-    config: PruneConfig,
-    budgets: Sequence[Budget],
-    progress: Progress | None = None,
-    began: float | None = None,
-    task: Task | None = None,
+def write_index(
+    config: PruneConfig, names: Sequence[str], reports: Sequence[Report], directory: Path, clock: Stopwatch
 ) -> FamilyReport:
-    """Make a model for each budget, each in a directory named after it, and an index that compares them.
+    """Write the index of models whose reports lie below a directory, and return it.
 
     Args:
-        config: Settings of the run; its own budget is ignored.
-        budgets: At least one; no two alike.
-        progress: Progress reporter.
-        began: When the job began, by `time.perf_counter`, if that was earlier.
-        task: Result of `check_request`, if it was called; the class list is not read again then.
-
-    Returns:
-        The report of the family.
-
-    Raises:
-        MvpEdgeError: an input cannot be used, a budget cannot be met, or the family is to be added to a zoo; nothing is
-            written then.
+        config: Settings that they share.
+        names: Of their directories.
+        reports: Of each.
+        directory: Where.
+        clock: Of the whole run.
     """
-    from mvp_edge.prune.run import make, prepare, size  # torch, which names alone do without
-
-    progress, clock = progress or SilentProgress(), Stopwatch(began)
-    configs = _configs(config, budgets)
-    prepared = prepare(configs[0], progress, clock, task)
-    with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
-        sizings = {each.out.name: size(prepared, each, progress) for each in configs}
-    return _family(
-        config, configs,
-        lambda each, place: make(prepared, sizings[each.out.name], each, place, progress, Stopwatch()).report, clock,
-    )  # fmt: skip
-
-
-def named_family(
-    config: PruneConfig,
-    zoo: BodyZoo,
-    budgets: Sequence[Budget],
-    progress: Progress | None = None,
-    began: float | None = None,
-    resolution: Resolution | None = None,
-) -> FamilyReport:
-    """Make a model for each budget from names alone; arguments otherwise as for `compress_family` and `compress_names`.
-
-    Raises:
-        MvpEdgeError: as `compress_family`.
-    """
-    progress, clock = progress or SilentProgress(), Stopwatch(began)
-    configs = _configs(config, budgets)
-    with clock.time("load"):
-        request = read_request(configs[0], zoo, resolution)
-    return _family(config, configs, lambda each, place: make_named(request, each, place, progress, Stopwatch()), clock)
-
-
-def photographed_family(
-    config: PruneConfig,
-    zoo: BodyZoo,
-    budgets: Sequence[Budget],
-    progress: Progress | None = None,
-    began: float | None = None,
-    resolution: Resolution | None = None,
-) -> FamilyReport:
-    """Make a model of a ready-made body for each budget from photographs; arguments as for `compress_photographs`.
-
-    Raises:
-        MvpEdgeError: as `compress_family`.
-    """
-    from mvp_edge.prune.photographs import make_photographed
-
-    reporter, clock = progress or SilentProgress(), Stopwatch(began)
-    configs = _configs(config, budgets)
-    known = resolution or requested_with_photographs(config, zoo)
-    return _family(
-        config, configs, lambda each, place: make_photographed(each, zoo, known, place, reporter, Stopwatch()), clock
+    models = [_model(name, report) for name, report in zip(names, reports, strict=True)]
+    index = FamilyReport(
+        task=reports[0].task,
+        base=reports[0].base,
+        models=with_front(models),
+        out=str(config.out),
+        files=(*FILES, *(f"{m.directory}/" for m in models)),
+        seed=config.seed,
+        seconds=clock.rounded(),
+        environment=reports[0].environment,
+        warnings=shared_warnings(models),
     )
-
-
-def _configs(config: PruneConfig, budgets: Sequence[Budget]) -> list[PruneConfig]:
-    """Return the settings of each model.
-
-    Raises:
-        ConfigError: a budget is given twice or none is, or the family is to be added to a zoo, or cannot be written.
-    """
-    labels = [b.label for b in budgets]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    problems = [f"budget {label} is given twice" for label in twice] or ([] if budgets else ["no budget is given"])
-    if config.add_to_zoo and labels:
-        one = config.out / labels[0]
-        problems.append(f"a family is not added to a zoo; add one of its models with: mvp-edge zoo add {one}")
-    check(problems)
-    check_place(config)
-    return [replace(config, budget=b, out=config.out / b.label) for b in budgets]
-
-
-def _family(
-    config: PruneConfig,
-    configs: Sequence[PruneConfig],
-    deliver: Callable[[PruneConfig, Path], Report],
-    clock: Stopwatch,
-) -> FamilyReport:
-    """Deliver each model into a directory of its own, and write the index."""
-    with result_directory(config.out, lambda: check_place(config)) as directory:
-        reports = []
-        for each in configs:
-            place = directory / each.out.name
-            place.mkdir()
-            reports.append(deliver(each, place))
-        models = [_model(each.out.name, report) for each, report in zip(configs, reports, strict=True)]
-        index = FamilyReport(
-            task=reports[0].task,
-            base=reports[0].base,
-            models=with_front(models),
-            out=str(config.out),
-            files=(*FILES, *(f"{m.directory}/" for m in models)),
-            seed=config.seed,
-            seconds=clock.rounded(),
-            environment=reports[0].environment,
-            warnings=shared_warnings(models),
-        )
-        write_json(index, directory / "index.json")
-        render_family(index, directory / "index.html")
+    write_json(index, directory / "index.json")
+    render_family(index, directory / "index.html")
     return index
 
 

@@ -12,25 +12,20 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
-import onnx
 
-from mvp_edge.config import Budget, FitConfig, InputFormat, PruneConfig
+from mvp_edge.config import Budget, FitConfig, PruneConfig
 from mvp_edge.core.environment import host
-from mvp_edge.core.errors import BudgetError, ConfigError, ExportError
-from mvp_edge.core.output import result_directory
-from mvp_edge.core.packed import Stored, in_full
-from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
+from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.packed import in_full
+from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.export.classifier import read_interface
-from mvp_edge.export.compact import halve, store_compactly
 from mvp_edge.export.graph import take_inventory
-from mvp_edge.export.named_head import KNOWN, LowRank, attach_head, stored_head
-from mvp_edge.export.static_int8 import quantise
-from mvp_edge.names.base_classes import Resolution
-from mvp_edge.names.known import Split, listed_logits, split_classes
+from mvp_edge.export.named_head import KNOWN
+from mvp_edge.prune.body_size import PATIENCE_S, ROUNDS, RUNS, choose, head_costs
+from mvp_edge.prune.expected import UNMEASURED, Expected, Request, expectations
 from mvp_edge.prune.gate import Figures, Scores, failed_gate, judge
-from mvp_edge.prune.request import check_place, prune_command, requested_names
-from mvp_edge.prune.write import FILES, take_rows, write_base, write_file, write_parts
+from mvp_edge.prune.request import prune_command
+from mvp_edge.prune.write import FILES, check, open_body, take_rows, write_base, write_model, write_parts
 from mvp_edge.report import Extras, Report, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
@@ -52,146 +47,10 @@ from mvp_edge.report.record import (
     VoterRecord,
 )
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns
-from mvp_edge.timing.session import open_session
-from mvp_edge.zoo.bodies import Body, BodyZoo, Features
+from mvp_edge.zoo.bodies import Body, BodyZoo
 
-LEAST_PICTURES = 10  # of a name, for its accuracy to be told from its own
 KEPT = 0.95  # of pictures of listed classes, by the threshold of `known`
-TOLERANCE = 1e-3  # of a logit: float32 sums in another order
 HALF = 1e-2  # of the largest logit: weights in half precision
-UNMEASURED = "not measured: no pictures of yours were given"
-POOLED = "estimate: mean over random lists of as many names, {pictures}"
-OWN = "estimate: {n} pictures of these classes, {pictures}"
-ROUNDS, RUNS, PATIENCE_S = 6, 5, 1.0  # of a measurement: the base takes tens of milliseconds a call
-FILE_BYTES = 20 * 1024  # of a file beside its parameters
-UNPACKING_BYTES = 60 * 1024  # of what unpacks weights that are stored in few bytes
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Percent right that is expected of a body, and of the base at its own pixels, and what that rests on.
-
-    The percentages are None where no pictures tell.
-    """
-
-    top1: float | None
-    base_top1: float | None
-    source: str
-    n: int
-
-    @property
-    def drop(self) -> float | None:
-        """Points below the base at its own pixels."""
-        return None if self.top1 is None or self.base_top1 is None else self.base_top1 - self.top1
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A class list resolved to a zoo's classes, with what each body is expected to do, the largest first."""
-
-    zoo: BodyZoo
-    resolution: Resolution
-    split: Split | None
-    expected: Sequence[tuple[Body, Expected]]
-
-
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A body as it is delivered.
-
-    Attributes:
-        body: The body, or a form of one.
-        stored: Its tensors as they are stored.
-        graph: It as an ONNX model with logits of all classes, in the arithmetic that it is delivered in.
-        features: What it sees in labelled pictures.
-        threshold: Of `known`; None if there is to be no `known`.
-    """
-
-    body: Body
-    stored: dict[str, Stored]
-    graph: onnx.ModelProto
-    features: Features
-    threshold: float | None
-
-
-def compress_names(
-    config: PruneConfig,
-    zoo: BodyZoo,
-    progress: Progress | None = None,
-    began: float | None = None,
-    resolution: Resolution | None = None,
-) -> Report:
-    """Make a compact model from names alone and write it with its report.
-
-    Args:
-        config: Settings of the run, without data.
-        zoo: The zoo that it names.
-        progress: Progress reporter.
-        began: When the job began, by `time.perf_counter`, if that was earlier.
-        resolution: Result of `requested_names`, if it was called; the class list is not read again then.
-
-    Returns:
-        The report.
-
-    Raises:
-        MvpEdgeError: an input cannot be used; nothing is written then.
-    """
-    progress, clock = progress or SilentProgress(), Stopwatch(began)
-    check_place(config)
-    with clock.time("load"):
-        request = read_request(config, zoo, resolution)
-    with result_directory(config.out, lambda: check_place(config)) as directory:
-        return make_named(request, config, directory, progress, clock)
-
-
-def read_request(config: PruneConfig, zoo: BodyZoo, resolution: Resolution | None = None) -> Request:
-    """Resolve the class list, unless that is given, and find what each body is expected to do.
-
-    Raises:
-        MvpEdgeError: the class list cannot be used, or a file of the zoo is damaged.
-    """
-    resolution = resolution or requested_names(config, zoo)
-    try:
-        split = split_classes(resolution, zoo.near)
-    except ValueError:  # every class of the base is listed, or nearly
-        split = None
-    return Request(zoo, resolution, split, expectations(zoo, resolution))
-
-
-def expectations(zoo: BodyZoo, resolution: Resolution, forms: Sequence[Body] = ()) -> list[tuple[Body, Expected]]:
-    """Return for each body how often it is right: on pictures of these very classes where the zoo has some of each.
-
-    With `forms` it is for these.
-
-    Raises:
-        ZooError: a body's stored features are damaged.
-    """
-    whole = zoo.bodies[0]
-    first, groups = zoo.features(whole), resolution.groups
-    index = pictures_of(first, groups)
-    if index is None:
-        found = {b.id: b.expected_top1(len(groups)) for b in (whole, *(forms or zoo.bodies))}
-        if None in found.values():
-            return [(b, Expected(None, None, UNMEASURED, 0)) for b in forms or zoo.bodies]
-        source = POOLED.format(pictures=zoo.pictures)
-        rounded = {name: round(v or 0.0, 1) for name, v in found.items()}
-        return [(b, Expected(rounded[b.id], rounded[whole.id], source, 0)) for b in forms or zoo.bodies]
-    source, base = OWN.format(n=len(index), pictures=zoo.pictures), right(first, groups, index)
-    scores = {b.id: base if b is whole else right(zoo.features(b), groups, index) for b in forms or zoo.bodies}
-    return [(b, Expected(scores[b.id], base, source, len(index))) for b in forms or zoo.bodies]
-
-
-def pictures_of(features: Features, groups: Sequence[Sequence[int]]) -> np.ndarray | None:
-    """Return which stored pictures show a listed class; None unless each name has `LEAST_PICTURES`."""
-    found = [np.flatnonzero(np.isin(features.labels, group)) for group in groups]
-    return np.concatenate(found) if min(map(len, found)) >= LEAST_PICTURES else None
-
-
-def right(features: Features, groups: Sequence[Sequence[int]], index: np.ndarray) -> float:
-    """Return the percent of stored pictures that a body names rightly; each name counts the same."""
-    guessed = listed_logits(features.logits[index], groups).argmax(1)
-    scores = [float((guessed[np.isin(features.labels[index], group)] == i).mean()) for i, group in enumerate(groups)]
-    return round(100 * float(np.mean(scores)), 1)
 
 
 def make_named(request: Request, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch) -> Report:
@@ -260,19 +119,6 @@ def int8_form(zoo: BodyZoo, body: Body, config: PruneConfig) -> Body | None:
     return form
 
 
-def open_body(request: Request, body: Body, config: PruneConfig) -> Opened:
-    """Read a body from its zoo.
-
-    Raises:
-        ZooError: one of its files is missing or damaged.
-    """
-    zoo, stored = request.zoo, request.zoo.stored(body)
-    graph = zoo.graph(body, in_full(stored))
-    if body.arithmetic == "int8":
-        graph = quantise(graph, *zoo.rounding(body))
-    return Opened(body, stored, graph, zoo.features(body), threshold_of(request, body, config))
-
-
 def judged(
     file: Path,
     others: Mapping[Literal["int8", "fp16"], Path],
@@ -304,135 +150,6 @@ def judged(
             )
         )
     return tuple(records)
-
-
-def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, Expected]:
-    """Return the body that a run delivers.
-
-    Under a budget it is the one of which most is expected among those within all limits; else the one with the fewest
-    multiply-adds of which no more than `max_drop` points less is expected than of the base at its own pixels. Where
-    nothing is known of accuracy, it is the one with the most multiply-adds.
-
-    Raises:
-        BudgetError: none is within the limits; the message tells how near the smallest comes.
-    """
-    if config.budget is None:
-        good = [pair for pair in request.expected if (drop := pair[1].drop) is not None and drop <= config.max_drop]
-        return good[-1] if good else request.expected[0]
-    limits, offered = config.budget.given, list(request.expected)
-    if "size_kib" in limits and config.data is None:
-        small = [f for f in request.zoo.forms if f.arithmetic == "fp32"]
-        offered += expectations(request.zoo, request.resolution, small) if small else []
-    costs = [cost_of(request, body, config, scratch) for body, _ in offered]
-    within = [
-        pair for pair, cost in zip(offered, costs, strict=True)
-        if all(cost[name] <= most for name, most in limits.items())
-    ]  # fmt: skip
-    if not within:
-        least = costs[-1]
-        missed = [
-            f"{name} is {least[name]:,.4g}, and {most:,.4g} is allowed"
-            for name, most in limits.items()
-            if least[name] > most
-        ]
-        raise BudgetError(
-            f"no body of {request.zoo.name} meets the budget; of the smallest, {offered[-1][0].id}, "
-            f"{'; '.join(missed)}. Allow a little more than that"
-        )
-    if any(e.top1 is None for _, e in within):
-        return within[0]
-    return max(within, key=lambda pair: (pair[1].top1 or 0.0, -pair[0].macs))
-
-
-def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) -> dict[str, float]:
-    """Return what a body costs with the head of the class list, by the names of limits that are asked for."""
-    assert config.budget is not None
-    macs, params = head_costs(request, threshold_of(request, body, config) is not None)
-    found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
-    stored = 4 * found["params"]
-    if body.weight_bytes:
-        stored = body.weight_bytes + params + 16 * len(request.zoo.classes.classes) + UNPACKING_BYTES
-    found["size_kib"] = (stored + FILE_BYTES) / 1024
-    if config.budget.latency_ms is not None:
-        file = scratch / "trial.onnx"
-        write_model(file, open_body(request, body, config), request, config.input)
-        (timing,) = time_in_turns([Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
-        found["latency_ms"] = timing.latency().median_ms
-        file.unlink()
-    return found
-
-
-def head_costs(request: Request, known: bool) -> tuple[int, int]:
-    """Return multiply-adds and parameters of the head: rows of listed classes, and the few dimensions of the others."""
-    features = request.zoo.features(request.expected[0][0])
-    few, width = features.basis.shape
-    listed = sum(max(1, len(group)) for group in request.resolution.groups)  # an unknown name has a row, too
-    macs, params = listed * width, listed * (width + 1)
-    if known and request.split is not None:
-        others = len(request.split.unlisted)
-        macs += few * width + few * others + listed + others
-        params += few * width + (few + 1) * others
-    return macs, params
-
-
-def threshold_of(request: Request, body: Body, config: PruneConfig) -> float | None:
-    """Return the threshold of `known` for so many listed classes of the base; None if there is to be no `known`."""
-    return None if request.split is None or not config.unknown else body.threshold(len(request.split.listed))
-
-
-def write_model(
-    file: Path,
-    opened: Opened,
-    request: Request,
-    kind: InputFormat,
-    precision: Literal["fp32", "fp16", "int8"] = "fp32",
-) -> None:
-    """Write a body with the head of the class list, its weights as they are stored, or in half precision.
-
-    Raises:
-        ExportError: the file cannot be written.
-    """
-    split = request.split or Split(request.resolution.groups, tuple(sorted(sum(request.resolution.groups, ()))), (), ())
-    body, features = opened.body, opened.features
-    model = attach_head(
-        opened.graph, split, request.resolution.task.names, known_threshold=opened.threshold,
-        temperature=body.temperature, unlisted=LowRank(features.basis, features.rows, features.bias),
-    )  # fmt: skip
-    if precision == "fp16":
-        halve(model)
-    else:
-        store_compactly(model, opened.stored | stored_rows(opened, split))
-    write_file(model, file, request.zoo, body, kind, {} if precision == "fp32" else {"precision": precision})
-
-
-def stored_rows(opened: Opened, split: Split) -> dict[str, Stored]:
-    """Return the stored forms of the head's weights, by their names in the file."""
-    last = next((n for n in reversed(opened.graph.graph.node) if n.op_type == "Gemm"), None)
-    if last is None or last.input[1] not in opened.stored or not opened.features.stored:
-        return {}
-    return stored_head(split, opened.stored[last.input[1]], *(opened.features.stored[k] for k in ("basis", "rows")))
-
-
-def check(file: Path, opened: Opened, request: Request, relative: float = 0.0) -> float:
-    """Compare the file with the body's logits of all classes on random pictures; return the largest difference.
-
-    Raises:
-        ExportError: they differ by more than float32's rounding and more than that share of the largest logit.
-    """
-    import onnxruntime as ort
-
-    session, body, known = open_session(file), opened.body, opened.threshold is not None
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, body.pixels, body.pixels), np.uint8)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    whole = ort.InferenceSession(opened.graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    logits = np.asarray(whole.run(None, {"image": pixels.astype(np.float32) / 255})[0])
-    found = session.runner.run(None, {session.input_name: session.feed(pixels)})
-    worst = float(np.abs(found[0] - listed_logits(logits, request.resolution.groups)).max())
-    allowed = max(TOLERANCE, relative * float(np.abs(logits).max()))
-    if not worst <= allowed or (known and (found[1].shape != (len(pixels),) or not np.isfinite(found[1]).all())):
-        raise ExportError(f"{file} and {body.id} differ by {worst:.2g}; do not use the file, and report this as a bug")
-    return worst
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,8 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import resolve_device
 from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import ConfigError, DataError
-from mvp_edge.core.output import result_directory
 from mvp_edge.core.packed import in_full, read_stored
-from mvp_edge.core.progress import Progress, SilentProgress, Stage, Stopwatch
+from mvp_edge.core.progress import Progress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.data.folder import unlabelled
@@ -33,13 +32,15 @@ from mvp_edge.models.tensors import load_weights, serialise
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
+from mvp_edge.prune.body_size import choose
 from mvp_edge.prune.deliver import gallery, rounding, surest_errors
+from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.gate import Scores, failed_gate
 from mvp_edge.prune.learn import Learned, Photographs, State, learn, parts_of, prior_of, seen
-from mvp_edge.prune.named import Made, Request, choose, expectations, report_of
+from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.prune.precision import Candidate, judge_precision, make_precision, scores_of
-from mvp_edge.prune.request import check_place, prune_command, requested_with_photographs
+from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.write import FILES, write_base, write_file, write_parts
 from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
 from mvp_edge.report.record import (
@@ -64,37 +65,8 @@ TRIED_EACH = 5  # of a class, at least
 JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
 
 
-def compress_photographs(
-    config: PruneConfig,
-    zoo: BodyZoo,
-    progress: Progress | None = None,
-    began: float | None = None,
-    resolution: Resolution | None = None,
-) -> Report:
-    """Make a compact model from names and photographs and write it with its report.
-
-    Args:
-        config: Settings of the run, with data.
-        zoo: The zoo that it names.
-        progress: Progress reporter.
-        began: When the job began, by `time.perf_counter`, if that was earlier.
-        resolution: Result of `requested_with_photographs`, if it was called; the class list is not read again then.
-
-    Returns:
-        The report.
-
-    Raises:
-        MvpEdgeError: an input cannot be used; nothing is written then.
-    """
-    progress, clock = progress or SilentProgress(), Stopwatch(began)
-    check_place(config)
-    resolution = resolution or requested_with_photographs(config, zoo)
-    with result_directory(config.out, lambda: check_place(config)) as directory:
-        return make_photographed(config, zoo, resolution, directory, progress, clock)
-
-
 def make_photographed(
-    config: PruneConfig, zoo: BodyZoo, resolution: Resolution, directory: Path, progress: Progress, clock: Stopwatch
+    zoo: BodyZoo, resolution: Resolution, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch
 ) -> Report:
     """Choose a body, let it learn from the photographs, and write, check and measure the file.
 

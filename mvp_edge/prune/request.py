@@ -19,19 +19,6 @@ from mvp_edge.zoo.catalogue import read_known_classes
 from mvp_edge.zoo.location import read_base_classes
 
 
-def check_request(config: PruneConfig) -> Task:
-    """Check the settings, the class list and the zoo's description.
-
-    Returns:
-        As `requested_task`: a class list that comes through a pipe can be read only once.
-
-    Raises:
-        MvpEdgeError: a result cannot be written there, or see `requested_task`.
-    """
-    check_place(config)
-    return requested_task(config)
-
-
 def check_place(config: PruneConfig) -> None:
     """Refuse a place for the result that cannot be written, or that holds what the result is made from.
 

@@ -4,20 +4,122 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from safetensors.numpy import save
 
-from mvp_edge.config import InputFormat
+from mvp_edge.config import InputFormat, PruneConfig
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
-from mvp_edge.zoo.bodies import Body, BodyZoo
+from mvp_edge.core.packed import Stored, in_full
+from mvp_edge.export.compact import halve, store_compactly
+from mvp_edge.export.named_head import LowRank, attach_head, stored_head
+from mvp_edge.export.static_int8 import quantise
+from mvp_edge.names.known import Split, listed_logits
+from mvp_edge.prune.expected import Request
+from mvp_edge.timing.session import open_session
+from mvp_edge.zoo.bodies import Body, BodyZoo, Features
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
+TOLERANCE = 1e-3  # of a logit: float32 sums in another order
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A body as it is delivered.
+
+    Attributes:
+        body: The body, or a form of one.
+        stored: Its tensors as they are stored.
+        graph: It as an ONNX model with logits of all classes, in the arithmetic that it is delivered in.
+        features: What it sees in labelled pictures.
+        threshold: Of `known`; None if there is to be no `known`.
+    """
+
+    body: Body
+    stored: dict[str, Stored]
+    graph: onnx.ModelProto
+    features: Features
+    threshold: float | None
+
+
+def open_body(request: Request, body: Body, config: PruneConfig) -> Opened:
+    """Read a body from its zoo.
+
+    Raises:
+        ZooError: one of its files is missing or damaged.
+    """
+    zoo, stored = request.zoo, request.zoo.stored(body)
+    graph = zoo.graph(body, in_full(stored))
+    if body.arithmetic == "int8":
+        graph = quantise(graph, *zoo.rounding(body))
+    return Opened(body, stored, graph, zoo.features(body), threshold_of(request, body, config))
+
+
+def threshold_of(request: Request, body: Body, config: PruneConfig) -> float | None:
+    """Return the threshold of `known` for so many listed classes of the base; None if there is to be no `known`."""
+    return None if request.split is None or not config.unknown else body.threshold(len(request.split.listed))
+
+
+def write_model(
+    file: Path,
+    opened: Opened,
+    request: Request,
+    kind: InputFormat,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+) -> None:
+    """Write a body with the head of the class list, its weights as they are stored, or in half precision.
+
+    Raises:
+        ExportError: the file cannot be written.
+    """
+    split = request.split or Split(request.resolution.groups, tuple(sorted(sum(request.resolution.groups, ()))), (), ())
+    body, features = opened.body, opened.features
+    model = attach_head(
+        opened.graph, split, request.resolution.task.names, known_threshold=opened.threshold,
+        temperature=body.temperature, unlisted=LowRank(features.basis, features.rows, features.bias),
+    )  # fmt: skip
+    if precision == "fp16":
+        halve(model)
+    else:
+        store_compactly(model, opened.stored | stored_rows(opened, split))
+    write_file(model, file, request.zoo, body, kind, {} if precision == "fp32" else {"precision": precision})
+
+
+def stored_rows(opened: Opened, split: Split) -> dict[str, Stored]:
+    """Return the stored forms of the head's weights, by their names in the file."""
+    last = next((n for n in reversed(opened.graph.graph.node) if n.op_type == "Gemm"), None)
+    if last is None or last.input[1] not in opened.stored or not opened.features.stored:
+        return {}
+    return stored_head(split, opened.stored[last.input[1]], *(opened.features.stored[k] for k in ("basis", "rows")))
+
+
+def check(file: Path, opened: Opened, request: Request, relative: float = 0.0) -> float:
+    """Compare the file with the body's logits of all classes on random pictures; return the largest difference.
+
+    Raises:
+        ExportError: they differ by more than float32's rounding and more than that share of the largest logit.
+    """
+    import onnxruntime as ort
+
+    session, body, known = open_session(file), opened.body, opened.threshold is not None
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, body.pixels, body.pixels), np.uint8)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    whole = ort.InferenceSession(opened.graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    logits = np.asarray(whole.run(None, {"image": pixels.astype(np.float32) / 255})[0])
+    found = session.runner.run(None, {session.input_name: session.feed(pixels)})
+    worst = float(np.abs(found[0] - listed_logits(logits, request.resolution.groups)).max())
+    allowed = max(TOLERANCE, relative * float(np.abs(logits).max()))
+    if not worst <= allowed or (known and (found[1].shape != (len(pixels),) or not np.isfinite(found[1]).all())):
+        raise ExportError(f"{file} and {body.id} differ by {worst:.2g}; do not use the file, and report this as a bug")
+    return worst
 
 
 def write_file(

@@ -139,7 +139,7 @@ def test_output_directory_that_cannot_be_written(
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(self))
 
-    monkeypatch.setattr("mvp_edge.prune.run.read_inputs", pytest.fail)  # this must be found before any work
+    monkeypatch.setattr("mvp_edge.prune.voted.read_inputs", pytest.fail)  # this must be found before any work
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert f"cannot write to {tmp_path} (Read-only file system)" in prune(out=tmp_path / "new")
 

@@ -22,7 +22,7 @@ def test_ctrl_c(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvp_edge.prune.run.compress", interrupt)
+    monkeypatch.setattr("mvp_edge.prune.job.compress", interrupt)
     done = run("prune", "--task", task, "--data", images, "--zoo", tiny_zoo)
     assert (done.code, done.out, done.err) == (130, "", "interrupted; nothing was written\n")
     assert {p.name for p in tmp_path.iterdir()} - {"cache"} == {"classes.txt"}

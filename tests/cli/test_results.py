@@ -36,8 +36,7 @@ def test_json_is_ascii_whatever_the_classes_are_called(
 ) -> None:
     names = ["pêche", "桃"]
     made = example_report() | {"task": {"classes": names, "synsets": [None, None], "id": "t"}}
-    monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
-    monkeypatch.setattr("mvp_edge.prune.run.compress", lambda *_: Report.from_json(made))
+    monkeypatch.setattr("mvp_edge.prune.job.compress", lambda *_: Report.from_json(made))
     done = run("prune", "--task", task, "--zoo", tiny_zoo, "--json")
     assert done.out.isascii() and done.json["task"]["classes"] == names
 

@@ -23,7 +23,7 @@ from mvp_edge.names.base_classes import resolve_to_base
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import resolve_names
 from mvp_edge.prune.base_zoo import folded_copy, pixels_of, zoo_of_base
-from mvp_edge.prune.run import compress
+from mvp_edge.prune.job import compress
 from mvp_edge.zoo.bodies import open_bodies
 from tests.conftest import COLOURS
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from cli import prune as command
 from cli.app import app
 from mvp_edge.config import Budget, FitOverrides, PruneConfig, VoteConfig
+from mvp_edge.prune.job import Job
 from mvp_edge.prune.request import prune_command
 from mvp_edge.report import Report
 from tests.report.example import example_report
@@ -38,10 +39,10 @@ def test_the_command_repeats_the_run(config: PruneConfig, monkeypatch: pytest.Mo
         read.append(config)
         return Report.from_json(example_report())
 
-    monkeypatch.setattr("mvp_edge.zoo.bodies.open_bodies", lambda _: None)
-    monkeypatch.setattr("mvp_edge.prune.base_zoo.with_base", lambda config, _: config)
-    monkeypatch.setattr("mvp_edge.prune.request.check_request", lambda config: None)
-    monkeypatch.setattr("mvp_edge.prune.run.compress", note)
+    monkeypatch.setattr(
+        "mvp_edge.prune.job.read_job", lambda config, _: Job(config, None, lambda *_: pytest.fail("made"))
+    )
+    monkeypatch.setattr("mvp_edge.prune.job.compress", note)
     done = CliRunner().invoke(app, shlex.split(prune_command(config))[1:])
     assert done.exit_code == 0, done.output
     (found,) = read

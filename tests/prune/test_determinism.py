@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mvp_edge.config import FitConfig, PruneConfig, VoteConfig
-from mvp_edge.prune.run import compress
+from mvp_edge.prune.job import compress
 
 SEED = 3
 

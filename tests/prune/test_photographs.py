@@ -24,10 +24,8 @@ from mvp_edge.models.architectures import head_of, new_model
 from mvp_edge.names.base_classes import NamedClasses, Resolution
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune import photographs
-from mvp_edge.prune.family import photographed_family
+from mvp_edge.prune.job import compress, compress_family
 from mvp_edge.prune.learn import Heads, LeftOut, enough, harmful, mistaken, nearness_of, prior_of
-from mvp_edge.prune.photographs import compress_photographs
-from mvp_edge.prune.run import compress
 from mvp_edge.report import Report
 from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, Kind, Linear, fit_head, named_logits
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
@@ -101,7 +99,7 @@ def test_a_noun_above_several_classes(tmp_path: Path, images: Path) -> None:
                 shutil.copy(file, own / split / "animal" / f"{name}{file.name}")
     zoo = open_bodies(str(make_body_zoo(tmp_path / "zoo", images, ("crab", "rose", "tiger"), (32,))))
     assert zoo is not None
-    report = compress_photographs(settings(tmp_path, zoo, own, "animal\nrose\n"), zoo)
+    report = compress(settings(tmp_path, zoo, own, "animal\nrose\n"))
     assert report.names[0].classes == ("crab", "tiger")
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert report.photographs is not None
@@ -226,7 +224,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path: Path, bodies: BodyZoo, images
 def test_a_family_has_a_body_for_each_budget(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
     macs = sorted(b.macs for b in bodies.bodies)
     budgets = [Budget(macs=1.1 * m) for m in macs]
-    made = photographed_family(settings(tmp_path, bodies, images, "apple\ntiger\n"), bodies, budgets)
+    made = compress_family(settings(tmp_path, bodies, images, "apple\ntiger\n"), budgets)
     assert [m.macs >= least for m, least in zip(made.models, macs, strict=True)] == [True, True]
     assert made.models[0].macs < made.models[1].macs
 

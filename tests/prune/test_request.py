@@ -15,7 +15,8 @@ from benchmarks import RESNET_ZOO, VIT_ZOO
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, TaskError, ZooError
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.request import check_request, prune_command, requested_task
+from mvp_edge.prune.job import read_job
+from mvp_edge.prune.request import prune_command, requested_task
 from mvp_edge.zoo.location import FORMAT
 
 
@@ -73,7 +74,6 @@ def test_commas_in_an_unknown_name_are_pointed_at(config: PruneConfig) -> None:
 def test_classes_without_a_file(config: PruneConfig) -> None:
     given = replace(config, task=Task((TaskClass("apple"), TaskClass("pear"))))
     assert [c.synset for c in requested_task(given).classes] == ["apple.n.01", "pear.n.01"]
-    assert check_request(given) == requested_task(given)
     assert prune_command(given) == f"mvp-edge prune --task - --zoo {RESNET_ZOO} --seed 0"
 
 
@@ -85,17 +85,18 @@ def test_what_needs_images(config: PruneConfig) -> None:
         assert requested_task(replace(config, vote=vote, data="photos")).names == ("apple", "pear")
 
 
-def test_the_place_comes_first_then_the_list_then_the_zoo(config: PruneConfig) -> None:
-    config = replace(config, zoo="none")
+def test_the_place_comes_first_then_the_zoo_then_the_list(config: PruneConfig) -> None:
+    strange = replace(config, zoo="none")
     config.out.write_text("a file")
     with pytest.raises(ConfigError, match="is a file"):
-        check_request(config)
+        read_job(strange)
     config.out.unlink()
-    with pytest.raises(TaskError, match="no such file"):
-        check_request(config)
-    write(config, "apple\npear\n")
     with pytest.raises(ZooError, match="neither bundled"):
-        check_request(config)
+        read_job(strange)
+    with pytest.raises(TaskError, match="no such file"):
+        read_job(config)
+    write(config, "apple\npear\n")
+    assert read_job(config).trains
 
 
 @pytest.mark.parametrize("text", [f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "base": {{"name": "b"}}}}', "[]"])

@@ -20,10 +20,10 @@ from mvp_edge.export import OnnxClassifier
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.family import compress_family
+from mvp_edge.prune.job import compress, compress_family
 from mvp_edge.prune.pictures import Pictures
-from mvp_edge.prune.run import Inputs, Prepared, compress, far_warning, size
 from mvp_edge.prune.size import Sizing, Votes
+from mvp_edge.prune.voted import Inputs, Prepared, far_warning, size
 from mvp_edge.report import Report
 from mvp_edge.report.record import BaseAccuracyRecord, PicturesRecord
 from mvp_edge.training.loop import accuracy, predict
@@ -223,7 +223,7 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
     budget = run(replace(config, budget=Budget(params=60_000)))
     assert len(asked) == len(open_zoo(str(generalist_zoo)).ids()) and budget.params <= 60_000
     assert len(run(replace(config, vote=replace(config.vote, voters="specialist"))).voters) == len(asked) == 2
-    monkeypatch.setattr("mvp_edge.prune.run.ratio_decides", lambda _: False)
+    monkeypatch.setattr("mvp_edge.prune.voted.ratio_decides", lambda _: False)
     everyone = run(config)
     assert len(asked) == 4
     assert all(
@@ -303,7 +303,7 @@ def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytes
         asked.append(config.budget)
         raise BudgetError("enough")
 
-    monkeypatch.setattr("mvp_edge.prune.run.prepare", prepare)
+    monkeypatch.setattr("mvp_edge.prune.voted.prepare", prepare)
     budgets = [Budget(params=60_000), Budget(params=90_000)]
     with pytest.raises(BudgetError, match="enough"):
         compress_family(PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out"), budgets)

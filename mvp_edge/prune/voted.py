@@ -1,4 +1,4 @@
-"""The main job from a class list to a compact model and its report, step by step."""
+"""The main job by votes, from a class list to a compact model and its report, step by step."""
 
 from __future__ import annotations
 
@@ -11,27 +11,21 @@ import torch
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import on_host, resolve_device
-from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.output import result_directory
-from mvp_edge.core.progress import Progress, SilentProgress, Stopwatch
+from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.data import ImageSet, open_source
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import can_widen
 from mvp_edge.names.tasks import Task
 from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
-from mvp_edge.prune.base_zoo import with_base
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
 from mvp_edge.prune.fit import Unseen, fine_tune, hold_out, is_low_data
-from mvp_edge.prune.named import compress_names
-from mvp_edge.prune.photographs import compress_photographs
 from mvp_edge.prune.pictures import Pictures, read_pictures
 from mvp_edge.prune.request import check_place, requested_task
 from mvp_edge.prune.size import Sizing, ratio_decides, ready_made_size, trained_size
 from mvp_edge.report import Report
 from mvp_edge.voting.meta_vote import assemble, stays_base, vote
 from mvp_edge.voting.neighbours import Neighbour, rank, select_voters, similarity_used, sole_voter
-from mvp_edge.zoo.bodies import open_bodies
 from mvp_edge.zoo.member import Member, MemberKind
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -66,43 +60,6 @@ class Prepared:
     inputs: Inputs
     prunable: PrunableModel
     ranked: Sequence[Neighbour]
-
-
-def compress(
-    config: PruneConfig, progress: Progress | None = None, began: float | None = None, task: Task | None = None
-) -> Report:
-    """Make a compact model for a task and write it with its report.
-
-    Args:
-        config: Settings of the run.
-        progress: Progress reporter.
-        began: When the job began, by `time.perf_counter`, if that was earlier, as the command's imports take seconds.
-        task: Result of `check_request`, if it was called; the class list is not read again then.
-
-    Returns:
-        The report.
-
-    Raises:
-        MvpEdgeError: an input cannot be used; nothing is written then.
-    """
-    progress = progress or SilentProgress()
-    config = with_base(config, progress)
-    if (bodies := open_bodies(config.zoo)) is not None:
-        make_of_body = compress_names if config.data is None else compress_photographs
-        return make_of_body(config, bodies, progress, began)
-    if config.none is not None:
-        raise ConfigError("--none is for zoos of ready-made networks, whose files tell none of these; leave it out")
-    clock = Stopwatch(began)
-    check_place(config)
-    prepared = prepare(config, progress, clock, task)
-    with clock.time("size"):
-        sizing = size(prepared, config, progress)
-    with result_directory(config.out, lambda: check_place(config)) as directory:
-        made = make(prepared, sizing, config, directory, progress, clock)
-        if config.add_to_zoo:  # last, so that a run that fails leaves neither a member nor a report that names one
-            check_place(config)
-            prepared.inputs.zoo.add(made.member, dict(made.state))
-    return made.report
 
 
 def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Task | None = None) -> Prepared:
@@ -154,6 +111,21 @@ def size(prepared: Prepared, config: PruneConfig, progress: Progress) -> Sizing:
     """
     decide = ready_made_size if prepared.inputs.train is None else trained_size
     return decide(prepared.prunable, prepared.ranked, prepared.inputs.task, config, progress)
+
+
+def make_voted(
+    prepared: Prepared, sizing: Sizing, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch
+) -> Report:
+    """Make one model, write it with its report, and add it to the zoo if that is wanted.
+
+    Raises:
+        MvpEdgeError: see `make`, or the zoo cannot be written.
+    """
+    made = make(prepared, sizing, config, directory, progress, clock)
+    if config.add_to_zoo:  # last, so that a run that fails leaves neither a member nor a report that names one
+        check_place(config)
+        prepared.inputs.zoo.add(made.member, dict(made.state))
+    return made.report
 
 
 def make(
