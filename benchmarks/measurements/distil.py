@@ -1,7 +1,7 @@
 """The base at few pixels learns from itself at more, with its batch norms' statistics fixed.
 
     python -m benchmarks distil PIXELS --crops DIR --sets mini:1,woof:0.5 --steps N --out FILE [--rate 1e-4]
-        [--start FILE]
+        [--start BODY]
 
 The crops come from `python -m benchmarks teach`. A killed run goes on where it was. Statistics that move on a narrow
 choice of pictures lose classes that are not among them; fixed ones generalise (docs/measurements.md).
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.command import Script, log
-from benchmarks.lite0 import at, lite0, load
+from benchmarks.lite0 import at, body, lite0
 from benchmarks.measurements import teach
 from mvp_edge.config import FitConfig
 from mvp_edge.core.device import on_device
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
     script.add("--steps", type=int, required=True)
     script.add("--out", type=Path, required=True)
     script.add("--rate", type=float, default=1e-4)
-    script.add("--start", type=Path, help="a distilled network to go on from; the base otherwise")
+    script.add("--start", metavar="BODY", help="a body of the bundled zoo to go on from; the base otherwise")
     args = script.parse(argv)
     base, device = at(args.pixels), script.device
     named = dict(part.split(":") for part in args.sets.split(","))
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> None:
         "seed": args.seed,
     }
     if args.start is not None:
-        started, network = load(args.start, args.pixels)
+        started, network = body(args.start)
         recipe["start"] = json.loads(started.recipe)
     else:
         network = lite0()

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.command import Script, log
+from benchmarks.lite0 import body
 from benchmarks.measurements.photographs import SUFFIXES, WAYS
 from benchmarks.reconstruction import counts_within, hidden_groups, importance, reconstructed
 from mvp_edge.config import FitConfig, PruneSchedule
@@ -41,7 +42,7 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened, open_source
 from mvp_edge.data.images import decode_all
-from mvp_edge.models.architectures import new_model, set_head
+from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base
 from mvp_edge.models.freezing import freeze_early
 from mvp_edge.models.groups import GroupTable
@@ -49,7 +50,7 @@ from mvp_edge.models.macs import count_macs
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.models.tensors import deserialise, load_weights, serialise
+from mvp_edge.models.tensors import deserialise, serialise
 from mvp_edge.prune.learn import CROP, MIDWAY, parts_of
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.pruners import base_importance
@@ -61,7 +62,6 @@ from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.recipes import recipe
 from mvp_edge.voting.leep import leep
 from mvp_edge.voting.meta_vote import average, count_votes, select_units
-from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 
 Network = tuple[Base, nn.Module]
 
@@ -282,20 +282,6 @@ class Ways:
         return [self.specialists[i] for i in np.argsort(-np.array(scores), kind="stable")[:VOTERS]]
 
 
-def body_network(zoo: BodyZoo, name: str) -> Network:
-    """Return a body of the zoo in torch.
-
-    Raises:
-        ConfigError: the zoo has no such body.
-    """
-    for body in zoo.bodies:
-        if body.id == name:
-            network = new_model(zoo.arch, len(zoo.classes.classes))
-            load_weights(network, {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(body).items()})
-            return replace(Base.from_json(dict(zoo.about)), input_size=(body.pixels, body.pixels)), network.eval()
-    raise ConfigError(f"the zoo has no body {name}")
-
-
 def main(argv: Sequence[str]) -> None:
     """Make specialists, then compare who decides on tasks of other data; append a record for each network."""
     script = Script("specialists", __doc__)
@@ -310,10 +296,8 @@ def main(argv: Sequence[str]) -> None:
     script.add("--ifp", type=int, default=0, help="tasks on which IFP is run, too")
     args = script.parse(argv)
     args.members.mkdir(parents=True, exist_ok=True)
-    if (zoo := open_bodies(None)) is None:
-        raise ConfigError("the default zoo has no bodies")
-    base, small = smaller = body_network(zoo, args.smaller)
-    prunable = PrunableModel.of(*body_network(zoo, args.larger))
+    base, small = smaller = body(args.smaller)
+    prunable = PrunableModel.of(*body(args.larger))
     larger = Larger(prunable, counts_within(prunable, count_macs(small, base.input_size)))
     settings = replace(recipe("photographs", "adamw"), crop=larger.base.input_size[0] // CROP)
     pictures = class_pictures(args.pictures)
