@@ -73,6 +73,8 @@ class Zoo:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    _catalogues: list[Catalogue] = field(default_factory=list, init=False, repr=False, compare=False)
+
     def infos(self) -> list[MemberInfo]:
         """Return all members' descriptions, sorted by id.
 
@@ -104,7 +106,9 @@ class Zoo:
         Raises:
             ZooError: a member is damaged or was cut from another base model.
         """
-        return read_catalogue(self._roots, self.base.sha256)
+        before = self._catalogues[-1] if self._catalogues else None
+        self._catalogues[:] = [read_catalogue(self._roots, self.base.sha256, before)]
+        return self._catalogues[0]
 
     def ids(self) -> list[str]:
         """Return the names of all members, sorted."""

@@ -233,7 +233,7 @@ def test_members_whose_nearness_cannot_matter_are_not_ranked(
 
 
 @pytest.mark.parametrize("with_images", [False, True])
-def test_each_member_is_read_once(
+def test_a_member_is_read_once_for_the_catalogue_and_once_if_it_matters(
     images: Path, generalist_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_images: bool
 ) -> None:
     (tmp_path / "classes.txt").write_text("tiger\napple\nrose\n")
@@ -249,9 +249,7 @@ def test_each_member_is_read_once(
     monkeypatch.setattr(Path, "open", count)
     vote = VoteConfig(keep=0.5, channel_multiple=4)
     compress(replace(config, vote=vote, fit=FitConfig(iterations=0), precision="fp32"))
-    assert {member: reads[member] for member in open_zoo(str(generalist_zoo)).ids()} == dict.fromkeys(
-        open_zoo(str(generalist_zoo)).ids(), 1
-    )
+    assert {reads[member] for member in open_zoo(str(generalist_zoo)).ids()} <= {1, 2}
 
 
 def test_a_model_of_other_images_is_another_member(images: Path, tiny_zoo: Path, tmp_path: Path) -> None:
@@ -289,13 +287,16 @@ def test_a_report_tells_of_no_member_that_could_not_be_added(
     assert ("Slicing" in told.steps) == (when == "add")
 
 
-def test_a_family_is_not_added_to_a_zoo(tmp_path: Path) -> None:
-    config = PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out", add_to_zoo=True)
+def test_a_family_is_not_added_to_a_zoo(tmp_path: Path, generalist_zoo: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out", zoo=str(generalist_zoo), add_to_zoo=True)
     with pytest.raises(ConfigError, match=r"not added to a zoo; add one .*: mvp-edge zoo add .*out/60kparams"):
         compress_family(config, [Budget(params=60_000)])
 
 
-def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_is_prepared_for_its_budgets(
+    tmp_path: Path, generalist_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under a budget, everybody's nearness matters."""
     asked: list[Budget | None] = []
 
@@ -305,6 +306,8 @@ def test_a_family_is_prepared_for_its_budgets(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("mvp_edge.prune.voted.prepare", prepare)
     budgets = [Budget(params=60_000), Budget(params=90_000)]
+    (tmp_path / "classes.txt").write_text("tiger\napple\n")
+    config = PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out", zoo=str(generalist_zoo))
     with pytest.raises(BudgetError, match="enough"):
-        compress_family(PruneConfig(tmp_path / "classes.txt", "images", tmp_path / "out"), budgets)
+        compress_family(config, budgets)
     assert asked == budgets[:1]
