@@ -34,6 +34,7 @@ from mvp_edge.models.support import check_architecture, lively, random_network, 
 
 CLASSES = 10
 LIMIT_S = 120  # processor seconds
+BESIDE_S = 30  # of torch-pruning, which takes few or goes on for minutes
 HALF = 0.5  # of the multiply-adds in layers that can be pruned: from here on a network counts as supported
 
 
@@ -193,7 +194,8 @@ def main(argv: Sequence[str]) -> None:
         if arch not in done:
             config = {"arch": arch, "family": family(arch), "method": method, "seed": 0}
             log.info("%s", arch)
-            script.record(config, limited(beside if args.beside else tried, arch))
+            work, limit_s = (beside, BESIDE_S) if args.beside else (tried, LIMIT_S)
+            script.record(config, limited(work, arch, limit_s))
 
 
 def latest(method: str = "mvp-edge") -> list[dict[str, Any]]:
