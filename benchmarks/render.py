@@ -14,7 +14,7 @@ from functools import partial
 from benchmarks import rooms
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records import ROOT, dirty_note
-from benchmarks.tables import accuracy, architectures, device, papers, photographs, settled, tests
+from benchmarks.tables import accuracy, architectures, device, papers, phones, photographs, settled, tests
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Pages whose `<!-- table NAME -->` blocks are filled in."""
@@ -36,8 +36,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "precision": device.precision,
     "budgets": device.budgets,
     "alignment": settled.alignment,
-    "runtimes": device.runtimes,
-    "phones": device.phones,
+    "runtimes": phones.runtimes,
+    "phones": phones.phones,
+    "instructions": phones.instructions,
     "folded-norms": settled.folded_norms,
     "ahnp-scores-held-out": settled.ahnp_scores,
     "photographs": photographs.by_names,

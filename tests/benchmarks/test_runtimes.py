@@ -17,8 +17,8 @@ from benchmarks.measurements import runtimes
 from benchmarks.runtimes import chromium, web
 from benchmarks.runtimes.chromium import BrowserError
 from benchmarks.runtimes.others import RUNTIMES
-from benchmarks.tables import device
-from benchmarks.tables.device import agreement
+from benchmarks.tables import phones
+from benchmarks.tables.phones import agreement
 from mvp_edge.core.places import cache_dir
 from mvp_edge.timing.session import open_session
 from tests.onnx_files import save_pool
@@ -161,7 +161,7 @@ def test_the_last_record_of_each_network_is_shown(monkeypatch: pytest.MonkeyPatc
         record("resnet", 3e-4, {"MNN": "3", "onnxruntime-web": "1.30.0"}),
     ]
     monkeypatch.setattr(records, "read", lambda question: rows)
-    first, second = (part.splitlines() for part in device.runtimes().split("\n\n"))
+    first, second = (part.splitlines() for part in phones.runtimes().split("\n\n"))
     assert first == [
         "| resnet: largest difference from ONNX Runtime 1.2 | MNN 3 | onnxruntime-web 1.30.0 | largest logit |",
         "|---|---|---|---|",
