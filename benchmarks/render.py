@@ -14,7 +14,7 @@ from functools import partial
 from benchmarks import rooms
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records import ROOT, dirty_note
-from benchmarks.tables import accuracy, architectures, device, papers, phones, photographs, settled, tests
+from benchmarks.tables import accuracy, architectures, device, papers, phones, photographs, settled, tests, zoos
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Pages whose `<!-- table NAME -->` blocks are filled in."""
@@ -32,6 +32,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "prune-time": device.prune_time,
     "prune-output": device.prune_output,
     "zoo-speed": settled.zoo_speed,
+    "large-zoos": zoos.large_zoos,
+    "launchers": zoos.launchers,
     "edge-latency": device.edge_latency,
     "precision": device.precision,
     "budgets": device.budgets,

@@ -26,13 +26,14 @@ def launchers() -> str:
     """What engines make, and what they cost beside one process."""
     rows = frame("launchers")
     rows = rows[rows.record.map(lambda r: r["commit"]) == rows.record.iloc[-1]["commit"]]
-    alone = rows[rows.launcher == "none"].iloc[-1]
+    alone_s = rows[rows.launcher == "none"].processor_s.median()
     body = []
     for name, mine in rows[rows.launcher != "none"].groupby("launcher", sort=False):
         whole, disturbed = mine[mine.kills == 0], mine[mine.kills > 0]
-        over = (whole.processor_s.mean() - alone.processor_s) / alone.members
+        members = mine.members.iloc[0]
+        over = (whole.processor_s.median() - alone_s) / members
         body.append([
-            f"`{name}`{mark(mine)}", f"{len(mine)} x {alone.members}", f"{int(mine.killed.sum())}",
+            f"`{name}`{mark(mine)}", f"{len(mine)} x {members}", f"{int(mine.killed.sum())}",
             f"{int(disturbed.repeated.sum())}", f"{int(mine.same.astype(bool).sum())} of {len(mine)}", f"{over:.1f}",
             f"{over / MINUTE_S:.1%}", f"{over / MINUTE_S / 10:.1%}",
         ])  # fmt: skip

@@ -107,13 +107,22 @@ class _Description(msgspec.Struct):
 
 
 def member_directories(directories: Sequence[Path]) -> dict[str, Path]:
-    """Return the directories of a zoo's members by id, sorted; of two of one id, the one that is found first."""
+    """Return the directories of a zoo's members by id, sorted; of two of one id, the one that is found first.
+
+    Raises:
+        ZooError: one cannot be read.
+    """
     found: dict[str, Path] = {}
     for members in (directory / "members" for directory in directories):
-        with contextlib.suppress(FileNotFoundError), os.scandir(members) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and entry.is_dir():
-                    found.setdefault(entry.name, members / entry.name)
+        try:
+            with os.scandir(members) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(".") and entry.is_dir():
+                        found.setdefault(entry.name, members / entry.name)
+        except FileNotFoundError:
+            continue
+        except OSError as e:
+            raise ZooError(f"{members} cannot be read ({e.strerror}); make it a directory that you may read") from e
     return dict(sorted(found.items()))
 
 
@@ -201,6 +210,8 @@ def _stamp(directory: Path) -> tuple[int, int, int]:
         description, place = (directory / DESCRIPTION).stat(), directory.stat()
     except FileNotFoundError as e:
         raise ZooError(f"{directory} holds no {DESCRIPTION}; remove it") from e
+    except OSError as e:
+        raise ZooError(f"{directory} cannot be read ({e.strerror}); make it a directory that you may read") from e
     return description.st_mtime_ns, description.st_size, place.st_mtime_ns
 
 

@@ -239,8 +239,11 @@ def test_a_machine_of_a_cluster_is_lost(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "ray"])
-def test_ctrl_c_in_a_terminal_keeps_what_is_whole(launcher: str, empty: Zoo, images: Path) -> None:
+def test_ctrl_c_in_a_terminal_keeps_what_is_whole(
+    launcher: str, empty: Zoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip({"local": "torch", "ray": "ray"}[launcher], reason="needs its extra")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     command = [
         sys.executable, "-m", "mvp_edge_cli", "zoo", "build", str(empty.path), "--data", str(images), "--ways", "2",
         "--members", "9", "--iterations", "60", "--batch-size", "16", "--keep", "0.5", "--channel-multiple", "4",

@@ -105,6 +105,18 @@ def test_a_damaged_member_is_named(zoo: Zoo, words: dict[str, object], told: str
         zoo.catalogue()
 
 
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "members").write_bytes(b"")
+    with pytest.raises(ZooError, match="members cannot be read"):
+        read_catalogue([tmp_path], "")
+    (tmp_path / "members").unlink()
+    member = tmp_path / "members" / "one"
+    member.mkdir(parents=True)
+    (member / "member.json").symlink_to("member.json")  # a circle
+    with pytest.raises(ZooError, match="one cannot be read"):
+        read_catalogue([tmp_path], "")
+
+
 def test_a_zoo_without_members(tmp_path: Path) -> None:
     empty = read_catalogue([tmp_path], "")
     assert list(empty.ids) == [] and len(empty.tasks) == len(empty.sizes) == 0
