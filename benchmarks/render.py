@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ahnp-scores-held-out": settled.ahnp_scores,
     "photographs": photographs.by_names,
     "forms": photographs.forms,
+    "worst-layers": photographs.worst_layers,
     "none-of-these": photographs.none_of_these,
     "own-photographs": photographs.own_photographs,
     "specialists": photographs.specialists,

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks import records
 from benchmarks.records import dirty_mark
 from benchmarks.tables import markdown
+from mvp_edge.zoo.bodies import open_bodies
 
 OWN = {"caltech101": "Caltech-101", "dogs": "five dog breeds", "flowers102": "Flowers-102", "clothing": "Clothing"}
 FORMS = ("-int8", "-small")
@@ -88,6 +89,15 @@ def forms() -> str:
         if n.startswith("lite0") and not n.endswith(FORMS)
     ]
     return markdown(("body", "weights in eight bits, float32", "INT8", "a byte for two or three weights"), rows)
+
+
+def worst_layers() -> str:
+    """The layers of each body that INT8 is farthest off in: mean square error relative to the variance, in percent."""
+    zoo = open_bodies("imagenet-lite0")
+    assert zoo is not None
+    worst = [(f.like, f.recipe["worst_layers"]) for f in zoo.forms if f.arithmetic == "int8"]
+    rows = [(body, ", ".join(f"`{name}` {100 * off:.1f}" for name, off in found.items())) for body, found in worst]
+    return markdown(("body", "worst layers, % of the variance"), rows)
 
 
 def none_of_these() -> str:

@@ -8,6 +8,9 @@ images. On eight members of the bundled zoo, that is as good as percentiles or e
 as long on x86. Not quantised are the normalisation of the image, and convolutions with fewer than `MIN_CHANNELS` output
 channels with what is added to them: they hold few weights and are slower in integers (ResNet-18 with 8, 16, 24 and 48
 channels, one thread: 0.95 of the float time with all layers quantised, 0.80 without the 8-channel ones).
+
+Weights of transformers have seven bits: processors with AVX2 but without VNNI add pairs of products in 16 bits, which
+those of eight overflowed (other classes for 8 of 24 pictures on an emulated Haswell; a ResNet-18's did not).
 """
 
 from __future__ import annotations
