@@ -30,6 +30,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "leep": accuracy.leep,
     "packing": settled.packing,
     "prune-time": device.prune_time,
+    "folders": device.folders,
     "prune-output": device.prune_output,
     "zoo-speed": settled.zoo_speed,
     "large-zoos": zoos.large_zoos,

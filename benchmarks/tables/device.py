@@ -136,3 +136,22 @@ def budgets() -> str:
             ])  # fmt: skip
     head = ["limit", "budgets", "out of reach", "within 10 %", "most over", "part used, median (least, most)"]
     return markdown(head, body)
+
+
+LARGE_DATA = {
+    "folder": "empty files in 100 folders, listed",
+    "list.csv": "rows of a CSV, listed",
+    "small": "pictures of 48 x 48 pixels, looked at",
+    "large": "photographs of 12 megapixels, looked at",
+}
+
+
+def folders() -> str:
+    """Time and memory of large data: to list them, and to look at them as `mvp-edge data` does."""
+    found = {r["config"]["data"]: r for r in records.read("folders")}
+    rows = [
+        (f"{found[k]['config']['files']:,} {what}", f"{(v := found[k]['result'])['processor_s']:.0f}", f"{v['mib']:,}")
+        for k, what in LARGE_DATA.items()
+        if k in found
+    ]
+    return markdown(("given", "seconds of one processor core", "MiB above the process's own"), rows)
