@@ -28,7 +28,7 @@ def _pooled(input: Tensor, output_size: Any) -> Tensor:  # noqa: A002
     given = (int(input.shape[-2]), int(input.shape[-1]))
     wanted = tuple(g if w is None else int(w) for g, w in zip(given, sides, strict=True))
     if wanted == (1, 1):
-        return F.adaptive_avg_pool2d(input, wanted)
+        return F.adaptive_avg_pool2d(input, 1)
     rows, columns = (_means(g, w).to(input.dtype) for g, w in zip(given, wanted, strict=True))
     return rows @ input @ columns.T
 
