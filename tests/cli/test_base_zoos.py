@@ -36,7 +36,7 @@ def test_names_on_a_base_of_imagenet_12k(run: Run, nouns: Path, weights: Path, m
     assert "domestic dog" in standing["dog"] and len(standing["dog"]) > 118 and "beagle" in standing["dog"]
     shown = run(*words, "--force", "--budgets", "900MMACs,950MMACs", "--out", "family")
     assert shown.code == 0 and (Path("family") / "900MMACs" / "model.onnx").is_file()
-    refused = run(*words, "--task", nouns, "--keep", "0.2")
+    refused = run(*words, "--task", nouns, "--keep", "0.2", "--out", "other")
     assert refused.code == 2 and "pixels" in refused.err
 
 
