@@ -32,9 +32,10 @@ def launchers() -> str:
         whole, disturbed = mine[mine.kills == 0], mine[mine.kills > 0]
         members = mine.members.iloc[0]
         over = (whole.processor_s.median() - alone_s) / members
+        kills = [int(disturbed.killed.sum()), int(disturbed.repeated.sum())]
         body.append([
-            f"`{name}`{mark(mine)}", f"{len(mine)} x {members}", f"{int(mine.killed.sum())}",
-            f"{int(disturbed.repeated.sum())}", f"{int(mine.same.astype(bool).sum())} of {len(mine)}", f"{over:.1f}",
+            f"`{name}`{mark(mine)}", f"{len(mine)} x {members}", *(["not run yet", ""] if disturbed.empty else kills),
+            f"{int(mine.same.astype(bool).sum())} of {len(mine)}", f"{over:.1f}",
             f"{over / MINUTE_S:.1%}", f"{over / MINUTE_S / 10:.1%}",
         ])  # fmt: skip
     head = [

@@ -64,6 +64,8 @@ def test_what_an_engine_costs_is_what_it_takes_more_than_one_process(monkeypatch
     ]
     monkeypatch.setattr(records, "read", lambda question: rows)
     assert zoos.launchers().splitlines()[2] == "| `ray` | 3 x 20 | 19 | 18 | 2 of 3 | 1.2 | 2.0% | 0.2% |"
+    monkeypatch.setattr(records, "read", lambda question: rows[:2])
+    assert zoos.launchers().splitlines()[2] == "| `ray` | 1 x 20 | not run yet |  | 1 of 1 | 1.2 | 2.0% | 0.2% |"
 
 
 def test_large_zoos_by_their_number_of_members(monkeypatch: pytest.MonkeyPatch) -> None:
