@@ -61,7 +61,8 @@ def own_bases() -> str:
     if not found:
         return "No records yet."
     rows = []
-    for (base, data, pixels, learned), lines in found.items():
+    ordered = sorted(found.items(), key=lambda f: (f[0][0], f[0][1], f[0][3], -f[0][2]))
+    for (base, data, pixels, learned), lines in ordered:
         results = [line["result"] for line in lines]
         macs, size, top1 = (float(np.mean([r[k] for r in results])) for k in ("macs", "bytes", "top1"))
         rows.append([
