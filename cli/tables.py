@@ -391,8 +391,8 @@ def show_support(support: Support) -> None:
         reason = next(iter(support.refused.values()))
         grid.add_row("refused", escape(f"{len(support.refused)} groups stay whole: {reason}"))
     if support.whole:
-        total = sum(support.whole.values())
-        first = [f"{name} {n / total:.0%}" for name, n in list(support.whole.items())[:SHOWN_NODES]]
+        each = (1 - support.macs_share) / sum(support.whole.values())  # of all multiply-adds
+        first = [f"{name} {n * each:.1%}" for name, n in list(support.whole.items())[:SHOWN_NODES]]
         grid.add_row("whole layers", escape(", ".join(first)))
     grid.add_row("classifier", escape(support.head or "linear: can be cut to any of its classes"))
     console().print(grid)

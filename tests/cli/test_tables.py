@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from cli.tables import show_report, versus
+from cli.tables import show_report, show_support, versus
+from mvp_edge.models.support import Support
 from mvp_edge.report import Report
 from tests.report.example import example_report
 
@@ -80,3 +81,9 @@ def test_a_precision_is_told_with_its_paired_time_only(capsys: pytest.CaptureFix
 )
 def test_a_ratio_of_times_in_words(ratio: float | None, quartiles: tuple[float, float] | None, text: str) -> None:
     assert versus(ratio, quartiles) == text
+
+
+def test_layers_that_stay_whole_have_their_share_of_all_multiply_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = {"head": 150, "pool": 50}
+    show_support(Support("net", (64, 64), 3, {}, params_share=0.9, macs_share=0.8, whole=whole, difference=0.0))
+    assert "head 15.0%, pool 5.0%" in capsys.readouterr().out
