@@ -141,8 +141,10 @@ def table() -> str:
     longest = [f"`{c['longest_module']}`, {c['longest_module_lines']} lines" for c in (first, last)]
     rows += [f"| longest module | {' | '.join(longest)} |", "", "| lines by room | before | after |", "|---|---|---|"]
     before, after = first["lines_by_room"], last["lines_by_room"]
-    for room in sorted(before | after):
-        rows.append(f"| `{room}` | {before.get(room, '')} | {after.get(room, '')} |")
+    for room in sorted(after):
+        rows.append(f"| `{room}` | {before.get(room, '')} | {after[room]} |")
+    gone = [lines for room, lines in before.items() if room not in after]
+    rows.append(f"| {len(gone)} rooms that are gone | {sum(gone)} | |")
     return "\n".join(rows)
 
 

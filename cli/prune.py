@@ -356,7 +356,7 @@ def prune(
                 f"the networks of zoo {job.zoo.name} differ in pixels, not in units; "
                 "set their size with --max-drop or a budget, such as --max-macs 60M"
             )
-        if job.trains:
+        if job.trains and base is None:
             _start(progress, threads, bf16)
         if wanted:
             made = compress_family(config, wanted, progress, started(), job)
