@@ -88,18 +88,22 @@ def _solve(block: Any, x: list[Tensor], wanted: list[Tensor]) -> None:
 
     Few pictures leave most of the solution open: it stays near the weights that the kept units had.
     """
-    projection, norm = block.conv_pwl, block.bn3
+    projection, norm = block.conv_pwl, getattr(block, "bn3", None) or block.bn2  # fused blocks have two norms
     width = projection.weight.shape[1] + 1  # and a constant
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     start = torch.cat([projection.weight.flatten(1) * scale[:, None], torch.zeros(len(scale), 1)], 1).double()
     gram, missing = torch.zeros(width, width, dtype=torch.double), torch.zeros(width, len(scale), dtype=torch.double)
     shift = norm.bias - norm.running_mean * scale
+    seen: list[Tensor] = []
+    handle = projection.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     for part, want in zip(x, wanted, strict=True):
-        hidden = block.aa(block.bn2(block.conv_dw(block.bn1(block.conv_pw(part)))))
+        block(part)
+        hidden = seen.pop()
         want = (want - part if block.has_skip else want) - shift[:, None, None]
         rows = torch.cat([hidden, torch.ones_like(hidden[:, :1])], 1).transpose(0, 1).flatten(1)
         gram += (rows @ rows.T).double()
         missing += (rows @ want.transpose(0, 1).flatten(1).T).double()
+    handle.remove()
     decay = RIDGE * gram.diagonal()[:-1].mean() * torch.ones(width, dtype=torch.double)
     decay[-1] = 0
     change = torch.linalg.solve(gram + decay.diag(), missing - gram @ start.T).T

@@ -1,0 +1,52 @@
+"""Projections solved in closed form, on a small network with random weights."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from benchmarks.reconstruction import counts_within, hidden_groups, importance, reconstructed
+from mvp_edge.data import normalise
+from mvp_edge.models.bases import Base
+from mvp_edge.models.macs import count_macs
+from mvp_edge.models.plan import full_plan
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.pruners.units import top_plan
+
+SIZE = (32, 32)
+
+
+@pytest.fixture(scope="module")
+def prunable() -> PrunableModel:
+    torch.manual_seed(0)
+    network = timm.create_model("test_efficientnet", num_classes=5).eval()
+    mean = (0.5, 0.5, 0.5)
+    return PrunableModel.of(Base("timm:test_efficientnet", "test_efficientnet", SIZE, mean, mean), network)
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (40, 3, *SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def test_a_network_that_keeps_all_stays_itself(prunable: PrunableModel, images: torch.Tensor) -> None:
+    x = normalise(images, prunable.base.mean, prunable.base.std)
+    with torch.no_grad():
+        wanted = prunable.model(x)
+        found = reconstructed(prunable, full_plan(prunable.table.widths), images)(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_solving_comes_nearer_than_slicing(prunable: PrunableModel, images: torch.Tensor) -> None:
+    whole: torch.nn.Module = prunable.model
+    counts = counts_within(prunable, int(0.8 * count_macs(whole, SIZE)))
+    assert {n for n, w in prunable.table.widths.items() if counts[n] < w} <= set(hidden_groups(prunable.table))
+    plan = top_plan(prunable.table, importance(prunable, images), counts)
+    assert not plan.is_full
+    x = normalise(images, prunable.base.mean, prunable.base.std)
+    with torch.no_grad():
+        features = [net.forward_features(x) for net in (whole, reconstructed(prunable, plan, images))]  # type: ignore[operator]
+        sliced = sliced_copy(whole, prunable.table, plan).eval().forward_features(x)  # type: ignore[operator]
+    assert (features[1] - features[0]).square().mean() < 0.9 * (sliced - features[0]).square().mean()
