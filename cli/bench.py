@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import MACHINE, OUTPUT, Json, print_json
+from .options import Json, machine_option, output_option, print_json
 
 if TYPE_CHECKING:
     from mvp_edge.timing.latency import Timing
@@ -41,21 +41,13 @@ def bench(
         list[Path] | None, typer.Option("--vs", metavar="OTHER.onnx", help="Another model; repeat for more.")
     ] = None,
     threads: Annotated[
-        list[int] | None,
-        typer.Option("--threads", min=1, help="CPU threads; repeat for more. Default: 1.", rich_help_panel=MACHINE),
+        list[int] | None, machine_option("--threads", min=1, help="CPU threads; repeat for more. Default: 1.")
     ] = None,
-    runs: Annotated[
-        int, typer.Option("--runs", min=1, help="Measured calls per model.", rich_help_panel=MACHINE)
-    ] = 160,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per call.", rich_help_panel=MACHINE)] = 1,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Show the time by operator.", rich_help_panel=OUTPUT)
-    ] = False,
+    runs: Annotated[int, machine_option("--runs", min=1, help="Measured calls per model.")] = 160,
+    batch: Annotated[int, machine_option("--batch", min=1, help="Images per call.")] = 1,
+    profile: Annotated[bool, output_option("--profile", help="Show the time by operator.")] = False,
     plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot", metavar="FILE.svg|png", help="Draw a bar plot; needs matplotlib.", rich_help_panel=OUTPUT
-        ),
+        Path | None, output_option("--plot", metavar="FILE.svg|png", help="Draw a bar plot; needs matplotlib.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -144,9 +136,12 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     names = short_paths([row["path"] for row in result["models"]])
     bars = [
         LatencyBar(
-            name, row["threads"], row["latency_ms"]["median"], row["latency_ms"]["iqr"],
+            name,
+            row["threads"],
+            row["latency_ms"]["median"],
+            row["latency_ms"]["iqr"],
             versus(row["ratio"]) if index >= len(result["threads"]) else "",
         )
         for index, (name, row) in enumerate(zip(names, result["models"], strict=True))
-    ]  # fmt: skip
+    ]
     plot_latencies(bars, path, f"ONNX Runtime on the CPU, batch {result['batch']}")

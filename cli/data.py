@@ -10,7 +10,7 @@ import typer
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.output import check_writable
 
-from .options import OUTPUT, Force, GroupBy, Json, Quiet, Threads, print_json
+from .options import Force, GroupBy, Json, Quiet, Threads, output_option, print_json
 from .progress import STARTING, shown
 
 EPILOG = """
@@ -34,12 +34,7 @@ def data(
     group_by: GroupBy = None,
     contact_sheet: Annotated[
         Path | None,
-        typer.Option(
-            "--contact-sheet",
-            metavar="FILE.html",
-            help="Also write a page with images of each class.",
-            rich_help_panel=OUTPUT,
-        ),
+        output_option("--contact-sheet", metavar="FILE.html", help="Also write a page with images of each class."),
     ] = None,
     force: Force = False,
     threads: Threads = None,

@@ -9,7 +9,7 @@ import typer
 
 from mvp_edge.deploy.targets import Target
 
-from .options import INPUT, OUTPUT, Force, Json, Quiet, print_json
+from .options import Force, Json, Quiet, Result, input_option, output_option, print_json
 from .progress import STARTING, shown
 
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -39,41 +39,27 @@ def device(value: str) -> Target:
 
 
 def export(
-    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="A result of `mvp-edge prune`.")],
+    result: Result,
     target: Annotated[
         Any,
-        typer.Option(
+        output_option(
             "--target",
             metavar="|".join(TARGETS),
             parser=device,
             help="Target; ort is any ONNX Runtime. litert, coreml and ncnn need the extra of that name.",
-            rich_help_panel=OUTPUT,
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="Folder to write. Default: RESULT_DIR/TARGET.", rich_help_panel=OUTPUT
-        ),
+        Path | None, output_option("--out", metavar="DIR", help="Folder to write. Default: RESULT_DIR/TARGET.")
     ] = None,
     force: Force = False,
-    with_dense: Annotated[
-        bool, typer.Option("--with-dense", help="web: add the dense model, to compare.", rich_help_panel=OUTPUT)
-    ] = False,
+    with_dense: Annotated[bool, output_option("--with-dense", help="web: add the dense model, to compare.")] = False,
     ort_web: Annotated[
         Path | None,
-        typer.Option(
-            "--ort-web",
-            metavar="DIR",
-            help="web: directory with onnxruntime-web, instead of npm.",
-            rich_help_panel=INPUT,
-        ),
+        input_option("--ort-web", metavar="DIR", help="web: directory with onnxruntime-web, instead of npm."),
     ] = None,
     zoo: Annotated[
-        str | None,
-        typer.Option(
-            "--zoo", metavar="NAME|DIR|ADDRESS", help="Zoo with the base for --with-dense.", rich_help_panel=INPUT
-        ),
+        str | None, input_option("--zoo", metavar="NAME|DIR|ADDRESS", help="Zoo with the base for --with-dense.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

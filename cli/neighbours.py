@@ -13,7 +13,6 @@ from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, ZooError
 
 from .options import (
-    VOTING,
     Device,
     Json,
     OptionalData,
@@ -26,6 +25,7 @@ from .options import (
     ZooName,
     checked,
     print_json,
+    voting_option,
 )
 from .progress import STARTING, shown
 
@@ -61,13 +61,7 @@ def neighbours(
     similarity: Similarity = DEFAULT.similarity,
     voters: Voters = DEFAULT.voters,
     top: Annotated[
-        int,
-        typer.Option(
-            "--top",
-            min=1,
-            help="Number of members to show; one that votes alone is always shown.",
-            rich_help_panel=VOTING,
-        ),
+        int, voting_option("--top", min=1, help="Number of members to show; one that votes alone is always shown.")
     ] = 10,
     device: Device = "auto",
     threads: Threads = None,

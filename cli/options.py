@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,8 +15,16 @@ from mvp_edge import config
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.training.recipes import Purpose, recipe
 
-INPUT, OUTPUT, SIZE, VOTING, TRAINING, MACHINE = "Input", "Output", "Size", "Voting", "Training", "Machine"
 T = TypeVar("T")
+
+
+def panel(name: str) -> Callable[..., Any]:
+    """Return `typer.Option` for the options of one panel of the help."""
+    return partial(typer.Option, rich_help_panel=name)
+
+
+input_option, output_option, size_option = panel("Input"), panel("Output"), panel("Size")
+voting_option, training_option, machine_option = panel("Voting"), panel("Training"), panel("Machine")
 
 
 def checked(make: Callable[[], T]) -> T:
@@ -57,16 +66,15 @@ def rate(purpose: Purpose, what: str = "") -> Any:
     """Return the option for the peak learning rate, whose default depends on the network."""
     sgd, adamw = (recipe(purpose, optimizer).lr for optimizer in ("sgd", "adamw"))
     shown = f"{sgd:g}, or {adamw:g} with adamw"
-    return typer.Option("--lr", help=f"Peak learning rate{what}.", show_default=shown, rich_help_panel=TRAINING)
+    return training_option("--lr", help=f"Peak learning rate{what}.", show_default=shown)
 
 
 Task = Annotated[
     Path,
-    typer.Option(
+    input_option(
         "--task",
         metavar="FILE|-",
         help="Class list: one name per line; # starts a comment, name = synset picks a WordNet sense; - reads stdin.",
-        rich_help_panel=INPUT,
     ),
 ]
 
@@ -77,34 +85,32 @@ def data_option(without: str = "") -> Any:
         "Images: DIR/{train,test}/CLASS/*, DIR/CLASS/*, a zip or tar of it, a CSV or JSON Lines file of path and "
         "label, hf://datasets/ORG/NAME, or a data set such as cifar100."
     )
-    return typer.Option("--data", metavar="DIR|FILE|NAME", help=f"{images} {without}".strip(), rich_help_panel=INPUT)
+    return input_option("--data", metavar="DIR|FILE|NAME", help=f"{images} {without}".strip())
 
 
 Data = Annotated[str, data_option()]
 OptionalData = Annotated[str | None, data_option("Optional: without images, classes are compared by name.")]
 GroupBy = Annotated[
     str | None,
-    typer.Option(
+    input_option(
         "--group-by",
         metavar="REGEX|folder",
         help="Without a test split: files with the same match, or folder, are on one side.",
-        rich_help_panel=INPUT,
     ),
 ]
 ZooName = Annotated[
     str | None,
-    typer.Option(
+    input_option(
         "--zoo",
         metavar="NAME|DIR|ADDRESS",
         help="The set of pruned models to use: a bundled zoo, a directory, hf://ORG/NAME[@REVISION], s3://, gs:// or "
         "https://. Default: the bundled one.",
-        rich_help_panel=INPUT,
     ),
 ]
 Weights = Annotated[
-    Path | None,
-    typer.Option("--weights", metavar="FILE", help="Local file with the weights of --base.", rich_help_panel=INPUT),
+    Path | None, input_option("--weights", metavar="FILE", help="Local file with the weights of --base.")
 ]
+Result = Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="A result of `mvp-edge prune`.")]
 WHICH = "A bundled zoo, a directory, or the address of a published one."
 ZooArgument = Annotated[str, typer.Argument(metavar="NAME|DIR|ADDRESS", help=WHICH)]
 Target = Annotated[
@@ -114,60 +120,44 @@ Target = Annotated[
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository of the Hub private.")]
 Keep = Annotated[
     float,
-    typer.Option(
-        "--keep", metavar="FLOAT", parser=fraction,
-        help="Fraction of the units (channels, attention heads) to keep, in (0, 1].", rich_help_panel=SIZE,
-    ),
-]  # fmt: skip
-ChannelMultiple = Annotated[
-    int,
-    typer.Option(
-        "--channel-multiple", help="Keep multiples of this many channels; 1 = any number.", rich_help_panel=SIZE
+    size_option(
+        "--keep",
+        metavar="FLOAT",
+        parser=fraction,
+        help="Fraction of the units (channels, attention heads) to keep, in (0, 1].",
     ),
 ]
+ChannelMultiple = Annotated[
+    int, size_option("--channel-multiple", help="Keep multiples of this many channels; 1 = any number.")
+]
 Similarity = Annotated[
-    config.Similarity,
-    typer.Option("--similarity", help="Rank members by images (leep) or by names (wordnet).", rich_help_panel=VOTING),
+    config.Similarity, voting_option("--similarity", help="Rank members by images (leep) or by names (wordnet).")
 ]
 Voters = Annotated[
     config.Voters,
-    typer.Option(
+    voting_option(
         "--voters",
         help="Members that may vote. auto: one generalist if it knows all classes, else the nearest members.",
-        rich_help_panel=VOTING,
     ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per step.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[int, training_option("--batch-size", help="Images per step.")]
 Optimizer = Annotated[
     config.Optimizer | None,
-    typer.Option(
-        "--optimizer", help="Optimiser of training.", show_default="adamw for networks with attention, else sgd",
-        rich_help_panel=TRAINING,
+    training_option(
+        "--optimizer", help="Optimiser of training.", show_default="adamw for networks with attention, else sgd"
     ),
-]  # fmt: skip
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.", rich_help_panel=OUTPUT)]
+]
+Force = Annotated[bool, output_option("--force", help="Replace an existing result.")]
 Device = Annotated[
-    str,
-    typer.Option(
-        "--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda, cuda:N or mps.",
-        rich_help_panel=MACHINE,
-    ),
-]  # fmt: skip
+    str, machine_option("--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda, cuda:N or mps.")
+]
 Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads", min=1, metavar="N", help="CPU threads. Default: chosen by torch.",
-        rich_help_panel=MACHINE,
-    ),
-]  # fmt: skip
+    int | None, machine_option("--threads", min=1, metavar="N", help="CPU threads. Default: chosen by torch.")
+]
 Bf16 = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option(
-        "--bf16", help="Train in bfloat16. auto: with AMX or a recent CUDA card.", rich_help_panel=MACHINE,
-    ),
-]  # fmt: skip
-Seed = Annotated[
-    int, typer.Option("--seed", help="Random seed; same seed and device, same result.", rich_help_panel=MACHINE)
+    machine_option("--bf16", help="Train in bfloat16. auto: with AMX or a recent CUDA card."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]
+Seed = Annotated[int, machine_option("--seed", help="Random seed; same seed and device, same result.")]
+Json = Annotated[bool, output_option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, output_option("--quiet", "-q", help="Show no progress.")]

@@ -12,9 +12,6 @@ from mvp_edge.core.errors import ConfigError
 from mvp_edge.training.recipes import recipe
 
 from .options import (
-    INPUT,
-    OUTPUT,
-    TRAINING,
     BatchSize,
     Bf16,
     Data,
@@ -26,8 +23,11 @@ from .options import (
     Seed,
     Threads,
     checked,
+    input_option,
+    output_option,
     print_json,
     rate,
+    training_option,
 )
 from .progress import shown
 
@@ -58,53 +58,36 @@ def register(app: typer.Typer) -> None:
 
 def pretrain(
     data: Data,
-    base: Annotated[
-        str, typer.Option("--base", metavar="NAME", help="A registered base or timm:NAME.", rich_help_panel=INPUT)
-    ] = DEFAULT.base,
+    base: Annotated[str, input_option("--base", metavar="NAME", help="A registered base or timm:NAME.")] = DEFAULT.base,
     init: Annotated[
-        Path | None,
-        typer.Option(
-            "--init", metavar="FILE", help="Weights to start from, instead of random ones.", rich_help_panel=INPUT
-        ),
+        Path | None, input_option("--init", metavar="FILE", help="Weights to start from, instead of random ones.")
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="File to write.", rich_help_panel=OUTPUT)
-    ] = DEFAULT.out,
+    out: Annotated[Path, output_option("--out", metavar="FILE", help="File to write.")] = DEFAULT.out,
     force: Force = False,
-    epochs: Annotated[
-        float, typer.Option("--epochs", help="Passes over the training images.", rich_help_panel=TRAINING)
-    ] = DEFAULT.epochs,
+    epochs: Annotated[float, training_option("--epochs", help="Passes over the training images.")] = DEFAULT.epochs,
     small_size: Annotated[
         int,
-        typer.Option(
-            "--small-size",
-            metavar="PIXELS",
-            help="Image side in pixels in the first epochs; 0 = full size.",
-            rich_help_panel=TRAINING,
+        training_option(
+            "--small-size", metavar="PIXELS", help="Image side in pixels in the first epochs; 0 = full size."
         ),
     ] = DEFAULT.small_size,
     small_epochs: Annotated[
-        float, typer.Option("--small-epochs", help="Number of epochs with small images.", rich_help_panel=TRAINING)
+        float, training_option("--small-epochs", help="Number of epochs with small images.")
     ] = DEFAULT.small_epochs,
     teacher: Annotated[
         str | None,
-        typer.Option(
-            "--teacher",
-            metavar="BASE|ZOO",
-            help="Distil from a base model, or from a zoo's best generalist.",
-            rich_help_panel=TRAINING,
+        training_option(
+            "--teacher", metavar="BASE|ZOO", help="Distil from a base model, or from a zoo's best generalist."
         ),
     ] = None,
     distill: Annotated[
-        float,
-        typer.Option("--distill", help="Weight of the loss against --teacher, in [0, 1].", rich_help_panel=TRAINING),
+        float, training_option("--distill", help="Weight of the loss against --teacher, in [0, 1].")
     ] = 0.9,
     optimizer: Optimizer = None,
     batch_size: BatchSize = RECIPE.batch_size,
     lr: Annotated[float | None, rate("pretrain")] = None,
     cutout: Annotated[
-        int,
-        typer.Option("--cutout", min=0, help="Side in pixels of the Cutout square; 0 = off.", rich_help_panel=TRAINING),
+        int, training_option("--cutout", min=0, help="Side in pixels of the Cutout square; 0 = off.")
     ] = RECIPE.cutout,
     device: Device = "auto",
     threads: Threads = None,

@@ -25,11 +25,6 @@ from mvp_edge.training.recipes import recipe
 
 from .amounts import family, limit
 from .options import (
-    INPUT,
-    OUTPUT,
-    SIZE,
-    TRAINING,
-    VOTING,
     BatchSize,
     Bf16,
     Device,
@@ -47,8 +42,13 @@ from .options import (
     ZooName,
     checked,
     data_option,
+    input_option,
+    output_option,
     print_json,
     rate,
+    size_option,
+    training_option,
+    voting_option,
 )
 from .process import started
 from .progress import STARTING, shown
@@ -122,169 +122,114 @@ def prune(
     zoo: ZooName = None,
     base: Annotated[
         str | None,
-        typer.Option(
+        input_option(
             "--base",
             metavar="NAME|FILE",
             help="In place of a zoo: timm:NAME or a .safetensors file, used with its own weights at fewer pixels.",
-            rich_help_panel=INPUT,
         ),
     ] = None,
     weights: Weights = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Directory of the result.", rich_help_panel=OUTPUT)
-    ] = DEFAULT.out,
+    out: Annotated[Path, output_option("--out", metavar="DIR", help="Directory of the result.")] = DEFAULT.out,
     force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Replace an older result and its exports; never other files.",
-            rich_help_panel=OUTPUT,
-        ),
+        bool, output_option("--force", help="Replace an older result and its exports; never other files.")
     ] = DEFAULT.force,
-    add_to_zoo: Annotated[
-        bool, typer.Option("--add-to-zoo", help="Add this model to the zoo.", rich_help_panel=OUTPUT)
-    ] = DEFAULT.add_to_zoo,
+    add_to_zoo: Annotated[bool, output_option("--add-to-zoo", help="Add this model to the zoo.")] = DEFAULT.add_to_zoo,
     precision: Annotated[
         Precision,
-        typer.Option(
+        output_option(
             "--precision",
             help="Second file: none (fp32), fp16, int8, or int8 if it passes the accuracy and size gate (auto).",
-            rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.precision,
     input_format: Annotated[
-        InputFormat,
-        typer.Option(
-            "--input",
-            help="Input of the file: RGB in [0, 1], or raw bytes with colours last.",
-            rich_help_panel=OUTPUT,
-        ),
+        InputFormat, output_option("--input", help="Input of the file: RGB in [0, 1], or raw bytes with colours last.")
     ] = DEFAULT.input,
     unknown: Annotated[
         bool,
-        typer.Option(
-            "--unknown/--no-unknown",
-            help="A second output says whether a picture shows any of the classes.",
-            rich_help_panel=OUTPUT,
+        output_option(
+            "--unknown/--no-unknown", help="A second output says whether a picture shows any of the classes."
         ),
     ] = DEFAULT.unknown,
     none: Annotated[
         str | None,
-        typer.Option(
+        output_option(
             "--none",
             metavar="DIR",
             help="With images: pictures of none of the classes, which set the threshold of that output.",
-            rich_help_panel=OUTPUT,
         ),
     ] = DEFAULT.none,
     keep: Keep = DEFAULT.vote.keep,
     max_drop: Annotated[
         float,
-        typer.Option(
+        size_option(
             "--max-drop",
             metavar="POINTS",
             min=0,
             max=100,
             help="The smallest network expected to be at most so far below the best.",
-            rich_help_panel=SIZE,
         ),
     ] = DEFAULT.max_drop,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option(
+        size_option(
             "--max-latency-ms",
             metavar="MS",
             parser=limit("latency_ms"),
             help="Limit of the latency on this machine, one thread.",
-            rich_help_panel=SIZE,
         ),
     ] = None,
     max_macs: Annotated[
         float | None,
-        typer.Option(
-            "--max-macs",
-            metavar="COUNT",
-            parser=limit("macs"),
-            help="Limit of multiply-adds, such as 7.5M.",
-            rich_help_panel=SIZE,
-        ),
+        size_option("--max-macs", metavar="COUNT", parser=limit("macs"), help="Limit of multiply-adds, such as 7.5M."),
     ] = None,
     max_params: Annotated[
         float | None,
-        typer.Option(
-            "--max-params",
-            metavar="COUNT",
-            parser=limit("params"),
-            help="Limit of parameters, such as 100k.",
-            rich_help_panel=SIZE,
-        ),
+        size_option("--max-params", metavar="COUNT", parser=limit("params"), help="Limit of parameters, such as 100k."),
     ] = None,
     max_size_kib: Annotated[
         float | None,
-        typer.Option(
-            "--max-size-kib",
-            metavar="KIB",
-            parser=limit("size_kib"),
-            help="Limit of the size of model.onnx.",
-            rich_help_panel=SIZE,
-        ),
+        size_option("--max-size-kib", metavar="KIB", parser=limit("size_kib"), help="Limit of the size of model.onnx."),
     ] = None,
     budgets: Annotated[
-        str | None,
-        typer.Option(
-            "--budgets", metavar="LIST", help="One model per budget, such as 0.2ms,0.5ms,1ms.", rich_help_panel=SIZE
-        ),
+        str | None, size_option("--budgets", metavar="LIST", help="One model per budget, such as 0.2ms,0.5ms,1ms.")
     ] = None,
     channel_multiple: Annotated[
         Any,
-        typer.Option(
+        size_option(
             "--channel-multiple",
             metavar="N|auto",
             parser=lane,
             help="Keep multiples of this many channels; 1 = any number; auto = the multiples that cost no time here.",
-            rich_help_panel=SIZE,
         ),
     ] = DEFAULT.vote.channel_multiple,
     method: Annotated[
-        Method,
-        typer.Option(
-            "--method", help="mvp: vote layer by layer. smsp: vote over all layers together.", rich_help_panel=VOTING
-        ),
+        Method, voting_option("--method", help="mvp: vote layer by layer. smsp: vote over all layers together.")
     ] = DEFAULT.vote.method,
     neighbours: Annotated[
-        int, typer.Option("--neighbours", help="Number of nearest members that vote.", rich_help_panel=VOTING)
+        int, voting_option("--neighbours", help="Number of nearest members that vote.")
     ] = DEFAULT.vote.neighbours,
     similarity: Similarity = DEFAULT.vote.similarity,
     voters: Voters = DEFAULT.vote.voters,
     vote: Annotated[
-        Vote, typer.Option("--vote", help="top: most votes win. sample: draw by votes.", rich_help_panel=VOTING)
+        Vote, voting_option("--vote", help="top: most votes win. sample: draw by votes.")
     ] = DEFAULT.vote.vote,
     temperature: Annotated[
-        float,
-        typer.Option(
-            "--temperature",
-            help="Temperature of --vote sample, above 0; higher is more random.",
-            rich_help_panel=VOTING,
-        ),
+        float, voting_option("--temperature", help="Temperature of --vote sample, above 0; higher is more random.")
     ] = DEFAULT.vote.temperature,
     thumbnails: Annotated[
-        bool,
-        typer.Option(
-            "--thumbnails/--no-thumbnails", help="Show small test images in report.html.", rich_help_panel=OUTPUT
-        ),
+        bool, output_option("--thumbnails/--no-thumbnails", help="Show small test images in report.html.")
     ] = DEFAULT.thumbnails,
     iterations: Annotated[
-        int, typer.Option("--iterations", help="Fine-tuning steps; 0 = none.", rich_help_panel=TRAINING)
+        int, training_option("--iterations", help="Fine-tuning steps; 0 = none.")
     ] = RECIPE.iterations,
     optimizer: Optimizer = None,
     batch_size: BatchSize = RECIPE.batch_size,
     lr: Annotated[float | None, rate("prune")] = None,
     schedule: Annotated[
         Schedule,
-        typer.Option(
+        training_option(
             "--schedule",
             help="auto: below 2000 images, cross-validation decides how much fine-tuning is kept. fixed: all.",
-            rich_help_panel=TRAINING,
         ),
     ] = DEFAULT.schedule,
     device: Device = DEFAULT.device,

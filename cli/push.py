@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from .options import Json, Private, Quiet, Target, ZooArgument, print_json
+from .options import Json, Private, Quiet, Result, Target, ZooArgument, print_json
 from .progress import STARTING, shown
 
 RIGHTS = "The token of `hf auth login`, and your credentials for the store, are used."
@@ -38,13 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("push", epilog=EPILOG)(push)
 
 
-def push(
-    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="A result of `mvp-edge prune`.")],
-    target: Target,
-    private: Private = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+def push(result: Result, target: Target, private: Private = False, json: Json = False, quiet: Quiet = False) -> None:
     """Publish a result of `prune` with a card: models, labels and config.json."""
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
@@ -54,11 +45,7 @@ def push(
 
 
 def push_zoo(
-    name: ZooArgument,
-    target: Target,
-    private: Private = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    name: ZooArgument, target: Target, private: Private = False, json: Json = False, quiet: Quiet = False
 ) -> None:
     """Publish a zoo with a card, for others to use by its address."""
     with shown(quiet=quiet) as progress:

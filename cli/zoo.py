@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from mvp_edge.core.errors import ZooError
 
 from . import zoo_build, zoo_share
-from .options import WHICH, Json, Threads, ZooArgument, ZooName, example, print_json
+from .options import WHICH, Json, Result, Threads, ZooArgument, ZooName, example, print_json
 
 WAYS = 5  # classes of the lists for which `zoo show` shows what is expected of a body
 
@@ -43,7 +42,7 @@ zoo_share.register(zoo)
 
 @zoo.command("add", epilog=example("zoo add out/ --zoo animals/"))
 def add(
-    result: Annotated[Path, typer.Argument(metavar="RESULT_DIR", help="A result of `mvp-edge prune`.")],
+    result: Result,
     name: ZooName = None,
     threads: Threads = None,
     json: Json = False,

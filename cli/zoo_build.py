@@ -14,8 +14,6 @@ from mvp_edge.core.errors import ZooError
 from mvp_edge.training.recipes import recipe
 
 from .options import (
-    INPUT,
-    TRAINING,
     BatchSize,
     Bf16,
     ChannelMultiple,
@@ -29,8 +27,11 @@ from .options import (
     Threads,
     Weights,
     checked,
+    input_option,
+    panel,
     print_json,
     rate,
+    training_option,
 )
 from .progress import STARTING, shown
 
@@ -43,11 +44,10 @@ if TYPE_CHECKING:
     from mvp_edge.data import DataSource
     from mvp_edge.zoo.store import Zoo
 
-ENGINE = "Engine"
 PLAN = "Write the jobs of a build as JSON Lines, for `zoo make` on any scheduler; the options are those of `build`."
 DEFAULT = BuildConfig()
 SPECIALISTS, GENERALIST = recipe("specialist", "sgd"), recipe("generalist", "sgd")
-MEMBERS = "Members"
+member_option, engine_option = panel("Members"), panel("Engine")
 
 BUILD_EPILOG = """
 [bold]Examples[/]
@@ -84,125 +84,97 @@ def build(
     data: Data,
     base: Annotated[
         str | None,
-        typer.Option(
+        input_option(
             "--base",
             metavar="NAME|FILE",
             help="timm:NAME, a .safetensors file, or another zoo, whose base is taken. Default: the zoo's own base.",
-            rich_help_panel=INPUT,
         ),
     ] = None,
     weights: Weights = None,
     embedding: Annotated[
         Embedding | None,
-        typer.Option(
+        input_option(
             "--embedding",
             help="For a new zoo of transformers: whole = prune heads and hidden nodes; pruned = also the shared width.",
             show_default="whole",
-            rich_help_panel=INPUT,
         ),
     ] = None,
     members: Annotated[
         int,
-        typer.Option(
-            "--members",
-            help="Number of specialists (members for a few classes), existing ones included.",
-            rich_help_panel=MEMBERS,
-        ),
+        member_option("--members", help="Number of specialists (members for a few classes), existing ones included."),
     ] = DEFAULT.members,
-    ways: Annotated[
-        int, typer.Option("--ways", help="Classes per specialist.", rich_help_panel=MEMBERS)
-    ] = DEFAULT.ways,
+    ways: Annotated[int, member_option("--ways", help="Classes per specialist.")] = DEFAULT.ways,
     keep: Keep = DEFAULT.schedule.keep,
     channel_multiple: ChannelMultiple = DEFAULT.schedule.channel_multiple,
     method: Annotated[
         Pruner,
-        typer.Option(
+        member_option(
             "--method",
             help="How to prune. ifp: filters, step by step. ahnp: attention heads and nodes. auto: by the base.",
-            rich_help_panel=MEMBERS,
         ),
     ] = DEFAULT.method,
     importance: Annotated[
-        Importance, typer.Option("--importance", help="ifp: score of the units.", rich_help_panel=MEMBERS)
+        Importance, member_option("--importance", help="ifp: score of the units.")
     ] = DEFAULT.schedule.importance,
     every: Annotated[
-        int,
-        typer.Option(
-            "--every",
-            help="ifp: steps between two pruning events; 0 = a hundredth of all steps.",
-            rich_help_panel=MEMBERS,
-        ),
+        int, member_option("--every", help="ifp: steps between two pruning events; 0 = a hundredth of all steps.")
     ] = DEFAULT.schedule.every,
     sparsity: Annotated[
-        float, typer.Option("--sparsity", help="ahnp: weight of the scores' L1 norm.", rich_help_panel=MEMBERS)
+        float, member_option("--sparsity", help="ahnp: weight of the scores' L1 norm.")
     ] = DEFAULT.scores.sparsity,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="ahnp: units with a lower score are pruned.", rich_help_panel=MEMBERS)
+        float, member_option("--threshold", help="ahnp: units with a lower score are pruned.")
     ] = DEFAULT.scores.threshold,
     generalist: Annotated[
         list[float] | None,
-        typer.Option(
+        member_option(
             "--generalist",
             metavar="KEEP",
             help="First add a generalist (a member for all classes) that keeps this fraction; repeat for more.",
-            rich_help_panel=MEMBERS,
         ),
     ] = None,
     parent: Annotated[
         Parent,
-        typer.Option(
-            "--parent",
-            help="What members are pruned from: the next larger generalist, or always the base.",
-            rich_help_panel=MEMBERS,
-        ),
+        member_option("--parent", help="What members are pruned from: the next larger generalist, or always the base."),
     ] = DEFAULT.parent,
     iterations: Annotated[
-        int, typer.Option("--iterations", help="Training steps of a specialist.", rich_help_panel=TRAINING)
+        int, training_option("--iterations", help="Training steps of a specialist.")
     ] = SPECIALISTS.iterations,
     optimizer: Optimizer = None,
     batch_size: BatchSize = SPECIALISTS.batch_size,
     lr: Annotated[float | None, rate("specialist", " of specialists")] = None,
     distill: Annotated[
-        float,
-        typer.Option("--distill", help="Weight of distillation for specialists, in [0, 1].", rich_help_panel=TRAINING),
+        float, training_option("--distill", help="Weight of distillation for specialists, in [0, 1].")
     ] = SPECIALISTS.distill,
     generalist_iterations: Annotated[
-        int, typer.Option("--generalist-iterations", help="Training steps of a generalist.", rich_help_panel=TRAINING)
+        int, training_option("--generalist-iterations", help="Training steps of a generalist.")
     ] = GENERALIST.iterations,
     device: Device = "auto",
     threads: Threads = None,
     bf16: Bf16 = "auto",
     launcher: Annotated[
         Launcher,
-        typer.Option(
+        engine_option(
             "--launcher",
             help="What runs the jobs. ray, slurm: all machines must have this package, and see DIR and the images "
             "under the same paths, on shared storage.",
-            rich_help_panel=ENGINE,
         ),
     ] = "local",
     cpus_per_member: Annotated[
         int | None,
-        typer.Option(
+        engine_option(
             "--cpus-per-member",
             min=1,
             help="CPU cores, and threads, of a job. local: as many processes as cores allow, not one job at a time.",
             show_default="1 on ray and slurm",
-            rich_help_panel=ENGINE,
         ),
     ] = None,
     gpus_per_member: Annotated[
-        float | None,
-        typer.Option("--gpus-per-member", min=0, help="ray, slurm: GPUs of a job.", rich_help_panel=ENGINE),
+        float | None, engine_option("--gpus-per-member", min=0, help="ray, slurm: GPUs of a job.")
     ] = None,
     ray_address: Annotated[
         str | None,
-        typer.Option(
-            "--ray-address",
-            metavar="ADDRESS",
-            help="ray: an existing cluster, such as auto or HOST:6379.",
-            rich_help_panel=ENGINE,
-        ),
+        engine_option("--ray-address", metavar="ADDRESS", help="ray: an existing cluster, such as auto or HOST:6379."),
     ] = None,
     seed: Seed = 0,
     json: Json = False,

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .options import OUTPUT, Json, Quiet, Seed, ZooArgument, example, print_json
+from .options import Json, Quiet, Seed, ZooArgument, example, output_option, print_json
 from .progress import STARTING, shown
 from .push import ZOO_EPILOG, push_zoo
 
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the new zoo.", rich_help_panel=OUTPUT)]
+Out = Annotated[Path, output_option("--out", metavar="DIR", help="Directory of the new zoo.")]
 
 
 def register(zoo: typer.Typer) -> None:
