@@ -9,7 +9,7 @@ quality 60, made brighter by a tenth, or halved, 97, 100 and 86 % were found amo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,26 @@ def trusted_copies(given: Prints, labels: np.ndarray) -> tuple[np.ndarray, bool]
         return groups, False
     exact = copies(given, near=False)
     return exact, not np.array_equal(exact, groups)
+
+
+def conflicts(groups: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
+    """Return the positions of the first picture of a group and of a copy of it that has another class, for each such.
+
+    Args:
+        groups: `(N,)`, numbers from 0.
+        labels: `(N,)`, the classes.
+    """
+    first: dict[int, int] = {}
+    pairs = ((first.setdefault(int(groups[i]), i), i) for i in np.flatnonzero(np.bincount(groups)[groups] > 1).tolist())
+    return [(one, other) for one, other in pairs if labels[one] != labels[other]]
+
+
+def conflict_warnings(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a warning about copies with different classes, given the paths of each two; none without such."""
+    if not pairs:
+        return []
+    more = f" ({len(pairs):,} such pairs)" if len(pairs) > 1 else ""
+    return [f"the same image has two classes: {pairs[0][0]} and {pairs[0][1]}{more}; remove one of them"]
 
 
 def alike(groups: np.ndarray, labels: np.ndarray) -> bool:

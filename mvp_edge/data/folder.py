@@ -26,8 +26,8 @@ _FOREIGN = {
 }
 """Files of exports for other purposes than classification."""
 
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
-
+_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin"})
+"""Files and folders of operating systems and of network storage, which keeps small copies of pictures."""
 
 Identity = tuple[int, int]
 """Device and number of a folder, the same by whatever link it is reached."""
@@ -96,6 +96,8 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
     except RecursionError as error:
         raise DataError(f"{folder} has folders inside folders, hundreds deep; give the one with the classes") from error
     _refuse_foreign(aside)
+    if not root.folders and not root.pictures:
+        raise DataError(_no_images(folder, aside))
     tables = [table for path in root.all_lists() if (table := read_table(Path(path))) is not None]
     if tables:
         listing = _by_tables(root, tables, aside, group)
@@ -140,7 +142,7 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked
     lists: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.is_dir() and not entry.name.startswith((".", "__")):
+            if entry.is_dir() and not _is_hidden(entry.name):
                 if entry.is_symlink() and (target := _identity(entry.stat())) not in above:
                     if target in linked:
                         aside.setdefault(("links to a folder that another link leads to", True), []).append(entry.path)
@@ -161,9 +163,13 @@ def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
 def _why_not(entry: os.DirEntry[str]) -> tuple[str, bool] | None:
     """Return why a file is not read and whether it may be a picture; None for a picture that is."""
-    if entry.name.startswith(".") or entry.name.lower() in _SYSTEM or entry.is_dir():
+    if _is_hidden(entry.name):
         return "hidden", False
     if not entry.is_file():
         return ("broken links", True) if entry.is_symlink() else ("neither files nor folders", False)
@@ -171,16 +177,14 @@ def _why_not(entry: os.DirEntry[str]) -> tuple[str, bool] | None:
 
 
 def _unwrapped(root: _Folder) -> _Folder:
-    """Return the folder that holds the splits or classes: archives often unpack to one folder that holds all."""
-    while len(root.folders) == 1 and not root.pictures:
-        inner = root.folders[0]
-        splits = [each for each in inner.folders if each.name.lower() in ROLES]
-        if inner.role is not None or inner.pictures or (len(inner.folders) < 2 and not splits):
-            break
-        if splits and not any(each.folders for each in splits):  # a class with splits inside
-            break
-        root = inner
-    return root
+    """Return the folder that holds the splits or classes: archives often unpack to folders inside folders."""
+    above = inner = root
+    while len(inner.folders) == 1 and not inner.pictures and inner.folders[0].role is None:
+        above, inner = inner, inner.folders[0]
+    if inner.pictures or not inner.folders:  # one class
+        return root
+    splits = [each for each in inner.folders if each.name.lower() in ROLES]
+    return above if splits and not any(each.folders for each in splits) else inner  # a class with splits inside
 
 
 def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
@@ -196,15 +200,20 @@ def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
     else:
         _set_aside_pictures(root, aside)
         pictures_of = _checked(root, others)
-        for folder in others:
+        inside = [_by_role(each, [inner for inner in each.folders if inner.name.lower() in ROLES]) for each in others]
+        divided = all(inside)
+        for folder, inner in zip(others, inside, strict=True):
             name = folder.name
-            inner = _by_role(folder, [each for each in folder.folders if each.name.lower() in ROLES])
-            if "train" not in inner or splits:
+            if splits or not ("train" in inner or divided):
                 found["train"][name] = pictures_of[name]
                 continue
             for split, each in inner.items():
                 found[split][name] = list(each.all_pictures())
-            _set_aside_others(folder, inner, aside)
+            if "train" in inner:
+                _set_aside_others(folder, inner, aside)
+            else:
+                away = {path for each in inner.values() for path in each.all_pictures()}
+                found["train"][name] = [path for path in pictures_of[name] if path not in away]
     val = splits["val"].name if "val" in splits else "validation"
     return arranged(found, aside, group, root.path, val)
 

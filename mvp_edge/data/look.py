@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from mvp_edge.core.progress import Progress
-from mvp_edge.data.copies import NOTE, Prints, prints, trusted_copies
+from mvp_edge.data.copies import NOTE, Prints, conflict_warnings, conflicts, prints, trusted_copies
 from mvp_edge.data.images import Origin, Size
 from mvp_edge.data.leaks import COMPARED, cross_validated, leaks, sample
 from mvp_edge.data.listing import SPLITS, Split
-from mvp_edge.data.source import DataSource
+from mvp_edge.data.source import MAX_UNREADABLE, DataSource
 
 SIDE = 64
 SHOWN = 20
@@ -71,6 +71,8 @@ def look(source: DataSource, progress: Progress) -> Look:
     origins: list[Origin] = []
     seen: list[Prints] = []
     labels: list[np.ndarray] = []
+    tested: list[np.ndarray] = []
+    damaged = Counter[Split]()
     samples: dict[str, Tensor] = {}
     with progress.stage("Reading images", sum(map(listing.used, SPLITS))) as stage:
         for index, name in enumerate(listing.classes):
@@ -80,10 +82,12 @@ def look(source: DataSource, progress: Progress) -> Look:
                     continue
                 pixels = listing.reader.read(split, [index], (SIDE, SIDE), stage.advance)
                 unreadable += pixels.failures
+                damaged[split] += len(pixels.failures)
                 files += pixels.files
                 origins += pixels.origins
                 seen.append(prints(pixels.images))
                 labels.append(np.full(len(pixels.images), index))
+                tested.append(np.full(len(pixels.images), split == "test"))
                 if len(pixels.images):
                     some.append(pixels.images[sample(pixels.labels.numpy())])
             samples[name] = torch.cat(some)[:COMPARED].clone()
@@ -97,6 +101,9 @@ def look(source: DataSource, progress: Progress) -> Look:
         _, first = np.unique(groups, return_index=True)
         again = np.setdiff1d(np.arange(len(groups)), first)
         pairs = [(files[i], files[first[groups[i]]]) for i in again[:SHOWN].tolist()] if files else []
+        double = [(files[one], files[other]) for one, other in conflicts(groups, of_image)] if files else []
+        is_test = np.concatenate([np.empty(0, bool), *tested])
+        seen_before = np.flatnonzero(is_test & np.isin(groups, groups[~is_test]))
         coarse = cross_validated(every, of_image, groups)
         of_sample = np.repeat(np.arange(len(samples)), [len(each) for each in samples.values()])
         found = leaks(origins, of_image, torch.cat([*samples.values()]), of_sample, listing.classes)
@@ -117,6 +124,9 @@ def look(source: DataSource, progress: Progress) -> Look:
         warnings=(
             *source.notes,
             *_missing(source),
+            *_damaged(source, damaged),
+            *_seen(source, len(seen_before), int(is_test.sum())),
+            *conflict_warnings(double),
             *([NOTE] if same else []),
             *found,
             *_told_by_trifles(coarse, len(listing.classes)),
@@ -140,6 +150,23 @@ def _missing(source: DataSource) -> list[str]:
             more = f" and {len(without) - SHOWN:,} more" if len(without) > SHOWN else ""
             warnings.append(f"no {split} images of {', '.join(without[:SHOWN])}{more}")
     return warnings
+
+
+def _damaged(source: DataSource, damaged: Counter[Split]) -> list[str]:
+    """Return a warning for each split of which so many images cannot be read that `prune` may refuse it."""
+    return [
+        f"{bad:,} of {used:,} {split} images cannot be read: `prune` refuses more than {MAX_UNREADABLE:.0%}"
+        for split, bad in damaged.items()
+        if bad > MAX_UNREADABLE * (used := source.listing.used(split))
+    ]
+
+
+def _seen(source: DataSource, again: int, tested: int) -> list[str]:
+    """Return a warning about test images that are copies of others, and what `prune` does with them."""
+    if not again:
+        return []
+    then = "keeps copies on one side" if source.listing.carved == "by name" else "leaves them out of the test"
+    return [f"{again:,} of {tested:,} test images are copies of training images: `prune` {then}"]
 
 
 def _told_by_trifles(coarse: float | None, classes: int) -> list[str]:

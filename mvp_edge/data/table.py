@@ -212,7 +212,10 @@ def _records(file: Path) -> Iterator[tuple[int, Any]]:
         if _is_json(file):
             decode, lines = msgspec.json.decode, (line for line in stream if line.strip())
             for number, line in enumerate(lines, 1):
-                record = decode(line)
+                try:
+                    record = decode(line)
+                except msgspec.DecodeError as error:
+                    raise ValueError(f"row {number}: {error}") from error
                 if not isinstance(record, dict):
                     raise ValueError(f'row {number} is not an object, such as {{"path": ..., "label": ...}}')
                 yield number, record

@@ -11,7 +11,7 @@ import torch
 
 from mvp_edge.core.progress import Progress
 from mvp_edge.data import DataSource, ImageSet, skipped_warnings
-from mvp_edge.data.copies import NOTE
+from mvp_edge.data.copies import NOTE, conflict_warnings, conflicts
 from mvp_edge.data.images import Size
 from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
 from mvp_edge.data.listing import Split, in_words
@@ -68,9 +68,11 @@ def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progre
     if test is not None:
         rows = found.prints["test"].at(kept)
         coarse = coarse_accuracy(found.prints["train"], used["train"].labels.numpy(), rows, test.labels.numpy())
+    double = _conflicts(list(used.values()), np.concatenate([by_split[split] for split in used]))
     record = _record(
-        source, found, counts, [names for names, _ in pairs if all(names)], len(out), _leaks(used["train"]), coarse
-    )
+        source, found, counts, [names for names, _ in pairs if all(names)], double, len(out), _leaks(used["train"]),
+        coarse,
+    )  # fmt: skip
     return Pictures(
         train=used["train"],
         val=used.get("val"),
@@ -79,7 +81,7 @@ def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progre
         record=record,
         warnings=(
             *source.notes, *skipped_warnings(*used.values()), *([NOTE] if found.alike else []),
-            *_warnings(record, test, len(out), found.moved), *record.leaks,
+            *_warnings(record, test, len(out), found.moved), *conflict_warnings(double), *record.leaks,
         ),
     )  # fmt: skip
 
@@ -107,6 +109,7 @@ def _record(
     found: Splits,
     counts: dict[str, int],
     copied: Sequence[tuple[str, str]],
+    double: Sequence[tuple[str, str]],
     left_out: int,
     leaking: Sequence[str],
     coarse: float | None,
@@ -125,7 +128,7 @@ def _record(
         aside=dict(away),
         copies=len(groups) - len(np.unique(groups)),
         copied=tuple(copied),
-        two_classes=tuple(_conflicts(list(used.values()), groups)),
+        two_classes=tuple(double[:SHOWN_CONFLICTS]),
         summary=in_words(listing.given, counts, away, len(used["train"].classes)),
         leaks=tuple(leaking),
         coarse=None if coarse is None else round(coarse, 2),
@@ -136,15 +139,7 @@ def _conflicts(sets: Sequence[ImageSet], groups: np.ndarray) -> list[tuple[str, 
     """Return pairs of files that are copies of each other with different classes."""
     labels = torch.cat([images.labels for images in sets]).numpy()
     files = [path for images in sets for path in images.files]
-    if len(files) != len(labels):
-        return []
-    first: dict[int, int] = {}
-    pairs = []
-    for i in np.flatnonzero(np.bincount(groups)[groups] > 1).tolist():
-        earlier = first.setdefault(int(groups[i]), i)
-        if labels[i] != labels[earlier]:
-            pairs.append((files[earlier], files[i]))
-    return pairs[:SHOWN_CONFLICTS]
+    return [(files[one], files[other]) for one, other in conflicts(groups, labels)] if len(files) == len(labels) else []
 
 
 def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, moved: int) -> list[str]:
@@ -158,8 +153,4 @@ def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, move
         rest = "no test images remain, so the accuracy is unknown" if test is None else "they are left out of the test"
         example = f", such as {record.copied[0][0]} and {record.copied[0][1]}" if record.copied else ""
         warnings.append(f"{left_out} of {whole} test images are copies of training images{example}: {rest}")
-    if record.two_classes:
-        one, other = record.two_classes[0]
-        more = f" ({len(record.two_classes)} such pairs)" if len(record.two_classes) > 1 else ""
-        warnings.append(f"the same image has two classes: {one} and {other}{more}; remove one of them")
     return warnings

@@ -83,6 +83,18 @@ def test_splits_inside_the_classes(tmp_path: Path) -> None:
     ]
 
 
+def test_images_beside_the_split_inside_each_class_are_for_training(tmp_path: Path) -> None:
+    for number, name in enumerate(["apple", "pear"]):
+        fill(tmp_path / name, 3, 10 * number)
+        fill(tmp_path / name / "monday", 1, 10 * number + 3)
+        fill(tmp_path / name / "val", 2, 10 * number + 5)
+    source = open_source(str(tmp_path))
+    assert [source.count(None, split) for split in ("train", "test")] == [8, 4]
+    assert source.load(["pear"], "test", SIZE).images[:, 0, 0, 0].tolist() == [15, 16]
+    fill(tmp_path / "plum", 5)
+    assert open_source(str(tmp_path)).listing.carved  # not a split: one class lacks it
+
+
 def test_a_test_folder_beside_class_folders(tmp_path: Path) -> None:
     for number, name in enumerate(["apple", "pear"]):
         fill(tmp_path / name, 3, 10 * number)
@@ -99,6 +111,10 @@ def test_one_folder_that_holds_all_is_passed_through(tmp_path: Path) -> None:
     fill(tmp_path / "b" / "more" / "apple", 2)
     fill(tmp_path / "b" / "more" / "pear", 2)
     assert open_source(str(tmp_path / "b")).classes == ("apple", "pear")
+    fill(tmp_path / "d" / "data" / "images" / "train" / "apple", 2)
+    fill(tmp_path / "d" / "data" / "images" / "test" / "apple", 1)
+    deep = open_source(str(tmp_path / "d"))
+    assert (deep.classes, deep.count(None, "train"), deep.count(None, "test")) == (("apple",), 2, 1)
     fill(tmp_path / "c" / "apple" / "train", 2)
     fill(tmp_path / "c" / "apple" / "test", 1)
     assert open_source(str(tmp_path / "c")).classes == ("apple",)
@@ -211,7 +227,7 @@ def _plant(folder: Path, inside: dict[str, Any]) -> int:
             count += 1
         else:
             inner = _plant(folder / name, below)
-            count += 1 if name.startswith((".", "__")) else inner
+            count += 1 if name in (".git", "__MACOSX") else inner
     return count
 
 
@@ -361,6 +377,7 @@ def test_other_files_are_ignored(tree: Path) -> None:
     (apple / "folder.png").mkdir()
     fill(tree / "train" / ".cache", 1)
     fill(tree / "train" / "__MACOSX", 1)
+    fill(apple / "@eaDir", 1)
     Image.new("RGB", (8, 8), (9, 0, 0)).save(apple / "UPPER.JPG")
     source = open_source(str(tree))
     assert len(source.classes) == 4
@@ -379,7 +396,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_empty_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no class folder"):
+    with pytest.raises(DataError, match="no images"):
         open_source(str(tmp_path))
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="train has no class folder"):

@@ -35,6 +35,21 @@ def test_counts_damage_and_copies(tmp_path: Path) -> None:
     assert (found.given, found.aside, found.copies) == (7, {"not pictures (.txt 1)": 1}, 1)
     assert found.copied == ((str(root / "test/a/copy.png"), str(root / "train/a/0.png")),)
     assert [Path(path).name for path, _ in found.unreadable] == ["bad.jpg"]
+    assert found.warnings[:2] == (
+        "1 of 3 train images cannot be read: `prune` refuses more than 10%",
+        "1 of 3 test images are copies of training images: `prune` leaves them out of the test",
+    )
+
+
+def test_copies_on_both_sides_of_a_split_of_ours_and_in_two_classes(tmp_path: Path) -> None:
+    root = _data(tmp_path / "data")
+    for name in "ab":
+        shutil.copytree(root / "train" / name, tmp_path / "own" / name)
+        for i in range(8):
+            shutil.copy(root / "train/a/0.png", tmp_path / "own" / name / f"again{i}.png")
+    warnings = " ".join(look(open_source(str(tmp_path / "own")), SilentProgress()).warnings)
+    assert "`prune` keeps copies on one side" in warnings
+    assert "the same image has two classes: " in warnings
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_every_row_is_used_or_set_aside(some: Path, rows: list[tuple[str, str, s
         ("a.csv", b"path,label\nx.png,b\xe4r\n", "not UTF-8"),
         ("a.csv", b"path,label\nx.png,a\n", "no image that can be used; not used: 1 listed, but missing"),
         ("a.jsonl", b"[1, 2]\n", "row 1 is not an object"),
-        ("a.jsonl", b"{", "cannot be read"),
+        ("a.jsonl", b'{"path": "x.png", "label": "a"}\n{', "cannot be read: row 2"),
         ("a.jsonl", b'{"path": "x.png", "label": ["a", "b"]}\n', "label must be text or a whole number"),
         ("a.jsonl", b'{"path": "x.png", "label": true}\n', "label must be text or a whole number"),
         ("a.jsonl", b'{"path": {"bytes": 1}, "label": "a"}\n', "path must be text"),
