@@ -35,7 +35,6 @@ SCRIPTS = {
     "budgets": "are budgets met",
     "edge-latency": "latency, and what bounds it",
     "precision": "INT8 and float16",
-    "leep": "does cross-fitted LEEP rank as well, and what does noise score",
     "plain": "what pruning in a chain is for",
     "runtimes": "do other runtimes agree",
     "folders": "time and memory of large folders",

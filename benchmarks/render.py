@@ -27,7 +27,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": accuracy.published,
     "targets-unseen": accuracy.unseen,
     "targets-held-out": accuracy.teachers,
-    "leep": accuracy.leep,
+    "leep": settled.leep,
     "packing": settled.packing,
     "prune-time": device.prune_time,
     "folders": device.folders,

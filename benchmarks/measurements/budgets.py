@@ -5,7 +5,7 @@
 Every run is one record. `achieved` is measured on the exported file, as for a report, and `probe_ms` as the search
 does, in fewer calls. `--iterations 0` measures only whether budgets are met. The latency model's probes come from the
 user's cache, the final figures never do.
-`--method smsp` runs the SMSP-style reading, `--rule balanced` the search that weighs utility against cost.
+`--method smsp` runs the SMSP-style reading.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mvp_edge.config import Budget, VoteConfig
 from mvp_edge.core.device import on_host
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.models.macs import count_macs, count_params
-from mvp_edge.prune import size
+from mvp_edge.prune.size import RULES
 from mvp_edge.timing.latency import time_files
 from mvp_edge.voting.meta_vote import assemble, vote
 from mvp_edge.voting.neighbours import knowing, select_voters
@@ -92,9 +92,7 @@ def main(argv: Sequence[str]) -> None:
     script.add("--iterations", type=int, default=TOOL.iterations)
     script.add("--channel-multiple", default="8", help="a number or auto")
     script.add("--method", choices=["mvp", "smsp"], default="mvp")
-    script.add("--rule", choices=["uniform", "balanced"], default="uniform", help="of mvp's search")
     args = script.parse(argv)
-    size.RULES["mvp"] = args.rule
     multiple = "auto" if args.channel_multiple == "auto" else int(args.channel_multiple)
     config = VoteConfig(method=args.method, channel_multiple=multiple)
     done, zoo = script.done(), script.zoo
@@ -103,7 +101,7 @@ def main(argv: Sequence[str]) -> None:
         for budget in family(args.budgets, {}):
             about = {
                 "task": task.id, "budget": budget.given, "iterations": args.iterations, "align": multiple,
-                "method": args.method, "rule": args.rule if args.method == "mvp" else "global", "split": args.split,
+                "method": args.method, "rule": RULES[args.method], "split": args.split,
                 "base_sha256": zoo.base.sha256, "members": len(zoo.ids()), "seed": args.seed,
             }  # fmt: skip
             if about not in done:

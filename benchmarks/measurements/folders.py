@@ -10,7 +10,6 @@ the last two are looked at as `mvp-edge data` does. Each runs in a process of it
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -21,10 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from benchmarks.records import append, require_clean
+from benchmarks.command import Script
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.data.look import look
@@ -34,18 +32,16 @@ CLASSES = 100
 
 def main(argv: Sequence[str]) -> None:
     """Make the folders, and measure each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks folders", description=__doc__)
-    parser.add_argument("--files", type=int, default=1_000_000)
-    parser.add_argument("--small", type=int, default=100_000)
-    parser.add_argument("--large", type=int, default=500)
-    parser.add_argument("--scratch", type=Path, help="Where the folders are made; default: the temporary directory.")
-    parser.add_argument("--allow-dirty", action="store_true", help="run uncommitted code; tables mark its records")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    script = Script("folders", __doc__)
+    script.add("--files", type=int, default=1_000_000)
+    script.add("--small", type=int, default=100_000)
+    script.add("--large", type=int, default=500)
+    script.add("--scratch", type=Path, help="where the folders are made; default: the temporary directory")
+    script.add("--measure", help="only print what this takes")
+    args = script.parse(argv)
     if args.measure:
         print(json.dumps(measured(*args.measure.split(":", 1))))
         return
-    require_clean(args.allow_dirty)
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         place = Path(scratch)
         for what, make, count, how in (
@@ -58,10 +54,9 @@ def main(argv: Sequence[str]) -> None:
                 continue
             make(place, count)
             command = [sys.executable, "-m", "benchmarks", "folders", "--measure", f"{how}:{place / what}"]
+            command += ["--allow-dirty"] * args.allow_dirty
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            result = json.loads(done.stdout.splitlines()[-1])
-            print(what, count, how, result)
-            append("folders", {"data": what, "files": count, "how": how}, result, torch.device("cpu"))
+            script.record({"data": what, "files": count, "how": how}, json.loads(done.stdout.splitlines()[-1]))
 
 
 def measured(how: str, place: str) -> dict[str, float | int]:

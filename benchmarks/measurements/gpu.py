@@ -65,7 +65,6 @@ class Scale:
     zoo_steps: int = 20
     pretrain_base: str = "timm:resnet18"
     epochs: float = 4.0
-    fit_steps: int | None = None
     side_by_side: tuple[int, ...] = (1, 2, 4)
     jobs: int = 8
     job_steps: int = 200
@@ -74,7 +73,7 @@ class Scale:
 
 SMALL = Scale(
     archs=("test_resnet",), pixels=32, classes=4, train=6, test=2, zoo_arch="test_resnet", zoo_steps=2,
-    pretrain_base="timm:test_resnet", epochs=1.0, fit_steps=2, side_by_side=(1,), jobs=2, job_steps=2,
+    pretrain_base="timm:test_resnet", epochs=1.0, side_by_side=(1,), jobs=2, job_steps=2,
     photographs=False,
 )  # fmt: skip
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import ast
 import copy
-import multiprocessing
 import os
 import random
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,11 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Processes that run tests import this module and must then import `mvp_edge` from the copy: nothing of it is imported
-# here at the top.
-ROOT = Path(__file__).parents[2]
-PRELOADED = ("torch", "timm", "torchvision", "torch_pruning", "onnx", "onnxruntime", "scipy.stats")
-LOG = "pytest.log"
+from benchmarks.command import Script
+from benchmarks.records import ROOT
+
 HUNG_S = 1800  # by the clock, which other programs slow down
 
 SWAPS: dict[type[ast.AST], type[Any]] = {
@@ -121,7 +119,7 @@ def suites(module: str) -> list[list[str]]:
 
 @dataclass
 class Tree:
-    """A copy of the code whose tests run in forks of a process that has loaded torch: half of a small suite's time.
+    """A copy of the code.
 
     Attributes:
         path: Where it is.
@@ -139,8 +137,6 @@ class Tree:
         (self.path / "benchmarks" / "results").symlink_to(ROOT / "benchmarks" / "results")
         (self.path / "alias").mkdir()
         (self.path / "alias" / "mvp_edge_cli").symlink_to(self.path / "cli")
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*PRELOADED])
 
     def notices(self, mutation: Mutation) -> str:
         """Return which tests notice a mutation; empty if none does.
@@ -153,52 +149,38 @@ class Tree:
         for suite in suites(mutation.module):
             module.write_text(mutation.text, encoding="utf-8")
             try:
-                failed = self._run(suite)
+                failed, _ = self._run(suite)
             finally:
                 module.write_text(whole, encoding="utf-8")
             name = " ".join(suite)
             if failed and name not in self.green:
-                if self._run(suite):
-                    raise RuntimeError(f"{name} fails without a mutation: {(self.path / LOG).read_text()[-2000:]}")
+                fails, told = self._run(suite)
+                if fails:
+                    raise RuntimeError(f"{name} fails without a mutation: {told}")
                 self.green.add(name)
             if failed:
                 return name + failed
         return ""
 
-    def _run(self, suite: Sequence[str]) -> str:
-        """Return how tests fail: empty if they pass."""
-        process = self._context.Process(target=run_tests, args=(str(self.path), list(suite), self.limit_s))
-        process.start()
-        process.join(HUNG_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        code = process.exitcode or 0
-        return "" if code in (0, 5) else ", by not ending" if code < 0 else " "  # 5: no test there runs
-
-
-def run_tests(tree: str, suite: Sequence[str], limit_s: int) -> None:
-    """Run tests of a copy of the code and exit with pytest's status."""
-    import pytest
-
-    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
-    os.chdir(tree)
-    os.environ.pop("MVP_EDGE_DATA", None)
-    found = [tree, f"{tree}/alias"]
-    os.environ["PYTHONPATH"] = os.pathsep.join(found)
-    sys.path[:] = [*found, *(p for p in sys.path if not (Path(p or ".") / "mvp_edge").exists())]
-    with open(LOG, "w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    loaded = "ignore::pytest.PytestAssertRewriteWarning"  # plugins among what was preloaded
-    words = ["-x", "-q", "-n", "0", "-W", loaded, "-p", "no:cacheprovider", "-m", "not slow and not real"]
-    sys.exit(pytest.main([*words, *suite]))
+    def _run(self, suite: Sequence[str]) -> tuple[str, str]:
+        """Return how tests fail, empty if they pass, and the last that they print."""
+        words = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+        environment = {k: v for k, v in os.environ.items() if k != "MVP_EDGE_DATA"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(self.path), str(self.path / "alias")])
+        try:
+            done = subprocess.run(
+                [*words, "-m", "not slow and not real", *suite], cwd=self.path, env=environment, text=True, check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=HUNG_S,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (self.limit_s, self.limit_s + 5)),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return ", by not ending", ""
+        code = done.returncode
+        return "" if code in (0, 5) else ", by not ending" if code < 0 else " ", done.stdout[-2000:]  # 5: no tests
 
 
 def main(argv: Sequence[str]) -> None:
     """Try mutations that have no record yet."""
-    from benchmarks.command import Script
-
     script = Script("mutations", __doc__, "seed")
     script.add("--count", type=int, default=100)
     script.add("--limit", type=int, default=300, metavar="S", help="seconds of processor time for one suite")

@@ -47,21 +47,9 @@ def every() -> str:
     """One row for each network."""
     if not latest():
         return "No records yet."
-    return markdown(
-        [
-            "family",
-            "network",
-            "px",
-            "MACs",
-            "parameters",
-            "groups",
-            "difference",
-            "s",
-            "ONNX",
-            "what stays whole, or why",
-        ],
-        [_row(line) for line in sorted(latest(), key=lambda r: (r["config"]["family"], r["config"]["arch"]))],
-    )
+    head = ["family", "network", "px", "MACs", "parameters", "groups", "difference", "s", "ONNX"]
+    lines = sorted(latest(), key=lambda r: (r["config"]["family"], r["config"]["arch"]))
+    return markdown([*head, "what stays whole, or why"], map(_row, lines))
 
 
 def _row(line: Line) -> list[object]:

@@ -15,11 +15,8 @@ def prune_time() -> str:
     found = [_main_job(images) for images in (False, True)]
     env = found[0]["environment"]
     names, pictures = (records.dirty_mark([r]) for r in found)
-    head = [
-        f"on {env['cores']} cores of {env['processor']}",
-        f"names alone{names}",
-        f"with 500 images a class{pictures}",
-    ]
+    machine = f"on {env['cores']} cores of {env['processor']}"
+    head = [machine, f"names alone{names}", f"with 500 images a class{pictures}"]
     first, second = (_main_cells(r["result"]) for r in found)
     return markdown(head, ([title, cell, second[title]] for title, cell in first.items()))
 

@@ -83,14 +83,8 @@ def instructions() -> str:
             f"{row['network']}, {row['pixels']} pixels", f"{row['instructions'] / 1e6:.0f} M", row["phone"],
             f"{row['ms']:.1f}", f"{estimate:.1f}", f"{estimate / row['ms']:.2f}x",
         ])  # fmt: skip
-    head = [
-        "network",
-        f"instructions{records.dirty_mark([record])}",
-        "phone",
-        "published, ms",
-        "estimate, ms",
-        "off by",
-    ]
+    mark = records.dirty_mark([record])
+    head = ["network", f"instructions{mark}", "phone", "published, ms", "estimate, ms", "off by"]
     factors = {phone: np.exp(np.abs(np.log(found))) for phone, found in ratios.items()}
     off = "; ".join(f"{p}: {np.median(f):.2f} in the middle, {f.max():.2f} at worst" for p, f in factors.items())
     rows = [

@@ -77,3 +77,27 @@ def folded_norms() -> str:
         "{folded:.1f} % after it as the weights are, {unfolded:.1f} % after it with norms measured anew. Measuring "
         "them changes logits by {max_abs_diff:.1e} at most."
     ).format(**r, count=len(r["classes"]), mark=mark(rows))
+
+
+SCORES = {
+    "leep": "LEEP as published",
+    "halves": "halves, both ways",
+    "ours": "leave-one-out, a prior of one image",
+    "tenth": "leave-one-out, a prior of a tenth of an image (used)",
+}
+
+
+def leep() -> str:
+    """What cross-fitting LEEP does to the ranking of members, and what noise scores."""
+    found = frame("leep")
+    tasks = found[found.kind == "task"]
+    noise = {r["images"]: r["above_chance"] for r in found.rows.iloc[0] if r["source_classes"] == 1000}
+    rows = [
+        {"title": title, "images": images, "noise": noise[drawn][name],
+         **pd.DataFrame([*tasks[f"{size}/{name}"]]).mean()}
+        for size, images, drawn in (("few", 25, 25), ("many", 256, 255)) for name, title in SCORES.items()
+    ]  # fmt: skip
+    return listed(rows, {
+        "score": "{title}", "images": "{images}", "noise of 1,000 classes above chance": "{noise:+.2f}",
+        "Spearman": "{spearman:.2f}", "probe of the first": "{probe_first:.1f}", "voted": "{voted:.1f}",
+    })  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 from mvp_edge.budget.costs import Achieved
 
 Cost = Callable[[np.ndarray], np.ndarray]  # counts (..., G) -> (...)
-Rule = Literal["balanced", "uniform", "global"]
+Rule = Literal["uniform", "global"]
 STEPS = 64  # strides up a group's width while there is room; the last ones are single multiples
 SEARCHES = 12  # at most
 ENOUGH = 0.96  # of the tightest limit: no further search then
@@ -79,14 +79,12 @@ class Limit:
 
 
 def search(
-    groups: Groups, utility: Utility, limits: Sequence[Limit], rule: Rule = "balanced", start: np.ndarray | None = None
+    groups: Groups, utility: Utility, limits: Sequence[Limit], rule: Rule, start: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Return the counts `(G,)` that a climb from the smallest ones reaches before any further step breaks a limit.
 
-    Each step adds one multiple, or several while a group has room, to the group that `rule` puts first: `balanced`
-    where the utility of a group grows most, relatively, for the fraction of the limits that it takes (so the product of
-    the groups' utilities rises fastest); `uniform` to the group that keeps the smallest fraction;
-    `global` to the group whose next units score highest, whatever they cost.
+    Each step adds one multiple, or several while a group has room, to the group that `rule` puts first: `uniform` the
+    group that keeps the smallest fraction; `global` the group whose next units score highest, whatever they cost.
 
     Args:
         groups: Widths and multiples.
@@ -118,23 +116,14 @@ def _climb(
         frozen |= (used > 1).any(0)
         if frozen.all():
             break
-        now = sum(float(limit.used(counts)) for limit in limits)
-        merit = _merit(counts, above, groups, utility, used.sum(0) - now, rule)
+        if rule == "uniform":
+            merit = -counts / groups.widths
+        else:
+            merit = (utility.at(above) - utility.at(counts)) / np.maximum(above - counts, 1)
         chosen = int(np.where(frozen, -np.inf, merit).argmax())
         counts[chosen] = above[chosen]
         frozen[chosen] |= counts[chosen] >= groups.widths[chosen]
     return counts
-
-
-def _merit(
-    counts: np.ndarray, above: np.ndarray, groups: Groups, utility: Utility, price: np.ndarray, rule: Rule
-) -> np.ndarray:
-    if rule == "uniform":
-        return -counts / groups.widths
-    now, then = utility.at(counts), utility.at(above)
-    if rule == "global":
-        return (then - now) / np.maximum(above - counts, 1)
-    return np.log(np.maximum(then, 1e-300) / np.maximum(now, 1e-300)) / np.maximum(price, 1e-12)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,6 @@ BUDGET_MULTIPLE = 8  # of channels that a search climbs in under `--channel-mult
 HEADROOM_BYTES = 1024  # for the metadata of a delivered file, which a weighed one does not have
 LATENCY_AIM = 0.98  # the delivered file is measured anew, on a machine that may be busier then
 TIE_BREAK = 1e-3  # weight of the base's importance against a whole vote
-# `balanced` gives more to what is cheap (the last stages). In a small trial on held-out images it was no better than
-# `uniform` at equal latency, and its networks are larger and slower to train.
 RULES: dict[Method, Rule] = {"mvp": "uniform", "smsp": "global"}
 UNITS = {"latency_ms": "ms", "macs": "MACs", "params": "parameters", "size_bytes": "KiB"}
 FLAGS = {

@@ -94,8 +94,8 @@ class BatchSource:
 def learning_rate(step: int, config: FitConfig) -> float:
     """Return the rate of step `step` (from 0): linear warm-up, then a cosine to zero.
 
-    The schedulers of timm and torch are longer to use here: they store the rates of the parameter groups that exist
-    when they are made, and pruning adds and removes groups during a run.
+    timm's `CosineLRScheduler` gives these rates without a warm-up only, and it stores the rates of the parameter groups
+    that exist when it is made, while pruning adds and removes groups during a run.
     """
     warmup = config.warmup * config.iterations
     if step < warmup:

@@ -33,8 +33,8 @@ def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer
 
     A parameter group may hold `scale`, the ratio of its learning rate to that of the settings.
 
-    timm's `create_optimizer_v2` is not used: it requires that a network lists what must not decay
-    (`no_weight_decay`), which not every network does, and its Nesterov SGD refuses a momentum of 0.
+    timm's `create_optimizer_v2` makes the same optimisers, but lets decay whatever a network does not list in
+    `no_weight_decay`, such as FastViT's layer scales and XCiT's temperatures; with our groups it saves no line.
     """
     named = list(model.named_parameters())
     decay = [p for n, p in named if p.ndim > 1 and n.endswith("weight")]

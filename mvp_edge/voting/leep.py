@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PRIOR_IMAGES = 0.1  # with 1, generalists lose their place to specialists where images are few
+PRIOR_IMAGES = 0.1  # weight of the classes' frequencies; with 1, generalists lose their place where images are few
 
 
-def leep(source_probabilities: Tensor, labels: Tensor, prior_images: float = PRIOR_IMAGES) -> float:
+def leep(source_probabilities: Tensor, labels: Tensor) -> float:
     """Return the mean log probability of the images' classes; at most 0, higher is nearer.
 
     LEEP predicts an image's class y from the member's classes z: `sum_z P(y|z) theta(z)`, where P(y|z) is estimated on
@@ -19,7 +19,6 @@ def leep(source_probabilities: Tensor, labels: Tensor, prior_images: float = PRI
     Args:
         source_probabilities: Softmax outputs `(N, Z)` of the member on the target task's images.
         labels: Target classes `(N,)`.
-        prior_images: Weight of the classes' frequencies in P(y|z), in images; above 0.
 
     References:
         Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", 2020, Equation 2;
@@ -32,6 +31,6 @@ def leep(source_probabilities: Tensor, labels: Tensor, prior_images: float = PRI
     theta = source_probabilities.double()
     _, target, count = labels.unique(return_inverse=True, return_counts=True)
     joint = torch.zeros(len(count), theta.shape[1], dtype=torch.float64).index_add_(0, target, theta)
-    prior = prior_images * (count / len(labels)).double()[target, None]
-    conditional = (joint[target] - theta + prior) / (joint.sum(0) - theta + prior_images)
+    prior = PRIOR_IMAGES * (count / len(labels)).double()[target, None]
+    conditional = (joint[target] - theta + prior) / (joint.sum(0) - theta + PRIOR_IMAGES)
     return float((conditional * theta).sum(1).log().mean())

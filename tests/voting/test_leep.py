@@ -29,10 +29,10 @@ def test_uninformative_predictions_score_below_the_entropy_of_the_labels() -> No
 
 def test_by_hand() -> None:
     theta = torch.tensor([[0.8, 0.2], [0.4, 0.6]])
-    # Image 0 (class 0): the other image shows 0 of class 0 and (.4, .6) in all; with one image of the prior (.5, .5),
-    # P(0|z) = .5 / 1.4 and .5 / 1.6. Image 1 (class 1): P(1|z) = .5 / 1.8 and .5 / 1.2.
-    expected = math.log(0.8 * 0.5 / 1.4 + 0.2 * 0.5 / 1.6) + math.log(0.4 * 0.5 / 1.8 + 0.6 * 0.5 / 1.2)
-    assert leep(theta, torch.tensor([0, 1]), 1.0) == pytest.approx(expected / 2)
+    # Image 0 (class 0): the other image shows 0 of class 0 and (.4, .6) in all; with a tenth of an image of the prior
+    # (.5, .5), P(0|z) = .05 / .5 and .05 / .7. Image 1 (class 1): P(1|z) = .05 / .9 and .05 / .3.
+    expected = math.log(0.8 * 0.05 / 0.5 + 0.2 * 0.05 / 0.7) + math.log(0.4 * 0.05 / 0.9 + 0.6 * 0.05 / 0.3)
+    assert leep(theta, torch.tensor([0, 1])) == pytest.approx(expected / 2)
 
 
 def test_a_source_class_without_mass_is_no_division_by_zero() -> None:
