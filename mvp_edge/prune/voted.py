@@ -31,7 +31,7 @@ from mvp_edge.zoo.store import Zoo, open_zoo
 
 FAR_WORDNET = 0.6
 # By kind of the nearest member, relative to the LEEP of one that tells nothing of the classes. Of 40 rankings of the
-# zoo's own data set 1 and 3 are farther, of 30 of other data sets 30 and 22 (`python -m benchmarks leep`).
+# zoo's own data set 1 and 3 are farther, of 30 of other data sets 30 and 22 (recorded with how LEEP ranks).
 FAR_LEEP: dict[MemberKind, float] = {"generalist": 0.4, "specialist": 0.67}
 NEAR = 0.8  # of the requested keep: a warning is given for a member with less
 
