@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mvp_edge.budget.costs import costs_of
 from mvp_edge.config import InputFormat, Method, PruneConfig, Similarity
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.device import on_host
 from mvp_edge.core.environment import environment
 from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.data import ImageSet
-from mvp_edge.export import TOLERANCE, OnnxClassifier, export_onnx, take_inventory, verify_onnx
+from mvp_edge.export import TOLERANCE, export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.classifier import read_interface
 from mvp_edge.models.architectures import head_of
-from mvp_edge.models.macs import count_macs, count_params, nominal_training_flops
+from mvp_edge.models.macs import nominal_training_flops
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import contains
@@ -41,26 +38,26 @@ from mvp_edge.prune.accuracy import (
 )
 from mvp_edge.prune.fit import Tuned, Unseen
 from mvp_edge.prune.gate import Scores, failed_gate
+from mvp_edge.prune.limits import limits_of, missed, unused
+from mvp_edge.prune.measuring import Costs, measure, slower
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.prune.precision import (
     Candidate,
     judge_precision,
-    latency_record,
     make_precision,
     scores_of,
 )
 from mvp_edge.prune.request import prune_command
+from mvp_edge.prune.samples import gallery, surest_errors
 from mvp_edge.prune.write import FILES
-from mvp_edge.report import Extras, Report, Sample, image_uri, render_html, write_json
+from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
     BaseAccuracyRecord,
-    BytesRecord,
     GroupRecord,
     InterfaceRecord,
     InterpolationRecord,
     KeepRecord,
-    LatenciesRecord,
     LimitRecord,
     Origin,
     PrecisionRecord,
@@ -70,14 +67,10 @@ from mvp_edge.report.record import (
     TaskRecord,
     VoterRecord,
 )
-from mvp_edge.timing.latency import Timing, time_files
 from mvp_edge.voting.neighbours import Neighbour
 from mvp_edge.zoo.member import MemberInfo, member_id
 from mvp_edge.zoo.store import Zoo
 
-GALLERY = 6  # test images of each class in the report
-ERRORS, SAME_ERRORS = 12, 3  # wrongly classified test images in the report, and of one confusion
-UNDER = 0.9  # of a limit: below this the report warns
 VOTES: dict[Method, str] = {"mvp": "meta-vote pruning", "smsp": "SMSP-style scores over all groups, our reading"}
 OTHERS: dict[Origin, str] = {
     "member": "a generalist's units and weights, fine-tuned for these classes",
@@ -140,20 +133,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Costs:
-    """Measured costs of the delivered file and of the whole base model."""
-
-    params: int
-    base_params: int
-    macs: int
-    base_macs: int
-    unprunable_macs: int
-    bytes: BytesRecord
-    latency_ms: LatenciesRecord
-    nominal_training_tflops: float
-
-
-@dataclass(frozen=True, eq=False)
 class Delivered:
     """The report of a model, and the model as a member of a zoo."""
 
@@ -182,42 +161,58 @@ def _deliver(
         _export_base(whole, outcome.prunable, config.input)
     with clock.time("evaluate"), progress.stage("Evaluating"):
         logits = None if outcome.test is None else predict_file(file, outcome.test)
-        score, base_score, accuracy_warnings = _evaluate(whole, logits, outcome, config.seed)
+        score, base_score, warnings = _evaluate(whole, logits, outcome, config.seed)
     with clock.time("quantise"), progress.stage("Trying other precisions"):
         images = None if outcome.train is None else outcome.train.images
         made = make_precision(file, config.precision, images, config.seed)
     with clock.time("measure"), progress.stage("Measuring"):
         others = [made.path] if isinstance(made, Candidate) else []
-        costs, timings = measure(file, others, whole, outcome, config)
+        costs, timings = measure(file, others, whole, outcome.model, outcome.prunable)
     with clock.time("quantise"):
         held_out, test = held_out_scores(file, made, scratch, outcome, config), None
         if isinstance(made, Candidate) and outcome.test is not None:
             test = scores_of(file, made.path, outcome.test)
         precisions = judge_precision(file, config.precision, made, timings, held_out, test)
-    budget, budget_warnings = check_budget(config, outcome.plan.achieved, costs)
-    settings = SettingsRecord(
-        vote=replace(config.vote, similarity=outcome.similarity), fit=outcome.tuned.fit
-    )  # fmt: skip
-    recipe = member_recipe(settings, budget, config.seed, outcome.source, outcome.data_sha256, outcome.held_out)
-    sha256 = outcome.prunable.base.sha256
-    member = MemberInfo(
-        member_id(outcome.task, recipe), outcome.task, "specialist", outcome.plan, sha256, recipe, score.top1
-    )
-    added, addition_warnings = None, []
-    if config.add_to_zoo and outcome.zoo.has(member.id):
-        addition_warnings = [f"member {member.id}, made of the same images with the same settings, is unchanged"]
-    elif config.add_to_zoo:
-        added = member.id
-    inventory, plan, origin = take_inventory(file), outcome.plan, origin_of(outcome.plan, outcome.voters, outcome.tuned)
-    report = Report(
+    budget = limits_of(config.budget, costs.limited)
+    member = _member(outcome, config, budget, score)
+    found = Found(file, parity, score, base_score, costs, budget, precisions, warnings)
+    report = _report(outcome, found, member, config, clock)
+    write_json(report, directory / "report.json")
+    kept = {g.name: g.kept for g in outcome.plan.groups}
+    render_html(report, kept, _extras(file, logits, outcome, config), directory / "report.html")
+    return Delivered(report, member, state)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was measured of a delivered file, with the warnings of its evaluation."""
+
+    file: Path
+    parity: float
+    accuracy: AccuracyRecord
+    base_accuracy: BaseAccuracyRecord | None
+    costs: Costs
+    budget: dict[str, LimitRecord] | None
+    precisions: tuple[PrecisionRecord, ...]
+    warnings: Sequence[str]
+
+
+def _report(outcome: Outcome, found: Found, member: MemberInfo, config: PruneConfig, clock: Stopwatch) -> Report:
+    costs, plan, fit = found.costs, outcome.plan, outcome.tuned.fit
+    origin, inventory = origin_of(plan, outcome.voters, outcome.tuned), take_inventory(found.file)
+    keep = plan.achieved if config.budget else config.vote.keep
+    nominal = nominal_training_flops(costs.base_macs, keep, outcome.tuned.iterations, fit.batch_size)
+    is_known = config.add_to_zoo and outcome.zoo.has(member.id)
+    known = f"member {member.id}, made of the same images with the same settings, is unchanged"
+    return Report(
         task=task_record(outcome.task),
         base=outcome.prunable.base.name,
         method=method_in_words(origin, config.vote.method),
         origin=origin,
         voters=tuple(map(_voter, outcome.voters)),
         keep=KeepRecord(requested=None if config.budget else config.vote.keep, achieved=round(plan.achieved, 4)),
-        accuracy=score,
-        base_accuracy=base_score,
+        accuracy=found.accuracy,
+        base_accuracy=found.base_accuracy,
         names=(),
         estimate=None,
         known=None,
@@ -230,49 +225,65 @@ def _deliver(
         unprunable_macs=costs.unprunable_macs,
         bytes=costs.bytes,
         latency_ms=costs.latency_ms,
-        budget=budget,
-        precisions=PrecisionsRecord(requested=config.precision, files=precisions),
+        budget=found.budget,
+        precisions=PrecisionsRecord(requested=config.precision, files=found.precisions),
         sizes=tuple(outcome.sizes),
         interpolation=_interpolation(outcome.tuned),
-        nominal_training_tflops=costs.nominal_training_tflops,
+        nominal_training_tflops=round(nominal / 1e12, 4),
         groups=tuple(
             GroupRecord(name=g.name, width=g.width, kept=len(g.kept), requested=outcome.requested[g.name])
             for g in plan.groups
         ),
         operators=inventory.operators,
         largest_rank=inventory.largest_rank,
-        parity_max_abs_diff=parity,
+        parity_max_abs_diff=found.parity,
         sliced_vs_masked_max_abs_diff=outcome.sliced_diff,
         out=str(config.out),
-        files=(*FILES, *(p.file for p in precisions[1:] if p.kept)),
+        files=(*FILES, *(p.file for p in found.precisions[1:] if p.kept)),
         zoo=outcome.zoo.name,
-        added_member=added,
+        added_member=member.id if config.add_to_zoo and not is_known else None,
         input=config.input,
-        interface=_interface(file),
+        interface=_interface(found.file),
         data=outcome.source,
         pictures=None if outcome.pictures is None else outcome.pictures.record,
         data_sha256=outcome.data_sha256,
         seed=config.seed,
-        settings=settings,
+        settings=_settings(outcome, config),
         environment=environment(outcome.device),
         seconds=clock.rounded(),
         warnings=(
-            *outcome.warnings, *rounding(parity), *accuracy_warnings, *failed_gate(precisions), *slower(costs),
-            *budget_warnings, *addition_warnings,
+            *outcome.warnings, *rounding(found.parity), *found.warnings, *failed_gate(found.precisions), *slower(costs),
+            *missed(config.budget, costs.limited, costs.latency_ms.clock), *unused(config, found.budget, plan.achieved),
+            *([known] if is_known else []),
         ),
     )  # fmt: skip
-    write_json(report, directory / "report.json")
-    kept = {g.name: g.kept for g in plan.groups}
-    extras = Extras(command=prune_command(config))
-    if config.thumbnails and outcome.pictures is not None:
-        extras = replace(
-            extras,
-            samples=() if outcome.test is None else gallery(file, outcome.test),
-            errors=() if outcome.test is None or logits is None else surest_errors(logits, outcome.test),
-            copies=tuple((image_uri(one), image_uri(other)) for one, other in outcome.pictures.copied),
-        )
-    render_html(report, kept, extras, directory / "report.html")
-    return Delivered(report, member, state)
+
+
+def _settings(outcome: Outcome, config: PruneConfig) -> SettingsRecord:
+    return SettingsRecord(vote=replace(config.vote, similarity=outcome.similarity), fit=outcome.tuned.fit)
+
+
+def _member(
+    outcome: Outcome, config: PruneConfig, budget: dict[str, LimitRecord] | None, score: AccuracyRecord
+) -> MemberInfo:
+    """Return the model as a member of a zoo."""
+    images = outcome.source, outcome.data_sha256, outcome.held_out
+    recipe = member_recipe(_settings(outcome, config), budget, config.seed, *images)
+    name, sha256 = member_id(outcome.task, recipe), outcome.prunable.base.sha256
+    return MemberInfo(name, outcome.task, "specialist", outcome.plan, sha256, recipe, score.top1)
+
+
+def _extras(file: Path, logits: Tensor | None, outcome: Outcome, config: PruneConfig) -> Extras:
+    """Return what only the page shows: the command and, where it may, images."""
+    test, extras = outcome.test, Extras(command=prune_command(config))
+    if not config.thumbnails or outcome.pictures is None:
+        return extras
+    return replace(
+        extras,
+        samples=() if test is None else gallery(file, test),
+        errors=() if test is None or logits is None else surest_errors(logits, test),
+        copies=tuple((image_uri(one), image_uri(other)) for one, other in outcome.pictures.copied),
+    )
 
 
 def _write(directory: Path, file: Path, outcome: Outcome, config: PruneConfig, state: Mapping[str, Tensor]) -> float:
@@ -348,90 +359,6 @@ def _evaluate(
     return unknown_accuracy(), None, [f"accuracy is unknown: {UNKNOWN}"]
 
 
-def measure(
-    file: Path, others: Sequence[Path], whole: Path, outcome: Outcome, config: PruneConfig
-) -> tuple[Costs, list[Timing]]:
-    """Compare the delivered file with the whole base model and with other precisions, in turns in one process.
-
-    Args:
-        file: The delivered model.
-        others: The same in other precisions.
-        whole: The base model, exported.
-        outcome: The network of the file.
-        config: Settings of the run.
-
-    Returns:
-        The costs, and the timings of the delivered file and of the others.
-    """
-    prunable, base_model, input_size = outcome.prunable, outcome.prunable.model, outcome.prunable.base.input_size
-    base_timing, *other_timings, timing = time_files([whole, *others, file])
-    stored, fast = take_inventory(file), timing.latency()
-    base_macs = count_macs(base_model, input_size)
-    reach = costs_of(base_model, prunable.table, input_size, prunable.head, head_of(base_model).out_features)
-    unprunable, _ = reach.fraction_left(np.ones_like(reach.widths))
-    keep = outcome.plan.achieved if config.budget else config.vote.keep
-    nominal = nominal_training_flops(base_macs, keep, outcome.tuned.iterations, outcome.tuned.fit.batch_size)
-    costs = Costs(
-        params=count_params(outcome.model),
-        base_params=count_params(base_model),
-        macs=count_macs(outcome.model, input_size),
-        base_macs=base_macs,
-        unprunable_macs=round(base_macs * unprunable),
-        bytes=BytesRecord(onnx=stored.file_bytes, parameters=stored.parameter_bytes, dense_onnx=whole.stat().st_size),
-        latency_ms=LatenciesRecord(
-            dense=latency_record(base_timing),
-            pruned=latency_record(timing),
-            threads=fast.threads,
-            runs=fast.runs,
-            clock=fast.clock,
-        ),
-        nominal_training_tflops=round(nominal / 1e12, 4),
-    )
-    return costs, [timing, *other_timings]
-
-
-def slower(costs: Costs) -> list[str]:
-    """Return a warning if the model is slower than the whole base model."""
-    if costs.latency_ms.pruned.median <= costs.latency_ms.dense.median:
-        return []
-    return ["the pruned model is slower than the dense one here; keep less, or set --channel-multiple to 8 or 16"]
-
-
-def check_budget(
-    config: PruneConfig, achieved_keep: float, costs: Costs
-) -> tuple[dict[str, LimitRecord] | None, list[str]]:
-    """Return each limit with the achieved figure, and warnings of one exceeded or of a budget far from used up.
-
-    Args:
-        config: Settings of the run; without a budget there is nothing to return.
-        achieved_keep: Fraction of the units that the model has.
-        costs: Measured costs.
-    """
-    if config.budget is None:
-        return None, []
-    figures = {
-        "latency_ms": costs.latency_ms.pruned.median,
-        "macs": costs.macs,
-        "params": costs.params,
-        "size_kib": costs.bytes.onnx / 1024,
-    }
-    limits = {k: LimitRecord(limit=v, achieved=round(figures[k], 4)) for k, v in config.budget.given.items()}
-    how = f" (median {costs.latency_ms.clock} time)"
-    warnings = [
-        f"{name} is {figures[name]:g}{how if name == 'latency_ms' else ''}: "
-        f"the budget of {limit:g} is missed by {100 * (figures[name] / limit - 1):.2g} %"
-        + ("; other programs may have slowed the measurement" if name == "latency_ms" else "")
-        for name, limit in config.budget.given.items()
-        if figures[name] > limit
-    ]
-    if max(v.achieved / v.limit for v in limits.values()) < UNDER and achieved_keep < 1:
-        why = "no larger network that fits was found"
-        if config.data is None:
-            why = "without images a member is delivered as it is; --data DIR makes networks of sizes between them"
-        warnings.append(f"the budget is not used up: {why}")
-    return limits, warnings
-
-
 def member_recipe(
     settings: SettingsRecord,
     budget: Mapping[str, LimitRecord] | None,
@@ -476,49 +403,6 @@ def origin_of(plan: KeepPlan, voters: Sequence[Neighbour], tuned: Tuned) -> Orig
 def method_in_words(origin: Origin, method: Method) -> str:
     """Return how a model was made, in the words of a report."""
     return VOTES[method] if origin == "vote" else OTHERS[origin]
-
-
-def gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:
-    """Return the first images of each class with the predictions of the delivered model."""
-    chosen = [int(i) for k in range(len(images.classes)) for i in (images.labels == k).nonzero()[:GALLERY]]
-    chances = torch.as_tensor(OnnxClassifier(file).predict(images.images[chosen].numpy())).softmax(1)
-    return tuple(
-        Sample(
-            image=image_uri(images.images[i]),
-            true=images.classes[int(images.labels[i])],
-            predicted=images.classes[int(p.argmax())],
-            confidence=float(p.max()),
-        )
-        for i, p in zip(chosen, chances, strict=True)
-    )
-
-
-def surest_errors(logits: Tensor, images: ImageSet) -> tuple[Sample, ...]:
-    """Return the wrongly classified images of the highest confidence, at most `SAME_ERRORS` of one confusion.
-
-    Args:
-        logits: `(N, C)`.
-        images: The test images.
-    """
-    sure, predicted = logits.softmax(1).max(1)
-    wrong = (predicted != images.labels).nonzero().flatten()
-    seen: Counter[tuple[int, int]] = Counter()
-    chosen = []
-    for i in wrong[sure[wrong].argsort(descending=True, stable=True)].tolist():
-        confusion = int(images.labels[i]), int(predicted[i])
-        seen[confusion] += 1
-        if seen[confusion] <= SAME_ERRORS and len(chosen) < ERRORS:
-            chosen.append(i)
-    return tuple(
-        Sample(
-            image=image_uri(images.images[i]),
-            true=images.classes[int(images.labels[i])],
-            predicted=images.classes[int(predicted[i])],
-            confidence=float(sure[i]),
-            file=Path(images.files[i]).name if images.files else "",
-        )
-        for i in chosen
-    )
 
 
 def task_record(task: Task) -> TaskRecord:

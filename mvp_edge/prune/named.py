@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mvp_edge.config import Budget, FitConfig, PruneConfig
+from mvp_edge.config import FitConfig, PruneConfig
 from mvp_edge.core.environment import host
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.packed import in_full
@@ -24,6 +24,7 @@ from mvp_edge.export.named_head import KNOWN
 from mvp_edge.prune.body_size import PATIENCE_S, ROUNDS, RUNS, choose, head_costs
 from mvp_edge.prune.expected import UNMEASURED, Expected, Request, expectations
 from mvp_edge.prune.gate import Figures, Scores, failed_gate, judge
+from mvp_edge.prune.limits import limits_of, missed
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.write import FILES, check, open_body, take_rows, write_base, write_model, write_parts
 from mvp_edge.report import Extras, Report, render_html, write_json
@@ -37,7 +38,6 @@ from mvp_edge.report.record import (
     KnownRecord,
     LatenciesRecord,
     LatencyRecord,
-    LimitRecord,
     NameRecord,
     PrecisionRecord,
     PrecisionsRecord,
@@ -177,7 +177,6 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
     base_width = zoo.features(base).basis.shape[1]
     macs, params, classes = body.macs + head_macs, body.params + head_params, len(zoo.classes.classes)
     figures = {"macs": macs, "params": params, "latency_ms": pruned.median_ms, "size_kib": inventory.file_bytes / 1024}
-    budget = _limits(config.budget, figures)
     return Report(
         task=TaskRecord(
             classes=resolution.task.names, synsets=tuple(n.synset for n in resolution.named), id=resolution.task.id
@@ -213,7 +212,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
             dense=LatencyRecord.from_json(dense.to_json()), pruned=LatencyRecord.from_json(pruned.to_json()),
             threads=pruned.threads, runs=pruned.runs, clock=pruned.clock,
         ),
-        budget=budget,
+        budget=limits_of(config.budget, figures),
         precisions=PrecisionsRecord(
             requested=config.precision, files=made.precisions
         ),
@@ -239,8 +238,8 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         environment=host(),
         seconds=clock.rounded(),
         warnings=(
-            *resolution.notes, *resolution.warnings, *unmeasured(request, made, config), *_missed(budget, figures),
-            *failed_gate(made.precisions),
+            *resolution.notes, *resolution.warnings, *unmeasured(request, made, config),
+            *missed(config.budget, figures), *failed_gate(made.precisions),
         ),
     )  # fmt: skip
 
@@ -279,21 +278,6 @@ def _size(body: Body, top1: float, head_macs: int) -> SizeRecord:
 
 def _flag(body: Body, head_macs: int) -> str:
     return f"--max-macs {-(-(body.macs + head_macs) // 10**6)}M"
-
-
-def _limits(budget: Budget | None, figures: dict[str, float]) -> dict[str, LimitRecord] | None:
-    if budget is None:
-        return None
-    return {k: LimitRecord(limit=v, achieved=round(figures[k], 4)) for k, v in budget.given.items()}
-
-
-def _missed(budget: dict[str, LimitRecord] | None, figures: dict[str, float]) -> list[str]:
-    return [
-        f"{name} is {figures[name]:g}: the budget of {v.limit:g} is missed by "
-        f"{100 * (figures[name] / v.limit - 1):.2g} %"
-        for name, v in (budget or {}).items()
-        if figures[name] > v.limit
-    ]
 
 
 def _pictures(recipe: Any) -> int:

@@ -33,7 +33,7 @@ from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
 from mvp_edge.prune.body_size import choose
-from mvp_edge.prune.deliver import gallery, rounding, surest_errors
+from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.gate import Scores, failed_gate
 from mvp_edge.prune.learn import Learned, Photographs, State, learn, parts_of, prior_of, seen
@@ -41,6 +41,7 @@ from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.prune.precision import Candidate, judge_precision, make_precision, scores_of
 from mvp_edge.prune.request import prune_command
+from mvp_edge.prune.samples import gallery, surest_errors
 from mvp_edge.prune.write import FILES, write_base, write_file, write_parts
 from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
 from mvp_edge.report.record import (
