@@ -169,6 +169,15 @@ def build(
             show_default="1 on ray and slurm",
         ),
     ] = None,
+    members_per_job: Annotated[
+        int | None,
+        engine_option(
+            "--members-per-job",
+            min=1,
+            help="Members that a job makes one after the other: it starts, and looks at the images, once for all.",
+            show_default="1",
+        ),
+    ] = None,
     gpus_per_member: Annotated[
         float | None, engine_option("--gpus-per-member", min=0, help="ray, slurm: GPUs of a job.")
     ] = None,
@@ -196,7 +205,7 @@ def build(
     scores = checked(lambda: replace(DEFAULT.scores, sparsity=sparsity, threshold=threshold))
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, generalist_fit, parent, seed, method, scores))
     planned = context.info_name == "plan"
-    engine = _engine(launcher, cpus_per_member, gpus_per_member, ray_address, threads, planned=planned)
+    engine = _engine(launcher, cpus_per_member, gpus_per_member, members_per_job, ray_address, threads, planned=planned)
     from mvp_edge.build.members import build_generalists, build_specialists, specialist_tasks, untaught
     from mvp_edge.core.device import Machine
     from mvp_edge.data import open_source
@@ -220,7 +229,7 @@ def build(
             if planned:
                 made = []
             elif engine is not None:
-                made = _launched(opened, listed, launcher, engine, progress)
+                made = _launched(opened, listed, launcher, engine, members_per_job or 1, progress)
             else:
                 made = []
                 if generalist:
@@ -252,7 +261,7 @@ def make(
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.build import jobs
-        made = [m.id for m in jobs.make(jobs.read_job(file, job), progress)]
+        made = [m.id for m in jobs.make([jobs.read_job(file, job)], progress)]
     print_json({"made": made}) if json else typer.echo(f"job {job}: {made[0] if made else 'done before'}")
 
 
@@ -260,15 +269,14 @@ def _engine(
     launcher: Launcher,
     cpus: int | None,
     gpus: float | None,
+    at_once: int | None,
     ray_address: str | None,
     threads: int | None,
     *,
     planned: bool,
 ) -> Resources | None:
     """Return what a job takes on an engine; None if members are made one after the other in this process."""
-    given = {"--cpus-per-member": cpus, "--gpus-per-member": gpus, "--ray-address": ray_address}
-    idle = [name for name, value in given.items() if value is not None]
-    if planned and (idle or launcher != "local"):
+    if planned and (launcher != "local" or (cpus, gpus, at_once, ray_address) != (None,) * 4):
         raise typer.BadParameter("zoo plan runs nothing, so options of the engine have no effect; leave them out")
     if ray_address is not None and launcher != "ray":
         raise typer.BadParameter("--ray-address needs --launcher ray")
@@ -277,6 +285,8 @@ def _engine(
     if launcher == "slurm" and gpus is not None and gpus != int(gpus):
         raise typer.BadParameter(f"--gpus-per-member is {gpus:g}; Slurm gives whole GPUs")
     if planned or (launcher == "local" and cpus is None):
+        if at_once is not None:
+            raise typer.BadParameter("--members-per-job needs --launcher ray or slurm, or --cpus-per-member")
         return None
     if threads is not None:
         raise typer.BadParameter("on an engine the threads of a job are --cpus-per-member; leave --threads out")
@@ -286,7 +296,7 @@ def _engine(
 
 
 def _launched(
-    zoo: Zoo, listed: Sequence[Job], launcher: Launcher, resources: Resources, progress: Progress
+    zoo: Zoo, listed: Sequence[Job], launcher: Launcher, resources: Resources, at_once: int, progress: Progress
 ) -> list[str]:
     """Run jobs on an engine and return which members are new."""
     from mvp_edge.build.launch import drive, engine
@@ -294,7 +304,7 @@ def _launched(
     before = set(zoo.ids())
     zoo.remove_leftovers()
     with engine(launcher, resources, zoo.path / ".jobs") as submit, progress.stage("Members", len(listed)) as stage:
-        drive(listed, submit, stage)
+        drive(listed, submit, stage, at_once)
     return sorted(set(zoo.ids()) - before)
 
 

@@ -1,10 +1,11 @@
 """Do engines make the same members as one process, whatever is killed, and what do they cost?
 
-    python -m benchmarks launchers --data DIR [--launchers local,ray,slurm] [--members 20] [--kills 20]
+    python -m benchmarks launchers --data DIR [--launchers local,ray,slurm,slurm:4] [--members 20] [--kills 20]
 
-Specialists of a zoo with few training steps, one thread each: first in one process, then on each engine undisturbed,
-then on each engine while workers are killed at random. Slurm is played by submitit's local executor. The cost is
-processor time, of this process and all below it: the machine may be busy with other things.
+Specialists of a zoo with few training steps, one thread each: in one process and then on each engine undisturbed, in
+several rounds, then on each engine while workers are killed at random. `slurm:4` makes four members in a job. Slurm is
+played by submitit's local executor. The cost is processor time, of this process and all below it: the machine may be
+busy with other things. RAY_worker_niceness=0 lets Ray's workers take part in a busy machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 from benchmarks.command import Script
@@ -37,16 +38,17 @@ AT_ONCE = 2  # jobs of the stand-in for Slurm, which has no limit of its own
 KILLS_A_BUILD = 10
 ONE_THREAD = Machine("cpu", 1, "off")
 SILENT = SilentProgress()
-WORKERS: dict[Launcher, bytes] = {"local": b"forkserver", "ray": b"ray::run_line", "slurm": b"submitit.core._submit"}
+WORKERS: dict[Launcher, bytes] = {"local": b"forkserver", "ray": b"ray::run_lines", "slurm": b"submitit.core._submit"}
 """A word in the command of the processes that run jobs."""
 
 
 def main(argv: Sequence[str]) -> None:
     """Build in each way and append a record for each build."""
     script = Script("launchers", __doc__, "data", "zoo", "seed")
-    script.add("--launchers", default="local,ray,slurm")
+    script.add("--launchers", default="local,ray,slurm,slurm:4", help="ENGINE or ENGINE:MEMBERS_PER_JOB")
     script.add("--members", type=int, default=20)
     script.add("--kills", type=int, default=20, help="on each engine, in all its builds")
+    script.add("--rounds", type=int, default=3, help="undisturbed builds in each way, in turns")
     script.add("--iterations", type=int, default=3, help="training steps of a member")
     args = script.parse(argv)
     ONE_THREAD.take()
@@ -57,24 +59,35 @@ def main(argv: Sequence[str]) -> None:
     }  # fmt: skip
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        alone = without_specialists(script.zoo, Path(scratch) / "alone")
-        with spent() as cost:
-            build_specialists(alone, script.prunable, script.source, config, device=script.device, progress=SILENT)
-        script.record(about | {"launcher": "none", "kills": 0}, dict(cost))
-        gap_s = 2 * cost["wall_s"] / AT_ONCE / KILLS_A_BUILD
-        chosen: list[Launcher] = [each for each in WORKERS if str(each) in args.launchers]
-        for launcher in chosen:
-            kills, left = 0, args.kills
-            while True:
-                zoo = without_specialists(script.zoo, Path(scratch) / f"{launcher}-{left}-{kills}")
-                jobs = plan_jobs(zoo.path, str(Path(args.data).resolve()), script.source, [], config, ONE_THREAD)
-                result = on_engine(launcher, jobs, zoo.path / ".jobs", kills, gap_s, draw)
-                result["same"] = content(zoo) == content(alone)
-                script.record(about | {"launcher": launcher, "kills": kills}, result)
-                left -= result["killed"]
-                if left <= 0:
-                    break
-                kills = min(KILLS_A_BUILD, left)
+        first, gap_s = {}, 0.0
+
+        def build(way: str, number: int, kills: int) -> int:
+            """Make the members on an engine, record what came out, and return how many workers were killed."""
+            launcher, _, at_once = way.partition(":")
+            zoo = without_specialists(script.zoo, Path(tempfile.mkdtemp(dir=scratch)))
+            jobs = plan_jobs(zoo.path, str(Path(args.data).resolve()), script.source, [], config, ONE_THREAD)
+            logs = zoo.path / ".jobs"
+            result = on_engine(cast(Launcher, launcher), jobs, logs, kills, gap_s, draw, int(at_once or 1))
+            result["same"] = content(zoo) == first
+            told = {"launcher": launcher, "members_per_job": int(at_once or 1), "round": number, "kills": kills}
+            script.record(about | told, result)
+            return result["killed"]
+
+        for number in range(args.rounds):
+            alone = without_specialists(script.zoo, Path(tempfile.mkdtemp(dir=scratch)))
+            with spent() as cost:
+                build_specialists(alone, script.prunable, script.source, config, device=script.device, progress=SILENT)
+            first = first or content(alone)
+            gap_s = gap_s or 2 * cost["wall_s"] / AT_ONCE / KILLS_A_BUILD
+            told = {"launcher": "none", "members_per_job": args.members, "round": number, "kills": 0}
+            script.record(about | told, {**cost, "same": content(alone) == first})
+            for way in args.launchers.split(","):
+                build(way, number, 0)
+        for way in args.launchers.split(","):
+            left, number = args.kills, 0
+            while left > 0:
+                left -= build(way, number, min(KILLS_A_BUILD, left))
+                number += 1
 
 
 def without_specialists(zoo: Zoo, place: Path) -> Zoo:
@@ -93,7 +106,7 @@ def content(zoo: Zoo) -> dict[str, tuple[str, str]]:
 
 
 def on_engine(
-    launcher: Launcher, jobs: Sequence[Job], logs: Path, kills: int, gap_s: float, draw: random.Random
+    launcher: Launcher, jobs: Sequence[Job], logs: Path, kills: int, gap_s: float, draw: random.Random, at_once: int = 1
 ) -> dict[str, Any]:
     """Run jobs on an engine and return what was killed, done again and spent.
 
@@ -104,8 +117,9 @@ def on_engine(
         kills: Workers to kill, as far as the build lasts long enough.
         gap_s: The longest time between two kills.
         draw: Of the moments and workers.
+        at_once: Jobs for one worker.
     """
-    begun = 0
+    begun: list[str] = []
     with contextlib.ExitStack() as held, spent() as cost:
         if launcher == "slurm":
             held.enter_context(slurm_on_this_machine())
@@ -113,18 +127,17 @@ def on_engine(
         killed = held.enter_context(killing(WORKERS[launcher], kills, gap_s, draw))
         running: list[Handle] = []
 
-        def counted(line: str) -> Handle | None:
-            nonlocal begun
+        def counted(lines: str) -> Handle | None:
             running[:] = [handle for handle in running if not handle.done()]
             if launcher == "slurm" and len(running) == AT_ONCE:
                 return None
-            if (handle := submit(line)) is not None:
+            if (handle := submit(lines)) is not None:
                 running.append(handle)
-                begun += 1
+                begun.append(lines)
             return handle
 
-        drive(jobs, counted, SILENT)
-    return {"killed": len(killed), "repeated": begun - len(jobs), **cost}
+        drive(jobs, counted, SILENT, at_once)
+    return {"killed": len(killed), "repeated": len(begun) - len(set(begun)), **cost}
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from mvp_edge.build.members import build_generalists, build_specialists, specialist_tasks
-from mvp_edge.config import BuildConfig, FitOverrides, PruneSchedule, ScoreSchedule
+from mvp_edge.config import BuildConfig, FitOverrides
 from mvp_edge.core.device import Machine
 from mvp_edge.core.errors import ConfigError, MvpEdgeError
 from mvp_edge.core.progress import Progress, SilentProgress
@@ -36,6 +37,7 @@ class Job:
         classes: These classes, for people.
         after: Numbers of the jobs that must be done before.
         zoo: Directory of the zoo, the same for all who make members.
+        base_sha256: Its base model.
         data: Images, as `--data`.
         config: Settings of the build; its trainings are overrides.
         machine: What it computes with.
@@ -48,6 +50,7 @@ class Job:
     classes: tuple[str, ...]
     after: tuple[int, ...]
     zoo: str
+    base_sha256: str
     data: str
     config: BuildConfig
     machine: Machine
@@ -65,14 +68,17 @@ class Job:
         """
         try:
             value = read_json(line.encode())
-            parts = {"schedule": PruneSchedule, "fit": FitOverrides, "generalist_fit": FitOverrides}
-            parts["scores"] = ScoreSchedule
-            config = dict(value["config"])
-            config = BuildConfig(**config | {k: typed(config[k], kind) for k, kind in parts.items()})
-            lists = {k: typed(value[k], tuple[kind, ...]) for k, kind in (("classes", str), ("after", int))}
-            return Job(**value | {"config": config, "machine": typed(value["machine"], Machine), **lists})
+            config, fits = dict(value["config"]), dict.fromkeys(("fit", "generalist_fit"), FitOverrides)
+            kinds: dict[str, Any] = get_type_hints(BuildConfig) | fits
+            config = BuildConfig(**config | {k: typed(config[k], kind) for k, kind in kinds.items()})
+            parts = {k: typed(value[k], kind) for k, kind in get_type_hints(Job).items() if k != "config"}
+            job = Job(**value | parts | {"config": config})
+            if job.kind == "specialist" and job.task not in range(config.members):
+                raise ValueError(f"task is {job.task}; the build has {config.members}")
+            return job
         except (KeyError, TypeError, ValueError) as e:
-            raise ConfigError(f"this is not a job ({e}); write the jobs again with: mvp-edge zoo plan") from e
+            reason = f"it has no {e}" if isinstance(e, KeyError) else e
+            raise ConfigError(f"this is not a job ({reason}); write the jobs again with: mvp-edge zoo plan") from e
 
 
 def plan_jobs(
@@ -94,13 +100,15 @@ def plan_jobs(
     """
     opened = open_zoo(str(zoo))
     prunable = PrunableModel.of(opened.base, opened.load_base())
-    place = str(zoo.resolve())
     jobs: list[Job] = []
 
     def add(kind: MemberKind, keep: float, task: int | None, classes: Sequence[str], after: Sequence[int]) -> None:
         after = after if config.parent == "generalist" else ()
         jobs.append(
-            Job(len(jobs), kind, keep, task, tuple(classes), tuple(after), place, data, config, machine)
+            Job(
+                len(jobs), kind, keep, task, tuple(classes), tuple(after), str(zoo.resolve()), opened.base.sha256, data,
+                config, machine,
+            )
         )  # fmt: skip
 
     for keep in sorted(set(keeps), reverse=True):
@@ -132,8 +140,12 @@ def read_job(file: Path, number: int) -> Job:
     return Job.from_line(lines[number])
 
 
-def make(job: Job, progress: Progress) -> list[MemberInfo]:
-    """Do a job; return the member if it is new.
+def make(jobs: Sequence[Job], progress: Progress) -> list[MemberInfo]:
+    """Do jobs one after the other; return the members that are new.
+
+    Args:
+        jobs: Of one build, of one kind and after the same others, so that what they read is read once.
+        progress: Progress.
 
     Raises:
         ConfigError: the machine has no such device or does not see the zoo, or a job that this one comes after was not
@@ -142,29 +154,37 @@ def make(job: Job, progress: Progress) -> list[MemberInfo]:
         PlanError: the base model cannot be sliced faithfully.
         ZooError: the zoo is damaged or cannot be written.
     """
+    job = jobs[0]
     if not (Path(job.zoo) / "zoo.json").exists():
         raise ConfigError(
             f"there is no zoo in {job.zoo} on {platform.node()}; all machines must see the zoo and the images under "
             "the same paths, on shared storage"
         )
     device, source, zoo = job.machine.take(), open_source(job.data), open_zoo(job.zoo)
+    if zoo.base.sha256 != job.base_sha256:
+        raise ConfigError(
+            f"job {job.job} was planned for another base ({job.base_sha256[:12]}) than that of the zoo in {job.zoo} "
+            f"({zoo.base.sha256[:12]}); write the jobs again with: mvp-edge zoo plan"
+        )
     prunable = PrunableModel.of(zoo.base, zoo.load_base())
     if zoo.catalogue().generalist.sum() < len(job.after):
         raise ConfigError(f"job {job.job} comes after {len(job.after)} others; do these first: {list(job.after)}")
     if job.kind == "generalist":
-        return build_generalists(zoo, prunable, source, [job.keep], job.config, device=device, progress=progress)
+        keeps = [each.keep for each in jobs]
+        return build_generalists(zoo, prunable, source, keeps, job.config, device=device, progress=progress)
+    only = [each.task for each in jobs if each.task is not None]
     return build_specialists(
-        zoo, prunable, source, job.config, device=device, progress=progress, only=job.task, patience_s=float("inf")
+        zoo, prunable, source, job.config, device=device, progress=progress, only=only, patience_s=float("inf")
     )
 
 
-def run_line(line: str) -> str:
-    """Do a job, given as a line; return what went wrong that another attempt would not mend, or nothing.
+def run_lines(lines: str) -> str:
+    """Do jobs, given as lines; return what went wrong that another attempt would not mend, or nothing.
 
     This is what engines run: text goes in and out, whatever they send it with.
     """
     try:
-        make(Job.from_line(line), SilentProgress())
+        make([Job.from_line(line) for line in lines.splitlines()], SilentProgress())
     except MvpEdgeError as e:
         return str(e)
     return ""

@@ -12,17 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-from mvp_edge.build.jobs import Job, run_line
+from mvp_edge.build.jobs import Job, run_lines, write_jobs
 from mvp_edge.config import Launcher
 from mvp_edge.core.errors import ConfigError, ZooError
 from mvp_edge.core.progress import Stage
 
-ATTEMPTS = 5  # that a job may have, if its worker is lost
+ATTEMPTS = 5  # that the making of a member may have, if its worker is lost
 POLL_S = 0.2
 SLURM_MINUTES = 24 * 60  # that a job may take
 
@@ -43,14 +44,14 @@ class Resources:
 
 
 class Handle(Protocol):
-    """A job that an engine has."""
+    """What an engine was given."""
 
     def done(self) -> bool:
         """Return whether it ended, well or not."""
         ...
 
     def result(self) -> str:
-        """Return what `run_line` returned; raise what the engine says of a lost worker."""
+        """Return what `run_lines` returned; raise what the engine says of a lost worker."""
         ...
 
     def cancel(self) -> Any:
@@ -59,38 +60,40 @@ class Handle(Protocol):
 
 
 Submit = Callable[[str], Handle | None]
+Group = tuple[Job, ...]
 
 
-def drive(jobs: Sequence[Job], submit: Submit, stage: Stage) -> None:
-    """Run jobs, each as soon as those before it are done; a job whose worker is lost is begun anew.
+def drive(jobs: Sequence[Job], submit: Submit, stage: Stage, at_once: int = 1) -> None:
+    """Run jobs, each as soon as those before it are done; those whose worker is lost are begun anew.
 
     Args:
         jobs: All jobs of a build.
-        submit: Gives a job, as a line, to an engine; None if that has no room now.
+        submit: Gives jobs, as lines, to a worker of an engine; None if that has no room now.
         stage: Advances with each job that is done.
+        at_once: Most jobs for one worker, which does them one after the other: it starts, and reads what they share,
+            only once. Those that were done when it is lost are found to be done.
 
     Raises:
         ZooError: a job failed, or lost its worker too often; the others were stopped, finished members are kept.
     """
-    waiting, done = {job.job: job for job in jobs}, set[int]()
-    running: dict[int, Handle] = {}
-    lines = {job.job: job.to_line() for job in jobs}
-    attempts: Counter[int] = Counter()
+    waiting, done = list(_groups(jobs, at_once)), set[int]()
+    running: dict[Group, Handle] = {}
+    attempts: Counter[Group] = Counter()
     try:
         while waiting or running:
-            for number in [n for n, job in waiting.items() if done.issuperset(job.after)]:
-                if (handle := submit(lines[number])) is None:
+            for group in [g for g in waiting if done.issuperset(g[0].after)]:
+                if (handle := submit(write_jobs(group))) is None:
                     break
-                del waiting[number]
-                attempts[number] += 1
-                running[number] = handle
-            for number in [n for n, handle in running.items() if handle.done()]:
-                if _again(number, running.pop(number), attempts[number]):
-                    waiting[number] = next(job for job in jobs if job.job == number)
+                waiting.remove(group)
+                attempts[group] += 1
+                running[group] = handle
+            for group in [g for g, handle in running.items() if handle.done()]:
+                if _again(group, running.pop(group), attempts[group]):
+                    waiting.append(group)
                 else:
-                    done.add(number)
-                    stage.advance()
-            stage.note(f"{len(running)} submitted, {len(waiting)} waiting")
+                    done.update(job.job for job in group)
+                    stage.advance(len(group))
+            stage.note(f"{sum(map(len, running))} submitted, {sum(map(len, waiting))} waiting")
             if running:
                 time.sleep(POLL_S)
     finally:
@@ -98,25 +101,36 @@ def drive(jobs: Sequence[Job], submit: Submit, stage: Stage) -> None:
             handle.cancel()
 
 
-def _again(number: int, handle: Handle, attempts: int) -> bool:
-    """Return whether an ended job has to be submitted again, because its worker was lost."""
+def _groups(jobs: Sequence[Job], at_once: int) -> Iterator[Group]:
+    """Yield jobs that one worker can do: of one kind, and after the same others."""
+    for _, alike in groupby(jobs, lambda job: (job.kind, job.after)):
+        several = tuple(alike)
+        for first in range(0, len(several), at_once):
+            yield several[first : first + at_once]
+
+
+def _again(group: Group, handle: Handle, attempts: int) -> bool:
+    """Return whether jobs that ended have to be submitted again, because their worker was lost."""
+    first, last = group[0].job, group[-1].job
+    name = f"job {first}" if first == last else f"jobs {first} to {last}"
     try:
         told = handle.result()
     except Exception as e:  # engines have exceptions of their own for lost workers
-        if attempts >= ATTEMPTS:
+        reason = (str(e).splitlines() or [""])[0][:200]
+        if attempts >= ATTEMPTS * len(group):
             raise ZooError(
-                f"job {number} lost its worker {attempts} times ({type(e).__name__}: {str(e).splitlines()[0][:200]}); "
-                "look at the engine's logs, and run the same command again: finished members are kept"
+                f"{name} lost the worker {attempts} times ({type(e).__name__}: {reason}); look at the engine's logs, "
+                "and run the same command again: finished members are kept"
             ) from e
         return True
     if told:
-        raise ZooError(f"job {number}: {told}")
+        raise ZooError(f"{name}: {told}")
     return False
 
 
 @contextmanager
 def engine(launcher: Launcher, resources: Resources, logs: Path) -> Iterator[Submit]:
-    """Yield what gives jobs to an engine; the engine is stopped at the end if it was started here.
+    """Yield what gives jobs, as lines, to an engine; the engine is stopped at the end if it was started here.
 
     Args:
         launcher: Which engine.
@@ -150,11 +164,11 @@ class _Process:
         self.process.join()
 
 
-def _answer(line: str, told: Connection) -> None:
+def _answer(lines: str, told: Connection) -> None:
     # A terminal sends Ctrl-C to all processes; this one is stopped by the first, and cleans up what it was writing.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    told.send(run_line(line))
+    told.send(run_lines(lines))
 
 
 @contextmanager
@@ -166,12 +180,12 @@ def _local(resources: Resources, logs: Path) -> Iterator[Submit]:
     context.set_forkserver_preload([__name__])
     started: list[BaseProcess] = []
 
-    def submit(line: str) -> Handle | None:
+    def submit(lines: str) -> Handle | None:
         started[:] = [process for process in started if process.is_alive()]
         if len(started) == room:
             return None
         answer, told = context.Pipe(duplex=False)
-        process = context.Process(target=_answer, args=(line, told), daemon=True)
+        process = context.Process(target=_answer, args=(lines, told), daemon=True)
         process.start()
         told.close()
         started.append(process)
@@ -206,10 +220,10 @@ def _ray(resources: Resources, logs: Path) -> Iterator[Submit]:
             ray.init(address=resources.ray_address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         except (ConnectionError, ValueError) as e:
             raise ConfigError(f"no Ray cluster answers at {resources.ray_address} ({e}); check --ray-address") from e
-    run = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(run_line)
+    run = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(run_lines)
 
-    def submit(line: str) -> Handle:
-        reference = run.remote(line)
+    def submit(lines: str) -> Handle:
+        reference = run.remote(lines)
         return _RayJob(reference, reference.future())
 
     try:
@@ -227,7 +241,7 @@ def _slurm(resources: Resources, logs: Path) -> Iterator[Submit]:
     executor = submitit.AutoExecutor(folder=logs)
     gpus = {"gpus_per_node": int(resources.gpus)} if resources.gpus else {}
     executor.update_parameters(name="mvp-edge", cpus_per_task=resources.cpus, timeout_min=SLURM_MINUTES, **gpus)
-    yield lambda line: executor.submit(run_line, line)
+    yield lambda lines: executor.submit(run_lines, lines)
 
 
 def _imported(package: str, extra: str = "") -> Any:

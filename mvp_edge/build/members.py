@@ -78,14 +78,14 @@ def _sample(data: DataSource, base: Base) -> Tensor:
 
 def build_specialists(
     zoo: Zoo, prunable: PrunableModel, data: DataSource, config: BuildConfig, *, device: torch.device,
-    progress: Progress, teacher: Teacher | None = None, only: int | None = None, patience_s: float = 0.0,
+    progress: Progress, teacher: Teacher | None = None, only: Sequence[int] | None = None, patience_s: float = 0.0,
 ) -> list[MemberInfo]:  # fmt: skip
     """Fill a zoo up to `config.members` specialists with these settings; return those made by this call.
 
     A member that exists or that another process is making is passed over, so that any number of processes may build
     the same zoo and a killed one loses at most the member in progress. A `teacher` that is given keeps the base's
-    logits of each class beyond this call. `only` is the number of the one task whose member is made, `patience_s` how
-    long to wait for another process that makes it.
+    logits of each class beyond this call. `only` has the numbers of the tasks whose members are made, `patience_s` is
+    how long to wait for another process that makes one.
 
     Raises:
         ConfigError: the classes make fewer tasks than there shall be members.
@@ -103,7 +103,7 @@ def build_specialists(
         parent = None if found is None else zoo.load(found)
     fit, scores = fit_for("specialist", config, prunable), scores_for(config, prunable)
     size, teacher, verified = prunable.base.input_size, teacher or Teacher(prunable, device), False
-    wanted = tasks if only is None else tasks[only : only + 1]
+    wanted = tasks if only is None else [tasks[number] for number in only]
     with progress.stage("Members", len(wanted)) as stage:
         for task in wanted:
             images = data.sha256(task.names, "train", size)

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.measurements.launchers import WORKERS, content, on_engine, workers
 from mvp_edge.build import launch
-from mvp_edge.build.jobs import Job, make, plan_jobs, read_job, run_line, write_jobs
+from mvp_edge.build.jobs import Job, make, plan_jobs, read_job, run_lines, write_jobs
 from mvp_edge.build.launch import ATTEMPTS, Resources, drive, engine
 from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitOverrides, PruneSchedule
@@ -79,6 +79,13 @@ def test_jobs_are_written_and_read(empty: Zoo, images: Path, tmp_path: Path) -> 
         read_job(tmp_path / "nothing", 0)
 
 
+def test_a_job_that_was_changed(empty: Zoo, images: Path) -> None:
+    value = json.loads(planned(empty, images)[-1].to_line())
+    for change in ({"task": 2}, {"task": None}, {"job": "3"}, {"more": 1}, {"config": value["config"] | {"ways": "2"}}):
+        with pytest.raises(ConfigError, match="is not a job"):
+            Job.from_line(json.dumps(value | change))
+
+
 @pytest.mark.parametrize("line", ["", "{}", "[]", '{"config": 7}', json.dumps({"config": {"schedule": {}}})])
 def test_what_is_not_a_job(line: str) -> None:
     with pytest.raises(ConfigError, match="is not a job"):
@@ -88,24 +95,29 @@ def test_what_is_not_a_job(line: str) -> None:
 def test_job_by_job_gives_what_one_process_gives(empty: Zoo, images: Path, tiny_base: Path, tmp_path: Path) -> None:
     found = planned(empty, images)
     with pytest.raises(ConfigError, match=r"do these first: \[0, 1\]"):
-        make(found[2], SILENT)
-    assert "do these first" in run_line(found[1].to_line())
-    made = [make(Job.from_line(job.to_line()), SILENT) for job in (found[0], found[1], found[3], found[2])]
-    assert [len(m) for m in made] == [1] * 4 and make(found[0], SILENT) == make(found[3], SILENT) == []
+        make(found[2:], SILENT)
+    assert "do these first" in run_lines(found[1].to_line())
+    made = [make([Job.from_line(job.to_line())], SILENT) for job in (found[0], found[1], found[3])]
+    assert [len(m) for m in made] == [1] * 3 and make(found[:1], SILENT) == []
+    assert len(make(found[2:], SILENT)) == 1  # of two, one is there
     assert content(empty) == in_one_process(tiny_base, images, tmp_path / "whole", SETTINGS)
-    assert run_line(found[0].to_line()) == ""
-    assert "on shared storage" in run_line(replace(found[0], zoo="/nowhere").to_line())
+    assert run_lines(found[0].to_line()) == ""
+    assert "on shared storage" in run_lines(replace(found[0], zoo="/nowhere").to_line())
+    assert "for another base" in run_lines(replace(found[0], base_sha256="0" * 64).to_line())
 
 
 class Engine:
     """An engine whose jobs end in the next moment; some lose their worker or fail before."""
 
     def __init__(self, lost: dict[int, int] | None = None, told: dict[int, str] | None = None) -> None:
-        self.lost, self.told, self.started, self.cancelled = lost or {}, told or {}, [], 0
+        self.lost, self.told, self.cancelled = lost or {}, told or {}, 0
+        self.started, self.given = list[int](), list[list[int]]()
 
-    def __call__(self, line: str) -> Any:
-        number = json.loads(line)["job"]
+    def __call__(self, lines: str) -> Any:
+        numbers = [json.loads(line)["job"] for line in lines.splitlines()]
+        number = numbers[0]
         self.started.append(number)
+        self.given.append(numbers)
         outer = self
 
         class Handle:
@@ -146,13 +158,22 @@ def test_jobs_wait_for_others_and_lost_ones_are_begun_anew(empty: Zoo, images: P
     assert run.started.count(3) == ATTEMPTS and run.cancelled == 0
 
 
+def test_a_worker_gets_jobs_that_wait_for_the_same(empty: Zoo, images: Path) -> None:
+    found, stage = planned(empty, images, replace(SETTINGS, members=3)), Counting()
+    run = Engine(lost={2: 2 * ATTEMPTS - 1})  # two jobs, as often as each of them may lose it
+    drive(found, run, stage, at_once=2)
+    assert run.given == [[0], [1], [2, 3], [4], *[[2, 3]] * (2 * ATTEMPTS - 1)] and stage.done == 5
+    with pytest.raises(ZooError, match="jobs 2 to 4: no images"):
+        drive(found, Engine(told={2: "no images"}), Counting(), at_once=9)
+
+
 def test_a_job_that_fails_stops_the_others(empty: Zoo, images: Path) -> None:
     found = planned(empty, images, replace(SETTINGS, parent="base"))
     run = Engine(told={0: "no images"})
     with pytest.raises(ZooError, match="job 0: no images"):
         drive(found, run, Counting())
     assert run.cancelled == 3
-    with pytest.raises(ZooError, match=f"job 2 lost its worker {ATTEMPTS} times .*worker died"):
+    with pytest.raises(ZooError, match=f"job 2 lost the worker {ATTEMPTS} times .*worker died"):
         drive(found, Engine(lost={2: ATTEMPTS}), Counting())
 
 

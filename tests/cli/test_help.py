@@ -32,7 +32,7 @@ COMMANDS = {
     "zoo build": "--base --weights --data --members --ways --keep --channel-multiple --iterations --lr "
     "--batch-size --importance "
     "--method --sparsity --threshold --optimizer --generalist --generalist-iterations --seed --device --threads "
-    "--bf16 --launcher --cpus-per-member --gpus-per-member --ray-address --json",
+    "--bf16 --launcher --cpus-per-member --members-per-job --gpus-per-member --ray-address --json",
     "zoo plan": "--base --data --members --generalist --seed",
     "zoo make": "--job --json --quiet",
     "zoo merge": "--out --json --quiet",

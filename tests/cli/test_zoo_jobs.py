@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mvp_edge.build import launch
-from mvp_edge.build.jobs import run_line
+from mvp_edge.build.jobs import run_lines
 from mvp_edge.zoo.store import open_zoo
 
 from .conftest import Run
@@ -32,9 +32,9 @@ class AtOnce:
     def __exit__(self, *_: Any) -> None:
         pass
 
-    def submit(self, line: str) -> Any:
-        self.lines.append(line)
-        told = run_line(line)
+    def submit(self, lines: str) -> Any:
+        self.lines.append(lines)
+        told = run_lines(lines)
         return type("Handle", (), {"done": lambda _: True, "result": lambda _: told, "cancel": lambda _: None})()
 
 
@@ -64,8 +64,10 @@ def test_build_on_an_engine(
     assert done.json["made"] == open_zoo("z").ids() and len(used.lines) == 2
     assert given[0][:2] == ("ray", launch.Resources(1, 0.5, "auto"))
     assert json.loads(used.lines[0])["machine"] == {"device": "cpu", "threads": 1, "bf16": "off"}
-    again = run("zoo", "build", "z", "--data", images, *FEW, "--cpus-per-member", 1, "--json")
-    assert again.json["made"] == [] and given[1][0] == "local"
+    local = ("--cpus-per-member", 1, "--members-per-job", 2, "--members", 3, "--json")
+    again = run("zoo", "build", "z", "--data", images, *FEW, *local)
+    assert len(again.json["made"]) == 2 and given[1][0] == "local"
+    assert [len(lines.splitlines()) for lines in used.lines[2:]] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,8 @@ def test_build_on_an_engine(
         (["build", "--launcher", "kubernetes"], "kubernetes"),
         (["plan", "--launcher", "ray"], "zoo plan runs nothing"),
         (["plan", "--cpus-per-member", "1"], "zoo plan runs nothing"),
+        (["plan", "--members-per-job", "2"], "zoo plan runs nothing"),
+        (["build", "--members-per-job", "2"], "--members-per-job needs --launcher"),
     ],
 )
 def test_options_of_the_engine_that_do_not_fit(
