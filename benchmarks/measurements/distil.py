@@ -1,10 +1,12 @@
 """The base at few pixels learns from itself at more, with its batch norms' statistics fixed.
 
     python -m benchmarks distil PIXELS --crops DIR --sets mini:1,woof:0.5 --steps N --out FILE [--rate 1e-4]
-        [--start BODY]
+        [--start BODY] [--macs M]
 
-The crops come from `python -m benchmarks teach`. A killed run goes on where it was. Statistics that move on a narrow
-choice of pictures lose classes that are not among them; fixed ones generalise (docs/measurements.md).
+With `--macs` the units that matter least for what they cost are left out, and projections are solved in closed form on
+some of the crops, before training. The crops come from `python -m benchmarks teach`. A killed run goes on where it was.
+Statistics that move on a narrow choice of pictures lose classes that are not among them; fixed ones generalise
+(docs/measurements.md).
 """
 
 from __future__ import annotations
@@ -16,22 +18,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.command import Script, log
 from benchmarks.lite0 import at, body, lite0
 from benchmarks.measurements import teach
+from benchmarks.reconstruction import counts_within, importance, reconstructed
 from mvp_edge.config import FitConfig
 from mvp_edge.core.device import on_device
 from mvp_edge.core.environment import environment
 from mvp_edge.core.streams import rng
 from mvp_edge.data import normalise
+from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import Base, save_base
+from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.pruners.units import top_plan
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import Batch, fit, make_optimizer
 
 SAVE_EVERY = 500  # steps
+SOLVED_ON = 1600  # crops
 
 
 class CropBatches:
@@ -63,6 +71,15 @@ class CropBatches:
         chosen = self._draw.choice(len(crops.images), self.batch_size, replace=False)
         return crops, np.sort(chosen), bool(self._draw.integers(2))
 
+    def pictures(self, count: int) -> Tensor:
+        """Return that many uint8 crops `(N, 3, H, W)`, of each set by its share."""
+        draw = rng(0, "pictures")
+        parts = [
+            crops.images[np.sort(draw.choice(len(crops.images), round(count * share), replace=False))]
+            for crops, share in zip(self.sets, self.shares, strict=True)
+        ]
+        return torch.cat([resized(torch.from_numpy(p).permute(0, 3, 1, 2), self.base.input_size) for p in parts])
+
     def next(self) -> Batch:
         """Return the next batch."""
         crops, chosen, mirrored = self._indices()
@@ -76,6 +93,13 @@ class CropBatches:
         """Pass over `n` batches as if they had been drawn."""
         for _ in range(n):
             self._indices()
+
+
+def sliced(prunable: PrunableModel, macs: int, images: Tensor) -> tuple[nn.Module, KeepPlan]:
+    """Return a network within `macs` multiply-adds, solved on uint8 images `(N, 3, H, W)`, and what it keeps."""
+    scores = importance(prunable, images)
+    plan = top_plan(prunable.table, scores, counts_within(prunable, scores, macs))
+    return reconstructed(prunable, plan, images), plan
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -95,6 +119,7 @@ def main(argv: Sequence[str]) -> None:
     script.add("--out", type=Path, required=True)
     script.add("--rate", type=float, default=1e-4)
     script.add("--start", metavar="BODY", help="a body of the bundled zoo to go on from; the base otherwise")
+    script.add("--macs", type=float, help="millions of multiply-adds up to the features, at most")
     args = script.parse(argv)
     base, device = at(args.pixels), script.device
     named = dict(part.split(":") for part in args.sets.split(","))
@@ -114,11 +139,15 @@ def main(argv: Sequence[str]) -> None:
         recipe["start"] = json.loads(started.recipe)
     else:
         network = lite0()
+    batches = CropBatches(sets, base, config.batch_size, device, args.seed)
+    checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"), {**recipe, "pixels": args.pixels, "macs": args.macs})
+    if args.macs is not None:
+        most = int(1e6 * args.macs) + head_of(network).weight.numel()
+        network, plan = sliced(PrunableModel.of(base, network), most, batches.pictures(SOLVED_ON))
+        recipe["plan"] = plan.to_json()
     network = on_device(network, device)
     optimizer = make_optimizer(network, config)
-    checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"), {**recipe, "pixels": args.pixels})
     start = checkpoint.load(network, optimizer)
-    batches = CropBatches(sets, base, config.batch_size, device, args.seed)
     batches.skip(start)
 
     def after_step(step: int, loss: Tensor) -> None:

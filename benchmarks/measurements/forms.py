@@ -2,7 +2,7 @@
 
     python -m benchmarks forms ZOO --pictures DIR --calibrate DIR [--calibrate DIR] [--small ID=FILE]
 
-Replaces the forms that the zoo has. Pictures below `--calibrate`, the same number of each directory, give the ranges of
+INT8 forms are made where there are none. Pictures below `--calibrate`, as many of each directory, give the ranges of
 activations and the corrections of biases; labelled pictures `DIR/WNID/*`, which neither training nor calibration has
 seen, tell how often a form is right. `--small` adds a form with weights of its own (`python -m benchmarks codebook`).
 Both tell of each layer how far it is off, on the pictures that calibrate.
@@ -55,17 +55,14 @@ def main(argv: Sequence[str]) -> None:
     path, zoo = args.zoo, opened(args.zoo)
     files, labels = pictures(args.pictures, args.each)
     chosen = calibration_files(args.calibrate, args.calibrating)
-    for form in zoo.forms:
-        for file in form.sha256.keys() - {f for b in zoo.bodies for f in b.sha256}:
-            (path / file).unlink(missing_ok=True)
     bodies = [replace(b, weight_bytes=stored_bytes(zoo, b)) for b in zoo.bodies]
-    describe(path, bodies)
-    forms: list[Body] = []
+    forms = list(zoo.forms)
     for body in bodies:
-        form = int8_form(opened(path), body, chosen)
-        describe(path, [*bodies, *forms, form])
-        forms.append(measured(opened(path), form, files, labels))
-        describe(path, [*bodies, *forms])
+        if zoo.int8(body) is None:
+            form = int8_form(opened(path), body, chosen)
+            describe(path, [*bodies, *forms, form])
+            forms.append(measured(opened(path), form, files, labels))
+            describe(path, [*bodies, *forms])
     for text in args.small:
         if args.sharp is None:
             raise ConfigError("--small needs --sharp DIR")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.core.errors import PlanError
+from mvp_edge.models.architectures import new_inference_model
 from mvp_edge.models.groups import GroupTable, kept_positions, kept_sizes
 from mvp_edge.models.layer_kinds import CHANNEL_NORMS, CONVOLUTIONS, channel_axis
 from mvp_edge.models.marks import Place
 from mvp_edge.models.plan import KeepPlan, full_plan
+from mvp_edge.models.tensors import load_weights
 
 FAITHFUL = 1e-5
 SILENT = 1e-10  # outputs that differ less between images, relative to their size, show nothing but rounding
@@ -67,6 +69,34 @@ def sliced_copy(model: nn.Module, table: GroupTable, plan: KeepPlan) -> nn.Modul
     clone = copy.deepcopy(model)
     slice_model(clone, table, plan)
     return clone
+
+
+def load_sliced(arch: str, tensors: Mapping[str, Tensor], outputs: int) -> nn.Module:
+    """Return a network in its inference form with given tensors, whose sizes tell how many units each layer keeps.
+
+    Args:
+        arch: Architecture of the whole network.
+        tensors: All tensors by name; only the counters of batch norms may be missing.
+        outputs: Rows of its classifier.
+
+    Raises:
+        ValueError: the tensors are none of such a network.
+    """
+    model = new_inference_model(arch, outputs)
+    for name, old in [*model.named_parameters(), *model.named_buffers()]:
+        new = tensors.get(name)
+        if new is None or new.shape == old.shape:
+            continue
+        path, _, leaf = name.rpartition(".")
+        owner: Any = model.get_submodule(path)
+        if isinstance(owner, CONVOLUTIONS) and owner.groups > 1 and leaf == "weight":
+            owner.groups = owner.groups * len(new) // len(old)
+        empty = torch.empty_like(new)
+        setattr(owner, leaf, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
+    for layer in model.modules():
+        _mend(layer)
+    load_weights(model, tensors)
+    return model
 
 
 def faithfulness(model: nn.Module, table: GroupTable, plan: KeepPlan, images: Tensor) -> float:

@@ -22,11 +22,11 @@ from mvp_edge.core.device import on_device, on_host
 from mvp_edge.core.progress import Progress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
-from mvp_edge.models.architectures import head_of, new_inference_model, set_head
+from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base
 from mvp_edge.models.freezing import freeze_early
 from mvp_edge.models.norms import fold
-from mvp_edge.models.tensors import load_weights
+from mvp_edge.models.slicing import load_sliced
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import known_threshold
 from mvp_edge.prune.fit import Unseen
@@ -240,8 +240,7 @@ def learn(
 def unpacked(given: Photographs, config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
     """Return the body in torch, its tensors, and how it is trained."""
     start = {k: torch.from_numpy(np.array(v)) for k, v in given.zoo.weights(given.body).items()}
-    network = new_inference_model(given.zoo.arch, len(given.zoo.classes.classes))
-    load_weights(network, start)
+    network = load_sliced(given.zoo.arch, start, len(given.zoo.classes.classes))
     settings = resolve_fit(config.fit, "photographs", network)
     if not isinstance(config.fit, FitConfig):
         settings = replace(settings, crop=given.body.pixels // CROP)

@@ -26,9 +26,9 @@ from mvp_edge.export import verify_onnx
 from mvp_edge.export.body import follows_weights
 from mvp_edge.export.compact import store_compactly
 from mvp_edge.export.named_head import KNOWN, attach_head
-from mvp_edge.models.architectures import new_inference_model
 from mvp_edge.models.macs import nominal_training_flops
-from mvp_edge.models.tensors import load_weights, serialise
+from mvp_edge.models.slicing import load_sliced
+from mvp_edge.models.tensors import serialise
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
@@ -269,9 +269,7 @@ def deliver(
 
 def in_torch(given: Photographs, learned: Learned, state: State) -> nn.Module:
     """Return what was learned as a network: images to logits `(N, names)`."""
-    network = new_inference_model(given.zoo.arch, sum(learned.rows))
-    load_weights(network, state)
-    return NamedRows(network, learned.rows).eval()
+    return NamedRows(load_sliced(given.zoo.arch, state, sum(learned.rows)), learned.rows).eval()
 
 
 def evaluated(

@@ -185,9 +185,10 @@ def write_parts(
         rows: Rows of the head for each name.
         weights: By their names in torch; the head has these rows.
     """
+    kept = zoo.kept(body)
     plan = {
-        "format": 1, "base": dict(zoo.about), "body": body.id, "pixels": body.pixels,
-        "achieved_keep": body.keep, "groups": [], "rows": list(rows),
+        "format": 1, "base": dict(zoo.about), "body": body.id, "pixels": body.pixels, "achieved_keep": body.keep,
+        "groups": [] if kept is None else kept.to_json()["groups"], "rows": list(rows),
     }  # fmt: skip
     write_atomically(directory / "labels.txt", "".join(f"{n}\n" for n in names).encode())
     write_atomically(directory / "plan.json", json.dumps(plan).encode())

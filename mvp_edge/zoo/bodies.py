@@ -25,10 +25,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from mvp_edge.core.errors import ZooError
+from mvp_edge.core.errors import PlanError, ZooError
 from mvp_edge.core.packed import Stored, in_full, read_stored
 from mvp_edge.core.places import ASSETS
 from mvp_edge.core.untrusted import MAX_SIDE, is_file_name, is_file_path, read_json, typed, unzipped
+from mvp_edge.models.plan import KeepPlan
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import damaged, read_file, read_zoo_file
@@ -186,6 +187,21 @@ class BodyZoo:
         whole = self._whole(body)
         return own if whole is body or whole.weights == body.weights else self.stored(whole) | own
 
+    def kept(self, body: Body) -> KeepPlan | None:
+        """Return which of the base's units a body keeps; None if it keeps them all.
+
+        Raises:
+            ZooError: this is missing or damaged.
+        """
+        if body.keep == 1:
+            return None
+        whole = self._whole(body)
+        about = self._tensors(whole, f"weights/{whole.weights}.safetensors.gz")[1]
+        try:
+            return KeepPlan.from_json(read_json(about["plan"].encode()))
+        except (KeyError, TypeError, ValueError, PlanError) as e:
+            raise ZooError(f"{body.id} does not say which units it keeps ({e}); {self._repair}") from e
+
     def int8(self, body: Body) -> Body | None:
         """Return the INT8 form of a body, if there is one."""
         return next((f for f in self.forms if f.like == body.id and f.arithmetic == "int8"), None)
@@ -272,6 +288,7 @@ class BodyZoo:
     def _load(self, body: Body) -> None:
         self.features(body)
         self.graph(body, self.weights(body))
+        self.kept(body)
         if body.arithmetic == "int8":
             self.rounding(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -43,9 +44,10 @@ def test_a_network_that_keeps_all_stays_itself(prunable: PrunableModel, images: 
 
 def test_solving_comes_nearer_than_slicing(prunable: PrunableModel, images: torch.Tensor) -> None:
     whole: Any = prunable.model
-    counts = counts_within(prunable, int(0.8 * count_macs(whole, SIZE)))
+    scores = importance(prunable, images)
+    counts = counts_within(prunable, scores, int(0.8 * count_macs(whole, SIZE)))
     assert {n for n, w in prunable.table.widths.items() if counts[n] < w} <= set(hidden_groups(prunable.table))
-    plan = top_plan(prunable.table, importance(prunable, images), counts)
+    plan = top_plan(prunable.table, scores, counts)
     assert not plan.is_full
     x = normalise(images, prunable.base.mean, prunable.base.std)
     with torch.no_grad():
@@ -53,3 +55,27 @@ def test_solving_comes_nearer_than_slicing(prunable: PrunableModel, images: torc
         sliced: Any = sliced_copy(whole, prunable.table, plan).eval()
         off = [(net.forward_features(x) - whole.forward_features(x)).square().mean() for net in (solved, sliced)]
     assert off[0] < 0.9 * off[1]
+
+
+def test_a_constant_unit_does_not_matter(prunable: PrunableModel, images: torch.Tensor) -> None:
+    own, name = copy.deepcopy(prunable), hidden_groups(prunable.table)[0]
+    norm: Any = own.model.get_submodule(name.rpartition(".")[0]).bn1
+    assert importance(own, images)[name].min() > 0
+    with torch.no_grad():
+        norm.weight[1], norm.bias[1] = 0.0, 3.0
+    scores = importance(own, images)[name]
+    assert scores.argmin() == 1
+    assert scores[1] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_cheapest_loss_goes_first(prunable: PrunableModel, images: torch.Tensor) -> None:
+    scores, macs = importance(prunable, images), int(0.9 * count_macs(prunable.model, SIZE))
+    counts = counts_within(prunable, scores, macs)
+    network = sliced_copy(prunable.model, prunable.table, top_plan(prunable.table, scores, counts))
+    assert 0.9 * macs < count_macs(network, SIZE) <= macs
+    spared = hidden_groups(prunable.table)[0]
+    assert counts[spared] < prunable.table.widths[spared]
+    dearer = {**scores, spared: 1e9 * scores[spared]}
+    assert counts_within(prunable, dearer, macs)[spared] == prunable.table.widths[spared]
+    with pytest.raises(ValueError, match="multiply-adds"):
+        counts_within(prunable, scores, 1000)

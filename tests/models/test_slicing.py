@@ -11,7 +11,7 @@ from mvp_edge.core.errors import PlanError
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.groups import GroupTable, find_groups
 from mvp_edge.models.plan import KeepPlan, full_plan, keep_count, make_plan
-from mvp_edge.models.slicing import faithfulness, masked, slice_model, sliced_copy
+from mvp_edge.models.slicing import faithfulness, load_sliced, masked, slice_model, sliced_copy
 from mvp_edge.voting.meta_vote import average
 
 ARCHITECTURES = [
@@ -210,3 +210,14 @@ class TestAverage:
                 expected = torch.full((3, 3), sum(votes) / len(votes)) if votes else base[f"{name}.weight"][i, j]
                 assert torch.allclose(entry, expected)
         assert torch.equal(result["fc.weight"], base["fc.weight"])
+
+
+@pytest.mark.parametrize("arch", ["resnet18-cifar", "resnext50_32x4d", "mobilenetv2_050"])
+def test_sliced_weights_load_without_their_plan(arch: str) -> None:
+    model, table = lively(arch)
+    sliced = sliced_copy(model, table, random_plan(table, 0.4)).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(load_sliced(arch, sliced.state_dict(), 7)(images), sliced(images))
+    with pytest.raises(ValueError, match="missing"):
+        load_sliced(arch, {k: v for k, v in sliced.state_dict().items() if not k.endswith("running_var")}, 7)
