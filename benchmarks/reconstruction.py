@@ -72,7 +72,7 @@ def _macs(prunable: PrunableModel, counts: Mapping[str, int]) -> int:
     return count_macs(sliced_copy(prunable.model, prunable.table, plan), prunable.base.input_size)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def importance(prunable: PrunableModel, images: Tensor) -> dict[str, np.ndarray]:
     """Return the share that each hidden unit has of how its block's output varies, `(width,)`; 0 in other groups.
 
@@ -120,7 +120,7 @@ class Variance:
         return self.squares / self.count - (self.sum / self.count).square()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def reconstructed(prunable: PrunableModel, plan: KeepPlan, images: Tensor) -> nn.Module:
     """Return the sliced network with its projections solved on uint8 images `(N, 3, H, W)`, in evaluation mode."""
     whole: Any = prunable.model.eval()
