@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     script.add("--launchers", default="local,ray,slurm,slurm:4", help="ENGINE or ENGINE:MEMBERS_PER_JOB")
     script.add("--members", type=int, default=20)
     script.add("--kills", type=int, default=20, help="on each engine, in all its builds")
-    script.add("--rounds", type=int, default=3, help="undisturbed builds in each way, in turns")
+    script.add("--rounds", type=int, default=3, help="undisturbed builds in each way, in turns; 0 = for kills only")
     script.add("--iterations", type=int, default=3, help="training steps of a member")
     args = script.parse(argv)
     ONE_THREAD.take()
@@ -59,9 +59,9 @@ def main(argv: Sequence[str]) -> None:
     }  # fmt: skip
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        first, gap_s = {}, 0.0
+        first, gap_s, ways = {}, 0.0, args.launchers.split(",")
 
-        def build(way: str, number: int, kills: int) -> int:
+        def build(way: str, kills: int, number: int | None) -> int:
             """Make the members on an engine, record what came out, and return how many workers were killed."""
             launcher, _, at_once = way.partition(":")
             zoo = without_specialists(script.zoo, Path(tempfile.mkdtemp(dir=scratch)))
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
             script.record(about | told, result)
             return result["killed"]
 
-        for number in range(args.rounds):
+        for number in range(args.rounds) or [None]:  # what all others must equal is made in any case
             alone = without_specialists(script.zoo, Path(tempfile.mkdtemp(dir=scratch)))
             with spent() as cost:
                 build_specialists(alone, script.prunable, script.source, config, device=script.device, progress=SILENT)
@@ -81,13 +81,12 @@ def main(argv: Sequence[str]) -> None:
             gap_s = gap_s or 2 * cost["wall_s"] / AT_ONCE / KILLS_A_BUILD
             told = {"launcher": "none", "members_per_job": args.members, "round": number, "kills": 0}
             script.record(about | told, {**cost, "same": content(alone) == first})
-            for way in args.launchers.split(","):
-                build(way, number, 0)
-        for way in args.launchers.split(","):
-            left, number = args.kills, 0
+            for way in ways if args.rounds else []:
+                build(way, 0, number)
+        for way in ways:
+            left = args.kills
             while left > 0:
-                left -= build(way, number, min(KILLS_A_BUILD, left))
-                number += 1
+                left -= build(way, min(KILLS_A_BUILD, left), None)
 
 
 def without_specialists(zoo: Zoo, place: Path) -> Zoo:

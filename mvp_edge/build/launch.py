@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,6 +27,7 @@ from mvp_edge.core.progress import Stage
 
 ATTEMPTS = 5  # that the making of a member may have, if its worker is lost
 POLL_S = 0.2
+REACHABLE_S = 20.0  # in which an existing cluster must answer
 SLURM_MINUTES = 24 * 60  # that a job may take
 
 
@@ -217,8 +220,9 @@ def _ray(resources: Resources, logs: Path) -> Iterator[Submit]:
     started = not ray.is_initialized()
     if started:
         try:
+            _check_reachable(resources.ray_address or "")
             ray.init(address=resources.ray_address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-        except (ConnectionError, ValueError) as e:
+        except (OSError, OverflowError, ValueError) as e:
             raise ConfigError(f"no Ray cluster answers at {resources.ray_address} ({e}); check --ray-address") from e
     run = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(run_lines)
 
@@ -227,10 +231,37 @@ def _ray(resources: Resources, logs: Path) -> Iterator[Submit]:
         return _RayJob(reference, reference.future())
 
     try:
+        if started and resources.ray_address is None and "RAY_ADDRESS" not in os.environ:  # a cluster may grow
+            _check_room(ray.cluster_resources(), resources)
         yield submit
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Connect to `HOST:PORT` once, because Ray tries for more than ten minutes.
+
+    Raises:
+        OSError: nothing answers.
+        OverflowError: there is no such port.
+    """
+    if found := re.fullmatch(r"([^/]+):(\d+)", address):
+        socket.create_connection((found[1].strip("[]"), int(found[2])), REACHABLE_S).close()
+
+
+def _check_room(machine: Mapping[str, float], resources: Resources) -> None:
+    """Refuse jobs that would wait for ever, because this machine alone has too little for one.
+
+    Raises:
+        ConfigError: it has.
+    """
+    cpus, gpus = machine.get("CPU", 0), machine.get("GPU", 0)
+    if resources.cpus > cpus or resources.gpus > gpus:
+        raise ConfigError(
+            f"a job takes {resources.cpus} CPUs and {resources.gpus:g} GPUs, but Ray found {cpus:g} and {gpus:g} on "
+            "this machine; lower --cpus-per-member or --gpus-per-member, or name a cluster with --ray-address"
+        )
 
 
 @contextmanager
@@ -241,7 +272,17 @@ def _slurm(resources: Resources, logs: Path) -> Iterator[Submit]:
     executor = submitit.AutoExecutor(folder=logs)
     gpus = {"gpus_per_node": int(resources.gpus)} if resources.gpus else {}
     executor.update_parameters(name="mvp-edge", cpus_per_task=resources.cpus, timeout_min=SLURM_MINUTES, **gpus)
-    yield lambda lines: executor.submit(run_lines, lines)
+
+    def submit(lines: str) -> Handle:
+        try:
+            return executor.submit(run_lines, lines)
+        except RuntimeError as e:
+            reason = (str(e).splitlines() or ["no reason given"])[-1]
+            raise ConfigError(
+                f"Slurm takes no job ({reason}); set SBATCH_PARTITION, SBATCH_ACCOUNT and what else sbatch needs here"
+            ) from e
+
+    yield submit
 
 
 def _imported(package: str, extra: str = "") -> Any:

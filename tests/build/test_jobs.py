@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -203,6 +203,52 @@ def test_a_machine_without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setitem(sys.modules, "submitit", ModuleType("submitit"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="no Slurm on this machine"), engine("slurm", Resources(), tmp_path):
+        pass
+
+
+def test_slurm_that_takes_no_job(empty: Zoo, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: dict[str, Any] = {}
+
+    def refuse(*words: Any) -> None:
+        raise RuntimeError("sbatch: error: first line\nsbatch: error: invalid partition")
+
+    executor = SimpleNamespace(update_parameters=given.update, submit=refuse)
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=lambda folder: executor))
+    monkeypatch.setattr(launch.shutil, "which", lambda name: name)
+    with (
+        engine("slurm", Resources(cpus=2, gpus=1), tmp_path) as submit,
+        pytest.raises(ConfigError, match=r"takes no job \(sbatch: error: invalid partition\)"),
+    ):
+        drive(planned(empty, images), submit, Counting())
+    assert given["cpus_per_task"] == 2 and given["gpus_per_node"] == 1
+
+
+@pytest.mark.parametrize("resources", [Resources(cpus=3), Resources(gpus=0.5)])
+def test_a_machine_that_is_too_small_for_a_job(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ray would let the job wait for ever."""
+    ended: list[bool] = []
+    fake = SimpleNamespace(
+        is_initialized=lambda: False, init=lambda **words: None, shutdown=lambda: ended.append(True),
+        cluster_resources=lambda: {"CPU": 2.0, "memory": 1e9}, remote=lambda **words: lambda function: function,
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="Ray found 2 and 0 on this machine"), engine("ray", resources, tmp_path):
+        pass
+    assert ended
+    with engine("ray", replace(resources, ray_address="auto"), tmp_path):  # a cluster may grow
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    with (
+        pytest.raises(ConfigError, match=f"no Ray cluster answers at {address} .*check --ray-address"),
+        engine("ray", Resources(ray_address=address), tmp_path),
+    ):
         pass
 
 
