@@ -28,7 +28,7 @@ def fetch(
     quiet: Quiet = False,
 ) -> None:
     """Fetch all files of a published zoo in its newest version, for work without a network."""
-    from mvp_edge.zoo.remote import fetch_all, file_count, mirror, origin
+    from mvp_edge.zoo.mirror import fetch_all, file_count, mirror, origin
 
     with shown(quiet=quiet) as progress:
         path = mirror(address, newest=True)

@@ -10,7 +10,8 @@ from typing import Any
 from mvp_edge.core.errors import ZooError
 from mvp_edge.core.places import ASSETS, DEFAULT_ZOO, user_directory
 from mvp_edge.core.untrusted import MAX_JSON, check_printable, read_bytes, read_json
-from mvp_edge.zoo import remote
+from mvp_edge.zoo.mirror import is_mirror, mirror, require_file
+from mvp_edge.zoo.remote import is_address
 
 FORMAT = 3
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -25,14 +26,14 @@ def read_zoo_file(name: str | None) -> tuple[Path, dict[str, Any]]:
     """Return the directory of a zoo and its `zoo.json`.
 
     Args:
-        name: Of a bundled zoo, its directory, or its address if it is elsewhere (`zoo.remote`); None is the default.
+        name: Of a bundled zoo, its directory, or its address if it is elsewhere; None is the default.
 
     Raises:
         ConfigError: it is an address that cannot be read.
         ZooError: there is no such zoo, it cannot be fetched, or the directory is not a zoo.
     """
     name = name or DEFAULT_ZOO
-    path = remote.mirror(name) if remote.is_address(name) else bundled_zoos().get(name) or Path(name)
+    path = mirror(name) if is_address(name) else bundled_zoos().get(name) or Path(name)
     if not path.exists():
         known = ", ".join(bundled_zoos()) or "none"
         raise ZooError(f"zoo {name!r} is neither bundled ({known}) nor a directory; make one with: mvp-edge zoo build")
@@ -69,7 +70,7 @@ def roots(path: Path, value: Mapping[str, Any]) -> list[Path]:
 
     They are its own and, of a bundled one or one from elsewhere, one of the user's, where it grows.
     """
-    if ASSETS not in path.parents and not remote.is_mirror(path):
+    if ASSETS not in path.parents and not is_mirror(path):
         return [path]
     name = re.sub(r"[^\w.-]", "-", value["name"]).lstrip(".")[:100]
     return [path, user_directory() / "zoos" / f"{name}-{value['base']['sha256'][:12]}"]
@@ -82,7 +83,7 @@ def read_file(root: Path, file: str) -> bytes:
         OSError: it cannot be read.
         ZooError: it cannot be fetched, or is too large.
     """
-    path = remote.require_file(root, file)
+    path = require_file(root, file)
     try:
         return read_bytes(path)
     except ValueError as e:

@@ -15,7 +15,8 @@ from mvp_edge.core.templates import load_template
 from mvp_edge.zoo.bodies import BodyZoo
 from mvp_edge.zoo.catalogue import DESCRIPTION
 from mvp_edge.zoo.location import read_zoo_file
-from mvp_edge.zoo.remote import INDEX, Entry, Index, destination, upload
+from mvp_edge.zoo.mirror import Entry, Index
+from mvp_edge.zoo.remote import INDEX, destination, upload
 from mvp_edge.zoo.store import Zoo
 
 CARD = "README.md"

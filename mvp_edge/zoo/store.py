@@ -35,10 +35,10 @@ from mvp_edge.core.untrusted import MAX_JSON, read_bytes, read_json
 from mvp_edge.models.bases import BASE_FILE, Base, load_base, serialise_base
 from mvp_edge.models.tensors import compress, content_sha256, deserialise, serialise
 from mvp_edge.names.tasks import Task
-from mvp_edge.zoo import remote
 from mvp_edge.zoo.catalogue import Catalogue, member_directories, read_catalogue, summary
 from mvp_edge.zoo.location import FORMAT, damaged, read_file, read_zoo_file, roots
 from mvp_edge.zoo.member import Member, MemberInfo, Outputs, read_outputs, read_weights, write_outputs
+from mvp_edge.zoo.mirror import is_mirror, require_file
 
 STALE_SECONDS = 24 * 3600
 WEIGHTS = "weights.safetensors.gz"
@@ -249,7 +249,7 @@ class Zoo:
         Raises:
             ZooError: its file is missing, damaged or another one than when the zoo was made.
         """
-        path = remote.require_file(self.path, BASE_FILE)
+        path = require_file(self.path, BASE_FILE)
         try:
             found, model = load_base(str(path))
         except ConfigError as e:
@@ -325,7 +325,7 @@ class Zoo:
         return self._root(member) / "members" / member
 
     def _mend(self, path: Path) -> str:
-        if ASSETS in path.parents or remote.is_mirror(self.path):
+        if ASSETS in path.parents or is_mirror(self.path):
             return self._repair
         return f"remove {path.parent} and build the member again with: mvp-edge zoo build"
 
@@ -336,7 +336,7 @@ class Zoo:
     def _repair(self) -> str:
         if ASSETS in self.path.parents:
             return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
-        if remote.is_mirror(self.path):
+        if is_mirror(self.path):
             return f"remove {self.path}, and it is fetched again"
         return "build the zoo again with: mvp-edge zoo build"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import json
 import multiprocessing
 import os
@@ -23,8 +24,9 @@ from mvp_edge.core.errors import ConfigError, ZooError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.zoo import remote
 from mvp_edge.zoo.bodies import open_bodies
+from mvp_edge.zoo.mirror import Entry, Index, fetch_all, is_mirror, mirror, origin, require_file
 from mvp_edge.zoo.publish import publish_zoo
-from mvp_edge.zoo.remote import INDEX, Address, Entry, Index, fetch_all, is_mirror, mirror, origin, require_file
+from mvp_edge.zoo.remote import INDEX, Address
 from mvp_edge.zoo.store import open_zoo
 from tests.hub import Hub, serving
 
@@ -391,7 +393,7 @@ def test_half_a_file_goes_on_at_its_end(
     zoo = open_zoo(f"{web[0]}/zoo")
     name = "base.safetensors.gz"
     half = (tiny_zoo / name).read_bytes()[:100_000]
-    place = zoo.path / ".arriving" / remote.hashlib.sha256(name.encode()).hexdigest()
+    place = zoo.path / ".arriving" / hashlib.sha256(name.encode()).hexdigest()
     place.parent.mkdir()
     place.write_bytes(half)
     zoo.load_base()

@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from mvp_edge.core.errors import MvpEdgeError, ZooError
-from mvp_edge.core.packed import read_packed
+from mvp_edge.core.packed import read_stored
 from mvp_edge.core.untrusted import MAX_HEADER, SLACK, check_printable, is_file_path, read_bytes, read_json, unzipped
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.tensors import deserialise
 from mvp_edge.zoo.bodies import open_bodies
 from mvp_edge.zoo.catalogue import read_known_classes
 from mvp_edge.zoo.location import read_base_classes
+from mvp_edge.zoo.mirror import Index
 from mvp_edge.zoo.publish import publish_zoo
-from mvp_edge.zoo.remote import INDEX, Index
+from mvp_edge.zoo.remote import INDEX
 from mvp_edge.zoo.store import open_zoo
 from tests.bodies import rewrite
 
@@ -265,7 +266,7 @@ def test_a_damaged_zoo_is_read_or_refused(kind: str, examples: int, zoos: dict[s
     assert {f for f in zoo.parent.rglob("*") if "lock" not in f.name} == before
 
 
-@pytest.mark.parametrize("read", [deserialise, read_packed, unzipped])
+@pytest.mark.parametrize("read", [deserialise, read_stored, unzipped])
 def test_a_bomb_is_not_unpacked(read: Callable[[bytes], Any]) -> None:
     data = gzip.compress(b"\0" * (300 << 20), 1)
 
@@ -277,7 +278,7 @@ def test_a_bomb_is_not_unpacked(read: Callable[[bytes], Any]) -> None:
     assert len(unzipped(gzip.compress(b"1" * 1000) + gzip.compress(b"2"))) == 1001  # two streams in a row
 
 
-@pytest.mark.parametrize("read", [deserialise, read_packed])
+@pytest.mark.parametrize("read", [deserialise, read_stored])
 @pytest.mark.parametrize("length", [0, 7, MAX_HEADER + 1, 2**63])
 def test_a_header_that_is_too_long(read: Callable[[bytes], Any], length: int) -> None:
     with pytest.raises(ValueError):
