@@ -86,7 +86,6 @@ def neighbours(
         with progress.stage(STARTING):
             from mvp_edge.core.device import resolve_device, use_threads
             from mvp_edge.models.prunable import PrunableModel
-            from mvp_edge.prune.accuracy import selecting_keep
             from mvp_edge.prune.voted import far_warning
             from mvp_edge.voting.neighbours import PREFILTER, rank, similarity_used
             from mvp_edge.zoo.store import open_zoo
@@ -113,18 +112,7 @@ def neighbours(
         "task": {"classes": list(target.names), "synsets": [c.synset for c in target.classes], "id": target.id},
         "zoo": opened.name,
         "similarity": used,
-        "neighbours": [
-            {
-                "id": n.info.id,
-                "classes": list(n.info.task.names),
-                "similarity": round(n.similarity, 4),
-                "kind": n.info.kind,
-                "keep": selecting_keep(n.info),
-                "top1": n.info.top1,
-                "votes": n in voting,
-            }
-            for n in [*alone, *found[:top]]
-        ],
+        "neighbours": [_row(n, votes=n in voting) for n in [*alone, *found[:top]]],
         "voters": [n.info.id for n in voting],
         "warnings": [*warnings, *problems],
     }
@@ -135,6 +123,21 @@ def neighbours(
     else:
         show_neighbours(result)
     warn(result["warnings"])
+
+
+def _row(neighbour: Neighbour, *, votes: bool) -> dict[str, Any]:
+    from mvp_edge.prune.accuracy import selecting_keep
+
+    info = neighbour.info
+    return {
+        "id": info.id,
+        "classes": list(info.task.names),
+        "similarity": round(neighbour.similarity, 4),
+        "kind": info.kind,
+        "keep": selecting_keep(info),
+        "top1": info.top1,
+        "votes": votes,
+    }
 
 
 def _show_bodies(config: PruneConfig, zoo: BodyZoo, *, json: bool) -> None:

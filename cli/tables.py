@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,12 @@ from rich.table import Table
 from mvp_edge.report.figures import gain, limited, percent, quantity, significant, storage, threads
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mvp_edge.models.support import Support
     from mvp_edge.report import FamilyReport, Report
+
+    Rows = Iterator[tuple[str, RenderableType]]
 
 BAR_WIDTH = 20
 SHOWN_CLASSES = 6
@@ -69,19 +73,33 @@ def member_in_words(member: dict[str, Any]) -> str:
 
 def show_report(report: Report) -> None:
     """Show the model that `prune` made."""
-    latency, out = report.latency_ms, console()
-    dense, pruned = latency.dense.median, latency.pruned.median
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
-    grid.add_row("top-1", _accuracy_in_words(report))
+    for title, cell in (*_accuracy_rows(report), *_cost_rows(report), *_choice_rows(report), *_origin_rows(report)):
+        grid.add_row(title, cell)
+    seconds = report.seconds
+    stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
+    if report.pictures is not None:
+        grid.add_row("images", escape(report.pictures.summary))
+    grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
+    grid.add_row("files", f"{escape(report.out)}: {' '.join(report.files)}")
+    console().print(grid)
+
+
+def _accuracy_rows(report: Report) -> Rows:
+    yield "top-1", _accuracy_in_words(report)
     source = escape((report.accuracy if report.estimate is None else report.estimate).source)
     if (interval := report.accuracy.interval) is not None:
         source += f"; 95 % interval {interval[0]:.1f} to {interval[1]:.1f} %"
-    grid.add_row("", f"[dim]{source}[/]")
-    onnx = report.bytes.onnx
-    grid.add_row("file", f"{storage(onnx)}, {gain(report.bytes.dense_onnx, onnx, 'smaller', 'larger')}")
-    grid.add_row("MACs", f"{quantity(report.macs)}, {gain(report.base_macs, report.macs, 'fewer', 'more')}")
-    grid.add_row(
+    yield "", f"[dim]{source}[/]"
+
+
+def _cost_rows(report: Report) -> Rows:
+    latency, onnx = report.latency_ms, report.bytes.onnx
+    dense, pruned = latency.dense.median, latency.pruned.median
+    yield "file", f"{storage(onnx)}, {gain(report.bytes.dense_onnx, onnx, 'smaller', 'larger')}"
+    yield "MACs", f"{quantity(report.macs)}, {gain(report.base_macs, report.macs, 'fewer', 'more')}"
+    yield (
         "latency",
         f"{significant(pruned)} ms (iqr {significant(latency.pruned.iqr, 2)}), "
         f"{gain(dense, pruned, 'faster', 'slower')} than {significant(dense)} ms, {threads(latency.threads)}",
@@ -89,58 +107,57 @@ def show_report(report: Report) -> None:
     for name, value in (report.budget or {}).items():
         used = value.achieved / value.limit
         figures = f"{limited(name, value.achieved)} of {limited(name, value.limit)}"
-        grid.add_row("budget", f"{figures} ({percent(100 * used)}) {bar(used)}")
+        yield "budget", f"{figures} ({percent(100 * used)}) {bar(used)}"
+
+
+def _choice_rows(report: Report) -> Rows:
+    """Yield what was decided on images: other precisions, the head, and how much of the training was kept."""
     for row in report.precisions.files[1:]:
         verdict = "[green]kept[/]" if row.kept else f"[yellow]{'not made' if row.bytes is None else 'dropped'}[/]"
         # Its time is among the reasons, as a ratio to that of the float32 file.
         measured = [] if row.top1 is None else [percent(row.top1)]
         measured += [] if row.bytes is None else [storage(row.bytes)]
         parts = [*([", ".join(measured)] if measured else []), *row.reasons]
-        grid.add_row(escape(row.precision), f"{verdict}: {escape('; '.join(parts))}")
+        yield escape(row.precision), f"{verdict}: {escape('; '.join(parts))}"
     if (shown := report.photographs) is not None:
         if shown.head_top1 is not None:
             names_alone = "" if shown.names_top1 is None else f", names alone {percent(shown.names_top1)}"
-            grid.add_row("head", f"{percent(shown.head_top1)} of {shown.held_out} held-out images{names_alone}")
-        grid.add_row("", f"[dim]{escape(shown.advice)}[/]")
+            yield "head", f"{percent(shown.head_top1)} of {shown.held_out} held-out images{names_alone}"
+        yield "", f"[dim]{escape(shown.advice)}[/]"
     if (chosen := report.interpolation) and chosen.weight > 0:
         top1 = {row.weight: percent(row.top1) for row in chosen.held_out}
-        grid.add_row(
+        yield (
             "fine-tuned",
             f"{100 * chosen.weight:.0f} % of the way: {top1[0.0]} before, {top1[chosen.weight]} after, on "
             f"{chosen.images} held-out images",
         )
+
+
+def _origin_rows(report: Report) -> Rows:
+    """Yield what the model was made of, what its names stand for, and what else there is."""
     if (body := report.body) is not None:
-        grid.add_row(
-            "network", f"{escape(body.id)}: {body.pixels} pixels; {escape(report.base)} has {body.base_pixels}"
-        )
+        yield "network", f"{escape(body.id)}: {body.pixels} pixels; {escape(report.base)} has {body.base_pixels}"
     else:
-        grid.add_row("kept", f"{percent(100 * report.keep.achieved)} of the units of {escape(report.base)}")
+        yield "kept", f"{percent(100 * report.keep.achieved)} of the units of {escape(report.base)}"
     if (known := report.known) is not None:
-        grid.add_row(
+        refused = f", {percent(100 * known.refused)} of {known.none} of none of these below" if known.none else ""
+        yield (
             "none of these",
             f"output {known.output!r} below {known.threshold:.2f}; {percent(100 * known.kept)} of pictures of listed "
-            "classes are above"
-            + (f", {percent(100 * known.refused)} of {known.none} of none of these below" if known.none else ""),
+            f"classes are above{refused}",
         )
     for index, name in enumerate(report.names):
-        grid.add_row("" if index else "names", escape(f"{name.name}: {name_in_words(name.classes)}"))
+        yield "" if index else "names", escape(f"{name.name}: {name_in_words(name.classes)}")
     here = [v.id for v in report.voters]
     if others := [s for s in report.sizes if s.member not in here]:
-        grid.add_row("other sizes", ", ".join(f"{percent(s.top1)} at {s.flag}" for s in others))
+        yield "other sizes", ", ".join(f"{percent(s.top1)} at {s.flag}" for s in others)
     if body is None:
         voters = Table.grid(padding=(0, 2))
         for voter in report.voters:
             voters.add_row(f"{voter.similarity:.2f}", member_in_words(voter.to_json()))
         scale = SCALES[report.settings.vote.similarity]
-        grid.add_row("member" if report.origin == "ready-made" else "voters", f"[dim]nearest by {scale}[/]")
-        grid.add_row("", voters)
-    seconds = report.seconds
-    stages = ", ".join(f"{k.replace('_', ' ')} {v:.1f}" for k, v in seconds.items() if k != "total" and v >= 0.05)
-    if report.pictures is not None:
-        grid.add_row("images", escape(report.pictures.summary))
-    grid.add_row("seconds", f"{seconds['total']:.1f} [dim]({stages})[/]")
-    grid.add_row("files", f"{escape(report.out)}: {' '.join(report.files)}")
-    out.print(grid)
+        yield "member" if report.origin == "ready-made" else "voters", f"[dim]nearest by {scale}[/]"
+        yield "", voters
 
 
 def _accuracy_in_words(report: Report) -> str:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mvp_edge.build.launch import Resources
     from mvp_edge.core.progress import Progress
     from mvp_edge.data import DataSource
+    from mvp_edge.models.prunable import PrunableModel
     from mvp_edge.zoo.store import Zoo
 
 PLAN = "Write the jobs of a build as JSON Lines, for `zoo make` on any scheduler; the options are those of `build`."
@@ -206,7 +207,7 @@ def build(
     config = checked(lambda: BuildConfig(members, ways, schedule, fit, generalist_fit, parent, seed, method, scores))
     planned = context.info_name == "plan"
     engine = _engine(launcher, cpus_per_member, gpus_per_member, members_per_job, ray_address, threads, planned=planned)
-    from mvp_edge.build.members import build_generalists, build_specialists, specialist_tasks, untaught
+    from mvp_edge.build.members import specialist_tasks, untaught
     from mvp_edge.core.device import Machine
     from mvp_edge.data import open_source
     from mvp_edge.models.prunable import PrunableModel
@@ -231,13 +232,7 @@ def build(
             elif engine is not None:
                 made = _launched(opened, listed, launcher, engine, members_per_job or 1, progress)
             else:
-                made = []
-                if generalist:
-                    made = build_generalists(
-                        opened, prunable, source, generalist, config, device=place, progress=progress
-                    )
-                made += build_specialists(opened, prunable, source, config, device=place, progress=progress)
-                made = [m.id for m in made]
+                made = _made_here(opened, prunable, source, generalist or [], config, place, progress)
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt("finished members are kept; run the same command again for the others") from e
     warn(notes)
@@ -293,6 +288,18 @@ def _engine(
     from mvp_edge.build.launch import Resources
 
     return Resources(cpus or 1, gpus or 0, ray_address)
+
+
+def _made_here(
+    zoo: Zoo, prunable: PrunableModel, source: DataSource, keeps: Sequence[float], config: BuildConfig,
+    device: torch.device, progress: Progress,
+) -> list[str]:  # fmt: skip
+    """Make members one after the other in this process and return which are new."""
+    from mvp_edge.build.members import build_generalists, build_specialists
+
+    made = build_generalists(zoo, prunable, source, keeps, config, device=device, progress=progress) if keeps else []
+    made += build_specialists(zoo, prunable, source, config, device=device, progress=progress)
+    return [m.id for m in made]
 
 
 def _launched(

@@ -17,7 +17,7 @@ from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.output import check_writable
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.streams import rng, torch_rng
-from mvp_edge.data import open_source, scaled_down
+from mvp_edge.data import ImageSet, open_source, scaled_down
 from mvp_edge.models.architectures import head_of, new_model, set_head
 from mvp_edge.models.bases import Base, find_base, load_base, read_tensors, save_base
 from mvp_edge.models.heads import random_head, shared_rows
@@ -60,17 +60,14 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
     )
     fit_config = replace(fit_config, iterations=max(1, steps))
     model = on_device(model, device)
-    warnings = []
-    if is_folded(model):
-        sample = rng(config.seed, "norms").permutation(len(train))[:IMAGES]
-        with progress.stage("Measuring batch norms"):
-            unfold(model, train.subset(sample).images, known, device)
-        warnings.append(f"the batch norms of {config.init} were folded into its convolutions; they were measured anew")
+    warnings = _unfolded(model, train, known, config, device, progress)
     optimizer = make_optimizer(model, fit_config)
     drawn = BatchSource(train, known, fit_config, device, config.seed)
     batches = Progressive(drawn if teacher is None else Taught(drawn, teacher), small, small_steps)
-    settings = {"seed": config.seed, "base": config.base, "small": [*small, small_steps]}
-    settings |= {
+    settings = {
+        "seed": config.seed,
+        "base": config.base,
+        "small": [*small, small_steps],
         "teacher": config.teacher,
         "init": config.init and content_sha256(read_tensors(config.init)[0]),
         "data": str(source.location.resolve()),
@@ -101,6 +98,18 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         "n": len(test),
         "warnings": warnings,
     }
+
+
+def _unfolded(
+    model: nn.Module, train: ImageSet, known: Base, config: PretrainConfig, device: torch.device, progress: Progress
+) -> list[str]:
+    """Measure batch norms that are folded into convolutions, in place, and return a warning if there are any."""
+    if not is_folded(model):
+        return []
+    sample = rng(config.seed, "norms").permutation(len(train))[:IMAGES]
+    with progress.stage("Measuring batch norms"):
+        unfold(model, train.subset(sample).images, known, device)
+    return [f"the batch norms of {config.init} were folded into its convolutions; they were measured anew"]
 
 
 def _make_place(out: Path) -> None:

@@ -53,16 +53,6 @@ class Packed:
 Stored = np.ndarray | Packed
 
 
-def read_packed(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the tensors of a file, floating-point ones in single precision, and its metadata.
-
-    Raises:
-        ValueError: the bytes are damaged.
-    """
-    tensors, metadata = read_stored(data)
-    return in_full(tensors), metadata
-
-
 def in_full(tensors: Mapping[str, Stored]) -> dict[str, np.ndarray]:
     """Return tensors as they are computed with, floating-point ones in single precision."""
     found = {name: value.values if isinstance(value, Packed) else value for name, value in tensors.items()}

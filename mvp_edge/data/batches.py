@@ -133,19 +133,16 @@ def augment(
     return images
 
 
-def normalise(
-    images: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
-) -> Tensor:
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Return `(images / 255 - mean) / std` in channels-last memory.
 
     Args:
         images: uint8 `(N, 3, H, W)` on any device.
         mean: Per channel, in [0, 1].
         std: Per channel, above 0.
-        dtype: Type of the result; the arithmetic is float32.
 
     Returns:
-        `(N, 3, H, W)` of `dtype`, contiguous in `torch.channels_last`.
+        `(N, 3, H, W)`, float32, contiguous in `torch.channels_last`.
 
     Raises:
         ValueError: If the images are not a uint8 batch of RGB images.
@@ -156,7 +153,7 @@ def normalise(
     scale = torch.tensor([1 / (255 * s) for s in std]).repeat(width).to(images.device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width).to(images.device)
     rows = images.permute(0, 2, 3, 1).reshape(n * height, width * channels)
-    values = rows.to(torch.float32).mul_(scale).add_(shift).to(dtype)
+    values = rows.to(torch.float32).mul_(scale).add_(shift)
     return values.view(n, height, width, channels).permute(0, 3, 1, 2)
 
 

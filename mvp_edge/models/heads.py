@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvp_edge.core.progress import Stage
 from mvp_edge.data import ImageSet, forward_batch, normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.names.tasks import canonical, numbered
+
+PENALTY = 1e-2  # of the ridge, relative to the mean variance of the features
 
 
 def random_head(features: int, classes: int, generator: torch.Generator) -> nn.Linear:
@@ -32,7 +33,7 @@ def shared_rows(names: Sequence[str], known: Sequence[str], head: nn.Linear) -> 
 
 
 @torch.no_grad()
-def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.device, penalty: float = 1e-2) -> nn.Linear:
+def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.device) -> nn.Linear:
     """Return the classifier that fits one-hot targets best from one forward pass, in closed form.
 
     Args:
@@ -40,14 +41,13 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
         data: Images of the task.
         base: How images are normalised.
         device: Where to compute.
-        penalty: Ridge penalty relative to the mean variance of the features.
     """
     features = features_of(model, data.images, base, device).double()
     targets = F.one_hot(data.labels, len(data.classes)).double()
     centre, share = features.mean(0), targets.mean(0)
     x, y = features - centre, targets - share
     gram = x.T @ x
-    gram += penalty * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
+    gram += PENALTY * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     weight = torch.linalg.solve(gram, x.T @ y).T
     # Logits are left within about [0, 1]: a head scaled up to suit the cross-entropy sends larger gradients into the
     # backbone, and the trials that scaled it trained badly at rates above 0.01 (its share was not measured alone).
@@ -55,9 +55,7 @@ def ridge_head(model: nn.Module, data: ImageSet, base: Base, device: torch.devic
 
 
 @torch.no_grad()
-def features_of(
-    model: nn.Module, images: Tensor, base: Base, device: torch.device, stage: Stage | None = None
-) -> Tensor:
+def features_of(model: nn.Module, images: Tensor, base: Base, device: torch.device) -> Tensor:
     """Return what the head of a network in evaluation mode takes, float32 `(N, D)` on the CPU.
 
     Args:
@@ -65,15 +63,12 @@ def features_of(
         images: uint8 `(N, 3, H, W)`.
         base: How images are normalised.
         device: Where to compute.
-        stage: Progress, in images.
     """
     body: Any = model.eval()
     found = []
     for part in images.split(forward_batch(images)):
         seen = body.forward_features(normalise(part.to(device), base.mean, base.std))
         found.append(body.forward_head(seen, pre_logits=True).float().cpu())
-        if stage is not None:
-            stage.advance(len(part))
     return torch.cat(found)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from mvp_edge.core.packed import Packed, read_packed, read_stored
+from mvp_edge.core.packed import Packed, in_full, read_stored
 from mvp_edge.models.tensors import compress, deserialise, serialise
 
 
@@ -22,7 +22,8 @@ def test_numpy_reads_what_torch_reads(packing) -> None:
         "count": torch.tensor(3),
     }
     data = compress(serialise(tensors, packing, {"about": "x"}))
-    (found, meta), (expected, _) = read_packed(data), deserialise(data)
+    (stored, meta), (expected, _) = read_stored(data), deserialise(data)
+    found = in_full(stored)
     assert meta == {"about": "x"}
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -33,7 +34,7 @@ def test_codes_stand_for_vectors_of_a_codebook() -> None:
     book = np.array([[1, 2], [3, 4]], np.float16)
     stored = {"w": np.array([[0, 1], [1, 1]], np.uint8), "w:book": book, "w:scale": np.array([1, 10], np.float32)}
     data = save(stored, {"w": "[2, 3, 1, 1]"})
-    np.testing.assert_array_equal(read_packed(data)[0]["w"][:, :, 0, 0], [[1, 2, 3], [30, 40, 30]])
+    np.testing.assert_array_equal(in_full(read_stored(data)[0])["w"][:, :, 0, 0], [[1, 2, 3], [30, 40, 30]])
     form = read_stored(data)[0]["w"]
     assert isinstance(form, Packed)
     np.testing.assert_array_equal(form.rows([1]).values[:, :, 0, 0], [[30, 40, 30]])
@@ -44,10 +45,10 @@ def test_codes_stand_for_vectors_of_a_codebook() -> None:
         {"w": np.array([[0, 1]], np.uint8)},
     ):
         with pytest.raises(ValueError, match="fit together"):
-            read_packed(save({**stored, **damage}, {"w": "[2, 3, 1, 1]"}))
+            read_stored(save({**stored, **damage}, {"w": "[2, 3, 1, 1]"}))
     for shape in ({}, {"w": "7"}, {"w": "[2, -3]"}, {"w": "x"}):
         with pytest.raises(ValueError):
-            read_packed(save(stored, shape))
+            read_stored(save(stored, shape))
 
 
 def test_depthwise_filters_are_not_packed_to_levels() -> None:
@@ -68,4 +69,4 @@ def test_fine_levels_are_nearer() -> None:
 @given(st.binary(max_size=64), st.booleans())
 def test_damaged_bytes_are_an_error(data: bytes, zipped: bool) -> None:
     with pytest.raises(ValueError):
-        read_packed(gzip.compress(data) if zipped else data)
+        read_stored(gzip.compress(data) if zipped else data)
