@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("export", epilog=EPILOG)(export)
 
 
-def device(value: str) -> Target:
+def target_name(value: str) -> Target:
     """Read a target."""
     if value not in TARGETS:
         raise typer.BadParameter(
@@ -45,7 +45,7 @@ def export(
         output_option(
             "--target",
             metavar="|".join(TARGETS),
-            parser=device,
+            parser=target_name,
             help="Target; ort is any ONNX Runtime. litert, coreml and ncnn need the extra of that name.",
         ),
     ],

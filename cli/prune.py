@@ -102,7 +102,7 @@ def register(app: typer.Typer) -> None:
     app.command("prune", cls=Prune, epilog=EPILOG)(prune)
 
 
-def lane(value: Any) -> ChannelMultiple:
+def multiple(value: Any) -> ChannelMultiple:
     """Read a number of channels or `auto`."""
     if value == "auto":
         return "auto"
@@ -198,7 +198,7 @@ def prune(
         size_option(
             "--channel-multiple",
             metavar="N|auto",
-            parser=lane,
+            parser=multiple,
             help="Keep multiples of this many channels; 1 = any number; auto = the multiples that cost no time here.",
         ),
     ] = DEFAULT.vote.channel_multiple,

@@ -425,10 +425,10 @@ def show_export(made: dict[str, Any]) -> None:
         files.add_row(escape(file["name"]), storage(file["bytes"]))
     grid.add_row("files", files)
     worst = max(made["max_abs_diff"].values(), default=None)
-    told = "the specification; the model runs on Apple's systems only, and did not here"
+    text = "the specification; the model runs on Apple's systems only, and did not here"
     if worst is not None:
-        told = f"logits of these models and the result's differ by {worst:.1e} at most"
-    grid.add_row("checked", told)
+        text = f"logits of these models and the result's differ by {worst:.1e} at most"
+    grid.add_row("checked", text)
     console().print(grid)
     for precision, rows in made["providers"].items():
         table = Table(f"provider ({precision})", "nodes", "partitions", "worth a try", "source", box=None)

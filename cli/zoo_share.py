@@ -74,8 +74,8 @@ def trim(
         made = curation.trim(open_zoo(name), members, out, seed, progress)
     before, after = made.similarity
     if json:
-        told = {"before": round(before, 4), "after": round(after, 4)}
-        print_json({"zoo": made.zoo.summary(), "dropped": list(made.dropped), "similarity": told})
+        similarity = {"before": round(before, 4), "after": round(after, 4)}
+        print_json({"zoo": made.zoo.summary(), "dropped": list(made.dropped), "similarity": similarity})
     else:
         typer.echo(
             f"zoo {made.zoo.name} in {made.zoo.path} has {members} members, {len(made.dropped)} fewer; the nearest "

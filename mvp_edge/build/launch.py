@@ -117,7 +117,7 @@ def _again(group: Group, handle: Handle, attempts: int) -> bool:
     first, last = group[0].job, group[-1].job
     name = f"job {first}" if first == last else f"jobs {first} to {last}"
     try:
-        told = handle.result()
+        problem = handle.result()
     except Exception as e:  # engines have exceptions of their own for lost workers
         reason = (str(e).splitlines() or [""])[0][:200]
         if attempts >= ATTEMPTS * len(group):
@@ -126,8 +126,8 @@ def _again(group: Group, handle: Handle, attempts: int) -> bool:
                 "and run the same command again: finished members are kept"
             ) from e
         return True
-    if told:
-        raise ZooError(f"{name}: {told}")
+    if problem:
+        raise ZooError(f"{name}: {problem}")
     return False
 
 

@@ -54,8 +54,8 @@ def prepare_zoo(
     """
     if not is_folded(model):
         return create_zoo(directory, base, model), []
-    told = f"batch norms measured anew, folded in the weights {base.sha256[:12]}"
-    if (directory / "zoo.json").exists() and (zoo := open_zoo(str(directory))).base.recipe.endswith(told):
+    mark = f"batch norms measured anew, folded in the weights {base.sha256[:12]}"
+    if (directory / "zoo.json").exists() and (zoo := open_zoo(str(directory))).base.recipe.endswith(mark):
         return zoo, []
     with progress.stage("Measuring batch norms"):
         images = _sample(data, base)
@@ -65,7 +65,7 @@ def prepare_zoo(
         f"the batch norms of {base.name} were folded into its convolutions; they were measured anew on {len(images)} "
         "images: the network computes the same, and can be trained"
     )
-    return create_zoo(directory, replace(base, recipe=f"{base.recipe}; {told}".removeprefix("; ")), model), [note]
+    return create_zoo(directory, replace(base, recipe=f"{base.recipe}; {mark}".removeprefix("; ")), model), [note]
 
 
 def _sample(data: DataSource, base: Base) -> Tensor:
@@ -135,7 +135,7 @@ def build_generalists(
     """Add members for all classes of the base model, the largest first and each pruned from the one before.
 
     A member that another process is making is waited for, because the next one is pruned from it. Their outputs on the
-    test split are stored beside them: what a part of the classes scores can be told later without
+    test split are stored beside them: what a part of the classes scores can be computed later without
     any image.
 
     Raises:

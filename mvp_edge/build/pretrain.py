@@ -193,10 +193,10 @@ def _small_size(config: PretrainConfig, known: Base, model: nn.Module) -> tuple[
 
 
 def _recipe(config: PretrainConfig, fit_config: FitConfig) -> str:
-    told = f"{config.epochs:g} epochs"
+    text = f"{config.epochs:g} epochs"
     if config.small_size:
-        told += f", the first {config.small_epochs:g} at {config.small_size} px"
+        text += f", the first {config.small_epochs:g} at {config.small_size} px"
     if config.teacher:
-        told += f", taught by {Path(config.teacher).stem}"
+        text += f", taught by {Path(config.teacher).stem}"
     settings = json.dumps(fit_config.to_recipe())
-    return f"{told}, {OPTIMIZERS[fit_config.optimizer]} {settings}" + (", warm start" if config.init else "")
+    return f"{text}, {OPTIMIZERS[fit_config.optimizer]} {settings}" + (", warm start" if config.init else "")

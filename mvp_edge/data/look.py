@@ -129,7 +129,7 @@ def look(source: DataSource, progress: Progress) -> Look:
             *conflict_warnings(double),
             *([NOTE] if same else []),
             *found,
-            *_told_by_trifles(coarse, len(listing.classes)),
+            *_coarse_warning(coarse, len(listing.classes)),
         ),
         samples=samples,
     )
@@ -169,7 +169,7 @@ def _seen(source: DataSource, again: int, tested: int) -> list[str]:
     return [f"{again:,} of {tested:,} test images are copies of training images: `prune` {then}"]
 
 
-def _told_by_trifles(coarse: float | None, classes: int) -> list[str]:
+def _coarse_warning(coarse: float | None, classes: int) -> list[str]:
     chance = 100 / classes
     if coarse is None or coarse - chance < NEARLY * (100 - chance):
         return []

@@ -189,13 +189,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
     tensors, meta = read_tensors(path)
     if "mvp_edge" in meta:
-        told = _told(path, meta["mvp_edge"])
-        if known is not None and told.arch != known.arch:
+        stated = _stated(path, meta["mvp_edge"])
+        if known is not None and stated.arch != known.arch:
             raise ConfigError(
-                f"{path} holds weights for {told.arch}, but {known.name} needs {known.arch}; leave --base out, or give "
-                "other weights"
+                f"{path} holds weights for {stated.arch}, but {known.name} needs {known.arch}; leave --base out, or "
+                "give other weights"
             )
-        known = told
+        known = stated
     if known is None:
         raise ConfigError(
             f"{path} does not say which network its weights are of; name it with --base, and give the file with "
@@ -232,7 +232,7 @@ def _refuse_giants(path: Path, known: Base, tensors: dict[str, Tensor]) -> None:
         )
 
 
-def _told(path: Path, text: str) -> Base:
+def _stated(path: Path, text: str) -> Base:
     try:
         return Base.from_json({**read_json(text.encode()), "sha256": ""})
     except (KeyError, TypeError, ValueError) as e:  # this tool keeps other things than networks in such files, too

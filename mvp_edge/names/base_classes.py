@@ -195,8 +195,8 @@ class _Known:
         """Return the share of the most specific kinds of a noun that lie at or below a base class."""
         kinds = nouns().below(synset)
         leaves = {offset for offset in kinds if not nouns()[offset].below}
-        told = {leaf for offset in self.at.keys() & kinds.keys() for leaf in nouns().below(nouns()[offset])}
-        return len(leaves & told) / len(leaves)
+        covered = {leaf for offset in self.at.keys() & kinds.keys() for leaf in nouns().below(nouns()[offset])}
+        return len(leaves & covered) / len(leaves)
 
 
 def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
@@ -211,13 +211,13 @@ def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
         return replace(entry, note=_sense_note(entry, usual, ()))
     given = nouns().find(c.synset if c.synset is not None else c.name.strip().lower())
     for word, senses, used in [("", [given], 1)] if given is not None else wordnet.meanings(c.name):
-        if told := [s for s in senses if known.classes(s)]:
+        if in_base := [s for s in senses if known.classes(s)]:
             checked = wordnet.checked_sense(word)
-            taken = _preferred(checked, senses[:used], told, known)
+            taken = _preferred(checked, senses[:used], in_base, known)
             if taken is None:
-                return _ambiguous(c.name, told, known)
+                return _ambiguous(c.name, in_base, known)
             entry = _entry(c.name, taken, known.classes(taken), known.coverage(taken))
-            others = [s for s in told if s != taken]
+            others = [s for s in in_base if s != taken]
             return replace(entry, note=_sense_note(entry, (checked or senses[0]).name, others))
     (wanted,) = wordnet.resolve(Task((c,))).classes
     near = tuple(wordnet.nearest_classes(wanted, known.base, _MAX_SHOWN))
@@ -229,20 +229,22 @@ def _entry(name: str, synset: Synset | None, classes: tuple[int, ...], coverage:
     return NamedClasses(name, called, meaning, classes, coverage=coverage)
 
 
-def _preferred(checked: Synset | None, used: Sequence[Synset], told: Sequence[Synset], known: _Known) -> Synset | None:
+def _preferred(
+    checked: Synset | None, used: Sequence[Synset], in_base: Sequence[Synset], known: _Known
+) -> Synset | None:
     """Return the sense to take of those that the base knows, or None where only the user can say.
 
     Args:
         checked: What the hand-checked table says.
         used: The senses that tagged texts use, the most frequent first.
-        told: The senses that the base knows.
+        in_base: The senses that the base knows.
         known: What the base knows.
     """
-    if len({known.classes(s) for s in told}) == 1:
-        return told[0]
-    if checked in told:
+    if len({known.classes(s) for s in in_base}) == 1:
+        return in_base[0]
+    if checked in in_base:
         return checked
-    return told[0] if [s for s in told if s in used] == [told[0]] == list(used[:1]) else None
+    return in_base[0] if [s for s in in_base if s in used] == [in_base[0]] == list(used[:1]) else None
 
 
 def _sense_note(n: NamedClasses, usual: str | None, others: Sequence[Synset]) -> str:
@@ -253,10 +255,10 @@ def _sense_note(n: NamedClasses, usual: str | None, others: Sequence[Synset]) ->
     return "" if n.synset == usual else f"{text}, the meaning that the base knows"
 
 
-def _ambiguous(name: str, told: Sequence[Synset], known: _Known) -> str:
+def _ambiguous(name: str, in_base: Sequence[Synset], known: _Known) -> str:
     shown = Resolution(known.base, ()).shown
-    what = {s.name: f": {shown(_entry(name, s, known.classes(s), None))}" for s in told if s.offset not in known.at}
-    return f"class {name!r} has several meanings that the base knows: write {_lines(name, told, what)}"
+    what = {s.name: f": {shown(_entry(name, s, known.classes(s), None))}" for s in in_base if s.offset not in known.at}
+    return f"class {name!r} has several meanings that the base knows: write {_lines(name, in_base, what)}"
 
 
 def _lines(name: str, senses: Sequence[Synset], what: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -30,7 +30,7 @@ UNKNOWN = "there are no test images, and the zoo stores no outputs of this membe
 def measured_accuracy(
     logits: Tensor, test: ImageSet, before: Tensor | None, source: str | None, coarse: float | None = None
 ) -> tuple[AccuracyRecord, list[str]]:
-    """Return the accuracy on test images, and warnings if fine-tuning made it worse or the images are told by trifles.
+    """Return the accuracy on test images, and warnings if fine-tuning made it worse or tiny thumbnails give as much.
 
     Test images choose nothing: a network that fine-tuning has made worse is delivered, with the warning.
 
