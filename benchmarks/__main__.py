@@ -53,6 +53,7 @@ SCRIPTS = {
     "photographs": "how often it is right about photographs by names alone",
     "own-photographs": "what photographs of one's own are worth",
     "specialists": "do votes win on photographs",
+    "imbalance": "from which imbalance on should classes be drawn equally often",
     "own-bases": "other bases of timm with weights of their own",
 }
 """Measurements: scripts with arguments of their own; `all` leaves them out."""

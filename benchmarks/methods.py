@@ -90,8 +90,11 @@ def voted(config: VoteConfig, fitting: FitConfig, members: Members | None = None
     """Meta-Vote Pruning with the given vote; where `members` names neighbours, all of these vote."""
 
     def run(s: Setting) -> nn.Module:
-        found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.kind)]
-        chosen = select_voters(found, s.prunable, s.task, config) if members is None else list(members(s))
+        if members is None:
+            found = [n for n in s.ranked if config.voters in ("auto", "any", n.info.kind)]
+            chosen = select_voters(found, s.prunable, s.task, config)
+        else:
+            chosen = list(members(s))
         if not chosen:
             raise LookupError("nobody votes: the zoo has no such member")
         counts = target_counts(s.prunable.table, config.keep, config.channel_multiple)

@@ -6,7 +6,8 @@ import torch
 
 from benchmarks import RESNET_ZOO
 from benchmarks.cost import CostMeter
-from benchmarks.measurements import plain, population, published
+from benchmarks.measurements import imbalance, plain, population, published
+from mvp_edge.data import ImageSet
 from mvp_edge.models.macs import count_params
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import Outputs
@@ -58,3 +59,13 @@ def test_a_plain_network_has_the_generalist_s_size_and_where_its_weights_come_fr
     assert len(own) == 8 and (own <= kept) is (start == "magnitude")
     again = plain.begin(prunable, small.plan, start, seed=0)
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_classes_fall_geometrically_by_the_ratio() -> None:
+    labels = torch.arange(3).repeat_interleave(torch.tensor([90, 80, 100]))
+    images = ImageSet(torch.zeros(270, 3, 4, 4, dtype=torch.uint8), labels, ("a", "b", "c"))
+    wanted = imbalance.sizes(images, 4, seed=0)
+    assert sorted(wanted) == [20, 40, 80]
+    assert imbalance.sizes(images, 1, seed=0) == [80, 80, 80]
+    assert min(imbalance.sizes(images, 1000, seed=0)) == 2
+    assert imbalance.thinned(images, wanted, seed=0).labels.bincount().tolist() == wanted
