@@ -270,8 +270,9 @@ def _slurm(resources: Resources, logs: Path) -> Iterator[Submit]:
     if shutil.which("sbatch") is None:
         raise ConfigError("there is no Slurm on this machine (no command sbatch); choose another --launcher")
     executor = submitit.AutoExecutor(folder=logs)
-    gpus = {"gpus_per_node": int(resources.gpus)} if resources.gpus else {}
-    executor.update_parameters(name="mvp-edge", cpus_per_task=resources.cpus, timeout_min=SLURM_MINUTES, **gpus)
+    more: dict[str, Any] = {"gpus_per_node": int(resources.gpus)} if resources.gpus else {}
+    more["slurm_srun_args"] = [f"--cpus-per-task={resources.cpus}"]  # since Slurm 22.05 srun does not take sbatch's
+    executor.update_parameters(name="mvp-edge", cpus_per_task=resources.cpus, timeout_min=SLURM_MINUTES, **more)
 
     def submit(lines: str) -> Handle:
         try:

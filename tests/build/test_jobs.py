@@ -220,7 +220,8 @@ def test_slurm_that_takes_no_job(empty: Zoo, images: Path, monkeypatch: pytest.M
         pytest.raises(ConfigError, match=r"takes no job \(sbatch: error: invalid partition\)"),
     ):
         drive(planned(empty, images), submit, Counting())
-    assert given["cpus_per_task"] == 2 and given["gpus_per_node"] == 1
+    assert (given["cpus_per_task"], given["gpus_per_node"]) == (2, 1)
+    assert given["slurm_srun_args"] == ["--cpus-per-task=2"]
 
 
 @pytest.mark.parametrize("resources", [Resources(cpus=3), Resources(gpus=0.5)])
