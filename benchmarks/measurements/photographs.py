@@ -164,7 +164,7 @@ def main(argv: Sequence[str]) -> None:
     script.add("--tflite", type=Path)
     script.add("--pictures", action="append", required=True, metavar="NAME=DIR[@EVERY]")
     script.add("--trained", action="append", type=Path, default=[])
-    script.add("--forms", action="store_true", help="test INT8 and small forms only")
+    script.add("--only", action="append", metavar="ID", help="a body or form to test; all of the zoo otherwise")
     script.add("--lists", type=int, default=1000)
     script.add("--known-lists", type=int, default=100)
     args = script.parse(argv)
@@ -188,7 +188,7 @@ def main(argv: Sequence[str]) -> None:
         zoo = open_bodies(args.zoo)
         if zoo is None:
             raise ConfigError(f"{args.zoo} is no zoo of bodies")
-        for body in (() if args.forms else zoo.bodies) + zoo.forms:
+        for body in (b for b in zoo.bodies + zoo.forms if not args.only or b.id in args.only):
             model = zoo.graph(body, zoo.weights(body))
             if body.arithmetic == "int8":
                 model = quantise(model, *zoo.rounding(body))

@@ -1,14 +1,14 @@
 """Whether votes win on photographs: networks of equal multiply-adds, the same head and training; who decides differs.
 
     python -m benchmarks specialists --pictures DIR --data caltech101=DIR --members DIR [--larger lite0-64]
-        [--smaller lite0-48] [--count 60] [--tasks 10] [--shots 20] [--ifp 0]
+        [--smaller lite0-64-pruned] [--count 60] [--tasks 10] [--shots 20] [--ifp 0]
 
-Two bodies of the photograph zoo: the multiply-adds of the smaller, the base at fewer pixels, are the budget of all
-others, which keep a part of the larger one's hidden units. A specialist is made for five random classes of the pictures
-(`DIR/CLASS/*`): its units are those that matter to its classes, its projections are solved on their pictures, and it is
-trained as `prune` trains photographs. Then tasks of other data (`DIR/{train,test}/CLASS/*`), of five names each:
+Two bodies of the photograph zoo: the multiply-adds of the smaller are the budget of all others, which keep a part of
+the larger one's hidden units. A specialist is made for five random classes of the pictures (`DIR/CLASS/*`): its units
+are those that matter to its classes, its projections are solved on their pictures, and it is trained as `prune` trains
+photographs. Then tasks of other data (`DIR/{train,test}/CLASS/*`), of five names each:
 
-- `fewer pixels`: the smaller body.
+- `smaller body`: as the zoo has it.
 - `generic units`: units and projections for pictures of all classes.
 - `own units`: units and projections for the task's own pictures.
 - `votes`: units that most of the five nearest specialists keep, projections solved on the task's own pictures.
@@ -66,7 +66,7 @@ from mvp_edge.voting.meta_vote import average, count_votes, select_units
 Network = tuple[Base, nn.Module]
 
 CPU = torch.device("cpu")
-WAYS_COMPARED = ("fewer pixels", "generic units", "own units", "votes", "votes of all", "MVP")
+WAYS_COMPARED = ("smaller body", "generic units", "own units", "votes", "votes of all", "MVP")
 MADE_OF = 100  # pictures of a class that a specialist is made of; as many others tell how good it is
 ASKED = 100  # training images that rank the specialists
 VOTERS = 5
@@ -231,7 +231,7 @@ def make_specialists(
         rival = trained(small, base, images_of(files, made_of, base), settings, number)
         found = {
             "specialist": accuracy(network, larger.base, images_of(files, told_by, larger.base)),
-            "fewer pixels": accuracy(rival, base, images_of(files, told_by, base)),
+            "smaller body": accuracy(rival, base, images_of(files, told_by, base)),
         }
         target.write_bytes(
             serialise(larger.prunable.state_of(network), "float16", {"plan": json.dumps(plan.to_json())})
@@ -258,7 +258,7 @@ class Ways:
     def make(self, way: str, train: ImageSet, settings: FitConfig, seed: int) -> nn.Module:
         """Return the network before its training, but for IFP, whose training is part of it."""
         larger = self.larger
-        if way == "fewer pixels":
+        if way == "smaller body":
             return self.smaller[1]
         if way == "generic units":
             return self.generic
@@ -286,7 +286,7 @@ def main(argv: Sequence[str]) -> None:
     """Make specialists, then compare who decides on tasks of other data; append a record for each network."""
     script = Script("specialists", __doc__)
     script.add("--larger", default="lite0-64", help="the body that is pruned")
-    script.add("--smaller", default="lite0-48", help="the body whose multiply-adds are the budget")
+    script.add("--smaller", default="lite0-64-pruned", help="the body whose multiply-adds are the budget")
     script.add("--pictures", type=Path, required=True, help="training pictures of many classes")
     script.add("--members", type=Path, required=True, help="where specialists are kept")
     script.add("--data", action="append", default=[], metavar="NAME=DIR")
@@ -318,7 +318,7 @@ def main(argv: Sequence[str]) -> None:
                 }  # fmt: skip
                 if about in script.done():
                     continue
-                at = base if way == "fewer pixels" else larger.base
+                at = base if way == "smaller body" else larger.base
                 read = read_pictures(source, names, at.input_size, SilentProgress())
                 if read.test is None:
                     raise ConfigError(f"{name}: all test images of {', '.join(names)} are copies of training images")

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import records
 from benchmarks.records import dirty_mark
 from benchmarks.tables import markdown
-from mvp_edge.zoo.bodies import open_bodies
+from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 
 OWN = {"caltech101": "Caltech-101", "dogs": "five dog breeds", "flowers102": "Flowers-102", "clothing": "Clothing"}
 FORMS = ("-int8", "-small")
@@ -39,15 +39,22 @@ def latest() -> dict[tuple[str, str], dict[str, Any]]:
     return dict(sorted(found.items(), key=lambda f: (-f[1]["config"].get("macs", 0), f[0])))
 
 
+def _zoo() -> BodyZoo:
+    zoo = open_bodies("imagenet-lite0")
+    assert zoo is not None
+    return zoo
+
+
 def by_names() -> str:
     """Five-way accuracy by names alone; in brackets on classes of which training saw no picture."""
-    found = latest()
+    found, delivered = latest(), {b.id for b in _zoo().bodies}
     networks = list(dict.fromkeys(network for network, _ in found if not network.endswith(FORMS)))
     rows = []
     for network in networks:
         config = next(r["config"] for (name, _), r in found.items() if name == network)
         cells = [_accuracy(found.get((network, pictures))) for pictures in PICTURES]
-        title, macs = PUBLISHED.get(network) or (network, round(config["macs"] / 1e6))
+        own = network if network in delivered else f"{network}, not in the zoo"
+        title, macs = PUBLISHED.get(network) or (own, round(config["macs"] / 1e6))
         rows.append((title, config["pixels"], macs, *cells))
     return markdown(("network", "px", "MMACs", *PICTURES.values()), rows)
 
@@ -94,9 +101,7 @@ def forms() -> str:
 
 def worst_layers() -> str:
     """The layers of each body that INT8 is farthest off in: mean square error relative to the variance, in percent."""
-    zoo = open_bodies("imagenet-lite0")
-    assert zoo is not None
-    worst = [(f.like, f.recipe["worst_layers"]) for f in zoo.forms if f.arithmetic == "int8"]
+    worst = [(f.like, f.recipe["worst_layers"]) for f in _zoo().forms if f.arithmetic == "int8"]
     rows = [(body, ", ".join(f"`{name}` {100 * off:.1f}" for name, off in found.items())) for body, found in worst]
     return markdown(("body", "worst layers, % of the variance"), rows)
 
@@ -162,39 +167,40 @@ TOLD = ("far_softmax", "far_known", "near_softmax", "near_known", "kept")
 
 
 def specialists() -> str:
-    """Specialists beside the base at fewer pixels, on their own classes: pictures left out, the same training."""
+    """Specialists beside the smaller body, on their own classes: pictures left out, the same training."""
     found = defaultdict(list)
     for r in records.read("specialists"):
         if "specialist" in r["config"]:
             found[r["config"]["larger"], r["config"]["smaller"]].append(r["result"])
     rows = []
     for (larger, smaller), results in found.items():
-        gains = np.array([v["specialist"] - v["fewer pixels"] for v in results])
+        gains = np.array([v["specialist"] - v["smaller body"] for v in results])
         rows.append((
             f"{larger}, cut to the multiply-adds of {smaller}", len(results), _mean(v["specialist"] for v in results),
-            _mean(v["fewer pixels"] for v in results), _with_error(gains), int((gains > 0).sum()),
+            _mean(v["smaller body"] for v in results), _with_error(gains), int((gains > 0).sum()),
         ))  # fmt: skip
-    return markdown(("specialists", "number", "top-1, %", "fewer pixels", "gain", "better"), rows)
+    return markdown(("specialists", "number", "top-1, %", "smaller body", "gain", "better"), rows)
 
 
 def votes_on_photographs() -> str:
-    """Who decides which hidden units stay: accuracy on tasks of other data, and beside the base at fewer pixels."""
-    found: dict[tuple[str, int, int], dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    """Who decides which hidden units stay: accuracy on tasks of other data, and beside the smaller body."""
+    found: dict[tuple[str, str, int, int], dict[str, dict[int, dict[str, Any]]]]
+    found = defaultdict(lambda: defaultdict(dict))
     for r in records.read("specialists"):
         if "way" in (c := r["config"]):
-            found[OWN[c["data"]], c["shots"], c["specialists"]][c["way"]][c["task"]] = r["result"]
+            found[c["smaller"], OWN[c["data"]], c["shots"], c["specialists"]][c["way"]][c["task"]] = r["result"]
     rows = []
-    for (data, shots, number), ways in found.items():
+    for (smaller, data, shots, number), ways in found.items():
         for way, tasks in ways.items():
-            shared = sorted(tasks.keys() & ways["fewer pixels"].keys())
-            gains = np.array([tasks[t]["top1"] - ways["fewer pixels"][t]["top1"] for t in shared])
+            shared = sorted(tasks.keys() & ways["smaller body"].keys())
+            gains = np.array([tasks[t]["top1"] - ways["smaller body"][t]["top1"] for t in shared])
             rows.append((
-                data, shots, number, way, len(shared), _mean(v["head"] for v in tasks.values() if "head" in v),
-                _mean(v["top1"] for v in tasks.values()), "" if way == "fewer pixels" else _with_error(gains),
+                smaller, data, shots, number, way, len(shared), _mean(v["head"] for v in tasks.values() if "head" in v),
+                _mean(v["top1"] for v in tasks.values()), "" if way == "smaller body" else _with_error(gains),
                 _mean(v["mmacs"] for v in tasks.values()),
             ))  # fmt: skip
     head = (
-        "data", "images a class", "specialists", "who decides", "tasks", "head", "trained", "beside fewer pixels",
+        "smaller body", "data", "images a class", "specialists", "who decides", "tasks", "head", "trained", "beside it",
         "MMACs",
     )  # fmt: skip
     return markdown(head, rows)
