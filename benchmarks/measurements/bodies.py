@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
         chosen.append((name, 0, Path(file)))
     stored = (args.out / BASE_FILE).read_bytes()
     whole = load_sliced(lite0.LITE0.arch, deserialise(stored)[0], len(lite0.WNIDS))
-    near = near_duplicates(head_of(whole).weight.detach().numpy())
+    near = near_duplicates(head_of(lite0.lite0()).weight.detach().numpy())
     surely = softmax(logits_of(whole, lite0.LITE0, sharp), 1)
     surely[surely < SURE] = 0
     shown = np.eye(len(lite0.WNIDS))[labels]

@@ -55,7 +55,8 @@ def add_result(zoo: Zoo, result: Path) -> Added:
             f"({zoo.base.sha256[:12]}); give the zoo of its own base with --zoo"
         )
     _check_fit(zoo, plan, state, len(task.classes), result)
-    recipe = member_recipe(report.settings, report.budget, report.seed, report.data, report.data_sha256)
+    images = report.data, report.data_sha256, report.data_held_out
+    recipe = member_recipe(report.settings, report.budget, report.seed, *images)
     name, top1 = member_id(task, recipe), report.accuracy.top1
     info = MemberInfo(name, task, "specialist", plan, base_sha256, recipe, top1)
     return zoo.add(info, state)

@@ -247,6 +247,7 @@ def _report(outcome: Outcome, found: Found, member: MemberInfo, config: PruneCon
         data=outcome.source,
         pictures=None if outcome.pictures is None else outcome.pictures.record,
         data_sha256=outcome.data_sha256,
+        data_held_out=outcome.held_out,
         seed=config.seed,
         settings=_settings(outcome, config),
         environment=environment(outcome.device),

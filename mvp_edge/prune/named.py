@@ -233,6 +233,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         interface=InterfaceRecord.from_json({k: v for k, v in interface.items() if k != "classes"}),
         data=None,
         data_sha256=None,
+        data_held_out=0,
         seed=config.seed,
         settings=SettingsRecord(vote=config.vote, fit=FitConfig(iterations=0)),
         environment=host(),

@@ -246,6 +246,7 @@ def deliver(
         data=given.source,
         pictures=given.pictures.record,
         data_sha256=given.train.sha256,
+        data_held_out=0,
         settings=SettingsRecord(vote=config.vote, fit=learned.fit),
         environment=environment(device),
         seconds=clock.rounded(),

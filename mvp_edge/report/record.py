@@ -344,9 +344,10 @@ class Report(Record, frozen=True):
     """What one run of `mvp-edge prune` made, measured and used.
 
     Figures with `base_` or `dense` are those of the whole base model. `unprunable_macs` is what no choice of units can
-    remove. `parity_max_abs_diff` is the largest difference between logits of file and network,
-    `sliced_vs_masked_max_abs_diff` that between the sliced and the masked network. `largest_rank` is the largest number
-    of dimensions of any tensor in the file. `seconds` are wall-clock seconds by stage.
+    remove. `data_held_out` training images were not trained on. `parity_max_abs_diff` is the largest difference between
+    logits of file and network, `sliced_vs_masked_max_abs_diff` that between the sliced and the masked network.
+    `largest_rank` is the largest number of dimensions of any tensor in the file. `seconds` are wall-clock seconds by
+    stage.
     """
 
     task: TaskRecord
@@ -387,6 +388,7 @@ class Report(Record, frozen=True):
     interface: InterfaceRecord
     data: str | None
     data_sha256: str | None
+    data_held_out: int
     seed: int
     settings: SettingsRecord
     environment: dict[str, Any]

@@ -2,7 +2,7 @@
 
     zoo.json                       its key `bodies` describes them
     base.safetensors.gz            weights of the base, norms folded
-    weights/NAME.safetensors.gz    weights that were trained for fewer pixels
+    weights/NAME.safetensors.gz    weights that were trained for fewer pixels, or of fewer units, with the plan of these
     bodies/ID.onnx.gz              the graph of one body, its tensors named after the weights, which lie beside it
     features/ID.safetensors.gz     what it sees in labelled pictures
     ranges/ID.safetensors.gz       of an INT8 body: ranges of activations, and corrected biases

@@ -114,6 +114,18 @@ def test_adding_later_is_adding_at_once(run: Run, task: Path, images: Path, zoo:
     assert later == {"zoo": "tiny", "id": report["added_member"], "added": False}
 
 
+def test_images_held_out_are_in_the_name(
+    run: Run, task: Path, images: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvp_edge.prune.fit.JUDGED_IMAGES", 1)
+    monkeypatch.setattr("mvp_edge.prune.fit.HELD_OUT", 4)
+    words = ["prune", "--task", task, "--data", images, "--zoo", zoo, "--add-to-zoo", "--json", "--schedule", "fixed"]
+    report = run(*words, "--keep", 0.5, "--iterations", 1, "--batch-size", 4).json
+    assert report["data_held_out"] == 6
+    later = run("zoo", "add", "out", "--zoo", zoo, "--json").json
+    assert later == {"zoo": "tiny", "id": report["added_member"], "added": False}
+
+
 def test_add_refuses_another_base(run: Run, pruned: tuple[Path, Done], images: Path, tmp_path: Path) -> None:
     base = save_tiny_base(tmp_path / "other.safetensors", images, seed=1)
     run("zoo", "build", "other", "--data", images, "--base", base, "--members", 0)

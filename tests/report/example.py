@@ -136,6 +136,7 @@ def example_report() -> dict[str, Any]:
         "added_member": None,
         "data": "cifar100",
         "data_sha256": "00",
+        "data_held_out": 0,
         "out": "out",
         "input": "float32-nchw",
         "interface": {
