@@ -308,6 +308,7 @@ def _launched(
     """Run jobs on an engine and return which members are new."""
     from mvp_edge.build.launch import drive, engine
 
+    zoo.require_writable()
     before = set(zoo.ids())
     zoo.remove_leftovers()
     with engine(launcher, resources, zoo.path / ".jobs") as submit, progress.stage("Members", len(listed)) as stage:

@@ -69,8 +69,8 @@ def main(argv: Sequence[str]) -> None:
             logs = zoo.path / ".jobs"
             result = on_engine(cast(Launcher, launcher), jobs, logs, kills, gap_s, draw, int(at_once or 1))
             result["same"] = content(zoo) == first
-            told = {"launcher": launcher, "members_per_job": int(at_once or 1), "round": number, "kills": kills}
-            script.record(about | told, result)
+            build_config = {"launcher": launcher, "members_per_job": int(at_once or 1), "round": number, "kills": kills}
+            script.record(about | build_config, result)
             return result["killed"]
 
         for number in range(args.rounds) or [None]:  # what all others must equal is made in any case
@@ -79,8 +79,8 @@ def main(argv: Sequence[str]) -> None:
                 build_specialists(alone, script.prunable, script.source, config, device=script.device, progress=SILENT)
             first = first or content(alone)
             gap_s = gap_s or 2 * cost["wall_s"] / AT_ONCE / KILLS_A_BUILD
-            told = {"launcher": "none", "members_per_job": args.members, "round": number, "kills": 0}
-            script.record(about | told, {**cost, "same": content(alone) == first})
+            build_config = {"launcher": "none", "members_per_job": args.members, "round": number, "kills": 0}
+            script.record(about | build_config, {**cost, "same": content(alone) == first})
             for way in ways if args.rounds else []:
                 build(way, 0, number)
         for way in ways:

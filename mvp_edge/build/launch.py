@@ -277,7 +277,7 @@ def _slurm(resources: Resources, logs: Path) -> Iterator[Submit]:
     def submit(lines: str) -> Handle:
         try:
             return executor.submit(run_lines, lines)
-        except RuntimeError as e:
+        except (OSError, RuntimeError) as e:
             reason = (str(e).splitlines() or ["no reason given"])[-1]
             raise ConfigError(
                 f"Slurm takes no job ({reason}); set SBATCH_PARTITION, SBATCH_ACCOUNT and what else sbatch needs here"

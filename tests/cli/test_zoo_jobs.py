@@ -70,6 +70,18 @@ def test_build_on_an_engine(
     assert [len(lines.splitlines()) for lines in used.lines[2:]] == [1, 2, 1]
 
 
+def test_a_zoo_that_cannot_be_written_is_refused_before_an_engine_starts(
+    run: Run, tiny_base: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("zoo", "plan", "z", "--base", tiny_base, "--data", images, *FEW)
+    Path("z/members").rmdir()
+    Path("z/members").write_text("")
+    monkeypatch.setattr(launch, "engine", lambda *words: pytest.fail("an engine started"))
+    for launcher in ("local", "ray", "slurm"):
+        words = ("--launcher", launcher, "--cpus-per-member", 1)
+        assert "cannot be written" in run("zoo", "build", "z", "--data", images, *FEW, *words).error()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
