@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from mvp_edge.config import Budget, FitOverrides, PruneConfig
 from mvp_edge.core.errors import ZooError
@@ -30,6 +31,7 @@ from tests.prune.body_zoo import make_body_zoo
 
 KNOWN = ("apple", "crab", "rose")
 PRUNED = "tiny-32-pruned"
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
 def opened(path: Path) -> BodyZoo:
@@ -74,15 +76,18 @@ def smallest(zoo: BodyZoo, tmp_path: Path, **more: object) -> PruneConfig:
     return replace(PruneConfig(task, None, out=tmp_path / "out"), **(usual | more))  # pyright: ignore[reportArgumentType]
 
 
-def same_in_torch(out: Path, zoo: BodyZoo) -> bool:
-    """Say whether the delivered weights compute in torch what the delivered file computes."""
-    network = load_sliced(zoo.arch, load_file(out / "weights.safetensors"), 2).eval()
+def same_in_torch(out: Path, zoo: BodyZoo, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Say whether the delivered weights compute in torch, as `docs/deploy.md` loads them, what the file computes."""
+    (code,) = re.findall(r"## PyTorch.*?```python\n(.*?)```", DEPLOY.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(out.parent)
+    found: dict[str, Any] = {}
+    exec(code, found)
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(zoo.about[k]).view(3, 1, 1) for k in ("mean", "std"))
     with torch.no_grad():
-        wanted = network((image - mean) / std).numpy()
-    found = np.asarray(ort.InferenceSession(out / "model.onnx").run(None, {"image": image.numpy()})[0])
-    return bool(np.allclose(found, wanted, atol=2e-3))
+        wanted = found["network"]((image - mean) / std).numpy()
+    logits = np.asarray(ort.InferenceSession(out / "model.onnx").run(None, {"image": image.numpy()})[0])
+    return bool(np.allclose(logits, wanted, atol=2e-3))
 
 
 def test_it_costs_less_and_says_what_it_keeps(made: tuple[BodyZoo, KeepPlan]) -> None:
@@ -93,13 +98,13 @@ def test_it_costs_less_and_says_what_it_keeps(made: tuple[BodyZoo, KeepPlan]) ->
     assert zoo.verify() == []
 
 
-def test_names_alone(made: tuple[BodyZoo, KeepPlan], tmp_path: Path) -> None:
+def test_names_alone(made: tuple[BodyZoo, KeepPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo, plan = made
     report = prune(smallest(zoo, tmp_path))
     assert report.body is not None and report.body.id == PRUNED
     written = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert KeepPlan.from_json(written) == plan and written["achieved_keep"] == pytest.approx(plan.achieved, abs=1e-6)
-    assert same_in_torch(tmp_path / "out", zoo)
+    assert same_in_torch(tmp_path / "out", zoo, monkeypatch)
 
 
 def test_images_train_it(made: tuple[BodyZoo, KeepPlan], tmp_path: Path, images: Path) -> None:
