@@ -64,7 +64,7 @@ def test_no_data(prune: Callable[..., str], tmp_path: Path) -> None:
     assert "--data" in prune(data=None)
     assert "directory nor a known data set" in prune(data=tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "no class folder" in prune(data=tmp_path / "empty")
+    assert "has no images" in prune(data=tmp_path / "empty")
 
 
 def test_class_without_images(prune: Callable[..., str], images: Path, tmp_path: Path) -> None:
