@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.tables import frame, listed, mark, markdown
+import pandas as pd
+
+from benchmarks.tables import Frame, frame, listed, mark, markdown
 
 MINUTE_S = 60  # a member that takes little: 200 steps of a small network on a CPU core
 
@@ -22,24 +24,32 @@ def large_zoos() -> str:
     )
 
 
+def _newest(rows: Frame) -> Frame:
+    """Return the records of the code that made the last one."""
+    commits = rows.record.map(lambda r: r["commit"])
+    return rows[commits.isin(commits.tail(1))]
+
+
 def launchers() -> str:
     """What engines make, and what they cost beside one process."""
     rows = frame("launchers")
-    rows = rows[rows.record.map(lambda r: r["commit"]) == rows.record.iloc[-1]["commit"]]
-    alone_s = rows[rows.launcher == "none"].processor_s.median()
+    in_turns, killed = _newest(rows[rows["round"].notna()]), _newest(rows[rows.kills > 0])
+    alone_s = in_turns[in_turns.launcher == "none"].groupby("round").processor_s.median()
+    rows: Frame = pd.concat([in_turns, killed])
     body = []
-    for name, mine in rows[rows.launcher != "none"].groupby("launcher", sort=False):
+    for (name, at_once), mine in rows[rows.launcher != "none"].groupby(["launcher", "members_per_job"]):
         whole, disturbed = mine[mine.kills == 0], mine[mine.kills > 0]
         members = mine.members.iloc[0]
-        over = (whole.processor_s.median() - alone_s) / members
+        over = (whole.processor_s - whole["round"].map(alone_s)).median() / members
         kills = [int(disturbed.killed.sum()), int(disturbed.repeated.sum())]
+        kills = ["not run yet", ""] if disturbed.empty else kills
         body.append([
-            f"`{name}`{mark(mine)}", f"{len(mine)} x {members}", *(["not run yet", ""] if disturbed.empty else kills),
+            f"`{name}`{mark(mine)}", int(at_once), f"{len(mine)} x {members}", *kills,
             f"{int(mine.same.astype(bool).sum())} of {len(mine)}", f"{over:.1f}",
             f"{over / MINUTE_S:.1%}", f"{over / MINUTE_S / 10:.1%}",
         ])  # fmt: skip
     head = [
-        "engine", "builds", "workers killed", "jobs done again", "builds equal to that in one process",
+        "engine", "members a job", "builds", "workers killed", "jobs done again", "builds equal to that in one process",
         "more per member, s", "of a minute", "of ten minutes",
     ]  # fmt: skip
     return markdown(head, body)

@@ -52,20 +52,29 @@ def test_workers_are_killed_and_counted() -> None:
 
 def record(**words: object) -> dict[str, object]:
     result = {k: words.pop(k) for k in ("killed", "repeated", "same", "processor_s") if k in words}
-    return {"commit": "abc", "dirty": False, "config": {"members": 20, **words}, "result": result}
+    commit = "abc" if words["round"] is None else "def"
+    return {
+        "commit": commit,
+        "dirty": False,
+        "config": {"members": 20, "members_per_job": 1, **words},
+        "result": result,
+    }
 
 
 def test_what_an_engine_costs_is_what_it_takes_more_than_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        record(launcher="none", kills=0, processor_s=40.0),
-        record(launcher="ray", kills=0, killed=0, repeated=0, same=True, processor_s=64.0),
-        record(launcher="ray", kills=10, killed=9, repeated=8, same=True, processor_s=90.0),
-        record(launcher="ray", kills=10, killed=10, repeated=10, same=False, processor_s=99.0),
+        record(launcher="none", round=0, kills=0, processor_s=40.0),
+        record(launcher="ray", round=0, kills=0, killed=0, repeated=0, same=True, processor_s=64.0),
+        record(launcher="none", round=1, kills=0, processor_s=80.0),
+        record(launcher="ray", round=1, kills=0, killed=0, repeated=0, same=True, processor_s=104.0),
+        record(launcher="none", round=None, kills=0, processor_s=10.0),
+        record(launcher="ray", round=None, kills=10, killed=9, repeated=8, same=True, processor_s=90.0),
+        record(launcher="ray", round=None, kills=10, killed=10, repeated=10, same=False, processor_s=99.0),
     ]
     monkeypatch.setattr(records, "read", lambda question: rows)
-    assert zoos.launchers().splitlines()[2] == "| `ray` | 3 x 20 | 19 | 18 | 2 of 3 | 1.2 | 2.0% | 0.2% |"
+    assert zoos.launchers().splitlines()[2] == "| `ray` | 1 | 4 x 20 | 19 | 18 | 3 of 4 | 1.2 | 2.0% | 0.2% |"
     monkeypatch.setattr(records, "read", lambda question: rows[:2])
-    assert zoos.launchers().splitlines()[2] == "| `ray` | 1 x 20 | not run yet |  | 1 of 1 | 1.2 | 2.0% | 0.2% |"
+    assert zoos.launchers().splitlines()[2] == "| `ray` | 1 | 1 x 20 | not run yet |  | 1 of 1 | 1.2 | 2.0% | 0.2% |"
 
 
 def test_large_zoos_by_their_number_of_members(monkeypatch: pytest.MonkeyPatch) -> None:
