@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ BATCH = 32
 LEFT_OUT = 20
 WORST = 5  # layers that are told
 Ranges = dict[str, list[float]]
+Rounding = Callable[[onnx.ModelProto, Ranges, dict[str, np.ndarray]], onnx.ModelProto]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -203,7 +204,7 @@ def ranges_of(model: onnx.ModelProto, given: np.ndarray) -> Ranges:
 
 
 def shifts_of(
-    model: onnx.ModelProto, ranges: Ranges, given: np.ndarray
+    model: onnx.ModelProto, ranges: Ranges, given: np.ndarray, rounded: Rounding = quantise
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Return what moves the mean of each channel back, layer by layer, and how far each layer is off afterwards.
 
@@ -212,11 +213,11 @@ def shifts_of(
     made, shifts = results(model), {}
     whole = dict(zip(made.values(), means(model, list(made.values()), given), strict=True))
     for bias, name in made.items():
-        (rounded,) = means(quantise(model, ranges, shifts), [f"{name}.dq"], given)
-        shifts[bias] = (whole[name] - rounded).astype(np.float16).astype(np.float32)
+        (now,) = means(rounded(model, ranges, shifts), [f"{name}.dq"], given)
+        shifts[bias] = (whole[name] - now).astype(np.float16).astype(np.float32)
     names, few = list(made.values()), given[:BATCH]
     before = outputs(model, names, few)
-    after = outputs(quantise(model, ranges, shifts), [f"{name}.dq" for name in names], few)
+    after = outputs(rounded(model, ranges, shifts), [f"{name}.dq" for name in names], few)
     pairs = zip(names, before, after, strict=True)
     return shifts, {n: round(float(np.square(x[0] - y[0]).mean() / x[0].var()), 5) for n, x, y in pairs}
 
