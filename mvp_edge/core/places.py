@@ -16,6 +16,7 @@ from mvp_edge.core.errors import ConfigError
 ASSETS = Path(__file__).parents[1] / "assets"  # files of the package
 DEFAULT_ZOO = "imagenet-lite0"
 NAME = "mvp-edge"  # of the tool, in these directories
+_stand_ins: dict[str, Path] = {}
 
 
 def cache_dir() -> Path:
@@ -49,6 +50,17 @@ def scratch_dir() -> Path:
     place = Path(tempfile.mkdtemp(prefix="mvp-edge-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place
+
+
+def stand_in(name: str, place: Path) -> None:
+    """Let paths below `name`, an archive or a data set, be found below a temporary directory: users know the former."""
+    _stand_ins[name + os.sep] = place
+
+
+def located(path: str | Path) -> str | Path:
+    """Return where a file is: in a temporary directory, if its path is below what one stands in for."""
+    text = str(path)
+    return next((place / text.removeprefix(n) for n, place in _stand_ins.items() if text.startswith(n)), path)
 
 
 def _place(variable: str, default: Callable[[], str]) -> Path:

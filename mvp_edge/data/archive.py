@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from mvp_edge.core.errors import DataError
-from mvp_edge.core.places import scratch_dir
+from mvp_edge.core.places import scratch_dir, stand_in
 from mvp_edge.data.listing import Found
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -47,7 +47,8 @@ def unpacked(archive: Path) -> tuple[Path, Found]:
     """Unpack an archive into a temporary directory, which is deleted when the process ends.
 
     Returns:
-        The directory, which has the name of the archive, and what of the archive is not unpacked.
+        The directory, which has the name of the archive, and what of the archive is not unpacked. Pictures are opened
+        by paths below the archive too, such as `photos.zip/cat/1.jpg`.
 
     Raises:
         DataError: The archive is damaged or encrypted, holds a path that leads out of it, or would unpack to more than
@@ -64,6 +65,7 @@ def unpacked(archive: Path) -> tuple[Path, Found]:
                 shutil.rmtree(target.parent, ignore_errors=True)
                 raise
         _unpacked[key] = target, aside
+    stand_in(str(archive), _unpacked[key][0])
     target, aside = _unpacked[key]
     return target, {why: list(files) for why, files in aside.items()}
 

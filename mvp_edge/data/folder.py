@@ -192,7 +192,9 @@ def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
     splits = _splits(root)
     others = [each for each in root.folders if each not in splits.values()]
     found: dict[Split, dict[str, list[str]]] = {"train": {}, "val": {}, "test": {}}
+    val = ""
     for split, folder in splits.items():
+        val = folder.name if split == "val" else val
         _set_aside_pictures(folder, aside)
         found[split] = _checked(folder, folder.folders)
     if "train" in splits or (splits and not others):
@@ -208,13 +210,13 @@ def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
                 found["train"][name] = pictures_of[name]
                 continue
             for split, each in inner.items():
+                val = each.name if split == "val" else val
                 found[split][name] = list(each.all_pictures())
             if "train" in inner:
                 _set_aside_others(folder, inner, aside)
             else:
                 away = {path for each in inner.values() for path in each.all_pictures()}
                 found["train"][name] = [path for path in pictures_of[name] if path not in away]
-    val = splits["val"].name if "val" in splits else "validation"
     return arranged(found, aside, group, root.path, val)
 
 

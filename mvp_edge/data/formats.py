@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
 
+from mvp_edge.core.places import located
+
 NOT_PICTURES = "not pictures"
 INSTALL = "pip install 'mvp-edge[formats]'"
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
@@ -117,6 +119,7 @@ def open_picture(path: str | Path) -> Image.Image:
         OSError: The file cannot be opened or is not a picture; other errors of Pillow if it is damaged.
         ValueError: The picture has too many pixels (a decompression bomb), or its format needs a missing package.
     """
+    path = located(path)
     try:
         return Image.open(path, formats=_readable())
     except Image.DecompressionBombError:

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from mvp_edge.core.errors import DataError
-from mvp_edge.core.places import scratch_dir
-from mvp_edge.data.listing import Found, Listing, grouping
+from mvp_edge.core.places import scratch_dir, stand_in
+from mvp_edge.data.listing import Found, Listing, grouping, renamed
 from mvp_edge.data.table import LABELS, ROLES, Row, listed
 from mvp_edge.names.tasks import canonical
 
@@ -53,9 +53,10 @@ def list_hub(spec: str, group_by: str | None = None) -> tuple[Listing, Path]:
             ) from error
         _copied[spec] = scratch, rows, aside
     scratch, rows, aside = _copied[spec]
+    stand_in(spec, scratch)
     group = None if group_by is None else grouping(group_by, str(scratch))
     copied = {why: list(files) for why, files in aside.items()}
-    return listed(rows, copied, group, spec, lambda _: None), scratch
+    return renamed(listed(rows, copied, group, spec, lambda _: None), str(scratch), spec), scratch
 
 
 def _load(spec: str, name: str, revision: str | None, config: str | None) -> dict[str, Any]:

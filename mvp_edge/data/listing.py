@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -214,6 +214,21 @@ def arranged(
         by_key = {canonical(name): paths for name, paths in classes.items()}
         files[split] = [tuple(sorted(by_key.get(key, ()))) for key in ordered]
     return Listing(tuple(names[key] for key in ordered), FileReader(files), tuple(notes), away)
+
+
+def renamed(listing: Listing, folder: str, name: str) -> Listing:
+    """Return the listing of a folder with paths that begin with `name` in place of the folder's own."""
+
+    def new(paths: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name + path.removeprefix(folder) if path.startswith(folder) else path for path in paths)
+
+    assert isinstance(listing.reader, FileReader)  # a folder holds files
+    files: dict[Split, list[tuple[str, ...]]] = {}
+    for split, classes in listing.reader.files.items():
+        files[split] = [new(paths) for paths in classes]
+    aside = tuple(replace(each, files=new(each.files)) for each in listing.aside)
+    notes = tuple(note.replace(folder, name) for note in listing.notes)
+    return replace(listing, reader=FileReader(files), notes=notes, aside=aside)
 
 
 def clashes(names: Iterable[str]) -> str:

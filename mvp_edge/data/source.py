@@ -15,7 +15,7 @@ from mvp_edge.data import archive, table
 from mvp_edge.data.folder import LAYOUTS, list_folder
 from mvp_edge.data.hub import FORM, PREFIX, list_hub
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
-from mvp_edge.data.listing import SPLITS, Listing, Split, in_words, warnings_of
+from mvp_edge.data.listing import SPLITS, Listing, Split, in_words, renamed, warnings_of
 from mvp_edge.data.named import NAMES, open_named
 from mvp_edge.names.tasks import canonical, numbered
 
@@ -218,7 +218,10 @@ def _list_path(path: Path, group_by: str | None) -> Listing:
         return table.list_table(path, group_by)
     if archive.is_archive(path):
         folder, aside = archive.unpacked(path)
-        return list_folder(folder, group_by, aside)
+        try:
+            return renamed(list_folder(folder, group_by, aside), str(folder), str(path))
+        except DataError as error:
+            raise DataError(str(error).replace(str(folder), str(path))) from error
     raise DataError(f"{path} is a file of another kind; --data takes a directory in the layout {LAYOUTS}, or {FILES}")
 
 

@@ -134,7 +134,7 @@ def listed(rows: Iterable[Row], aside: Found, group: Group | None, place: str, w
     """
     chosen: dict[Split, dict[str, str | None]] = {"train": {}, "val": {}, "test": {}}
     labels: dict[str, str] = {}
-    val = "validation"
+    val = ""
     for row in rows:
         why, split = _why_not_row(row), ROLES.get(row.split.lower() or "train")
         if why is None and split is None:
@@ -223,12 +223,15 @@ def _records(file: Path) -> Iterator[tuple[int, Any]]:
         first = stream.readline()
         stream.seek(0)
         reader = csv.reader(stream, delimiter=max(",;\t", key=first.count), strict=True)
-        width = None
-        for number, cells in enumerate((cells for cells in reader if any(cells)), 1):
-            width = width or len(cells)
-            if any(cells[width:]):
-                raise ValueError(f"row {number} has {len(cells)} cells, not {width}; quote cells that hold a comma")
-            yield number, cells
+        number, width = 0, None
+        try:
+            for number, cells in enumerate((cells for cells in reader if any(cells)), 1):
+                width = width or len(cells)
+                if any(cells[width:]):
+                    raise ValueError(f"row {number} has {len(cells)} cells, not {width}; quote cells that hold a comma")
+                yield number, cells
+        except csv.Error as error:  # a quotation mark that is not closed takes in all that follows
+            raise ValueError(f"row {number + 1}: {error}; close or remove its quotation marks") from error
 
 
 def _opened(file: Path) -> IO[str]:
@@ -243,7 +246,7 @@ def _explained(file: Path) -> Iterator[None]:
         yield
     except UnicodeError as error:
         raise DataError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from error
-    except (csv.Error, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{file} cannot be read: {error}; it must be CSV or JSON Lines, and {REQUIRED}") from error
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from mvp_edge.core.errors import DataError
-from mvp_edge.data import archive, open_source
+from mvp_edge.data import archive, open_source, skipped_warnings
 from mvp_edge.data.listing import SPLITS
 
-from .conftest import SIZE
+from .conftest import SIZE, fill
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +60,25 @@ def test_an_archive_is_read_as_its_folder(tree: Path, tmp_path: Path, scratch: P
     for split in ("train", "test"):
         assert packed.load(None, split, SIZE).sha256 == folder.load(None, split, SIZE).sha256
     assert packed.name == Path(file).name
-    assert all(path.startswith(f"{scratch}/mvp-edge-") for path in packed.load(None, "test", SIZE).files)
+    inside = [path.removeprefix(f"{tree.parent}/") for path in folder.load(None, "test", SIZE).files]
+    assert packed.load(None, "test", SIZE).files == tuple(f"{file}/{path}" for path in inside)
     open_source(file)
     assert len(list(scratch.iterdir())) == 1
+
+
+@pytest.mark.parametrize("files", [{"notes.txt": b"x"}, {"a/1.png": b"x", "A/2.png": b"x"}])
+def test_errors_and_warnings_name_the_archive(tmp_path: Path, scratch: Path, files: dict[str, bytes]) -> None:
+    with pytest.raises(DataError) as raised:
+        open_source(str(_zip(tmp_path / "a.zip", files)))
+    assert f"{tmp_path}/a.zip" in str(raised.value) and str(scratch) not in str(raised.value)
+    picture = (fill(tmp_path, 1) / "image000.png").read_bytes()
+    names = dict.fromkeys((f"{label}/{i}.png" for label in "ab" for i in range(20)), picture)
+    source = open_source(
+        str(_zip(tmp_path / "b.zip", {**names, "loose.png": picture, "a/bad.png": b"\x89PNG\r\n\x1a\n"}))
+    )
+    shown = [*source.notes, *skipped_warnings(source.load(None, "train", SIZE), source.load(None, "test", SIZE))]
+    assert sum(f"{tmp_path}/b.zip" in each for each in shown) == 2
+    assert not any(str(scratch) in each for each in shown)
 
 
 def test_backslashes_repeated_names_and_links(tree: Path, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_images_beside_the_split_inside_each_class_are_for_training(tmp_path: Pa
     source = open_source(str(tmp_path))
     assert [source.count(None, split) for split in ("train", "test")] == [8, 4]
     assert source.load(["pear"], "test", SIZE).images[:, 0, 0, 0].tolist() == [15, 16]
+    assert source.notes == ("no test split in the data: val is used for testing",)
     fill(tmp_path / "plum", 5)
     assert open_source(str(tmp_path)).listing.carved  # not a split: one class lacks it
 

@@ -101,7 +101,9 @@ def test_splits_and_classes(tmp_path: Path, loads: list[Any]) -> None:
     assert source.classes == ("a/b", "fox")
     assert source.load(["fox", "a/b"], "train", SIZE).images[:, 0, 0, 0].tolist() == [0, 1, 2]
     assert source.load(["a/b"], "val", SIZE).images[:, 0, 0, 0].tolist() == [10]
-    assert source.load(None, "test", SIZE).images[:, 0, 0, 0].tolist() == [21, 20]
+    test = source.load(None, "test", SIZE)
+    assert test.images[:, 0, 0, 0].tolist() == [21, 20]
+    assert test.files[0] == "hf://datasets/org/na-me@v1?config=small/test/0000001.png"
     assert {each.reason: len(each.files) for each in source.listing.aside} == {
         "without a class": 2, "of split unsupervised, which is not one of train, val and test": 2,
     }  # fmt: skip
