@@ -4,10 +4,10 @@
 
 Networks are those of `python -m benchmarks distil`. A zoo that is there keeps its bodies, but for those of the same id.
 Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
-temperature of the softmax. The thresholds of `known` come from pictures at least as large as a network's input, as
-blurred ones score lower: from the labelled ones up to `--small` pixels, and beyond from sharp photographs, every
-`--leave-out`-th of `--sharp DIR`, which training left out, weighed by how surely the base at its own pixels sees a
-class.
+temperature of the softmax. The thresholds of `known` come from the labelled ones up to `--small` pixels. To larger
+networks these are blurred, and score lower; sharp photographs without labels, every `--leave-out`-th of `--sharp DIR`,
+weighed by how surely the base at its own pixels sees a class, are easier than others, above all for networks that
+learned from such. So beyond `--small` each directory of labelled pictures and the sharp photographs count alike.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ LISTED = (1, 2, 3, 5, 8, 12, 20, 40, 80, 160, 320)
 LISTS = 300
 KEPT = 0.95
 TEMPERATURES = np.geomspace(0.5, 3, 26)
+Shown = tuple[np.ndarray, np.ndarray]  # logits of pictures, and how surely each shows each class: both `(N, C)`
 
 
 def main(argv: Sequence[str]) -> None:
@@ -98,9 +99,10 @@ def main(argv: Sequence[str]) -> None:
         else:
             body = replace(body, recipe={"weights": lite0.LITE0.recipe})
         made, logits = make(args.out, body, network, base, files, labels)
-        small = body.pixels <= args.small
-        found = thresholds(logits, shown, near) if small else thresholds(logits_of(network, base, sharp), surely, near)
-        bodies.append(replace(made, thresholds=found))
+        sets = [(logits, shown)]
+        if body.pixels > args.small:
+            sets = [*parts(sets[0], files, args.pictures), (logits_of(network, base, sharp), surely)]
+        bodies.append(replace(made, thresholds=thresholds(sets, near)))
         log.info("%s: %d multiply-adds, %s", name, made.macs, made.curve)
     add_bodies(args.out, bodies, near, args.told)
     remove_others(args.out, bodies)
@@ -232,11 +234,32 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(TEMPERATURES[loss.argmin()]), 3)
 
 
-def thresholds(logits: np.ndarray, shown: np.ndarray, near: Sequence[tuple[int, int]]) -> tuple[tuple[int, float], ...]:
+def parts(pool: Shown, files: Sequence[Path], directories: Sequence[Path]) -> list[Shown]:
+    """Return the pictures of each directory apart."""
+    rows = [[i for i, file in enumerate(files) if directory in file.parents] for directory in directories]
+    return [(pool[0][some], pool[1][some]) for some in rows]
+
+
+def thresholds(sets: Sequence[Shown], near: Sequence[tuple[int, int]]) -> tuple[tuple[int, float], ...]:
     """Return the `known` score that 95 % of pictures of listed classes reach, by the number of these classes.
 
-    `shown` `(N, C)` is how surely each picture shows each class.
+    Args:
+        sets: Pictures, each set counting alike.
+        near: Classes that hardly differ.
     """
+    found = []
+    for listed, *each in zip(LISTED, *(scores_of_lists(*pictures, near) for pictures in sets), strict=True):
+        joined = np.concatenate([scores for scores, _ in each])
+        share = np.concatenate([weights / weights.sum() / len(each) for _, weights in each])
+        order = np.argsort(joined)
+        found.append((listed, round(float(joined[order][np.searchsorted(np.cumsum(share[order]), 1 - KEPT)]), 3)))
+    return tuple(found)
+
+
+def scores_of_lists(
+    logits: np.ndarray, shown: np.ndarray, near: Sequence[tuple[int, int]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each number of `LISTED` the `known` scores of pictures of listed classes, and what each counts."""
     present, draw, found = np.flatnonzero(shown.sum(0) >= 1), rng(0, "thresholds"), []
     partners = {c: {b if a == c else a for a, b in near if c in (a, b)} for c in range(logits.shape[1])}
     for listed in LISTED:
@@ -250,8 +273,5 @@ def thresholds(logits: np.ndarray, shown: np.ndarray, near: Sequence[tuple[int, 
             index = np.flatnonzero(surely)
             scores.append(known_score(logits[index], chosen.tolist(), sorted(neutral)))
             weights.append(surely[index])
-        joined, weight = np.concatenate(scores), np.concatenate(weights)
-        order = np.argsort(joined)
-        share = np.cumsum(weight[order]) / weight.sum()
-        found.append((listed, round(float(joined[order][np.searchsorted(share, 1 - KEPT)]), 3)))
-    return tuple(found)
+        found.append((np.concatenate(scores), np.concatenate(weights)))
+    return found

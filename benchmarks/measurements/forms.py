@@ -27,7 +27,7 @@ from scipy.special import softmax
 
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
-from benchmarks.measurements.bodies import SURE, curve, pictures, seen, temperature, thresholds, write
+from benchmarks.measurements.bodies import SURE, curve, parts, pictures, seen, temperature, thresholds, write
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.packed import Packed, Stored, in_full
 from mvp_edge.core.streams import rng
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
         name, _, file = text.partition("=")
         form = small_form(path, next(b for b in bodies if b.id == name), Path(file))
         describe(path, [*bodies, *forms, form])
-        made = measured(opened(path), form, files, labels, teach.pictures(args.sharp)[::LEFT_OUT])
+        made = measured(opened(path), form, files, labels, args.pictures, teach.pictures(args.sharp)[::LEFT_OUT])
         forms.append(replace(made, weight_bytes=stored_bytes(opened(path), form)))
         describe(path, [*bodies, *forms])
 
@@ -231,22 +231,36 @@ def means(model: onnx.ModelProto, names: Sequence[str], given: np.ndarray) -> li
     return [np.concatenate(v).mean((0, 2, 3)) for v in outputs(inner, [f"{name}.mean" for name in names], given)]
 
 
+def classified(zoo: BodyZoo, form: Body, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features `(N, D)` and logits `(N, C)` of pictures, of a form as it is delivered."""
+    weights = zoo.weights(form)
+    model = zoo.graph(form, weights)
+    if form.arithmetic == "int8":
+        model = quantise(model, *zoo.rounding(form))
+    features, last = seen(model, files, form.pixels), model.graph.node[-1].input
+    return features, features @ weights[last[1]].T + weights[last[2]]
+
+
+def surely(zoo: BodyZoo, sharp: Sequence[Path]) -> np.ndarray:
+    """Return how surely photographs without labels show each class `(N, C)`, as the base sees them."""
+    found = softmax(classified(zoo, zoo.bodies[0], sharp)[1], 1)
+    found[found < SURE] = 0
+    return found
+
+
 def measured(
-    zoo: BodyZoo, form: Body, files: Sequence[Path], labels: np.ndarray, sharp: Sequence[Path] = ()
+    zoo: BodyZoo, form: Body, files: Sequence[Path], labels: np.ndarray, directories: Sequence[Path] = (),
+    sharp: Sequence[Path] = (),
 ) -> Body:  # fmt: skip
     """Write what a form sees, as it is delivered, and return it with its accuracy.
 
-    With sharp photographs it gets a temperature and thresholds of its own; an INT8 form has those of its body.
+    With sharp photographs it gets a temperature and thresholds of its own, the latter from these and from the labelled
+    pictures of each directory; an INT8 form has those of its body.
     """
-    model = zoo.graph(form, zoo.weights(form))
-    if form.arithmetic == "int8":
-        model = quantise(model, *zoo.rounding(form))
     whole = zoo.body(form.like)
     assert whole is not None
-    before, weights = zoo.features(whole), zoo.weights(form)
-    last = model.graph.node[-1].input
-    features = seen(model, files, form.pixels)
-    logits = features @ weights[last[1]].T + weights[last[2]]
+    before = zoo.features(whole)
+    features, logits = classified(zoo, form, files)
     now = {"coordinates": features @ before.basis.T, "exact": logits[:, before.exact_classes]}
     stored = {}
     for name, values in now.items():
@@ -258,13 +272,8 @@ def measured(
     write(zoo.path / file, compress(save(stored)))
     made = replace(form, curve=curve(logits, labels), sha256={**form.sha256, file: checksum(zoo.path / file)})
     if sharp:
-        base = zoo.bodies[0]
-        last_layer = [weights[name] for name in last[1:3]]
-        certain = softmax(
-            seen(zoo.graph(base, zoo.weights(base)), sharp, base.pixels) @ last_layer[0].T + last_layer[1], 1
-        )
-        certain[certain < SURE] = 0
-        found = thresholds(seen(model, sharp, form.pixels) @ last_layer[0].T + last_layer[1], certain, zoo.near)
-        made = replace(made, temperature=temperature(logits, labels), thresholds=found)
+        shown = np.eye(logits.shape[1])[labels]
+        sets = [*parts((logits, shown), files, directories), (classified(zoo, form, sharp)[1], surely(zoo, sharp))]
+        made = replace(made, temperature=temperature(logits, labels), thresholds=thresholds(sets, zoo.near))
     log.info("%s: %s, float %s, temperature %g", form.id, made.curve, whole.curve, temperature(logits, labels))
     return made

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from benchmarks.measurements import codebook, float_layers, forms
+from benchmarks.measurements import bodies, codebook, float_layers, forms
 from mvp_edge.export.static_int8 import quantise
 
 DRAW = np.random.default_rng(0)
@@ -130,3 +130,24 @@ def test_codes_make_up_for_the_errors_of_earlier_ones() -> None:
 def test_columns_that_do_not_fill_a_code(tmp_path: Path) -> None:
     form = codebook.coded(torch.randn(300, 1, 3, 3), None, 2)
     assert form.codes.shape == (300, 5) and form.values(form.book, form.scale).shape == (300, 1, 3, 3)
+
+
+def scored(scores: list[float]) -> bodies.Shown:
+    """Pictures of class 0, and what they score where it is listed."""
+    logits = np.full((len(scores), 400), -30.0)
+    logits[:, 0] = scores
+    return logits, np.eye(400)[[0] * len(scores)]
+
+
+def test_each_set_of_pictures_counts_alike_in_a_threshold() -> None:
+    few, many = scored([float(v) for v in range(10)]), scored([100.0 + v for v in range(90)])
+    (alone,), (both,) = ([t for n, t in bodies.thresholds(sets, []) if n == 1] for sets in ([few], [few, many]))
+    unlisted = 0.25 * (np.log(399) - 30)
+    assert alone == pytest.approx(0 - unlisted, abs=0.01)
+    assert both == pytest.approx(1 - unlisted, abs=0.01)  # a twentieth of all is a tenth of the first set
+
+
+def test_pictures_of_each_directory_apart() -> None:
+    files = [Path("a/n1/x.png"), Path("b/n1/x.png"), Path("a/n2/x.png")]
+    first, second = bodies.parts((np.arange(3), np.arange(3)), files, [Path("a"), Path("b")])
+    assert first[0].tolist() == [0, 2] and second[1].tolist() == [1]

@@ -1,0 +1,45 @@
+"""The thresholds of a zoo's bodies and forms, made anew.
+
+    python -m benchmarks thresholds ZOO --pictures DIR [--pictures DIR] --sharp DIR
+
+As `bodies` and `forms` make them: of those beyond `--small` pixels; an INT8 form has those of its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.command import Script, log
+from benchmarks.measurements import teach
+from benchmarks.measurements.bodies import parts, pictures, thresholds
+from benchmarks.measurements.forms import LEFT_OUT, classified, describe, opened, surely
+
+
+def main(argv: Sequence[str]) -> None:
+    """Write the thresholds into the zoo's description."""
+    script = Script("photographs", __doc__, command="thresholds")
+    script.add("zoo", type=Path)
+    script.add("--pictures", action="append", type=Path, required=True)
+    script.add("--sharp", type=Path, required=True)
+    script.add("--small", type=int, default=84, help="pixels of the labelled pictures")
+    script.add("--each", type=int, default=20, help="labelled pictures of a class")
+    args = script.parse(argv)
+    zoo = opened(args.zoo)
+    files, labels = pictures(args.pictures, args.each)
+    sharp = teach.pictures(args.sharp)[::LEFT_OUT]
+    certain, bodies, found = surely(zoo, sharp), [*zoo.bodies, *zoo.forms], {}
+    for body in bodies:
+        if body.pixels <= args.small:
+            continue
+        if body.arithmetic == "int8":
+            found[body.id] = found[body.like]
+            continue
+        logits = classified(zoo, body, files)[1]
+        labelled = parts((logits, np.eye(logits.shape[1])[labels]), files, args.pictures)
+        found[body.id] = thresholds([*labelled, (classified(zoo, body, sharp)[1], certain)], zoo.near)
+        log.info("%s: %s, before %s", body.id, found[body.id], body.thresholds)
+    describe(args.zoo, [replace(b, thresholds=found.get(b.id, b.thresholds)) for b in bodies])
