@@ -17,10 +17,10 @@ def limits_of(budget: Budget | None, figures: Mapping[str, float]) -> dict[str, 
     return {k: LimitRecord(limit=v, achieved=round(figures[k], 4)) for k, v in budget.given.items()}
 
 
-def missed(budget: Budget | None, figures: Mapping[str, float], clock: str = "") -> list[str]:
-    """Return a warning for each limit that a figure exceeds; where the latency's clock is named, it says more of it."""
-    how = {"latency_ms": f" (median {clock} time)"} if clock else {}
-    why = {"latency_ms": "; other programs may have slowed the measurement"} if clock else {}
+def missed(budget: Budget | None, figures: Mapping[str, float], clock: str) -> list[str]:
+    """Return a warning for each limit that a figure exceeds; that of the latency names the clock it was read from."""
+    how = {"latency_ms": f" (median {clock} time)"}
+    why = {"latency_ms": "; other programs may have slowed the measurement"}
     return [
         f"{name} is {figures[name]:g}{how.get(name, '')}: "
         f"the budget of {limit:g} is missed by {100 * (figures[name] / limit - 1):.2g} %{why.get(name, '')}"

@@ -240,7 +240,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         seconds=clock.rounded(),
         warnings=(
             *resolution.notes, *resolution.warnings, *unmeasured(request, made, config),
-            *missed(config.budget, figures), *failed_gate(made.precisions),
+            *missed(config.budget, figures, pruned.clock), *failed_gate(made.precisions),
         ),
     )  # fmt: skip
 

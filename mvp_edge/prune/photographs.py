@@ -257,13 +257,12 @@ def deliver(
     )  # fmt: skip
     write_json(report, directory / "report.json")
     extras = Extras(command=prune_command(config))
-    if config.thumbnails and test is not None and logits is not None:
+    if config.thumbnails:
         extras = replace(
-            extras,
-            samples=gallery(file, test),
-            errors=surest_errors(logits, test),
-            copies=tuple((image_uri(one), image_uri(other)) for one, other in given.pictures.copied),
+            extras, copies=tuple((image_uri(one), image_uri(other)) for one, other in given.pictures.copied)
         )
+    if config.thumbnails and test is not None and logits is not None:
+        extras = replace(extras, samples=gallery(file, test), errors=surest_errors(logits, test))
     render_html(report, {}, extras, directory / "report.html")
     return report
 

@@ -284,6 +284,16 @@ def test_a_head_that_errs_nowhere_is_not_trained_further() -> None:
     assert mistaken(choice, labels, [torch.tensor([2, 3])]) and mistaken(None, labels, judges)
 
 
+def test_copies_are_shown_where_no_test_images_remain(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    data = tmp_path / "photos"
+    shutil.copytree(images / "train", data / "train")
+    shutil.copytree(data / "train", data / "test")
+    report = compress(settings(tmp_path, bodies, data, "apple\nrose\n"))
+    assert report.accuracy.top1 is None and report.pictures is not None and report.pictures.copies
+    page = (Path(report.out) / "report.html").read_text()
+    assert page.count("data:image/") == 2 * len(report.pictures.copied)
+
+
 def test_images_choose_the_smallest_body_that_is_nearly_as_good(
     tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
