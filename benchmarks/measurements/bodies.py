@@ -5,9 +5,10 @@
 Networks are those of `python -m benchmarks distil`. A zoo that is there keeps its bodies, but for those of the same id.
 Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
 temperature of the softmax. The thresholds of `known` come from the labelled ones up to `--small` pixels. To larger
-networks these are blurred, and score lower; sharp photographs without labels, every `--leave-out`-th of `--sharp DIR`,
-weighed by how surely the base at its own pixels sees a class, are easier than others, above all for networks that
-learned from such. So beyond `--small` each directory of labelled pictures and the sharp photographs count alike.
+networks these are blurred, and score lower: the base's own weights have thresholds from sharp photographs without
+labels, every `--leave-out`-th of `--sharp DIR`, weighed by how surely the base at its own pixels sees a class. Networks
+that learned from such photographs find them easier than others; for them each directory of labelled pictures and the
+sharp photographs count alike.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def main(argv: Sequence[str]) -> None:
         made, logits = make(args.out, body, network, base, files, labels)
         sets = [(logits, shown)]
         if body.pixels > args.small:
-            sets = [*parts(sets[0], files, args.pictures), (logits_of(network, base, sharp), surely)]
+            labelled = [] if file is None else parts(sets[0], files, args.pictures)
+            sets = [*labelled, (logits_of(network, base, sharp), surely)]
         bodies.append(replace(made, thresholds=thresholds(sets, near)))
         log.info("%s: %d multiply-adds, %s", name, made.macs, made.curve)
     add_bodies(args.out, bodies, near, args.told)

@@ -1,8 +1,8 @@
-"""The thresholds of a zoo's bodies and forms, made anew.
+"""The thresholds of a zoo's networks with weights of their own, made anew.
 
     python -m benchmarks thresholds ZOO --pictures DIR [--pictures DIR] --sharp DIR
 
-As `bodies` and `forms` make them: of those beyond `--small` pixels; an INT8 form has those of its body.
+As `bodies` and `forms` make them, beyond `--small` pixels; an INT8 form has those of its body.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks.command import Script, log
 from benchmarks.measurements import teach
 from benchmarks.measurements.bodies import parts, pictures, thresholds
 from benchmarks.measurements.forms import LEFT_OUT, classified, describe, opened, surely
+from mvp_edge.zoo.bodies import BASE
 
 
 def main(argv: Sequence[str]) -> None:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     sharp = teach.pictures(args.sharp)[::LEFT_OUT]
     certain, bodies, found = surely(zoo, sharp), [*zoo.bodies, *zoo.forms], {}
     for body in bodies:
-        if body.pixels <= args.small:
+        if body.pixels <= args.small or body.weights == BASE:
             continue
         if body.arithmetic == "int8":
             found[body.id] = found[body.like]
