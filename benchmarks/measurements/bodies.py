@@ -3,6 +3,8 @@
     python -m benchmarks bodies OUT --network ID=FILE --pictures DIR --told TEXT
 
 Networks are those of `python -m benchmarks distil`. A zoo that is there keeps its bodies, but for those of the same id.
+With `--change 0.5` a new network lies halfway between the bundled body of its id, which its training started from, and
+what training made of it (WiSE-FT, Wortsman et al., 2022).
 Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
 temperature of the softmax. The thresholds of `known` come from the labelled ones up to `--small` pixels. To larger
 networks these are blurred, and score lower: the base's own weights have thresholds from sharp photographs without
@@ -36,6 +38,7 @@ from mvp_edge.models.slicing import load_sliced
 from mvp_edge.models.tensors import compress, deserialise, serialise
 from mvp_edge.names.known import known_score, near_duplicates
 from mvp_edge.prune.base_zoo import add_bodies, exported, write_body
+from mvp_edge.training.interpolation import interpolate
 from mvp_edge.zoo.bodies import BASE, Body
 from mvp_edge.zoo.store import create_zoo
 
@@ -55,6 +58,9 @@ def main(argv: Sequence[str]) -> None:
     script = Script("photographs", __doc__, command="bodies")
     script.add("out", type=Path)
     script.add("--network", action="append", default=[], metavar="ID=FILE")
+    script.add(
+        "--change", type=float, default=1.0, help="how much of what training changed a body that is there is kept"
+    )
     script.add("--base-at", default="224,160,128", metavar="PIXELS,...", help="of a new zoo")
     script.add("--drop", action="append", default=[], metavar="ID", help="a body, with its forms, that leaves the zoo")
     script.add("--pictures", action="append", type=Path, required=True)
@@ -90,11 +96,15 @@ def main(argv: Sequence[str]) -> None:
             base, trained = lite0.load(file)
             recipe = json.loads(base.recipe)
             plan = recipe.pop("plan", None)
+            weights = fold(trained).state_dict()
+            if args.change < 1:
+                weights = interpolate(lite0.body(name)[1].state_dict(), weights, args.change)
+                recipe["change_kept"] = args.change
             body = Body(name, base.input_size[0], name, 0, 0, recipe=recipe)
             about = {}
             if plan is not None:
                 about, body = {"plan": json.dumps(plan)}, replace(body, keep=plan["achieved_keep"])
-            packed = compress(serialise(fold(trained).state_dict(), "int8-fine", about))
+            packed = compress(serialise(weights, "int8-fine", about))
             write(args.out / "weights" / f"{name}.safetensors.gz", packed)
             network = load_sliced(base.arch, deserialise(packed)[0], len(lite0.WNIDS))
         else:
