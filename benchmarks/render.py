@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "photographs": photographs.by_names,
     "forms": photographs.forms,
     "worst-layers": photographs.worst_layers,
+    "float-layers": photographs.float_layers,
     "none-of-these": photographs.none_of_these,
     "own-photographs": photographs.own_photographs,
     "specialists": photographs.specialists,

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
-from benchmarks.measurements.bodies import parts, pictures, thresholds
+from benchmarks.measurements.bodies import every_body, parts, pictures, thresholds
 from benchmarks.measurements.forms import LEFT_OUT, classified, describe, opened, surely
 from mvp_edge.zoo.bodies import BASE
 
@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> None:
     zoo = opened(args.zoo)
     files, labels = pictures(args.pictures, args.each)
     sharp = teach.pictures(args.sharp)[::LEFT_OUT]
-    certain, bodies, found = surely(zoo, sharp), [*zoo.bodies, *zoo.forms], {}
-    for body in bodies:
+    certain, found = surely(zoo, sharp), {}
+    for body in [*zoo.bodies, *zoo.forms]:
         if body.pixels <= args.small or body.weights == BASE:
             continue
         if body.arithmetic == "int8":
@@ -43,4 +43,4 @@ def main(argv: Sequence[str]) -> None:
         labelled = parts((logits, np.eye(logits.shape[1])[labels]), files, args.pictures)
         found[body.id] = thresholds([*labelled, (classified(zoo, body, sharp)[1], certain)], zoo.near)
         log.info("%s: %s, before %s", body.id, found[body.id], body.thresholds)
-    describe(args.zoo, [replace(b, thresholds=found.get(b.id, b.thresholds)) for b in bodies])
+    describe(args.zoo, [replace(b, thresholds=found.get(b.id, b.thresholds)) for b in every_body(args.zoo)])
