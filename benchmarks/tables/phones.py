@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks import records
 from benchmarks.tables import markdown
+from mvp_edge.zoo.bodies import open_bodies
 
 
 def runtimes() -> str:
@@ -35,9 +36,14 @@ def agreement(found: dict[str, Any]) -> str:
 
 
 def phones() -> str:
-    """Files for phone runtimes and emulated processors: bytes, largest difference from ONNX Runtime, same top-1."""
+    """Files for phone runtimes and emulated processors: bytes, largest difference from ONNX Runtime, same top-1.
+
+    The accuracy is that of the bundled zoo's bodies and forms on labelled pictures, on lists of five.
+    """
     latest = {r["config"]["network"]: r for r in records.read("phones")}
-    rows = []
+    zoo, rows = open_bodies("imagenet-lite0"), []
+    assert zoo is not None
+    accuracy = {b.id: f"{dict(b.curve)[5]:.1f}" for b in (*zoo.bodies, *zoo.forms)}
     for network, record in latest.items():
         versions = {k: v for k, v in record["config"]["versions"].items() if v}
         named = {
@@ -47,13 +53,14 @@ def phones() -> str:
         for precision, own in record["result"].items():
             title = f"{network}, {precision}"
             first = _agreement(own["beside"]) if "beside" in own else ""
-            rows.append((title, f"ONNX Runtime {versions['onnxruntime']}", _kib(own["bytes"]), first))
-            rows += [(title, named[t], _kib(v.get("bytes")), _agreement(v)) for t, v in own["targets"].items()]
+            top1 = accuracy.get(network if precision == "fp32" else f"{network}-{precision}", "")
+            rows.append((title, f"ONNX Runtime {versions['onnxruntime']}", _kib(own["bytes"]), first, top1))
+            rows += [(title, named[t], _kib(v.get("bytes")), _agreement(v), "") for t, v in own["targets"].items()]
             rows += [
-                (title, f"ONNX Runtime {v.get('onnxruntime', '')} on an emulated {machine}", "", _agreement(v))
+                (title, f"ONNX Runtime {v.get('onnxruntime', '')} on an emulated {machine}", "", _agreement(v), "")
                 for machine, v in own["emulated"].items()
             ]
-    return markdown(("network", "runtime", "KiB", "largest difference of a logit; same top-1"), rows)
+    return markdown(("network", "runtime", "KiB", "largest difference of a logit; same top-1", "top-1, %"), rows)
 
 
 def _kib(size: int | None) -> str:
