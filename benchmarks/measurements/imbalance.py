@@ -110,9 +110,10 @@ def case(s: Setting) -> dict[str, float]:
     start, fitting = voted(VoteConfig(), NONE, alone)(s), replace(TOOL, iterations=10)
     found = {"start": balanced(s, start), "given": trained(s, start, "given", fitting)}
     config = PruneConfig(Path(), "", fit=fitting, seed=s.seed)
+    low_data = is_low_data(s.train, config, works=True)
     fine_tune(
-        start, s.prunable, s.train, None, config, low_data=is_low_data(s.train, config, works=True), device=s.device,
-        progress=SilentProgress(), clock=Stopwatch(),
+        start, s.prunable, s.train, None, None, config, low_data=low_data, device=s.device, progress=SilentProgress(),
+        clock=Stopwatch(),
     )  # fmt: skip
     return found | {"delivered": balanced(s, start)}
 
@@ -130,6 +131,7 @@ def main(argv: Sequence[str]) -> None:
     """Measure, and append the records that are missing."""
     script = Script("imbalance", __doc__, "data", "zoo")
     script.add("--tasks", type=int, default=10)
+    script.add("--ratios", type=int, nargs="+", default=RATIOS)
     script.add("--body", help="of the photograph zoo, in place of a network of the CIFAR-100 zoo")
     script.add("--case", action="store_true")
     args = script.parse(argv)
@@ -147,7 +149,7 @@ def main(argv: Sequence[str]) -> None:
             task = resolution.task
         size = script.zoo.base.input_size if body is None else (body.pixels, body.pixels)
         train, test = load(script.source, task, size, split)
-        for ratio in (CASE[0] // CASE[-1],) if args.case else RATIOS:
+        for ratio in (CASE[0] // CASE[-1],) if args.case else args.ratios:
             about = {
                 "kind": "case" if args.case else "ratio", "data": script.source.name, "task": number,
                 "names": list(task.names), "ratio": ratio, "start": script.zoo.name if body is None else body.id,

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -123,36 +124,49 @@ def by_name(path: str) -> tuple[str, str]:
     return os.path.basename(path), path  # noqa: PTH119
 
 
-def split_files(files: Iterable[str], key: Key = by_name) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Divide the files of a class into training and test files by the hashes of their names.
+def split_files(
+    files: Iterable[str], key: Key = by_name, class_of: Callable[[str], object] = lambda path: ""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Divide files into training and test files by the hashes of their names.
 
     The split depends only on the names: not on the machine, the order or the directory.
 
     Args:
         files: Paths.
         key: Returns what is hashed for a path, and what tells groups with the same hash apart; the files of a group are
-            on one side.
+            on one side, also those of different classes.
+        class_of: Returns the class of a path; without it all files are of one class.
 
     Returns:
-        Training and test files, each sorted: a fifth is test, or less where no group fits; at least one group is test,
-        unless it is the only one.
+        Training and test files, each sorted: a fifth of each class is test, or less where no group fits; at least one
+        group of each is test, unless a class would have none for training then.
     """
     together: dict[tuple[str, str], list[str]] = {}
     for path in files:
         together.setdefault(key(path), []).append(path)
     ranked = sorted(together, key=lambda each: (hashlib.sha256(os.fsencode(each[0])).digest(), each))
-    wanted = max(1, int(sum(map(len, together.values())) * TEST_SHARE))
-    test: list[str] = []
-    chosen = set()
+    sizes = Counter(map(class_of, chain.from_iterable(together.values())))
+    left = Counter(chain.from_iterable(set(map(class_of, paths)) for paths in together.values()))  # groups not chosen
+    taken = Counter[object]()
+    chosen = set[tuple[str, str]]()
+
+    def choose(each: tuple[str, str], counts: Mapping[object, int]) -> None:
+        chosen.add(each)
+        taken.update(counts)
+        left.subtract(counts.keys())
+
     for each in ranked:
-        if len(test) + len(together[each]) <= wanted and len(chosen) < len(ranked) - 1:
-            test += together[each]
-            chosen.add(each)
-    if not test and len(ranked) > 1:
-        smallest = min(ranked, key=lambda each: len(together[each]))
-        test, chosen = together[smallest], {smallest}
-    train = [path for each in ranked if each not in chosen for path in together[each]]
-    return tuple(sorted(train)), tuple(sorted(test))
+        paths = together[each]
+        counts = Counter(map(class_of, paths)) if len(paths) > 1 else {class_of(paths[0]): 1}
+        if all(left[c] > 1 and taken[c] + n <= max(1, int(sizes[c] * TEST_SHARE)) for c, n in counts.items()):
+            choose(each, counts)
+    for name in (c for c in sizes if not taken[c] and left[c] > 1):
+        groups = ((each, Counter(map(class_of, together[each]))) for each in ranked)
+        able = [(each, counts) for each, counts in groups if counts[name] and all(left[c] > 1 for c in counts)]
+        if able:
+            choose(*min(able, key=lambda group: group[1].total()))
+    train = (path for each in ranked if each not in chosen for path in together[each])
+    return tuple(sorted(train)), tuple(sorted(path for each in chosen for path in together[each]))
 
 
 def grouping(how: str, root: str) -> Group:
@@ -248,8 +262,12 @@ def _with_suffixes(reason: str, files: Sequence[str]) -> str:
 
 def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = (), group: Group | None = None) -> Listing:
     """Return the listing of classes without a test split: a part of each class becomes the test split."""
-    key = by_name if group is None else lambda path: (group(path), "")
-    halves = [split_files(files, key) for files in classes.values()]
+    if group is None:
+        halves = [split_files(files) for files in classes.values()]
+    else:
+        number = {path: i for i, files in enumerate(classes.values()) for path in files}
+        sides = split_files(number, lambda path: (group(path), ""), number.__getitem__)
+        halves = [[tuple(p for p in side if number[p] == i) for side in sides] for i in range(len(classes))]
     reader = FileReader({"train": [train for train, _ in halves], "test": [test for _, test in halves]})
     how = "chosen by file name" if group is None else "in whole groups"
     note = f"no test split in the data: {TEST_SHARE:.0%} of each class, {how}, are used for testing"

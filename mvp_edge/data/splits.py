@@ -93,10 +93,8 @@ def _together(given: Splits) -> Splits:
     for path, group in zip(files, groups.tolist(), strict=True):
         first[group] = min(first.get(group, path), path, key=by_name)
     leader = {path: first[group] for path, group in zip(files, groups.tolist(), strict=True)}
-    chosen = set()
-    for label in range(len(train.classes)):
-        of_class = [files[i] for i in (labels == label).nonzero().flatten().tolist()]
-        chosen.update(split_files(of_class, lambda path: by_name(leader[path]))[1])
+    number = dict(zip(files, labels.tolist(), strict=True))
+    chosen = set(split_files(files, lambda path: by_name(leader[path]), number.__getitem__)[1])
     is_test = np.array([path in chosen for path in files])
     order = np.array(sorted(range(len(files)), key=lambda i: (int(labels[i]), files[i])), dtype=np.int64)
     both = replace(

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import DataSource, folder, open_source
-from mvp_edge.data.listing import FileReader, Split, grouping, split_files
+from mvp_edge.data.listing import FileReader, Split, divide, grouping, split_files
 
 from .conftest import SIZE, fill
 
@@ -448,6 +448,24 @@ def test_a_group_is_on_one_side(names: list[tuple[int, int]]) -> None:
     if len({patient for patient, _ in names}) > 1:
         assert train
         assert test
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.integers(0, 99)), unique=True, max_size=60))
+@settings(deadline=None)
+def test_a_group_of_several_classes_is_on_one_side(names: list[tuple[str, int, int]]) -> None:
+    classes: dict[str, list[str]] = {}
+    for name, patient, number in names:
+        classes.setdefault(name, []).append(f"x/{name}/patient{patient}_{number}.png")
+    group = grouping(r"patient\d+", "x")
+    reader = divide(classes, group=group).reader
+    assert isinstance(reader, FileReader)
+    sides = {split: {group(path) for of_class in files for path in of_class} for split, files in reader.files.items()}
+    assert not sides["train"] & sides["test"]
+    for index, (name, files) in enumerate(classes.items()):
+        train, test = (reader.files[split][index] for split in ("train", "test"))
+        assert sorted([*train, *test]) == sorted(files)
+        assert train
+        assert test or sides["test"] or len({group(path) for path in classes[name]}) == 1
 
 
 def test_folders_as_groups(tmp_path: Path) -> None:
