@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,8 +25,12 @@ from mvp_edge.training.interpolation import Interpolation, class_weights, fold_c
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit
 
-MANY_IMAGES = 2000  # in all: fine-tuning on so many has always helped
+MANY_IMAGES = 2000  # in all, in classes of similar size: from so many on one check replaces cross-validation
 HELD_OUT, HELD_OUT_MOST = 10, 500  # one of so many images of each class; in all
+UNCHECKED = (
+    "a class has a single image, so none can be held out to check fine-tuning: the member is delivered as it is; force "
+    "training with --schedule fixed"
+)
 GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of the settings for many images; largest batch
 
 
@@ -80,33 +85,46 @@ def is_low_data(data: ImageSet, config: PruneConfig, *, works: bool) -> bool:
         works: Whether the network works already, so that few images may make it worse.
     """
     few = len(data) < MANY_IMAGES or imbalanced(data)
-    return config.schedule == "auto" and works and few and config.fit.iterations != 0
+    return is_checked(config) and works and few
+
+
+def is_checked(config: PruneConfig) -> bool:
+    """Return whether images held out decide if fine-tuning is kept."""
+    return config.schedule == "auto" and config.fit.iterations != 0
 
 
 def hold_out(
     data: ImageSet, val: ImageSet | None, config: PruneConfig, *, low_data: bool
 ) -> tuple[ImageSet, ImageSet | None]:
-    """Return the images to train on, and those that are held out to decide whether a second precision is kept.
+    """Return the images to train on, and those that decide whether fine-tuning and a second precision are kept.
 
     These are the validation images, if there are enough. Otherwise a tenth of each class is held out, unless nothing is
-    to be decided, cross-validation holds images out anyway, or they would be too few to decide anything.
+    to be decided, cross-validation holds images out anyway, or they would be too few to decide about a precision.
 
     Args:
         data: All training images.
         val: Validation images, if the data have them.
-        config: Precision and seed.
+        config: Precision, schedule and seed.
         low_data: Result of `is_low_data`.
     """
     if val is not None and len(val) >= JUDGED_IMAGES:
         return data, val
+    rest, held = a_tenth(data, config.seed)
+    decides = config.precision != "fp32" or is_checked(config)
+    return (rest, held) if decides and not low_data and len(held) >= JUDGED_IMAGES else (data, None)
+
+
+def a_tenth(data: ImageSet, seed: int, least: int = 3) -> tuple[ImageSet, ImageSet]:
+    """Return images without a tenth of each class, and this tenth, of bounded size.
+
+    Classes with fewer than `least` images are not held out.
+    """
     most = max(1, HELD_OUT_MOST // len(data.classes))
-    wanted = (torch.bincount(data.labels, minlength=len(data.classes)) // HELD_OUT).clamp(max=most)
-    if config.precision == "fp32" or low_data or int(wanted.sum()) < JUDGED_IMAGES:
-        return data, None
-    order = torch.from_numpy(rng(config.seed, "held-out").permutation(len(data)))
+    order = torch.from_numpy(rng(seed, "held-out").permutation(len(data)))
     held = torch.zeros(len(data), dtype=torch.bool)
-    for label, count in enumerate(wanted.tolist()):
-        held[order[data.labels[order] == label][:count]] = True
+    for label, count in enumerate(torch.bincount(data.labels).tolist()):
+        if count >= least:
+            held[order[data.labels[order] == label][: min(most, math.ceil(count / HELD_OUT))]] = True
     return data.subset((~held).nonzero().flatten()), data.subset(held.nonzero().flatten())
 
 
@@ -114,6 +132,7 @@ def fine_tune(
     model: nn.Module,
     prunable: PrunableModel,
     train: ImageSet | None,
+    held: ImageSet | None,
     test: ImageSet | None,
     config: PruneConfig,
     *,
@@ -128,6 +147,7 @@ def fine_tune(
         model: On `device`.
         prunable: The base model.
         train: Training images, if there are any.
+        held: Images held out of training, if there are any.
         test: Test images; they are only predicted, before training, for the report.
         config: Settings, schedule and seed.
         low_data: Result of `is_low_data`.
@@ -146,9 +166,7 @@ def fine_tune(
         with clock.time("evaluate"):
             before = predict(model, test.images, prunable.base, device)
     with clock.time("fine_tune"):
-        how = tune_low_data if low_data else tune
-        if not low_data and config.schedule == "auto" and imbalanced(train):
-            how = tune_checked
+        how = tune_low_data if low_data else partial(tune_checked, held=held) if is_checked(config) else tune
         tuned = how(model, prunable.base, train, recipe, device=device, seed=config.seed, progress=progress)
     return tuned, None if tuned.untouched else before
 
@@ -162,6 +180,7 @@ def tune(
     device: torch.device,
     seed: int,
     progress: Progress,
+    rows: np.ndarray | None = None,
 ) -> Tuned:
     """Fine-tune a network in place.
 
@@ -173,12 +192,53 @@ def tune(
         device: Device to train on.
         seed: Seed of the batches.
         progress: Progress reporter.
+        rows: Positions to draw from, as for `BatchSource`.
     """
     if config.iterations > 0:
         with progress.stage("Fine-tuning", config.iterations) as stage:
-            source = BatchSource(data, base, config, device, seed)
+            source = BatchSource(data, base, config, device, seed, rows=rows)
             fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
     return Tuned(config)
+
+
+def tune_checked(
+    model: nn.Module,
+    base: Base,
+    data: ImageSet,
+    config: FitConfig,
+    *,
+    held: ImageSet | None,
+    device: torch.device,
+    seed: int,
+    progress: Progress,
+) -> Tuned:
+    """Fine-tune a network in place, on batches of equally many images of each class, unless that harms.
+
+    It harms where the balanced accuracy on images held out, `held`, is lower than before. Where that is None, images
+    are so few that all are needed: the check is a training without a tenth, from a head fitted without it.
+
+    Other arguments as for `tune`.
+    """
+    tuning = partial(tune, config=config, device=device, seed=seed, progress=progress)
+    start, part, judges = model, data, held
+    if judges is None:
+        part, judges = a_tenth(data, seed, least=2)
+        if len(judges) == 0:
+            return Tuned(replace(config, iterations=0), warnings=(UNCHECKED,))
+        start = copy.deepcopy(model)
+        set_head(start, ridge_head(start, part, base, device).to(device))
+    before = {k: v.clone() for k, v in start.state_dict().items()}
+    was = balanced_top1(predict(start, judges.images, base, device), judges.labels)
+    tuning(start, base, part, rows=evened(part.labels))
+    now = balanced_top1(predict(start, judges.images, base, device), judges.labels)
+    if now < was:
+        start.load_state_dict(before)
+        note = (
+            f"fine-tuning did not help on {len(judges)} held-out images (balanced accuracy {was:.1f} % without, "
+            f"{now:.1f} % with it): it is left out; force it with --schedule fixed"
+        )
+        return Tuned(replace(config, iterations=0), warnings=(note,))
+    return Tuned(config) if held is not None else tuning(model, base, data, rows=evened(data.labels))
 
 
 def tune_low_data(
@@ -196,10 +256,7 @@ def tune_low_data(
     Arguments as for `tune`.
     """
     if fold_count(data.labels, len(data.classes)) < 2:
-        note = (
-            "a class has a single image, so none can be held out to check fine-tuning: the member is delivered as it is"
-        )
-        return Tuned(replace(config, iterations=0), warnings=(f"{note}; force training with --schedule fixed",))
+        return Tuned(replace(config, iterations=0), warnings=(UNCHECKED,))
     config = gentle(config)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
         chosen, first = tune_interpolated(model, data, base, config, device=device, seed=seed, stage=stage)
@@ -213,62 +270,9 @@ def tune_low_data(
     return Tuned(config, chosen, (note,), unseen)
 
 
-def tune_checked(
-    model: nn.Module,
-    base: Base,
-    data: ImageSet,
-    config: FitConfig,
-    *,
-    device: torch.device,
-    seed: int,
-    progress: Progress,
-) -> Tuned:
-    """Fine-tune a network with a fitted head in place, on batches of equally many images of each class.
-
-    Some images of each class are held out. Where the balanced accuracy on them is lower than before, the network is
-    left as it was. Its head was fitted to them, so that for the comparison one is fitted to the others.
-
-    Arguments as for `tune`.
-    """
-    held, rest = a_tenth(data.labels, rng(seed, "held out"))
-    if config.iterations == 0 or len(held) == 0:
-        return tune(model, base, data, config, device=device, seed=seed, progress=progress)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    part, unseen = data.subset(rest), data.subset(held)
-    start = copy.deepcopy(model)
-    set_head(start, ridge_head(start, part, base, device).to(device))
-    with progress.stage("Fine-tuning", config.iterations) as stage:
-        source = BatchSource(part, base, config, device, seed, rows=evened(part.labels))
-        fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
-    was, now = (balanced_top1(predict(m, unseen.images, base, device), unseen.labels) for m in (start, model))
-    if now >= was:
-        return Tuned(config)
-    model.load_state_dict(before)
-    model.eval()
-    note = (
-        f"fine-tuning did not help on {len(held)} held-out images (balanced accuracy {was:.1f} % without, {now:.1f} % "
-        "with it): it is left out; force it with --schedule fixed"
-    )
-    return Tuned(replace(config, iterations=0), warnings=(note,))
-
-
 def imbalanced(data: ImageSet) -> bool:
     """Return whether images of small classes have to be drawn more often."""
     return len(evened(data.labels)) > len(data)
-
-
-def a_tenth(labels: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return the positions of images to hold out, a tenth of each class that has at least three, and of the rest."""
-    order = torch.from_numpy(generator.permutation(len(labels)))
-    held = [
-        of_class[: math.ceil(len(of_class) / 10)]
-        for label in labels.unique()
-        if len(of_class := order[labels[order] == label]) >= 3
-    ]
-    out = torch.cat([order[:0], *held]).sort().values
-    left = torch.ones(len(labels), dtype=torch.bool)
-    left[out] = False
-    return out, left.nonzero().flatten()
 
 
 def balanced_top1(logits: Tensor, labels: Tensor) -> float:

@@ -155,7 +155,7 @@ def make(
         sliced_diff = prunable.verify_slicing(plan)
         model = assemble(prunable, plan, members, task, train, device=inputs.device)
     tuned, before = fine_tune(
-        model, prunable, train, test, config, low_data=low_data,
+        model, prunable, train, held, test, config, low_data=low_data,
         device=inputs.device, progress=progress, clock=clock,
     )  # fmt: skip
     unseen = tuned.unseen if train is None or held is None else Unseen(held, train)

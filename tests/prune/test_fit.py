@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -31,6 +31,7 @@ from mvp_edge.prune.fit import (
     tune_low_data,
 )
 from mvp_edge.training.interpolation import Fold, Interpolation
+from mvp_edge.training.loop import BatchSource
 from mvp_edge.voting.meta_vote import assemble
 from mvp_edge.voting.neighbours import knowing, rank
 from mvp_edge.zoo.store import Zoo
@@ -108,12 +109,31 @@ def test_a_tenth_of_each_class_is_held_out_at_most_500_in_all(per_class: int, cl
 
 
 @pytest.mark.parametrize(
-    ("per_class", "precision", "low_data"), [(500, "fp32", False), (500, "auto", True), (49, "auto", False)]
+    ("per_class", "low_data", "change"),
+    [
+        (500, True, {}),
+        (40, False, {}),
+        (500, False, {"precision": "fp32", "schedule": "fixed"}),
+        (500, False, {"precision": "fp32", "fit": FitOverrides(iterations=0)}),
+    ],
 )
-def test_nothing_is_held_out_where_it_decides_nothing(per_class: int, precision: Any, low_data: bool) -> None:
+def test_nothing_is_held_out_where_it_decides_nothing(per_class: int, low_data: bool, change: dict[str, Any]) -> None:
     data = numbered(per_class)
-    assert hold_out(data, None, replace(CONFIG, precision=precision), low_data=low_data) == (data, None)
-    assert JUDGED_IMAGES > 49 // 10 * 5
+    assert hold_out(data, None, replace(CONFIG, **change), low_data=low_data) == (data, None)
+    assert JUDGED_IMAGES > 40 // 10 * 5
+
+
+def test_training_of_one_precision_is_checked_too() -> None:
+    held = hold_out(numbered(500), None, replace(CONFIG, precision="fp32"), low_data=False)[1]
+    assert held is not None and len(held) == 250
+
+
+def test_classes_of_any_size_are_held_out() -> None:
+    data = numbered(25).subset([*range(25), *range(25, 28), *range(50, 52)])
+    rest, held = a_tenth(data, 0)
+    assert torch.bincount(held.labels).tolist() == [3, 1]
+    assert torch.bincount(a_tenth(data, 0, least=2)[1].labels).tolist() == [3, 1, 1]
+    assert len(torch.cat([rest.images, held.images]).unique(dim=0)) == len(data)
 
 
 def test_validation_images_serve_where_there_are_enough() -> None:
@@ -167,37 +187,33 @@ def _uneven(train: ImageSet) -> ImageSet:
     return train.subset(torch.cat([large[:12], small[:3]]))
 
 
+@pytest.mark.parametrize("few", [True, False])
 @pytest.mark.parametrize("harmful", [True, False])
 def test_training_that_harms_held_out_images_is_left_out(
-    run: Run, model: nn.Module, train: ImageSet, monkeypatch: pytest.MonkeyPatch, harmful: bool
+    run: Run, model: nn.Module, train: ImageSet, monkeypatch: pytest.MonkeyPatch, harmful: bool, few: bool
 ) -> None:
     data = _uneven(train)
     assert imbalanced(data)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
+    before, drawn = {k: v.clone() for k, v in model.state_dict().items()}, list[int]()
 
-    def spoil(model: nn.Module, *args: object, **extra: object) -> None:
+    def spoil(model: nn.Module, source: BatchSource, *args: object, **extra: object) -> None:
+        drawn.append(len(source.images))
         for tensor in model.state_dict().values():
             tensor.mul_(0).add_(1)
 
     scores = iter([50.0, 49.0 if harmful else 50.0])
     monkeypatch.setattr("mvp_edge.prune.fit.fit", spoil)
     monkeypatch.setattr("mvp_edge.prune.fit.balanced_top1", lambda *_: next(scores))
-    tuned = run(tune_checked, data)
+    tuned = run(partial(tune_checked, held=None if few else data), data)
     same = all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert same == tuned.untouched == harmful
     assert ("balanced accuracy 50.0 % without, 49.0 % with it" in "".join(tuned.warnings)) == harmful
+    assert drawn == ([12] if few else [15]) + ([15] if few and not harmful else [])  # in the end, all
 
 
-def test_checked_training_on_few_images(run: Run, train: ImageSet) -> None:
-    assert run(tune_checked, _uneven(train)).fit.lr == FIT.lr
-    assert run(tune_checked, train.subset([0, len(train) - 1])).fit == FIT  # nothing can be held out
-
-
-def test_a_tenth_of_each_class_is_held_out() -> None:
-    labels = torch.tensor([0] * 25 + [1] * 3 + [2] * 2)
-    held, rest = a_tenth(labels, np.random.default_rng(0))
-    assert labels[held].tolist() == [0, 0, 0, 1]
-    assert sorted([*held.tolist(), *rest.tolist()]) == list(range(30))
+def test_images_of_which_none_can_be_held_out_change_nothing(run: Run, train: ImageSet) -> None:
+    tuned = run(partial(tune_checked, held=None), train.subset([0, len(train) - 1]))
+    assert tuned.untouched and "a class has a single image" in tuned.warnings[0]
 
 
 def test_balanced_accuracy() -> None:

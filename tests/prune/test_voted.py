@@ -89,6 +89,23 @@ def test_what_fine_tuning_did_is_told_by_the_test_images(
     assert compress(replace(config, data=None)).accuracy.top1_before is None
 
 
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_fine_tuning_that_harms_is_left_out_however_many_images_there_are(
+    images: Path, generalist_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any
+) -> None:
+    monkeypatch.setattr("mvp_edge.prune.fit.MANY_IMAGES", 1)
+    monkeypatch.setattr("mvp_edge.prune.fit.JUDGED_IMAGES", 5)
+    monkeypatch.setattr("mvp_edge.prune.fit.HELD_OUT", 4)
+    (tmp_path / "classes.txt").write_text("tiger\napple\nrose\nchair\n")
+    config = PruneConfig(tmp_path / "classes.txt", str(images), tmp_path / "out", zoo=str(generalist_zoo), device="cpu")
+    config = replace(config, vote=VoteConfig(keep=0.5, channel_multiple=4), precision=precision, force=True)
+    plain = compress(replace(config, fit=FitConfig(iterations=0)))
+    harmed = compress(replace(config, fit=FitConfig(iterations=3, batch_size=4, lr=0.5)))
+    assert harmed.data_held_out == 8 and harmed.settings.fit.iterations == 0
+    assert any("--schedule fixed" in w for w in harmed.warnings)
+    assert (harmed.origin, harmed.accuracy) == (plain.origin, plain.accuracy)
+
+
 @pytest.mark.parametrize(("schedule", "judged"), [("fixed", 6), ("auto", 8)])
 def test_test_images_do_not_decide_whether_a_second_precision_is_kept(
     images: Path, generalist_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: Any, judged: int
