@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from mvp_edge.config import FitOverrides, PruneConfig
@@ -20,11 +21,13 @@ from mvp_edge.zoo.location import read_base_classes
 
 
 def check_place(config: PruneConfig) -> None:
-    """Refuse a place for the result that cannot be written, or that holds what the result is made from.
+    """Refuse a place for the result that cannot be written, that holds what the result is made from, or is in the data.
 
     Raises:
-        ConfigError: see `check_output`.
+        ConfigError: see `check_output`; or the place is in the folder of the data, which is read again next time.
     """
+    if config.data and config.out.resolve().is_relative_to(folder := Path(config.data).resolve()) and folder.is_dir():
+        raise ConfigError(f"{config.out} is inside the data {config.data}; choose another directory with --out")
     listed = None if isinstance(config.task, Task) else config.task
     check_output(config.out, force=config.force, inputs=(listed, config.data, config.zoo, config.base, config.weights))
 

@@ -129,6 +129,7 @@ def test_output_directory_that_holds_what_is_needed(
     (out / "mine.txt").write_text("apple\nrose\n")
     for flag, name in (("task", "mine.txt"), ("data", "photos"), ("zoo", "tiny")):
         assert f"contains the input {out / name};" in prune(*force, **{flag: out / name})
+    assert "is inside the data" in prune(*force, data=out / "photos", out=out / "photos" / "new")
 
 
 def test_output_directory_that_cannot_be_written(
