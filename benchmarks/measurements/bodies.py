@@ -16,8 +16,9 @@ sharp photographs count alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ LISTED = (1, 2, 3, 5, 8, 12, 20, 40, 80, 160, 320)
 LISTS = 300
 KEPT = 0.95
 TEMPERATURES = np.geomspace(0.5, 3, 26)
-Shown = tuple[np.ndarray, np.ndarray]  # logits of pictures, and how surely each shows each class: both `(N, C)`
+# Logits of pictures, those that unlisted classes are weighed by, and how surely each shows each class: all `(N, C)`.
+Shown = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -109,11 +111,12 @@ def main(argv: Sequence[str]) -> None:
             network = load_sliced(base.arch, deserialise(packed)[0], len(lite0.WNIDS))
         else:
             body = replace(body, recipe={"weights": lite0.LITE0.recipe})
-        made, logits = make(args.out, body, network, base, files, labels)
-        sets = [(logits, shown)]
+        made, logits, nearly = make(args.out, body, network, base, files, labels)
+        sets = [(logits, nearly(logits), shown)]
         if body.pixels > args.small:
             labelled = [] if file is None else parts(sets[0], files, args.pictures)
-            sets = [*labelled, (logits_of(network, base, sharp), surely)]
+            found = logits_of(network, base, sharp)
+            sets = [*labelled, (found, nearly(found), surely)]
         bodies.append(replace(made, thresholds=thresholds(sets, near)))
         log.info("%s: %d multiply-adds, %s", name, made.macs, made.curve)
     add_bodies(args.out, bodies, near, args.told)
@@ -154,8 +157,8 @@ def write(path: Path, data: bytes) -> None:
 
 def make(
     zoo: Path, body: Body, network: nn.Module, base: Base, files: Sequence[Path], labels: np.ndarray
-) -> tuple[Body, np.ndarray]:
-    """Write a body's graph and features; return it with its logits of the labelled pictures."""
+) -> tuple[Body, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Write a body's graph and features; return it with its logits of the labelled pictures, and what shortens them."""
     model = exported(network, base)
     features = seen(model, files, body.pixels)
     head = head_of(network)
@@ -173,7 +176,12 @@ def make(
         temperature=temperature(logits, labels),
         curve=curve(logits, labels),
     )
-    return made, logits
+    return made, logits, partial(in_few, bias=bias, rows=low["rows"], few_bias=low["bias"])
+
+
+def in_few(logits: np.ndarray, bias: np.ndarray, rows: np.ndarray, few_bias: np.ndarray) -> np.ndarray:
+    """Return logits as `compressed` has them: a delivered file weighs unlisted classes by these."""
+    return (logits - bias) @ rows @ rows.T + few_bias
 
 
 def logits_of(network: nn.Module, base: Base, files: Sequence[Path]) -> np.ndarray:
@@ -249,11 +257,13 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def parts(pool: Shown, files: Sequence[Path], directories: Sequence[Path]) -> list[Shown]:
     """Return the pictures of each directory apart."""
     rows = [[i for i, file in enumerate(files) if directory in file.parents] for directory in directories]
-    return [(pool[0][some], pool[1][some]) for some in rows]
+    return [(pool[0][some], pool[1][some], pool[2][some]) for some in rows]
 
 
 def thresholds(sets: Sequence[Shown], near: Sequence[tuple[int, int]]) -> tuple[tuple[int, float], ...]:
     """Return the `known` score that 95 % of pictures of listed classes reach, by the number of these classes.
+
+    Scores are those of a delivered file.
 
     Args:
         sets: Pictures, each set counting alike.
@@ -269,7 +279,7 @@ def thresholds(sets: Sequence[Shown], near: Sequence[tuple[int, int]]) -> tuple[
 
 
 def scores_of_lists(
-    logits: np.ndarray, shown: np.ndarray, near: Sequence[tuple[int, int]]
+    logits: np.ndarray, unlisted: np.ndarray, shown: np.ndarray, near: Sequence[tuple[int, int]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return for each number of `LISTED` the `known` scores of pictures of listed classes, and what each counts."""
     present, draw, found = np.flatnonzero(shown.sum(0) >= 1), rng(0, "thresholds"), []
@@ -283,7 +293,9 @@ def scores_of_lists(
             neutral = set().union(*(partners[int(c)] for c in chosen)) - set(chosen.tolist())
             surely = shown[:, chosen].sum(1)
             index = np.flatnonzero(surely)
-            scores.append(known_score(logits[index], chosen.tolist(), sorted(neutral)))
+            mixed = unlisted[index]
+            mixed[:, chosen] = logits[np.ix_(index, chosen)]
+            scores.append(known_score(mixed, chosen.tolist(), sorted(neutral)))
             weights.append(surely[index])
         found.append((np.concatenate(scores), np.concatenate(weights)))
     return found

@@ -27,7 +27,19 @@ from scipy.special import softmax
 
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
-from benchmarks.measurements.bodies import SURE, curve, parts, pictures, seen, temperature, thresholds, write
+from benchmarks.measurements.bodies import (
+    HEAD,
+    SURE,
+    Shown,
+    curve,
+    in_few,
+    parts,
+    pictures,
+    seen,
+    temperature,
+    thresholds,
+    write,
+)
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.packed import Packed, Stored, in_full
 from mvp_edge.core.streams import rng
@@ -241,6 +253,13 @@ def classified(zoo: BodyZoo, form: Body, files: Sequence[Path]) -> tuple[np.ndar
     return features, features @ weights[last[1]].T + weights[last[2]]
 
 
+def scored(zoo: BodyZoo, form: Body, logits: np.ndarray, shown: np.ndarray) -> Shown:
+    """Return what `thresholds` wants of pictures."""
+    features = zoo.features(zoo.body(form.like) or form)
+    bias = zoo.weights(form)[f"{HEAD}.bias"]
+    return logits, in_few(logits, bias, features.rows, features.bias), shown
+
+
 def surely(zoo: BodyZoo, sharp: Sequence[Path]) -> np.ndarray:
     """Return how surely photographs without labels show each class `(N, C)`, as the base sees them."""
     found = softmax(classified(zoo, zoo.bodies[0], sharp)[1], 1)
@@ -273,7 +292,8 @@ def measured(
     made = replace(form, curve=curve(logits, labels), sha256={**form.sha256, file: checksum(zoo.path / file)})
     if sharp:
         shown = np.eye(logits.shape[1])[labels]
-        sets = [*parts((logits, shown), files, directories), (classified(zoo, form, sharp)[1], surely(zoo, sharp))]
+        sets = [*parts(scored(zoo, form, logits, shown), files, directories)]
+        sets.append(scored(zoo, form, classified(zoo, form, sharp)[1], surely(zoo, sharp)))
         made = replace(made, temperature=temperature(logits, labels), thresholds=thresholds(sets, zoo.near))
     log.info("%s: %s, float %s, temperature %g", form.id, made.curve, whole.curve, temperature(logits, labels))
     return made

@@ -22,6 +22,7 @@ from scipy.stats import rankdata
 
 from benchmarks.command import Script, log
 from benchmarks.lite0 import WNIDS
+from benchmarks.measurements.bodies import in_few
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.streams import rng
 from mvp_edge.data.images import decode_all
@@ -91,7 +92,7 @@ def none_of_these(
     """Return false accepts in percent at 95 % of listed pictures kept, AUROC, and what the delivered threshold does."""
     features, found = zoo.features(body), {}
     bias = zoo.weights(body)["classifier.bias"]
-    few = (logits - bias) @ features.rows @ features.rows.T + features.bias  # what unlisted classes are weighed by
+    few = in_few(logits, bias, features.rows, features.bias)
     scores: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"softmax": [], "energy": [], "known": []}
     kept, accepted = [], []
     for some in chosen:

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
 from benchmarks.measurements.bodies import every_body, parts, pictures, thresholds
-from benchmarks.measurements.forms import LEFT_OUT, classified, describe, opened, surely
+from benchmarks.measurements.forms import LEFT_OUT, classified, describe, opened, scored, surely
 from mvp_edge.zoo.bodies import BASE
 
 
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> None:
             found[body.id] = found[body.like]
             continue
         logits = classified(zoo, body, files)[1]
-        labelled = parts((logits, np.eye(logits.shape[1])[labels]), files, args.pictures)
-        found[body.id] = thresholds([*labelled, (classified(zoo, body, sharp)[1], certain)], zoo.near)
+        labelled = parts(scored(zoo, body, logits, np.eye(logits.shape[1])[labels]), files, args.pictures)
+        others = scored(zoo, body, classified(zoo, body, sharp)[1], certain)
+        found[body.id] = thresholds([*labelled, others], zoo.near)
         log.info("%s: %s, before %s", body.id, found[body.id], body.thresholds)
     describe(args.zoo, [replace(b, thresholds=found.get(b.id, b.thresholds)) for b in every_body(args.zoo)])

@@ -136,18 +136,26 @@ def scored(scores: list[float]) -> bodies.Shown:
     """Pictures of class 0, and what they score where it is listed."""
     logits = np.full((len(scores), 400), -30.0)
     logits[:, 0] = scores
-    return logits, np.eye(400)[[0] * len(scores)]
+    return logits, np.full_like(logits, -10.0), np.eye(400)[[0] * len(scores)]
 
 
 def test_each_set_of_pictures_counts_alike_in_a_threshold() -> None:
     few, many = scored([float(v) for v in range(10)]), scored([100.0 + v for v in range(90)])
     (alone,), (both,) = ([t for n, t in bodies.thresholds(sets, []) if n == 1] for sets in ([few], [few, many]))
-    unlisted = 0.25 * (np.log(399) - 30)
+    unlisted = 0.25 * (np.log(399) - 10)
     assert alone == pytest.approx(0 - unlisted, abs=0.01)
     assert both == pytest.approx(1 - unlisted, abs=0.01)  # a twentieth of all is a tenth of the first set
 
 
 def test_pictures_of_each_directory_apart() -> None:
     files = [Path("a/n1/x.png"), Path("b/n1/x.png"), Path("a/n2/x.png")]
-    first, second = bodies.parts((np.arange(3), np.arange(3)), files, [Path("a"), Path("b")])
-    assert first[0].tolist() == [0, 2] and second[1].tolist() == [1]
+    first, second = bodies.parts((np.arange(3), np.arange(3), np.arange(3)), files, [Path("a"), Path("b")])
+    assert first[0].tolist() == [0, 2] and second[2].tolist() == [1]
+
+
+def test_compressed_logits_are_those_that_features_give() -> None:
+    features, rows, bias = DRAW.normal(0, 1, (300, 80)), DRAW.normal(0, 1, (120, 80)), DRAW.normal(0, 1, 120)
+    low = bodies.compressed(features, rows, bias)
+    found = bodies.in_few(features @ rows.T + bias, bias, low["rows"], low["bias"])
+    assert found == pytest.approx(low["coordinates"] @ low["rows"].T + low["bias"])
+    assert 0.01 < np.abs(found - features @ rows.T - bias).max() < 6
