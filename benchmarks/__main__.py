@@ -55,6 +55,7 @@ SCRIPTS = {
     "photographs": "how often it is right about photographs by names alone",
     "own-photographs": "what photographs of one's own are worth",
     "specialists": "do votes win on photographs",
+    "training-speed": "what faster forms of layers gain in a training step",
     "imbalance": "from which imbalance on should classes be drawn equally often",
     "own-bases": "other bases of timm with weights of their own",
 }

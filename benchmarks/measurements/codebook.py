@@ -30,7 +30,7 @@ from mvp_edge.core.packed import BOOK, SCALE
 from mvp_edge.core.streams import rng
 from mvp_edge.models.norms import fold
 from mvp_edge.models.tensors import load_weights
-from mvp_edge.training.matrix_convolutions import matrix_convolutions
+from mvp_edge.training.quick_layers import quick_layers
 
 WORDS = 256
 FINE = 12_000  # weights: a smaller layer has a code for two weights, a larger one for three
@@ -160,7 +160,7 @@ def trained(
     for step in range(steps):
         some = images([files[i] for i in draw.choice(len(files), batch, replace=False)], pixels)
         seen = ((torch.from_numpy(some) - mean) / std).contiguous(memory_format=torch.channels_last)
-        with matrix_convolutions(network):
+        with quick_layers(network):
             with torch.autocast("cpu", torch.bfloat16):
                 with torch.no_grad():
                     wanted = network(seen).float()

@@ -113,7 +113,7 @@ def use_bf16(choice: Bf16) -> None:
 def trains_in_bf16(device: torch.device) -> bool:
     """Return whether training on `device` computes in bfloat16: as `use_bf16` says, or by the hardware's own flags.
 
-    On the CPU `auto` wants AMX or AVX-512 BF16: with convolutions as matrix products (`training.matrix_convolutions`)
+    On the CPU `auto` wants AMX or AVX-512 BF16: with convolutions as matrix products (`training.quick_layers`)
     phone networks train faster than in float32; with AVX-512 alone, networks of few channels train a little slower.
     It is never timed: the same seed gives the same result.
     """

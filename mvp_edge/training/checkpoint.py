@@ -56,7 +56,9 @@ class Checkpoint:
         for name, value in tensors.items():
             key, _, i = name.rpartition("/")
             if key != "model":
-                # Adam's count of steps, a scalar, stays on the CPU, where reading it waits for nothing.
+                # Adam's count of steps, a scalar, stays on the CPU, where reading it waits for nothing. All else is in
+                # the order of the weights: fused steps go through both by address.
                 parameter = parameters[int(i)]
-                optimizer.state[parameter][key] = value if value.ndim == 0 else value.to(parameter.device)
+                state = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                optimizer.state[parameter][key] = state.detach()
         return int(meta["step"])

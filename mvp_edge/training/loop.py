@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig
-from mvp_edge.core.device import autocast, trains_in_bf16
+from mvp_edge.core.device import autocast
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.progress import SilentProgress, Stage
 from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import fix_norms, require_trainable
-from mvp_edge.training.matrix_convolutions import matrix_convolutions
 from mvp_edge.training.optimizers import make_optimizer as make_optimizer
+from mvp_edge.training.quick_layers import quick_layers
 
 CHECK_EVERY = 20
 BeforeStep = Callable[[int], None]
@@ -152,8 +152,7 @@ def fit(
     model.train()
     if config.norms == "fixed":
         fix_norms(model)
-    quick = bf16 and source.device.type == "cpu" and trains_in_bf16(source.device)
-    with matrix_convolutions(model) if quick else nullcontext():
+    with quick_layers(model) if source.device.type == "cpu" else nullcontext():
         _steps(model, source, config, optimizer, start, before_step, after_step, stage, bf16)
     model.eval()
 

@@ -52,6 +52,19 @@ def test_a_short_run_reaches_its_target_after_the_last_step(iterations: int) -> 
     assert model.eval()(torch.randn(2, 3, 32, 32)).isfinite().all()
 
 
+def test_fused_steps_are_those_of_weights_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pruned(**options: object) -> list[torch.Tensor]:
+        model, table, source, config = setting()
+        model.to(memory_format=torch.channels_last)
+        monkeypatch.setattr(torch.optim, "SGD", lambda *args, **given: sgd(*args, **given | options))
+        iterative_prune(model, table, source, PruneSchedule(keep=0.3, every=2), config, rng=rng(0, "prune"))
+        return list(model.parameters())
+
+    sgd = torch.optim.SGD
+    for one, other in zip(pruned(), pruned(fused=False), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_the_same_seed_gives_the_same_plan() -> None:
     plans = []
     for _ in range(2):

@@ -91,7 +91,7 @@ def test_a_group_keeps_its_ratio_to_the_peak_rate() -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_checkpoint_restores_the_whole_state(optimizer: Optimizer, tmp_path: Path) -> None:
     config = FitConfig(iterations=6, batch_size=8, lr=0.01, optimizer=optimizer)
-    through, checkpoint = vit(), Checkpoint(tmp_path / "state", {})
+    through, checkpoint = vit().to(memory_format=torch.channels_last), Checkpoint(tmp_path / "state", {})
     state = make_optimizer(through, config)
 
     def save(step: int, _: torch.Tensor) -> None:
@@ -99,7 +99,7 @@ def test_a_checkpoint_restores_the_whole_state(optimizer: Optimizer, tmp_path: P
             checkpoint.save(through, state, 3)
 
     fit(through, batches(config), config, optimizer=state, after_step=save)
-    resumed, source = vit(seed=1), batches(config)
+    resumed, source = vit(seed=1).to(memory_format=torch.channels_last), batches(config)
     again = make_optimizer(resumed, config)
     start = checkpoint.load(resumed, again)
     source.skip(start)

@@ -1,9 +1,11 @@
-"""Convolutions in bfloat16 as matrix products, for CPUs with matrix units (AMX), while a network is trained.
+"""Layers in forms that a CPU computes faster, while a network is trained; in float32 the results are the same.
 
-oneDNN's backward passes of depthwise convolutions in bfloat16 take up to thirty times as long as in float32, so that
-phone networks (MobileNet, EfficientNet-Lite) train slower in bfloat16 than without it. Here pointwise convolutions are
-products over channels-last memory, the gradient of a depthwise input is a convolution with the mirrored kernel, and
-that of a kernel is a batch of products, one a channel, of every output position with every input position.
+Pointwise convolutions are matrix products over channels-last memory. The gradient of a depthwise input is a convolution
+with the mirrored kernel. oneDNN is slow at the gradient of a kernel with more than three columns, up to twenty times:
+it is put together of those of three columns each or, where the map is smaller than the kernel, a batch of products, one
+a channel, of every output position with every input position. Clamping in place copies its input for the gradient.
+
+oneDNN's backward passes of depthwise convolutions in bfloat16 take up to thirty times as long as in float32.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -19,7 +21,8 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PRODUCTS = 64 * 64  # output times input positions of a map up to which the batch of products is the faster
+PRODUCTS = 64 * 64  # output times input positions of a map up to which products in bfloat16 are the faster
+COLUMNS = 3  # of a kernel, whose gradient oneDNN is fast at
 
 
 class _Pointwise(nn.Conv2d):
@@ -51,6 +54,11 @@ class _DepthwiseSame(Conv2dSame):
         return _convolved(module, pad_same(images, list(module.kernel_size), list(module.stride)), 0)
 
 
+class _Clamp(nn.ReLU6):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return F.relu6(input)
+
+
 def _convolved(module: nn.Conv2d, images: Tensor, padding: int) -> Tensor:
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
     out = _DepthwiseProduct.apply(images.to(dtype), module.weight.to(dtype), module.stride[0], padding)
@@ -70,33 +78,55 @@ class _DepthwiseProduct(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         images, kernel = ctx.saved_tensors
         grad = grad_outputs[0].contiguous(memory_format=torch.channels_last)
-        size, positions = kernel.shape[2], grad.shape[2:].numel() * images.shape[2:].numel()
-        of_images = of_kernel = None
-        if ctx.stride == 1:
-            mirrored = kernel.flip(2, 3).contiguous()
-            of_images = F.conv2d(grad, mirrored, None, 1, size - 1 - ctx.padding, 1, len(kernel))
-        if positions <= PRODUCTS and (size > 3 or min(images.shape[2:]) <= 2):
-            of_kernel = _kernel_gradient(images, grad, size, ctx.stride, ctx.padding)
-        if of_images is None or of_kernel is None:
-            # In float32 where oneDNN has no quick bfloat16 form: strides, large kernels.
-            slow = of_images is None or size > 3
-            dtype = torch.float32 if slow else images.dtype
-            found = torch.ops.aten.convolution_backward(
-                grad.to(dtype), images.to(dtype), kernel.to(dtype), None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1],
-                False, [0, 0], len(kernel), [of_images is None, of_kernel is None, False],
-            )  # fmt: skip
-            of_images = found[0].to(images.dtype) if of_images is None else of_images
-            of_kernel = found[1].to(kernel.dtype) if of_kernel is None else of_kernel
-        return of_images, of_kernel, None, None
+        size, stride, padding = kernel.shape[2], ctx.stride, ctx.padding
+        if stride == 1:
+            of_images = F.conv2d(grad, kernel.flip(2, 3).contiguous(), None, 1, size - 1 - padding, 1, len(kernel))
+        else:  # in float32, as oneDNN has no quick bfloat16 form of strides
+            of_images = _gradient(images.float(), grad.float(), kernel.float(), stride, (padding, padding), 0)
+        if _is_small(images, grad, size):
+            of_kernel = _by_products(images, grad, size, stride, padding)
+        elif size > COLUMNS:
+            of_kernel = _by_columns(images.float(), grad.float(), kernel.float(), stride, padding)
+        else:
+            dtype = images.dtype if stride == 1 else torch.float32
+            given = (images.to(dtype), grad.to(dtype), kernel.to(dtype))
+            of_kernel = _gradient(*given, stride, (padding, padding), 1)
+        return of_images.to(images.dtype), of_kernel.to(kernel.dtype), None, None
 
 
-def _kernel_gradient(images: Tensor, grad: Tensor, size: int, stride: int, padding: int) -> Tensor:
+def _is_small(images: Tensor, grad: Tensor, size: int) -> bool:
+    """Return whether the gradient of a kernel is a batch of products."""
+    side = min(images.shape[2:])
+    if images.dtype == torch.float32:
+        return side < size
+    return (size > COLUMNS or side <= 2) and grad.shape[2:].numel() * images.shape[2:].numel() <= PRODUCTS
+
+
+def _gradient(
+    images: Tensor, grad: Tensor, kernel: Tensor, stride: int, padding: tuple[int, int], of: Literal[0, 1]
+) -> Tensor:
+    """Return the gradient of images (0) or kernel (1) of a depthwise convolution, as oneDNN computes it."""
+    return torch.ops.aten.convolution_backward(
+        grad, images, kernel, None, [stride] * 2, list(padding), [1, 1], False, [0, 0], len(kernel),
+        [of == 0, of == 1, False],
+    )[of]  # fmt: skip
+
+
+def _by_columns(images: Tensor, grad: Tensor, kernel: Tensor, stride: int, padding: int) -> Tensor:
+    images, span, parts = F.pad(images, (padding, padding)), (grad.shape[3] - 1) * stride, list[Tensor]()
+    for first, part in zip(range(0, kernel.shape[3], COLUMNS), kernel.split(COLUMNS, 3), strict=True):
+        seen = images[..., first : first + span + part.shape[3]]
+        parts.append(_gradient(seen, grad, part, stride, (padding, 0), 1))
+    return torch.cat(parts, 3)
+
+
+def _by_products(images: Tensor, grad: Tensor, size: int, stride: int, padding: int) -> Tensor:
     channels = images.shape[1]
-    inputs = images.permute(1, 0, 2, 3).flatten(2)  # (C, N, H W)
-    outputs = grad.permute(1, 2, 3, 0).flatten(1, 2)  # (C, H' W', N)
+    inputs = images.permute(1, 0, 2, 3).flatten(2).contiguous()  # (C, N, H W)
+    outputs = grad.permute(1, 2, 3, 0).flatten(1, 2).contiguous()  # (C, H' W', N)
     products = torch.bmm(outputs, inputs).float().flatten(1)  # (C, H' W' H W)
     places = _taps(tuple(images.shape[2:]), tuple(grad.shape[2:]), size, stride, padding)
-    return (products @ places).reshape(channels, 1, size, size).to(images.dtype)
+    return (products @ places).reshape(channels, 1, size, size)
 
 
 @cache
@@ -113,14 +143,14 @@ def _taps(inputs: tuple[int, int], outputs: tuple[int, int], size: int, stride: 
 
 
 @contextmanager
-def matrix_convolutions(network: nn.Module) -> Iterator[None]:
-    """Let a channels-last network on the CPU compute its convolutions as matrix products for a while.
+def quick_layers(network: nn.Module) -> Iterator[None]:
+    """Let a channels-last network on the CPU compute its layers in faster forms for a while.
 
     Modules keep their parameters, names and settings, so that it may be saved, copied and sliced meanwhile.
     """
     former: list[tuple[nn.Module, type[nn.Module]]] = []
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and (form := _form(module)) is not None:
+        if (form := _form(module)) is not None:
             former.append((module, type(module)))
             cast(Any, module).__class__ = form
     try:
@@ -130,7 +160,9 @@ def matrix_convolutions(network: nn.Module) -> Iterator[None]:
             cast(Any, module).__class__ = form
 
 
-def _form(module: nn.Conv2d) -> type[nn.Module] | None:
+def _form(module: nn.Module) -> type[nn.Module] | None:
+    if not isinstance(module, nn.Conv2d):
+        return _Clamp if type(module) is nn.ReLU6 else None
     square = module.kernel_size[0] == module.kernel_size[1] and module.stride[0] == module.stride[1]
     if not square or module.dilation != (1, 1) or module.padding_mode != "zeros" or isinstance(module.padding, str):
         return None
