@@ -44,7 +44,6 @@ from mvp_edge.data import ImageSet, evened, open_source
 from mvp_edge.data.images import decode_all
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base
-from mvp_edge.models.freezing import freeze_early
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.models.macs import count_macs
 from mvp_edge.models.plan import KeepPlan
@@ -56,6 +55,7 @@ from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.ifp import iterative_prune
 from mvp_edge.pruners.units import top_plan
+from mvp_edge.training.early_layers import freeze_early
 from mvp_edge.training.frozen_head import choose_head, fit_head
 from mvp_edge.training.interpolation import interpolate
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict

@@ -25,9 +25,9 @@ from benchmarks import RESNET_ZOO
 from benchmarks.command import Script
 from benchmarks.lite0 import body
 from mvp_edge.config import FitConfig
-from mvp_edge.models.freezing import freeze_early
 from mvp_edge.models.norms import fix_norms
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.training.early_layers import freeze_early
 from mvp_edge.training.loop import make_optimizer
 from mvp_edge.training.quick_layers import quick_layers
 from mvp_edge.zoo.store import open_zoo

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -24,7 +25,6 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base
-from mvp_edge.models.freezing import freeze_early
 from mvp_edge.models.norms import fold
 from mvp_edge.models.slicing import load_sliced
 from mvp_edge.names.base_classes import Resolution
@@ -32,6 +32,7 @@ from mvp_edge.names.known import known_threshold
 from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.pictures import Pictures
+from mvp_edge.training.early_layers import ViewBatches, Views, freeze_early, frozen_views, skipped
 from mvp_edge.training.frozen_head import Choice, Kind, Linear, NamedRows, choose_head, fit_head, named_logits
 from mvp_edge.training.interpolation import (
     Interpolation,
@@ -482,16 +483,27 @@ class Steps:
         set_head(self.network, linear)
         return {k: v.clone() for k, v in self.network.state_dict().items()}
 
+    @cached_property
+    def views(self) -> Views | None:
+        """What the early layers, which stay as they are, make of the photographs; computed once for all trainings."""
+        network = on_device(self.network.eval(), self.device)
+        return frozen_views(network, self.given.train.images, self.given.base, self.settings, self.seed, self.device)
+
     def take(self, start: State, index: Tensor, stage: Stage) -> State:
         """Return the network after training on some of the photographs."""
         self.network.load_state_dict(start)
-        network = on_device(self.network.eval(), self.device)
-        freeze_early(network)
-        rows = self.heads.rows
+        freeze_early(self.network)
+        network, rows = on_device(self.network.eval(), self.device), self.heads.rows
         model = network if max(rows) == 1 else on_device(NamedRows(network, rows).eval(), self.device)
-        part = self.given.train.subset(index)
-        source = BatchSource(part, self.given.base, self.settings, self.device, self.seed, rows=evened(part.labels))
-        fit(model, source, self.settings, optimizer=make_optimizer(model, self.settings), stage=stage)
+        train, settings, views = self.given.train, self.settings, self.views
+        part = train.subset(index)
+        order = evened(part.labels)
+        if views is None:
+            source = BatchSource(part, self.given.base, settings, self.device, self.seed, rows=order)
+        else:
+            source = ViewBatches(views, train.labels, index.numpy()[order], settings, self.seed)
+        with skipped(() if views is None else views.layers):
+            fit(model, source, settings, optimizer=make_optimizer(model, settings), stage=stage)
         return {k: v.clone() for k, v in fold(on_host(self.network), self.given.base.input_size).state_dict().items()}
 
     def take_judged(
