@@ -123,7 +123,9 @@ def choose_body(
     """Return the body to train.
 
     Without a budget some training photographs decide: it is the smallest of which a head on its features is right on
-    photographs left out at most `max_drop` points less often than on the features of the best body. With a budget, or
+    photographs left out at most `max_drop` points less often than on the features of the best body. Over 60 lists each
+    of Caltech-101 and of Clothing, on other training photographs, that is 0.6 and 0.9 points below the base; allowing
+    for a standard error besides would halve the multiply-adds, and lose 1.1 and 2.2 points. With a budget, or
     with fewer than `JUDGING` photographs, it is the one that `named.choose` takes; what is expected of unknown names
     goes by their number.
 
