@@ -10,6 +10,10 @@ names ordered them, and the mean of the voters' weights was rounded in that orde
 order; the three runs in which several members vote were written anew for that. It differs from the former mean by
 rounding (1e-7), which training enlarged to 3e-4 in four iterations, and to 1.4e-2 in the run with a zoo of its own.
 
+The last two changes: fine-tuning is judged by images held out however many there are, so that the runs with many images
+and with a zoo of its own train on fewer; and steps in float32 take quick forms of layers, whose rounding (1e-6 of a
+gradient) leaves members of the zoo of its own other units.
+
 It holds, for each run, the kept units of
 every group, the labels, the logits of the delivered files for 16 fixed pictures, the size and norm of the weights, and
 the accuracy on the test images.
