@@ -113,17 +113,16 @@ def use_bf16(choice: Bf16) -> None:
 def trains_in_bf16(device: torch.device) -> bool:
     """Return whether training on `device` computes in bfloat16: as `use_bf16` says, or by the hardware's own flags.
 
-    On the CPU `auto` wants AMX or AVX-512 BF16: with convolutions as matrix products (`training.quick_layers`)
-    phone networks train faster than in float32; with AVX-512 alone, networks of few channels train a little slower.
-    It is never timed: the same seed gives the same result.
+    On the CPU `auto` wants AMX: with AVX-512 alone products in bfloat16 are no faster, so that networks of few channels
+    and what `prune` trains of a photograph network take longer (`python -m benchmarks training-speed`). It is never
+    timed: the same seed gives the same result.
     """
     if _bf16 != "auto":
         return _bf16 == "on"
     if device.type == "cuda":
         # `is_bf16_supported` is also true of cards that only emulate it, and reads the current card.
         return torch.cuda.get_device_properties(device).major >= 8
-    flags = torch.cpu.get_capabilities()
-    return device.type == "cpu" and bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def autocast(device: torch.device, *, bf16: bool) -> AbstractContextManager[Any]:
