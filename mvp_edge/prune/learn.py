@@ -538,10 +538,11 @@ class Steps:
         labels, said = train.labels[torch.cat(list(judges))], {0.0: before, MIDWAY: after}
         balance, found = class_weights(labels), {w: torch.cat([s.logits for s in v]) for w, v in said.items()}
         losses = {w: calibrated_loss(v, labels, balance) for w, v in found.items()}
+        top1 = {w: 100 * float(((v.argmax(1) == labels) * balance).mean()) for w, v in found.items()}
+        worse = harmful(losses[0.0], losses[MIDWAY]) or top1[MIDWAY] < top1[0.0]
         chosen = Interpolation(
-            weight=0.0 if harmful(losses[0.0], losses[MIDWAY]) else MIDWAY, images=len(labels), folds=len(judges),
-            loss={w: float(v.mean()) for w, v in losses.items()},
-            top1={w: 100 * float(((v.argmax(1) == labels) * balance).mean()) for w, v in found.items()},
+            weight=0.0 if worse else MIDWAY, images=len(labels), folds=len(judges),
+            loss={w: float(v.mean()) for w, v in losses.items()}, top1=top1,
         )  # fmt: skip
         moved = start
         if chosen.weight:

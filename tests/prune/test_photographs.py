@@ -183,6 +183,21 @@ def test_half_of_the_change_on_all_images_is_kept(
         assert torch.allclose(value, before[name] + (1.5 if name == "classifier.bias" else 0), atol=1e-5)
 
 
+@pytest.mark.usefixtures("errs")
+def test_training_that_costs_accuracy_on_images_left_out_is_not_kept(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prefer(model: nn.Module, *_: object, **__: object) -> None:
+        head_of(model).bias.data[0] += 1e4
+
+    monkeypatch.setattr("mvp_edge.prune.learn.fit", prefer)
+    monkeypatch.setattr("mvp_edge.prune.learn.harmful", lambda *_: False)
+    report = compress(settings(tmp_path, bodies, images, "apple\ntiger\n", fit=FitOverrides(iterations=1)))
+    assert report.interpolation is not None and report.interpolation.weight == 0
+    top1 = [row.top1 for row in report.interpolation.held_out]
+    assert top1[1] < top1[0]
+
+
 def test_training_is_kept_unless_it_does_harm() -> None:
     noise = torch.randn(40, generator=torch.Generator().manual_seed(0))
     loss = 1 + 0.1 * noise
