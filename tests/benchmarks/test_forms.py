@@ -11,8 +11,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from benchmarks.measurements import bodies, codebook, float_layers, forms
+from benchmarks import lite0
+from benchmarks.measurements import bodies, codebook, float_layers, forms, thresholds
 from mvp_edge.export.static_int8 import quantise
+from tests.bodies import COLOURS, make_body_zoo
 
 DRAW = np.random.default_rng(0)
 
@@ -159,3 +161,26 @@ def test_compressed_logits_are_those_that_features_give() -> None:
     found = bodies.in_few(features @ rows.T + bias, bias, low["rows"], low["bias"])
     assert found == pytest.approx(low["coordinates"] @ low["rows"].T + low["bias"])
     assert 0.01 < np.abs(found - features @ rows.T - bias).max() < 6
+
+
+def test_thresholds_are_made_anew_of_networks_with_weights_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lite0, "WNIDS", tuple(COLOURS))
+    monkeypatch.setattr(bodies, "LISTED", (1, 2))
+    monkeypatch.setattr(forms, "HEAD", "fc")
+    zoo = make_body_zoo(tmp_path / "zoo")
+    for name, colour in COLOURS.items():
+        sharp = [tmp_path / "sharp" / f"{name} {i}.png" for i in range(5)]
+        for file in (tmp_path / "labelled" / name / "0.png", *sharp):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), tuple(round(255 * v) for v in colour)).save(file)
+    before = {b.id: b for b in bodies.every_body(zoo)}
+    words = [str(zoo), "--pictures", str(tmp_path / "labelled"), "--sharp", str(tmp_path / "sharp"), "--small", "8"]
+    monkeypatch.setattr(thresholds, "LEFT_OUT", 1)
+    thresholds.main(["--allow-dirty", *words])
+    after = {b.id: b for b in bodies.every_body(zoo)}
+    assert list(after) == list(before)
+    changed = {name for name in after if after[name].thresholds != before[name].thresholds}
+    assert changed == {"tiny-16", "tiny-16-int8", "tiny-16-small"}
+    assert after["tiny-16-int8"].thresholds == after["tiny-16"].thresholds != after["tiny-16-small"].thresholds
