@@ -26,6 +26,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "population": accuracy.population,
     "published": accuracy.published,
     "targets-unseen": accuracy.unseen,
+    "imbalance": accuracy.imbalance,
     "targets-held-out": accuracy.teachers,
     "leep": settled.leep,
     "packing": settled.packing,

@@ -240,3 +240,19 @@ def teachers() -> str:
     )
     head = ["teacher", "lists", "held-out top-1", "sd", "seconds, teacher included"]
     return f"{markdown(head, body)}\n\n{text}"
+
+
+IMBALANCE = {"cifar100-resnet18": "generalist, CIFAR-100", "lite0-64": "`lite0-64`, Clothing"}
+
+
+def imbalance() -> str:
+    """Balanced accuracy by the ratio of the largest class to the smallest, and what is delivered with 200 : 5 : 5."""
+    found = records.read("imbalance")
+    rows = frame("imbalance").assign(network=[r["config"]["start"] for r in found])
+    body = []
+    for (network, kind, ratio), mine in rows.groupby(["network", "kind", "ratio"]):
+        given = f"{ratio}" if kind == "ratio" else "200 : 5 : 5 images, 10 iterations"
+        means = [f"{v:.1f}" if (v := mine[k].mean()) >= 0 else "" for k in ("start", "given", "even", "delivered")]
+        body.append([IMBALANCE[str(network)], given, f"{len(mine)}{mark(mine)}", *means])
+    head = ["network", "largest to smallest class", "lists", "before", "as they are", "equally many", "delivered"]
+    return markdown(head, body)

@@ -16,6 +16,7 @@ from mvp_edge.data.images import Size
 from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
 from mvp_edge.data.listing import Split, in_words
 from mvp_edge.data.splits import Splits, load_splits
+from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.report.record import PicturesRecord
 
 SHOWN_COPIES = 5
@@ -144,6 +145,8 @@ def _conflicts(sets: Sequence[ImageSet], groups: np.ndarray) -> list[tuple[str, 
 
 def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, moved: int) -> list[str]:
     warnings = []
+    if 0 < (few := record.used.get("val", 0)) < JUDGED_IMAGES:
+        warnings.append(f"{few} validation images decide nothing, as at least {JUDGED_IMAGES} are needed")
     if moved:
         warnings.append(f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side")
     if test is None and not left_out:

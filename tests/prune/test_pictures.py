@@ -179,3 +179,4 @@ def test_a_validation_split_is_read_if_it_has_all_classes(root: Path) -> None:
     found = _read(root)
     assert found.val is not None
     assert found.record.used == {"train": 12, "val": 2, "test": 8}
+    assert any("2 validation images decide nothing" in warning for warning in found.warnings)
