@@ -33,6 +33,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "prune-time": device.prune_time,
     "folders": device.folders,
     "prune-output": device.prune_output,
+    "training-speed": device.training_speed,
     "zoo-speed": settled.zoo_speed,
     "large-zoos": zoos.large_zoos,
     "launchers": zoos.launchers,

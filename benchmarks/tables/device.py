@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import records
-from benchmarks.tables import frame, mark, markdown
+from benchmarks.tables import frame, listed, mark, markdown
 
 
 def prune_time() -> str:
@@ -152,3 +152,23 @@ def folders() -> str:
         if k in found
     ]
     return markdown(("given", "seconds of one processor core", "MiB above the process's own"), rows)
+
+
+def training_speed() -> str:
+    """What forms of layers gain in a training step, by network and instructions."""
+    rows = [
+        {
+            "network": f"{r['network']}, {r['pixels']} px, batch {r['batch']}",
+            "instructions": "AVX-512 and others" if r["instructions"] == "all" else r["instructions"],
+            "plain": r["images_per_s"]["float32"],
+            "record": r["record"],
+        }
+        | {form: "{1:.2f} ({0:.2f} to {2:.2f})".format(*r["times_as_fast"][form]) if form in r["times_as_fast"] else ""
+           for form in ("float32, quick", "float32, quick, views", "bfloat16", "bfloat16, quick")}
+        for _, r in frame("training-speed").iterrows()
+    ]  # fmt: skip
+    return listed(rows, {
+        "a step of": "{network}{mark}", "instructions": "{instructions}", "plain, images/s": "{plain:.0f}",
+        "quick": "{float32, quick}", "quick, views": "{float32, quick, views}", "bfloat16": "{bfloat16}",
+        "bfloat16, quick": "{bfloat16, quick}",
+    })  # fmt: skip
