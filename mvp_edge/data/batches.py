@@ -43,7 +43,7 @@ def batches(n: int, batch_size: int, steps: int, rng: np.random.Generator) -> It
 
 
 # Images of the largest class over those of the smallest. Classes that are drawn equally often gained balanced accuracy
-# on each list at 40; from 2 to 10 they gained or lost by chance: the limit matters little there (docs/data.md).
+# on each list at 20 and 40; from 2 to 10 they gained or lost by chance: the limit matters little there (docs/data.md).
 IMBALANCED = 3.0
 
 
