@@ -14,9 +14,6 @@ The last two changes: fine-tuning is judged by images held out however many ther
 and with a zoo of its own train on fewer; and steps in float32 take quick forms of layers, whose rounding (1e-6 of a
 gradient) leaves members of the zoo of its own other units.
 
-The runs with many images and with a zoo of its own were written anew when fine-tuning came to be checked on images held
-out: their four iterations lower the accuracy on these, so that the network is delivered as it was before.
-
 It holds, for each run, the kept units of
 every group, the labels, the logits of the delivered files for 16 fixed pictures, the size and norm of the weights, and
 the accuracy on the test images.
