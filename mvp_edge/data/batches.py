@@ -42,8 +42,9 @@ def batches(n: int, batch_size: int, steps: int, rng: np.random.Generator) -> It
     return _cut(n, batch_size, steps, rng)
 
 
-# Images of the largest class over those of the smallest. Classes that are drawn equally often gained balanced accuracy
-# on each list at 20 and 40; from 2 to 10 they gained or lost by chance: the limit matters little there (docs/data.md).
+# Images of the largest class over those of the smallest. Drawing classes equally often gained balanced accuracy
+# on four of five lists at 3, and in the mean at 2, 10, 20 and 40, though one list lost up to 8 points
+# (docs/data.md). Images held out check the training.
 IMBALANCED = 3.0
 
 
