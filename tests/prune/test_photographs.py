@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from mvp_edge.prune import photographs
 from mvp_edge.prune.job import compress, compress_family
 from mvp_edge.prune.learn import Heads, LeftOut, enough, harmful, mistaken, nearness_of, prior_of
 from mvp_edge.report import Report
+from mvp_edge.training.early_layers import passed
 from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, Kind, Linear, fit_head, named_logits
+from mvp_edge.training.loop import Batches
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 from mvp_edge.zoo.store import open_zoo
 from tests.prune.body_zoo import make_body_zoo
@@ -181,6 +184,30 @@ def test_half_of_the_change_on_all_images_is_kept(
     after = load_file(tmp_path / "out" / "weights.safetensors")
     for name, value in after.items():
         assert torch.allclose(value, before[name] + (1.5 if name == "classifier.bias" else 0), atol=1e-5)
+
+
+@pytest.mark.usefixtures("errs")
+def test_frozen_layers_see_the_images_once_for_all_trainings(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, shapes = list[int](), set[torch.Size]()
+
+    def seen(layers: Sequence[nn.Module], values: torch.Tensor) -> torch.Tensor:
+        given.append(len(values))
+        return passed(layers, values)
+
+    def one_batch(model: nn.Module, source: Batches, *_: object, **__: object) -> None:
+        batch = source.next()
+        shapes.add(batch.images.shape[1:])
+        assert model(batch.images).shape == (len(batch.images), 2)
+
+    monkeypatch.setattr("mvp_edge.training.early_layers.passed", seen)
+    monkeypatch.setattr("mvp_edge.prune.learn.fit", one_batch)
+    fit = FitOverrides(iterations=8, batch_size=8)
+    report = compress(settings(tmp_path, bodies, images, "apple\ntiger\n", fit=fit))
+    assert report.interpolation is not None and report.interpolation.folds > 1
+    assert sum(given) == 2 + 4 * 16  # to see that they can be parted; then each of 16 images in 8 * 8 / 16 views
+    assert all(shape[0] > 3 for shape in shapes)
 
 
 @pytest.mark.usefixtures("errs")
