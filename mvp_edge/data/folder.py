@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data.formats import FORMAT_OF, NOT_PICTURES, why_not_picture, why_unread
-from mvp_edge.data.listing import SPLITS, Aside, Found, Group, Listing, Split, arranged, clashes, grouping, in_short
+from mvp_edge.data.listing import (
+    SPLITS,
+    Aside,
+    FileReader,
+    Found,
+    Group,
+    Listing,
+    Split,
+    arranged,
+    clashes,
+    grouping,
+    in_short,
+)
 from mvp_edge.data.table import MISSING, ROLES, Row, Table, listed, read_table
 from mvp_edge.names.tasks import canonical
 
@@ -25,6 +38,9 @@ _FOREIGN = {
     "export it for classification, as Folder Structure",
 }
 """Files of exports for other purposes than classification."""
+
+_EXPORTS = (({"images", "labels"}, "YOLO"), ({"annotations", "jpegimages"}, "Pascal VOC"))
+"""Folders that such exports have, as `canonical` spells them."""
 
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin"})
 """Files and folders of operating systems and of network storage, which keeps small copies of pictures."""
@@ -104,6 +120,7 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
     else:
         aside.setdefault((NOT_PICTURES, False), []).extend(root.all_lists())
         listing = _interpret(_unwrapped(root), {why: files for why, files in aside.items() if files}, group)
+        listing = replace(listing, notes=(*listing.notes, *_merged(listing)))
     if not any(listing.used(split) for split in ("train", "test")):
         raise DataError(_no_images(folder, aside))
     return listing
@@ -142,7 +159,7 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked
     lists: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.is_dir() and not _is_hidden(entry.name):
+            if _leads(entry.is_dir) and not _is_hidden(entry.name):
                 if entry.is_symlink() and (target := _identity(entry.stat())) not in above:
                     if target in linked:
                         aside.setdefault(("links to a folder that another link leads to", True), []).append(entry.path)
@@ -167,11 +184,21 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
+def _leads(to: Callable[[], bool]) -> bool:
+    """Return whether a link leads to what is asked for; one to itself leads nowhere."""
+    try:
+        return to()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
+
+
 def _why_not(entry: os.DirEntry[str]) -> tuple[str, bool] | None:
     """Return why a file is not read and whether it may be a picture; None for a picture that is."""
     if _is_hidden(entry.name):
         return "hidden", False
-    if not entry.is_file():
+    if not _leads(entry.is_file):
         return ("broken links", True) if entry.is_symlink() else ("neither files nor folders", False)
     return why_not_picture(entry.path)
 
@@ -220,13 +247,35 @@ def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:
     return arranged(found, aside, group, root.path, val)
 
 
+def _merged(listing: Listing) -> list[str]:
+    """Return a note if classes have pictures in folders of theirs."""
+    assert isinstance(listing.reader, FileReader)
+    deep: dict[str, str] = {}
+    for files in listing.reader.files.values():
+        for name, paths in zip(listing.classes, files, strict=True):
+            for parent in sorted({os.path.dirname(path) for path in paths}):  # noqa: PTH120
+                folders = parent.split(os.sep)  # noqa: PTH206
+                while folders[-1].lower() in ROLES and folders[-1] != name:
+                    folders.pop()
+                if canonical(folders[-1]) != canonical(name):
+                    deep.setdefault(name, folders[-1])
+    if not deep:
+        return []
+    name, inner = next(iter(deep.items()))
+    return [
+        f"images in folders inside a class are of that class ({len(deep)} of {len(listing.classes)} classes), such as "
+        f"those in {inner} of {name}; if {inner} is a class, give the folder that holds it"
+    ]
+
+
 def _set_aside_others(folder: _Folder, splits: Mapping[Split, _Folder], aside: Found) -> None:
     """Set the pictures of a folder aside that are in none of its splits."""
     _set_aside_pictures(folder, aside)
     for each in folder.folders:
         if each not in splits.values() and (pictures := list(each.all_pictures())):
             names = ", ".join(split.name for split in splits.values())
-            aside.setdefault((f"in {each.name}, which is not one of the splits {names}", True), []).extend(pictures)
+            why = "has no class folders" if each.name.lower() in ROLES else f"is not one of the splits {names}"
+            aside.setdefault((f"in {each.name}, which {why}", True), []).extend(pictures)
 
 
 def _set_aside_pictures(folder: _Folder, aside: Found) -> None:
@@ -304,10 +353,18 @@ def _checked(parent: _Folder, folders: Sequence[_Folder]) -> dict[str, list[str]
         raise DataError(f"{parent.path} has {found}; the layout must be {LAYOUTS}")
     if same := clashes(each.name for each in folders):
         raise DataError(f"{parent.path} has several folders for one class name: {same}; merge or rename them")
-    if {canonical(each.name) for each in folders} == {"images", "labels"}:
+    names = {canonical(each.name) for each in folders}
+    for exported, kind in _EXPORTS:
+        if exported <= names:
+            raise DataError(
+                f"{parent.path} has the folders {' and '.join(sorted(exported))}, as exports of boxes for detection do "
+                f"({kind}); one class a picture is required: {LAYOUTS}"
+            )
+    filled = [each.name for each in folders if next(each.all_pictures(), None) is not None]
+    if len(filled) > 1 and all(name.lower().rstrip("0123456789_-") in ROLES for name in filled):
         raise DataError(
-            f"{parent.path} has the folders images and labels, as exports of boxes for detection do (YOLO); "
-            f"one class a picture is required: {LAYOUTS}"
+            f"{' and '.join(filled)} of {parent.path} hold images but no class folders, so that their classes are not "
+            f"known; the layout must be {LAYOUTS}, or give a list of paths and classes"
         )
     return {each.name: list(each.all_pictures()) for each in folders}
 

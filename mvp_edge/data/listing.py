@@ -250,7 +250,7 @@ def clashes(names: Iterable[str]) -> str:
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(canonical(name), []).append(name)
-    return "; ".join(" = ".join(sorted(spellings)) for spellings in same.values() if len(spellings) > 1)
+    return "; ".join(" = ".join(map(repr, sorted(spellings))) for spellings in same.values() if len(spellings) > 1)
 
 
 def _with_suffixes(reason: str, files: Sequence[str]) -> str:

@@ -21,9 +21,9 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Of files that are read as a list."""
 
 ROLES: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev", "val_set", "validation_set"), "val"),
+    **dict.fromkeys(("test", "testing", "test_set"), "test"),
 }
 """Split by its name in lower case."""
 

@@ -151,6 +151,8 @@ def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, move
         warnings.append(f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side")
     if test is None and not left_out:
         warnings.append("each class is one picture and its copies: no test images remain, so the accuracy is unknown")
+    if test is not None and (gone := [c for k, c in enumerate(test.classes) if not bool((test.labels == k).any())]):
+        warnings.append(f"no test images of {', '.join(gone)} remain: the accuracy is that of the other classes")
     if left_out:
         whole = left_out + record.used["test"]
         rest = "no test images remain, so the accuracy is unknown" if test is None else "they are left out of the test"

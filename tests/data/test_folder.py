@@ -65,7 +65,8 @@ def test_pictures_in_folders_of_a_class_belong_to_it(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert sorted(source.load(["apple"], "train", SIZE).images[:, 0, 0, 0].tolist()) == list(range(9))
     assert source.load(["apple"], "test", SIZE).images[:, 0, 0, 0].tolist() == [9]
-    assert source.notes == ()
+    [note] = source.notes
+    assert "in monday of apple" in note
 
 
 def test_splits_inside_the_classes(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_images_beside_the_split_inside_each_class_are_for_training(tmp_path: Pa
     source = open_source(str(tmp_path))
     assert [source.count(None, split) for split in ("train", "test")] == [8, 4]
     assert source.load(["pear"], "test", SIZE).images[:, 0, 0, 0].tolist() == [15, 16]
-    assert source.notes == ("no test split in the data: val is used for testing",)
+    assert source.notes[0] == "no test split in the data: val is used for testing"
     fill(tmp_path / "plum", 5)
     assert open_source(str(tmp_path)).listing.carved  # not a split: one class lacks it
 
@@ -177,7 +178,7 @@ def test_links_to_links_are_followed_once(tree: Path, tmp_path: Path) -> None:
     source = open_source(str(tree))
     assert source.count(["apple"], "train") == 5
     assert [len(each.files) for each in source.listing.aside] == [30]
-    assert "30 not used: links to a folder that another link leads to" in source.notes[0]
+    assert "30 not used: links to a folder that another link leads to" in source.notes[-1]
 
 
 def test_folders_hundreds_deep(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +417,7 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
 def test_two_folders_for_one_class(tree: Path) -> None:
     fill(tree / "train" / "Sweet-Pepper", 1)
     fill(tree / "train" / "APPLE", 1)
-    with pytest.raises(DataError, match="APPLE = apple; Sweet-Pepper = sweet_pepper"):
+    with pytest.raises(DataError, match="'APPLE' = 'apple'; 'Sweet-Pepper' = 'sweet_pepper'"):
         open_source(str(tree))
 
 
@@ -485,3 +486,49 @@ def test_a_grouping_that_has_no_effect_or_is_wrong(tree: Path) -> None:
     assert "--group-by has no effect" in open_source(str(tree), "folder").notes[0]
     with pytest.raises(DataError, match=r"'\(' is not a regular expression"):
         open_source(str(tree), "(")
+
+
+def test_links_to_themselves_are_broken(tree: Path) -> None:
+    for link in (tree / "self", tree / "train" / "apple" / "loop.png"):
+        link.symlink_to(link.name)
+    source = open_source(str(tree))
+    assert {each.reason: len(each.files) for each in source.listing.aside} == {"broken links": 2}
+    assert source.count(["apple"], "train")
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train2017", "val2017"), ("training_set", "test_set")])
+def test_splits_without_class_folders_are_no_classes(tmp_path: Path, splits: tuple[str, str]) -> None:
+    for name in splits:
+        fill(tmp_path / name, 3)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances.json").write_text("{}")
+    with pytest.raises(DataError, match="no class folders"):
+        open_source(str(tmp_path))
+
+
+def test_sets_are_splits(tmp_path: Path) -> None:
+    fill(tmp_path / "training_set" / "apple", 3)
+    fill(tmp_path / "test_set" / "apple", 2)
+    source = open_source(str(tmp_path))
+    assert [source.count(["apple"], split) for split in ("train", "test")] == [3, 2]
+
+
+def test_exports_of_boxes_in_folders_are_refused(tmp_path: Path) -> None:
+    for name in ("JPEGImages", "SegmentationClass"):
+        fill(tmp_path / name, 3)
+    (tmp_path / "Annotations").mkdir()
+    with pytest.raises(DataError, match="Pascal VOC"):
+        open_source(str(tmp_path))
+
+
+def test_a_split_of_loose_pictures_is_named_as_one(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "apple", 9)
+    fill(tmp_path / "test", 2)
+    assert "in test, which has no class folders" in " ".join(open_source(str(tmp_path)).notes)
+
+
+def test_classes_in_folders_that_are_taken_for_classes_are_named(tmp_path: Path) -> None:
+    for above, name in (("photos", "laptop"), ("more", "umbrella")):
+        for split in ("train", "val"):
+            fill(tmp_path / above / name / split, 3)
+    assert "in umbrella of more" in " ".join(open_source(str(tmp_path)).notes)

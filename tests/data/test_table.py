@@ -178,7 +178,7 @@ def test_what_is_no_list_of_pictures(tmp_path: Path, name: str, content: bytes, 
 
 def test_a_class_in_two_spellings(photos: Path) -> None:
     file = _write(photos / "a.csv", "path,label", f"{_picture(0)},Red Fox", f"{_picture(1)},red_fox")
-    with pytest.raises(DataError, match="Red Fox = red_fox; write them alike"):
+    with pytest.raises(DataError, match="'Red Fox' = 'red_fox'; write them alike"):
         open_source(file)
 
 

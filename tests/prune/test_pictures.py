@@ -75,6 +75,14 @@ def test_no_test_image_is_left(root: Path) -> None:
     assert found.record.given == sum(found.record.used.values()) + sum(found.record.aside.values())
 
 
+def test_a_class_whose_test_images_are_all_copies_is_named(root: Path) -> None:
+    shutil.rmtree(root / "test" / "b")
+    shutil.copytree(root / "train" / "b", root / "test" / "b")
+    found = _read(root)
+    assert found.test is not None
+    assert "no test images of b remain" in " ".join(found.warnings)
+
+
 def test_bursts_are_on_one_side_of_a_split_of_ours(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for i in range(20):

@@ -17,7 +17,7 @@ from mvp_edge.models.bases import Base
 from mvp_edge.training.early_layers import VIEWS, ViewBatches, Views, freeze_early, frozen_views, skipped
 
 CPU = torch.device("cpu")
-BASE = Base("tiny", "test_efficientnet", (32, 32), (0.5,) * 3, (0.25,) * 3, ("a", "b"), "MIT", "")
+BASE = Base("tiny", "test_efficientnet", (32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), ("a", "b"), "MIT", "")
 SETTINGS = FitConfig(iterations=4, batch_size=8, lr=0.1, norms="fixed", crop=2)
 IMAGES = torch.randint(0, 256, (5, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
