@@ -51,10 +51,15 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class _Folder:
-    """A folder that was read: the names of its pictures and lists, and its folders; all sorted."""
+    """A folder that was read: the names of its pictures and lists, and its folders; all sorted.
+
+    `link` tells whether it was reached by one.
+    """
 
     path: str
     name: str
+    identity: Identity
+    link: bool = False
     pictures: tuple[str, ...] = ()
     folders: tuple[_Folder, ...] = ()
     lists: tuple[str, ...] = ()
@@ -107,6 +112,7 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
     aside = {} if aside is None else aside
     try:
         root = _walk(str(folder), folder.name, aside, frozenset(), set())
+        root = _without_second_ways(root, set(_own(root)), aside)
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error}; check its permissions") from error
     except RecursionError as error:
@@ -153,7 +159,7 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked
     identity = _identity(os.stat(path))  # noqa: PTH116
     if identity in above:
         aside.setdefault(("links to a folder above them", False), []).append(path)
-        return _Folder(path, name)
+        return _Folder(path, name, identity)
     pictures: list[str] = []
     folders: list[str] = []
     lists: list[str] = []
@@ -173,7 +179,27 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked
             else:
                 aside.setdefault(why, []).append(entry.path)
     inner = (_walk(os.path.join(path, each), each, aside, above | {identity}, linked) for each in sorted(folders))  # noqa: PTH118
-    return _Folder(path, name, tuple(sorted(pictures)), tuple(inner), tuple(sorted(lists)))
+    link = bool(above) and os.path.islink(path)  # noqa: PTH114
+    return _Folder(path, name, identity, link, tuple(sorted(pictures)), tuple(inner), tuple(sorted(lists)))
+
+
+def _without_second_ways(folder: _Folder, own: set[Identity], aside: Found) -> _Folder:
+    """Return a folder without links that lead to one that is in the data as well."""
+    kept = []
+    for each in folder.folders:
+        if each.link and each.identity in own:
+            aside.setdefault(("links to a folder of the data", False), []).append(each.path)
+        else:
+            kept.append(_without_second_ways(each, own, aside))
+    return replace(folder, folders=tuple(kept))
+
+
+def _own(folder: _Folder) -> Iterator[Identity]:
+    """Yield what is reached without a link."""
+    yield folder.identity
+    for each in folder.folders:
+        if not each.link:
+            yield from _own(each)
 
 
 def _identity(status: os.stat_result) -> Identity:

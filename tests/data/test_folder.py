@@ -496,6 +496,13 @@ def test_links_to_themselves_are_broken(tree: Path) -> None:
     assert source.count(["apple"], "train")
 
 
+def test_a_link_to_a_class_is_no_second_class(tree: Path) -> None:
+    (tree / "train" / "parasol").symlink_to("apple")
+    source = open_source(str(tree))
+    assert "parasol" not in source.classes
+    assert {each.reason: len(each.files) for each in source.listing.aside} == {"links to a folder of the data": 1}
+
+
 @pytest.mark.parametrize("splits", [("train", "test"), ("train2017", "val2017"), ("training_set", "test_set")])
 def test_splits_without_class_folders_are_no_classes(tmp_path: Path, splits: tuple[str, str]) -> None:
     for name in splits:
