@@ -1,11 +1,12 @@
-"""Do the tests notice a broken line? Seeded random mutations over the rooms, each against the tests of its room.
+"""Do the tests notice a broken line? Seeded random mutations over the rooms, each against the tests that run its line.
 
-    python -m benchmarks mutations [--count 100] [--seed 0] [--limit 300]
+    COVERAGE_FILE=FILE pytest --cov=mvp_edge --cov-context=test --cov-report=
+    python -m benchmarks mutations --covered FILE [--count 100] [--seed 0] [--limit 600]
 
-A mutation changes one comparison, operator, number, truth value or condition of a module in a copy of the tree. The
-module's own tests run first, then its room's, then those of other rooms that import the module, until one fails; tests
-marked `slow` or `real` do not run. Each mutation is one record, and a run continues where it was stopped. A mutation
-that survives is a missing test, or changes nothing that can be observed.
+A mutation changes one comparison, operator, number, truth value or condition of a module in a copy of the tree. Tests
+that run its statement run until one fails; then the module's own tests and its room's, for what happens at import or in
+fixtures that tests share. Tests marked `slow` or `real` do not run. Each mutation is one record, and a run continues
+where it was stopped. A mutation that survives is a missing test, or changes nothing that can be observed.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ import ast
 import copy
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import coverage
 
 from benchmarks.command import Script
 from benchmarks.records import ROOT
 
 HUNG_S = 1800  # by the clock, which other programs slow down
+COVERING = 40  # tests of one line, at most: those of its room first
 
 SWAPS: dict[type[ast.AST], type[Any]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -38,10 +43,11 @@ SWAPS: dict[type[ast.AST], type[Any]] = {
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change: the module, the line, and the module's text with it."""
+    """One change: the module, the line, the lines of its statement, and the module's text with it."""
 
     module: str
     line: int
+    statement: range
     change: str
     text: str
 
@@ -57,8 +63,17 @@ def mutated(path: Path, place: int) -> Mutation:
     """Return a module with the node at one of its `places` changed."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     node = list(ast.walk(tree))[place]
+    line, statement = node.lineno, _statement(tree, node.lineno)  # pyright: ignore[reportAttributeAccessIssue]
     change = _change(node)
-    return Mutation(str(path.relative_to(ROOT)), getattr(node, "lineno", 0), change, ast.unparse(tree))
+    return Mutation(str(path.relative_to(ROOT)), line, statement, change, ast.unparse(tree))
+
+
+def _statement(tree: ast.Module, line: int) -> range:
+    """Return the lines of the innermost statement at a line; of a compound one its head."""
+    within = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)]
+    found = max(within, key=lambda n: n.lineno)
+    body: list[ast.stmt] = getattr(found, "body", [])
+    return range(found.lineno, body[0].lineno if body else (found.end_lineno or line) + 1)
 
 
 def _change(node: ast.AST) -> str:
@@ -105,16 +120,15 @@ def drawn(seed: int, number: int) -> Mutation:
     return mutated(module, draw.choice(able[module]))
 
 
-def suites(module: str) -> list[list[str]]:
-    """Return the tests to run for a module, the nearest first."""
-    room, name = Path(module).parent.name, Path(module).stem
+def suites(mutation: Mutation, covered: coverage.CoverageData) -> list[list[str]]:
+    """Return the tests to run for a mutation: those that run its statement, its module's and its room's."""
+    room, name = Path(mutation.module).parent.name, Path(mutation.module).stem
+    (file,) = (f for f in covered.measured_files() if f.endswith(f"/{mutation.module}"))
+    by_line = covered.contexts_by_lineno(file)
+    tests = {c.rpartition("|")[0] for line in mutation.statement for c in by_line.get(line, []) if c}
+    nearest = sorted(tests, key=lambda t: (f"test_{name}.py" not in t, f"/{room}/" not in t, t))[:COVERING]
     near = [f"tests/{room}/test_{name}.py", f"tests/{room}", f"tests/test_{room}.py"]
-    found = [[n] for n in near if (ROOT / n).exists()]
-    others = sorted(
-        str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("test_*.py")
-        if p.parent.name not in (room, "benchmarks") and f"mvp_edge.{room}.{name}" in p.read_text(encoding="utf-8")
-    )  # fmt: skip
-    return [*found, others] if others else found
+    return [*([nearest] if nearest else []), *([n] for n in near if (ROOT / n).exists())]
 
 
 @dataclass
@@ -124,12 +138,10 @@ class Tree:
     Attributes:
         path: Where it is.
         limit_s: Seconds of processor time that a suite may take; independent of what else runs on the machine.
-        green: Suites that pass without a mutation.
     """
 
     path: Path
     limit_s: int
-    green: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         ignored = shutil.ignore_patterns(".git", "__pycache__", "results")
@@ -138,7 +150,7 @@ class Tree:
         (self.path / "alias").mkdir()
         (self.path / "alias" / "mvp_edge_cli").symlink_to(self.path / "cli")
 
-    def notices(self, mutation: Mutation) -> str:
+    def notices(self, mutation: Mutation, covered: coverage.CoverageData) -> str:
         """Return which tests notice a mutation; empty if none does.
 
         Raises:
@@ -146,24 +158,21 @@ class Tree:
         """
         module = self.path / mutation.module
         whole = module.read_text(encoding="utf-8")
-        for suite in suites(mutation.module):
+        for suite in suites(mutation, covered):
             module.write_text(mutation.text, encoding="utf-8")
             try:
                 failed, _ = self._run(suite)
             finally:
                 module.write_text(whole, encoding="utf-8")
-            name = " ".join(suite)
-            if failed and name not in self.green:
-                fails, told = self._run(suite)
-                if fails:
-                    raise RuntimeError(f"{name} fails without a mutation: {told}")
-                self.green.add(name)
             if failed:
-                return name + failed
+                again, told = self._run(failed)
+                if again:
+                    raise RuntimeError(f"{' '.join(again)} fails without a mutation: {told}")
+                return " ".join(t.partition("::")[0] for t in failed)
         return ""
 
-    def _run(self, suite: Sequence[str]) -> tuple[str, str]:
-        """Return how tests fail, empty if they pass, and the last that they print."""
+    def _run(self, suite: Sequence[str]) -> tuple[list[str], str]:
+        """Return what fails of a suite, nothing if it passes and all of it if it does not end, and its last lines."""
         words = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
         environment = {k: v for k, v in os.environ.items() if k != "MVP_EDGE_DATA"}
         environment["PYTHONPATH"] = os.pathsep.join([str(self.path), str(self.path / "alias")])
@@ -174,18 +183,23 @@ class Tree:
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (self.limit_s, self.limit_s + 5)),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return ", by not ending", ""
-        code = done.returncode
-        return "" if code in (0, 5) else ", by not ending" if code < 0 else " ", done.stdout[-2000:]  # 5: no tests
+            return list(suite), ""
+        if done.returncode in (0, 5):  # 5: no tests
+            return [], ""
+        found = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+        return [found[1]] if found else list(suite), done.stdout[-2000:]
 
 
 def main(argv: Sequence[str]) -> None:
     """Try mutations that have no record yet."""
     script = Script("mutations", __doc__, "seed")
     script.add("--count", type=int, default=100)
-    script.add("--limit", type=int, default=300, metavar="S", help="seconds of processor time for one suite")
+    script.add("--covered", type=Path, required=True, metavar="FILE", help="coverage data with a context for each test")
+    script.add("--limit", type=int, default=600, metavar="S", help="seconds of processor time for one suite")
     args = script.parse(argv)
     done = script.done()
+    covered = coverage.CoverageData(str(args.covered))
+    covered.read()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Tree(Path(scratch) / "tree", args.limit)
         for number in range(args.count):
@@ -193,4 +207,4 @@ def main(argv: Sequence[str]) -> None:
             if about not in done:
                 mutation = drawn(args.seed, number)
                 change = {"module": mutation.module, "line": mutation.line, "change": mutation.change}
-                script.record(about, {**change, "by": tree.notices(mutation).strip()})
+                script.record(about, {**change, "by": tree.notices(mutation, covered)})

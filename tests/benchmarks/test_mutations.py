@@ -2,6 +2,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from coverage import CoverageData
 
 from benchmarks.measurements import mutations
 
@@ -44,8 +45,26 @@ def test_a_mutation_is_one_change_that_its_seed_and_number_repeat(number: int) -
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1, found.change
 
 
-def test_tests_of_the_module_run_before_those_of_its_room() -> None:
-    first, second, *others = mutations.suites("mvp_edge/zoo/store.py")
-    assert (first, second) == (["tests/zoo/test_store.py"], ["tests/zoo"])
-    assert all(Path(p).parent.name != "zoo" for suite in others for p in suite)
-    assert mutations.suites("mvp_edge/config/training.py")[0] == ["tests/test_config.py"]
+def test_tests_that_run_the_statement_go_before_those_of_the_module_and_its_room(tmp_path: Path) -> None:
+    module = "mvp_edge/zoo/store.py"
+    found = CoverageData(str(tmp_path / "covered"))
+    for test, line in [
+        ("tests/prune/test_a.py::a|run", 8),
+        ("tests/zoo/test_b.py::b|setup", 9),
+        ("", 9),
+        ("c|run", 11),
+    ]:
+        found.set_context(test)
+        found.add_lines({str(mutations.ROOT / module): [line]})
+    suites = mutations.suites(mutations.Mutation(module, 9, range(8, 11), "", ""), found)
+    assert suites == [
+        ["tests/zoo/test_b.py::b", "tests/prune/test_a.py::a"],
+        ["tests/zoo/test_store.py"],
+        ["tests/zoo"],
+    ]
+    assert mutations.suites(mutations.Mutation(module, 12, range(12, 13), "", ""), found) == suites[1:]
+
+
+def test_the_statement_of_a_line_is_all_its_lines_or_the_head_of_a_compound_one() -> None:
+    tree = ast.parse("def f(\n    a,\n):\n    x = (a +\n         1)\n    return x\n")
+    assert [mutations._statement(tree, n) for n in (2, 4, 5, 6)] == [range(1, 4), range(4, 6), range(4, 6), range(6, 7)]
