@@ -31,6 +31,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "leep": settled.leep,
     "packing": settled.packing,
     "prune-time": device.prune_time,
+    "before-after": device.before_after,
     "folders": device.folders,
     "prune-output": device.prune_output,
     "training-speed": device.training_speed,

@@ -1,14 +1,17 @@
 """How long does the main job take, from the typed command to the report, and how much memory?
 
-python -m benchmarks prune-time [--classes A,B] [--data DIR] [--zoo ZOO] [--runs 5]
+    python -m benchmarks prune-time [--classes A,B] [--data DIR] [--zoo ZOO] [--runs 5] [--beside PYTHON]
 
-Without images, Chromium takes a picture of the last report, where there is one.
+Without images, Chromium takes a picture of the last report, where there is one. `--beside` names the Python of an
+environment where another commit is installed from its checkout: the two take turns, each with its own default zoo
+unless `--zoo` names one for this version.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -16,7 +19,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -39,6 +44,38 @@ WATCH = (
 )
 
 
+@dataclass
+class Runs:
+    """Runs of one version's command: seconds from the typed command to its end, KiB of memory, and reports."""
+
+    command: list[str]
+    environment: dict[str, str] | None = None
+    walls: list[float] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    printed: str = ""
+
+    def run(self, directory: Path) -> None:
+        """Run the command once."""
+        begin = time.perf_counter()
+        watched = [sys.executable, "-c", WATCH, *self.command]
+        done = subprocess.run(watched, cwd=directory, capture_output=True, text=True, check=True, env=self.environment)
+        self.walls.append(time.perf_counter() - begin)
+        self.peaks.append(int(done.stderr))
+        self.reports.append(json.loads((directory / "out" / "report.json").read_text()))
+        self.printed = done.stdout
+
+    def told(self) -> dict[str, Any]:
+        """Return medians of time, overall and by stage, and the peak of memory."""
+        seconds = [r["seconds"] for r in self.reports]
+        return {
+            "wall_s": [round(w, 1) for w in self.walls],
+            "median_s": round(statistics.median(self.walls), 1),
+            "peak_mib": round(max(self.peaks) / 1024),
+            "stages_median_s": {k: round(statistics.median(s[k] for s in seconds), 2) for k in seconds[0]},
+        }
+
+
 def main(argv: Sequence[str]) -> None:
     """Run the command several times in fresh processes, with images if there are any, and append a record."""
     script = Script("prune-time", __doc__)
@@ -46,49 +83,55 @@ def main(argv: Sequence[str]) -> None:
     script.add("--runs", type=int, default=5)
     script.add("--classes", default=CLASSES)
     script.add("--zoo", help="default: the bundled one")
+    script.add("--beside", type=Path, metavar="PYTHON", help="of an environment with another commit")
     args = script.parse(argv)
-    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--out", "out", "--force"]
+    words = ["-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--out", "out", "--force"]
     if args.data:
-        command += ["--data", str(Path(args.data).resolve())]
-    if args.zoo:
-        command += ["--zoo", str(Path(args.zoo).resolve())]
-    walls, reports, printed, peaks = [], [], "", []
+        words += ["--data", str(Path(args.data).resolve())]
+    ours = Runs([sys.executable, *words, *(["--zoo", str(Path(args.zoo).resolve())] if args.zoo else [])])
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    other = Runs([str(args.beside), *words], clean) if args.beside else None
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "classes.txt").write_text("\n".join(args.classes.split(",")))
         for _ in range(args.runs):
-            begin = time.perf_counter()
-            watched = [sys.executable, "-c", WATCH, *command]
-            done = subprocess.run(watched, cwd=scratch, capture_output=True, text=True, check=True)
-            printed, peaks = done.stdout, [*peaks, int(done.stderr)]
-            walls.append(time.perf_counter() - begin)
-            reports.append(json.loads((Path(scratch) / "out" / "report.json").read_text()))
-        if not args.data and (browser := find_chromium()):
+            for version in (other, ours):
+                if version is not None:
+                    version.run(Path(scratch))
+        if not args.data and other is None and (browser := find_chromium()):
             take_picture(browser, Path(scratch))
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mvp_edge_cli", "--help"], capture_output=True, check=True)
         help_s = time.perf_counter() - begin
-    stages = {k: round(statistics.median(r["seconds"][k] for r in reports), 2) for k in reports[0]["seconds"]}
+    last = ours.reports[-1]
     result = {
-        "wall_s": [round(w, 1) for w in walls],
-        "median_s": round(statistics.median(walls), 1),
-        "peak_mib": round(max(peaks) / 1024),
+        **ours.told(),
         "help_s": round(help_s, 3),
-        "stages_median_s": stages,
-        "top1": [r["accuracy"]["top1"] for r in reports],
-        "expected": None if reports[-1]["estimate"] is None else reports[-1]["estimate"]["top1"],
-        "latency_ms": reports[-1]["latency_ms"],
-        "bytes": reports[-1]["bytes"],
-        "macs": reports[-1]["macs"],
-        "base_macs": reports[-1]["base_macs"],
-        "printed": [line.rstrip() for line in printed.splitlines()],
+        "top1": [r["accuracy"]["top1"] for r in ours.reports],
+        "expected": None if last["estimate"] is None else last["estimate"]["top1"],
+        "latency_ms": last["latency_ms"],
+        "bytes": last["bytes"],
+        "macs": last["macs"],
+        "base_macs": last["base_macs"],
+        "printed": [line.rstrip() for line in ours.printed.splitlines()],
     }
     config = {
         "classes": args.classes.split(","),
         "runs": args.runs,
         "images": bool(args.data),
-        "zoo": reports[-1]["zoo"],
+        "zoo": last["zoo"],
     }
+    if other is not None:
+        result["beside"] = {**other.told(), "macs": other.reports[-1]["macs"]}
+        config["beside"] = commit_of(args.beside, clean)
     script.record(config, result)
+
+
+def commit_of(python: Path, environment: dict[str, str]) -> str:
+    """Return the commit of the checkout that an environment has installed."""
+    where = [str(python), "-c", "import mvp_edge; print(mvp_edge.__path__[0])"]
+    place = subprocess.run(where, capture_output=True, text=True, check=True, env=environment, cwd="/").stdout.strip()
+    head = ["git", "-C", place, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def take_picture(browser: str, directory: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import records
@@ -22,12 +23,11 @@ def prune_time() -> str:
 
 
 def _main_cells(v: dict[str, Any]) -> dict[str, str]:
-    stages = {k.replace("_", " "): s for k, s in v["stages_median_s"].items() if k != "total" and s >= 0.05}
     slow, fast = (v["latency_ms"][k]["median"] for k in ("dense", "pruned"))
     return {
         "top-1 on test images, or expected": f"{v['top1'][-1] if v['top1'][-1] is not None else v['expected']:.1f} %",
         "typed command to report": f"{v['median_s']:.1f} s (median of {len(v['wall_s'])})",
-        "of which (s)": ", ".join(f"{k} {s:.1f}" for k, s in stages.items()),
+        "of which (s)": _stages(v["stages_median_s"]),
         "peak memory": f"{v['peak_mib'] / 1024:.2f} GiB" if "peak_mib" in v else "",
         "`mvp-edge --help`": f"{v['help_s']:.2f} s",
         "model file": f"{v['bytes']['onnx'] / 1024:.0f} KiB (dense {v['bytes']['dense_onnx'] / 2**20:.1f} MiB)",
@@ -42,7 +42,32 @@ def prune_output() -> str:
 
 
 def _main_job(images: bool) -> dict[str, Any]:
-    return [r for r in records.read("prune-time") if r["config"].get("images", True) is images][-1]
+    alone = [r for r in records.read("prune-time") if "beside" not in r["config"]]
+    return [r for r in alone if r["config"].get("images", True) is images][-1]
+
+
+def before_after() -> str:
+    """Earlier versions and this one, in turns on one machine: the last record of each pair."""
+    last = {}
+    for r in records.read("prune-time"):
+        if "beside" in r["config"]:
+            last[r["config"]["beside"], r["config"]["images"], r["config"]["zoo"]] = r
+    rows = []
+    for r in last.values():
+        config, now, before = r["config"], r["result"], r["result"]["beside"]
+        job = f"{'images' if config['images'] else 'names alone'}, `{config['zoo']}`{records.dirty_mark([r])}"
+        ratios = np.divide(before["wall_s"], now["wall_s"])
+        rows.append([
+            job, f"`{config['beside']}`", f"{before['median_s']:.1f}", f"{now['median_s']:.1f}",
+            f"{np.median(ratios):.1f}x", f"{before['peak_mib']}", f"{now['peak_mib']}", str(len(ratios)),
+            *(_stages(v["stages_median_s"]) for v in (before, now)),
+        ])  # fmt: skip
+    head = ["job", "before", "s before", "s now", "paired", "MiB before", "MiB now", "runs", "of which before", "now"]
+    return markdown(head, rows)
+
+
+def _stages(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{k.replace('_', ' ')} {s:.1f}" for k, s in seconds.items() if k != "total" and s >= 0.05)
 
 
 def edge_latency() -> str:

@@ -26,6 +26,23 @@ def test_the_main_job_says_of_how_many_runs_its_median_is(monkeypatch: pytest.Mo
     assert "| names alone | with 500 images a class †1 |" in device.prune_time()
 
 
+def test_versions_that_took_turns_are_compared_run_by_run_and_are_not_the_main_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = {"wall_s": [2.0, 4.0, 2.0], "median_s": 2.0, "peak_mib": 300, "stages_median_s": {"start": 1.5, "total": 2.0}}
+    before = {**now, "wall_s": [8.0, 8.0, 6.0], "median_s": 8.0, "peak_mib": 900}
+    alone = {"config": {"images": False}, "result": {"printed": ["alone"]}}
+    paired = {
+        "dirty": False,
+        "config": {"images": False, "beside": "abc", "zoo": "z"},
+        "result": {**now, "beside": before, "printed": ["paired"]},
+    }
+    monkeypatch.setattr(records, "read", lambda question: [alone, paired])
+    [row] = device.before_after().splitlines()[2:]
+    assert row == "| names alone, `z` | `abc` | 8.0 | 2.0 | 3.0x | 900 | 300 | 3 | start 1.5 | start 1.5 |"
+    assert "alone" in device.prune_output()
+
+
 def test_the_accuracy_told_without_images_is_not_called_a_check_on_others() -> None:
     assert "outputs that were stored of these very test images. What storing them costs" in accuracy.images()
 
