@@ -465,4 +465,6 @@ def show_data(result: dict[str, Any]) -> None:
         out.print(f"{result['copies']:,} images are copies, or nearly, of another one")
     for one, other in result["copied"][:SHOWN_NODES]:
         out.print(f"[dim]{escape(one)} = {escape(other)}[/]")
+    if (more := result["copies"] - SHOWN_NODES) > 0:
+        out.print(f"[dim]and {more:,} more copies[/]")
     warn(result["warnings"])

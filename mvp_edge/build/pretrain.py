@@ -70,7 +70,7 @@ def pretrain(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
         "small": [*small, small_steps],
         "teacher": config.teacher,
         "init": config.init and content_sha256(read_tensors(config.init)[0]),
-        "data": str(source.location.resolve()),
+        "data": str(Path(source.place).resolve()),
     }
     checkpoint = Checkpoint(config.out.with_name(f".{config.out.name}.checkpoint"), asdict(fit_config) | settings)
     start = checkpoint.load(model, optimizer)

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from mvp_edge.core.errors import DataError
@@ -23,7 +24,7 @@ from mvp_edge.data.listing import (
     grouping,
     in_short,
 )
-from mvp_edge.data.table import MISSING, ROLES, Row, Table, listed, read_table
+from mvp_edge.data.table import MISSING, MISSPELT, ROLES, Row, Table, folded, listed, read_table
 from mvp_edge.names.tasks import canonical
 
 LAYOUTS = "DIR/train/CLASS/* with DIR/test/CLASS/* (or val), DIR/CLASS/{train,test}/*, or DIR/CLASS/*"
@@ -331,8 +332,15 @@ def _by_tables(root: _Folder, tables: Sequence[Table], aside: Found, group: Grou
             split = next((part for part in below.split(os.sep) if part.lower() in ROLES), "")  # noqa: PTH206
             yield row._replace(split=row.split or split)
 
+    @cache
+    def spellings() -> set[str]:
+        return set(map(folded, pictures))
+
     # Only pictures inside the folder: what is given is the folder, and it may be someone else's.
-    listing = listed(rows(), aside, group, root.path, lambda path: None if path in pictures else (MISSING, True))
+    def why_not(path: str) -> tuple[str, bool] | None:
+        return None if path in pictures else (MISSPELT if folded(path) in spellings() else MISSING, True)
+
+    listing = listed(rows(), aside, group, root.path, why_not)
     if not (unlisted := pictures - named):
         return listing
     others = Aside(f"not listed in {' or '.join(names)}", tuple(sorted(unlisted)), pictures=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from mvp_edge.core.errors import DataError
@@ -21,6 +21,7 @@ _Item = TypeVar("_Item")
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TEST_SHARE = 0.2
+UNREADABLE = "cannot be read"
 Group = Callable[[str], str]
 """Returns the group that a path belongs to."""
 Key = Callable[[str], tuple[str, str]]
@@ -250,7 +251,14 @@ def clashes(names: Iterable[str]) -> str:
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(canonical(name), []).append(name)
-    return "; ".join(" = ".join(map(repr, sorted(spellings))) for spellings in same.values() if len(spellings) > 1)
+    return "; ".join(_equal(sorted(spellings)) for spellings in same.values() if len(spellings) > 1)
+
+
+def _equal(names: Sequence[str]) -> str:
+    """Return spellings of one name in words; accents may be a part of their letter or follow it, which looks alike."""
+    text = " = ".join(map(repr, names))
+    alike = len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
+    return f"{text} (alike to the eye: their accents are stored in two ways)" if alike else text
 
 
 def _with_suffixes(reason: str, files: Sequence[str]) -> str:
@@ -269,8 +277,12 @@ def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = (), gr
         sides = split_files(number, lambda path: (group(path), ""), number.__getitem__)
         halves = [[tuple(p for p in side if number[p] == i) for side in sides] for i in range(len(classes))]
     reader = FileReader({"train": [train for train, _ in halves], "test": [test for _, test in halves]})
-    how = "chosen by file name" if group is None else "in whole groups"
-    note = f"no test split in the data: {TEST_SHARE:.0%} of each class, {how}, are used for testing"
+    what, how = ("images", "chosen by file name") if group is None else ("groups", "in whole groups")
+    note = f"no test split in the data, and no class has two {what}, so that none can be made"
+    if any(test for _, test in halves):
+        note = (
+            f"no test split in the data: {TEST_SHARE:.0%} of each class of several {what}, {how}, are used for testing"
+        )
     return Listing(tuple(classes), reader, (note,), tuple(aside), "by name" if group is None else "by group")
 
 
@@ -285,14 +297,14 @@ def in_words(given: int, used: Mapping[str, int], aside: Mapping[str, int], clas
 
 def in_short(aside: Found) -> str:
     """Return how many files that may be pictures are not used, by reason, in words; empty if there are none."""
-    away = [f"{len(files):,} {reason}" for (reason, pictures), files in aside.items() if pictures]
+    away = [f"{len(files):,} {reason}, such as {files[0]}" for (reason, pictures), files in aside.items() if pictures]
     return f"; not used: {', '.join(away)}" if away else ""
 
 
 def warnings_of(listing: Listing) -> list[str]:
     """Return a warning for each reason for which files that may be pictures are not used."""
     return [
-        f"{len(each.files):,} not used: {each.reason}, such as {Path(each.files[0])}"
+        f"{len(each.files):,} not used: {each.reason}, such as {each.files[0]}"
         for each in listing.aside
         if each.pictures
     ]

@@ -14,7 +14,7 @@ from mvp_edge.core.progress import Progress
 from mvp_edge.data.copies import NOTE, Prints, conflict_warnings, conflicts, prints, trusted_copies
 from mvp_edge.data.images import Origin, Size
 from mvp_edge.data.leaks import COMPARED, cross_validated, leaks, sample
-from mvp_edge.data.listing import SPLITS, Split
+from mvp_edge.data.listing import SPLITS, UNREADABLE, Split, in_words
 from mvp_edge.data.source import MAX_UNREADABLE, DataSource
 
 SIDE = 64
@@ -29,8 +29,8 @@ class Look:
     Attributes:
         summary: Files given, used and set aside, in one line.
         given: Number of files.
-        classes: Number of images by class and split, as listed.
-        aside: Number of files that are not used, by reason.
+        classes: Number of images by class and split that can be read.
+        aside: Number of files that are not used, by reason; those that cannot be read among them.
         unreadable: Path and reason of images that cannot be read.
         formats: Number of images by format.
         sizes: Width and height of the smallest, the median and the largest image by its number of pixels.
@@ -72,7 +72,7 @@ def look(source: DataSource, progress: Progress) -> Look:
     seen: list[Prints] = []
     labels: list[np.ndarray] = []
     tested: list[np.ndarray] = []
-    damaged = Counter[Split]()
+    damaged = Counter[tuple[Split, int]]()
     samples: dict[str, Tensor] = {}
     with progress.stage("Reading images", sum(map(listing.used, SPLITS))) as stage:
         for index, name in enumerate(listing.classes):
@@ -82,7 +82,7 @@ def look(source: DataSource, progress: Progress) -> Look:
                     continue
                 pixels = listing.reader.read(split, [index], (SIDE, SIDE), stage.advance)
                 unreadable += pixels.failures
-                damaged[split] += len(pixels.failures)
+                damaged[split, index] += len(pixels.failures)
                 files += pixels.files
                 origins += pixels.origins
                 seen.append(prints(pixels.images))
@@ -107,14 +107,19 @@ def look(source: DataSource, progress: Progress) -> Look:
         coarse = cross_validated(every, of_image, groups)
         of_sample = np.repeat(np.arange(len(samples)), [len(each) for each in samples.values()])
         found = leaks(origins, of_image, torch.cat([*samples.values()]), of_sample, listing.classes)
+    classes = {
+        name: {split: count for split in SPLITS if (count := _count(source, split, index) - damaged[split, index])}
+        for index, name in enumerate(listing.classes)
+    }
+    used = {split: sum(counts.get(split, 0) for counts in classes.values()) for split in SPLITS}
+    aside = {each.reason: len(each.files) for each in listing.aside} | (
+        {UNREADABLE: len(unreadable)} if unreadable else {}
+    )
     return Look(
-        summary=source.summary,
+        summary=in_words(listing.given, used, aside, len(listing.classes)),
         given=listing.given,
-        classes={
-            name: {split: count for split in SPLITS if (count := _count(source, split, index))}
-            for index, name in enumerate(listing.classes)
-        },
-        aside={each.reason: len(each.files) for each in listing.aside},
+        classes=classes,
+        aside=aside,
         unreadable=tuple(unreadable),
         formats=dict(Counter(origin.format for origin in origins).most_common()),
         sizes=_sizes([origin.size for origin in origins]),
@@ -152,12 +157,13 @@ def _missing(source: DataSource) -> list[str]:
     return warnings
 
 
-def _damaged(source: DataSource, damaged: Counter[Split]) -> list[str]:
+def _damaged(source: DataSource, damaged: Counter[tuple[Split, int]]) -> list[str]:
     """Return a warning for each split of which so many images cannot be read that `prune` may refuse it."""
     return [
         f"{bad:,} of {used:,} {split} images cannot be read: `prune` refuses more than {MAX_UNREADABLE:.0%}"
-        for split, bad in damaged.items()
-        if bad > MAX_UNREADABLE * (used := source.listing.used(split))
+        for split in SPLITS
+        if (bad := sum(count for (where, _), count in damaged.items() if where == split))
+        > MAX_UNREADABLE * (used := source.listing.used(split))
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from mvp_edge.data import archive, table
 from mvp_edge.data.folder import LAYOUTS, list_folder
 from mvp_edge.data.hub import FORM, PREFIX, list_hub
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
-from mvp_edge.data.listing import SPLITS, Listing, Split, in_words, renamed, warnings_of
+from mvp_edge.data.listing import SPLITS, FileReader, Listing, Split, in_words, renamed, warnings_of
 from mvp_edge.data.named import NAMES, open_named
 from mvp_edge.names.tasks import canonical, numbered
 
@@ -44,6 +45,11 @@ class DataSource:
         return self.listing.classes
 
     @property
+    def place(self) -> str:
+        """Where the data are, as the user knows it: not the temporary directory of a data set of the hub."""
+        return self.name if self.name.startswith(PREFIX) else str(self.location)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user: how the data were split, and pictures that are not used."""
         return (*self.listing.notes, *warnings_of(self.listing))
@@ -53,6 +59,20 @@ class DataSource:
         """How many files were given, used and set aside, in one line."""
         found, used = self.listing, {split: self.listing.used(split) for split in SPLITS}
         return in_words(found.given, used, {e.reason: len(e.files) for e in found.aside}, len(self.classes))
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a path is in a folder of the data, also of one that a link leads to; only folders hold any."""
+        if not self.location.is_dir() or not isinstance(self.listing.reader, FileReader):
+            return False
+        root, folders = str(self.location), {str(self.location)}
+        for paths in (paths for split in self.listing.reader.files.values() for paths in split):
+            for folder in {os.path.dirname(path) for path in paths}:  # noqa: PTH120
+                while folder.startswith(root) and folder not in folders:
+                    folders.add(folder)
+                    folder = os.path.dirname(folder)  # noqa: PTH120
+        path = path.resolve()
+        above = [each.stat() for each in (path, *path.parents) if each.exists()]
+        return any(os.path.samestat(os.stat(folder), each) for folder in folders for each in above)  # noqa: PTH116
 
     def load(
         self,
@@ -99,11 +119,11 @@ class DataSource:
         names = self.classes if classes is None else tuple(classes)
         return sum(self.listing.reader.count(split, index) for index in self._positions(names, split))
 
-    def covers(self, classes: Sequence[str], split: Split) -> bool:
-        """Return whether each of some classes has images in a split."""
+    def covered(self, classes: Sequence[str], split: Split) -> tuple[str, ...]:
+        """Return those of some classes that have images in a split."""
         known = numbered(self.classes)
-        positions = [known.get(canonical(name)) for name in classes]
-        return all(at is not None and self.listing.reader.count(split, at) for at in positions)
+        places = ((name, known.get(canonical(name))) for name in classes)
+        return tuple(name for name, at in places if at is not None and self.listing.reader.count(split, at))
 
     def sha256(self, classes: Sequence[str], split: Split, size: Size) -> str:
         """Return the checksum of the images that `load` returns, with one class in memory at a time; each is read once.
@@ -138,13 +158,12 @@ class DataSource:
             if key in known and not self.listing.reader.count(split, known[key])
         ]
         if empty:
-            problems.append(
-                f"no {split} images for {_some(empty, 10)}; add images to {self.location} or remove the classes"
-            )
+            problems.append(f"no {split} images for {_some(empty, 10)}; add some to {self.place} or remove the classes")
         if not names:
             problems.append("the class list is empty; name at least one class")
         if problems:
-            raise DataError("\n".join([f"data {self.name} ({self.location}) does not fit the classes:", *problems]))
+            shown = self.name if self.place == self.name else f"{self.name} ({self.place})"
+            raise DataError("\n".join([f"data {shown} does not fit the classes:", *problems]))
         return [known[key] for key in keys]
 
     def _unknown(self, name: str) -> str:
@@ -164,7 +183,7 @@ class DataSource:
         gone = [name for label, name in enumerate(names) if label not in left]
         if gone:
             raise DataError(
-                f"no image of {_some(gone, 10)} in {self.location} can be read; repair or replace them, for example:\n"
+                f"no image of {_some(gone, 10)} in {self.place} can be read; repair or replace them, for example:\n"
                 + "\n".join(examples)
             )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
 from mvp_edge.data.copies import Prints, prints, trusted_copies
 from mvp_edge.data.images import ImageSet, Size
@@ -38,7 +39,8 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
     """Read all images of some classes, and find copies.
 
     If the test split was chosen by file name, groups of copies are then divided as a whole, by the names of their first
-    files. Without copies the division stays as it is.
+    files. Without copies the division stays as it is. Where the test split is ours, classes may be too small to have
+    images in it.
 
     Args:
         source: The data.
@@ -51,10 +53,16 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
     """
     images: dict[Split, ImageSet] = {}
     for split in SPLITS:
-        if split == "val" and not source.covers(classes, split):
+        some = source.covered(classes, split)
+        if split == "val" and len(some) < len(classes):
             continue
-        with progress.stage(f"Reading {split} images", source.count(classes, split)) as stage:
-            images[split] = source.load(classes, split, size, stage.advance)
+        if split != "test" or not source.listing.carved:  # else a class may be too small to have test images
+            some = tuple(classes)
+        with progress.stage(f"Reading {split} images", source.count(some, split) if some else 0) as stage:
+            if some:
+                images[split] = _among(classes, source.load(some, split, size, stage.advance))
+            else:
+                images[split] = replace(images["train"].subset([]), skipped=())
     with progress.stage("Comparing images"):
         seen: dict[Split, Prints] = {split: prints(each.images) for split, each in images.items()}
         labels = np.concatenate([each.labels.numpy() for each in images.values()])
@@ -74,12 +82,22 @@ def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: 
         progress: Progress reporter.
 
     Raises:
-        DataError: As `DataSource.load`.
+        DataError: As `DataSource.load`; or no class has enough images to have any for testing.
     """
     if source.listing.carved == "by name":
-        return load_splits(source, classes, size, progress).images["test"]
+        if not len(images := load_splits(source, classes, size, progress).images["test"]):
+            raise DataError(
+                f"{source.place} has no images to test on: each class is one image, or copies of one; add some"
+            )
+        return images
     with progress.stage("Reading test images", source.count(classes, "test")) as stage:
         return source.load(classes, "test", size, stage.advance)
+
+
+def _among(classes: Sequence[str], images: ImageSet) -> ImageSet:
+    """Return images of some classes with labels that are positions in all classes."""
+    places = torch.tensor([classes.index(name) for name in images.classes])
+    return replace(images, labels=places[images.labels], classes=tuple(classes))
 
 
 def _together(given: Splits) -> Splits:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -37,7 +40,9 @@ REQUIRED = (
     "one of splits (split) is optional"
 )
 MISSING = "listed, but missing"
-_NETWORK = ("http://", "https://", "s3://", "gs://", "hf://")
+MISSPELT = "listed, but missing: there is a file whose name differs in upper and lower case or in accents only"
+_NETWORK = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 WhyNot = Callable[[str], tuple[str, bool] | None]
 """Returns why a path is not read, and whether it may be a picture; None for a picture that is."""
 
@@ -95,7 +100,7 @@ def list_table(file: Path, group_by: str | None = None) -> Listing:
         columns = _columns(file)
         found = f"the columns {', '.join(map(str, columns))}" if columns else "no row"
         raise DataError(f"{file} has {found}; {REQUIRED}")
-    return listed(table.rows(), {}, group, str(file), _why_not_file)
+    return listed(table.rows(), {}, group, str(file), partial(_why_not_file, {}))
 
 
 def read_table(file: Path) -> Table | None:
@@ -142,7 +147,8 @@ def listed(rows: Iterable[Row], aside: Found, group: Group | None, place: str, w
         why = why or why_not(row.path)
         if why is None and split is not None:
             val = row.split if split == "val" else val
-            label = labels.setdefault(row.label, row.label)  # one string for all rows of a class
+            name = unicodedata.normalize("NFC", row.label)
+            label = labels.setdefault(name, name)  # one string for all rows of a class
             before = chosen[split].setdefault(row.path, "")
             if before == "":
                 chosen[split][row.path] = label
@@ -174,19 +180,40 @@ def _why_not_row(row: Row) -> tuple[str, bool] | None:
         return "without a path", True
     if not row.label:
         return "without a class", True
-    return ("addresses on the network; download them", True) if row.path.startswith(_NETWORK) else None
+    return ("addresses on the network; download them", True) if _NETWORK.match(row.path) else None
 
 
-def _why_not_file(path: str) -> tuple[str, bool] | None:
+def folded(path: str) -> str:
+    """Return a path in the spelling under which those are equal that differ in case and accents only."""
+    return unicodedata.normalize("NFC", path.casefold())
+
+
+def _why_not_file(seen: dict[str, dict[str, str]], path: str) -> tuple[str, bool] | None:
     if not os.path.isfile(path):  # noqa: PTH113
-        return MISSING, True
+        return MISSPELT if os.path.isfile(_alike(path, seen) or "") else MISSING, True  # noqa: PTH113
     why = why_not_picture(path)
     return why and (why[0], True)
 
 
+def _alike(path: str, seen: dict[str, dict[str, str]]) -> str | None:
+    """Return the path of a file or folder that differs in case or accents only; `seen` has folders that were read."""
+    folder, name = os.path.split(path)
+    if os.path.exists(path) or not name:  # noqa: PTH110
+        return path
+    if (parent := _alike(folder, seen)) is None:
+        return None
+    if parent not in seen:
+        try:
+            names = os.listdir(parent or ".")  # noqa: PTH208
+            seen[parent] = {folded(each): os.path.join(parent, each) for each in names}  # noqa: PTH118
+        except OSError:
+            seen[parent] = {}
+    return seen[parent].get(folded(name))
+
+
 def _joined(folder: str, path: str) -> str:
     """Return a path from a list as it is found from its folder; one that was written on Windows has backslashes."""
-    if not path or path.startswith(_NETWORK):
+    if not path or _NETWORK.match(path) or (os.sep == "/" and _DRIVE.match(path)):
         return path
     whole = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
     if os.sep == "/" and "\\" in path and not os.path.exists(whole):  # noqa: PTH110

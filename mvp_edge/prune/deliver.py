@@ -37,7 +37,7 @@ from mvp_edge.prune.accuracy import (
     unknown_accuracy,
 )
 from mvp_edge.prune.fit import Tuned, Unseen
-from mvp_edge.prune.gate import Scores, failed_gate
+from mvp_edge.prune.gate import JUDGED_IMAGES, Scores, failed_gate
 from mvp_edge.prune.limits import limits_of, missed, unused
 from mvp_edge.prune.measuring import Costs, measure, slower
 from mvp_edge.prune.pictures import Pictures
@@ -318,25 +318,28 @@ def _export(
 
 def held_out_scores(
     file: Path, made: Candidate | PrecisionRecord | None, scratch: Path, outcome: Outcome, config: PruneConfig
-) -> Scores | None:
+) -> Scores | int:
     """Return the accuracy of the delivered file and of its candidate on images that neither was trained on.
 
     Where cross-validation held images out, the delivered weights have seen them all; the network that was trained
-    without them is converted in the same way, and stands for the delivered one.
+    without them is converted in the same way, and stands for the delivered one. If they are too few, how many is
+    returned.
 
     Raises:
         ExportError: that network cannot be exported.
     """
     unseen = outcome.unseen
     if unseen is None or not isinstance(made, Candidate):
-        return None
+        return 0
+    if (few := len(unseen.images)) < JUDGED_IMAGES:
+        return few
     if unseen.state is None:
         return scores_of(file, made.path, unseen.images)
     stand_in, copied = scratch / FILES[0], copy.deepcopy(outcome.model)
     copied.load_state_dict(unseen.state)
     _export(copied, outcome.prunable, stand_in, outcome.task.names, {}, config.input)
     converted = make_precision(stand_in, made.precision, unseen.trained.images, config.seed)
-    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else None
+    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else 0
 
 
 def _export_base(path: Path, prunable: PrunableModel, kind: InputFormat) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, PruneConfig
+from mvp_edge.core.device import on_host
 from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
@@ -57,7 +58,7 @@ class Tuned:
         fit: Settings of each training run; no iterations if there was none.
         interpolation: The interpolation weight chosen on held-out images, if there were few images.
         warnings: Warnings for the user.
-        unseen: Where training was cross-validated: the first part, and the network that was trained without it.
+        unseen: Where a network was trained without a part of the images, to judge by it: that part, and that network.
     """
 
     fit: FitConfig
@@ -237,8 +238,10 @@ def tune_checked(
             f"fine-tuning did not help on {len(judges)} held-out images (balanced accuracy {was:.1f} % without, "
             f"{now:.1f} % with it): it is left out; force it with --schedule fixed"
         )
-        return Tuned(replace(config, iterations=0), warnings=(note,))
-    return Tuned(config) if held is not None else tuning(model, base, data, rows=evened(data.labels))
+        tuned = Tuned(replace(config, iterations=0), warnings=(note,))
+    else:
+        tuned = Tuned(config) if held is not None else tuning(model, base, data, rows=evened(data.labels))
+    return tuned if held is not None else replace(tuned, unseen=Unseen(judges, part, on_host(start).state_dict()))
 
 
 def tune_low_data(

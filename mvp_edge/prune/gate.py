@@ -52,7 +52,7 @@ class Verdict:
     reasons: tuple[str, str]
 
 
-def judge(held_out: Scores | None, full: Figures, small: Figures, time_ratio: float) -> Verdict:
+def judge(held_out: Scores | int, full: Figures, small: Figures, time_ratio: float) -> Verdict:
     """Decide whether a second file passes the accuracy and size gate.
 
     It does if both hold:
@@ -63,7 +63,7 @@ def judge(held_out: Scores | None, full: Figures, small: Figures, time_ratio: fl
       bytes and `SAVED_BYTES` less, at no more than `NOT_SLOWER` of the time).
 
     Args:
-        held_out: Accuracy on images held out of training, if there are any.
+        held_out: Accuracy on images held out of training, or how many these are, if they are too few.
         full: The float32 file.
         small: The candidate.
         time_ratio: Time of the candidate divided by that of the float32 file, from a paired measurement.
@@ -94,10 +94,12 @@ def failed_gate(files: Sequence[PrecisionRecord]) -> list[str]:
     ]
 
 
-def _accuracy(scores: Scores | None) -> tuple[bool, str]:
-    if scores is None or scores.n < JUDGED_IMAGES:
-        found = "no images were" if scores is None else f"{scores.n} images were"
-        return False, f"{found} held out of training, at least {JUDGED_IMAGES} are needed to compare the accuracy"
+def _accuracy(scores: Scores | int) -> tuple[bool, str]:
+    if isinstance(scores, int) or scores.n < JUDGED_IMAGES:
+        few = scores if isinstance(scores, int) else scores.n
+        found = f"{few} images were held out of training at a time, as in cross-validation"
+        found = found if few else "no images were held out of training"
+        return False, f"{found}; at least {JUDGED_IMAGES} are needed to compare the accuracy"
     drop = round(scores.full - scores.small, 6)
     change = f"{drop:.2f} points lower" if drop > 0 else f"{-drop:.2f} points higher" if drop < 0 else "the same"
     reason = f"top-1 is {change} on {scores.n} images held out of training"

@@ -374,10 +374,8 @@ def mistaken(choice: Choice | None, labels: Tensor, judges: Sequence[Tensor]) ->
     return choice is None or bool((choice.logits[index].argmax(1) != labels[index]).any())
 
 
-def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen | None:
-    """Return the photographs that a network has not seen, with it; None if they are too few to judge."""
-    if len(left_out) < JUDGED_IMAGES:
-        return None
+def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen:
+    """Return the photographs that a network has not seen, with it."""
     return Unseen(train.subset(left_out), train.subset(rest_of(train, left_out)), state)
 
 

@@ -91,7 +91,7 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
         timings = time_in_turns([Contender(f) for f in files], ROUNDS, RUNS, budget_s=PATIENCE_S)
         dense_bytes = dense.stat().st_size
     scores = expected.top1 if form is None else expectations(zoo, request.resolution, [form])[0][1].top1
-    compared = None
+    compared = 0
     if expected.top1 is not None and scores is not None:
         compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
     precisions = judged(file, others, compared, timings[1:], config)
@@ -122,7 +122,7 @@ def int8_form(zoo: BodyZoo, body: Body, config: PruneConfig) -> Body | None:
 def judged(
     file: Path,
     others: Mapping[Literal["int8", "fp16"], Path],
-    scores: Scores | None,
+    scores: Scores | int,
     timings: Sequence[Timing],
     config: PruneConfig,
 ) -> tuple[PrecisionRecord, ...]:

@@ -19,7 +19,7 @@ from mvp_edge.core.errors import ConfigError, DataError
 from mvp_edge.core.packed import in_full, read_stored
 from mvp_edge.core.progress import Progress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
-from mvp_edge.data import DataSource, ImageSet, open_source
+from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.data.folder import unlabelled
 from mvp_edge.data.images import Size, decode_all, resize
 from mvp_edge.export import verify_onnx
@@ -35,10 +35,10 @@ from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file
 from mvp_edge.prune.body_size import choose
 from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
-from mvp_edge.prune.gate import Scores, failed_gate
+from mvp_edge.prune.gate import JUDGED_IMAGES, Scores, failed_gate
 from mvp_edge.prune.learn import Learned, Photographs, State, learn, parts_of, prior_of, seen
 from mvp_edge.prune.named import Made, report_of
-from mvp_edge.prune.pictures import read_pictures
+from mvp_edge.prune.pictures import open_data, read_pictures
 from mvp_edge.prune.precision import Candidate, judge_precision, make_precision, scores_of
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.samples import gallery, surest_errors
@@ -75,7 +75,7 @@ def make_photographed(
         MvpEdgeError: the data cannot be used, no body meets the budget, or the network cannot be exported.
     """
     device = resolve_device(config.device)
-    source = open_source(config.data or "", config.group_by)
+    source = open_data(config)
     with clock.time("size"):
         require_trainable(zoo)
         body = choose_body(config, zoo, resolution, source, directory, progress)
@@ -291,22 +291,25 @@ def evaluated(
 def held_out_scores(
     file: Path, made: Candidate | PrecisionRecord | None, stand_in: Path, given: Photographs, learned: Learned,
     config: PruneConfig,
-) -> Scores | None:  # fmt: skip
+) -> Scores | int:  # fmt: skip
     """Return the accuracy of the delivered file and of its candidate on photographs that neither has learned from.
 
-    Where these are training photographs, the network that has not seen them is written to `stand_in`, and judged.
+    Where these are training photographs, the network that has not seen them is written to `stand_in`, and judged. If
+    they are too few, how many is returned.
 
     Raises:
         ExportError: that network cannot be written.
     """
     unseen = learned.unseen
     if unseen is None or not isinstance(made, Candidate):
-        return None
+        return 0
+    if (few := len(unseen.images)) < JUDGED_IMAGES:
+        return few
     if unseen.state is None:
         return scores_of(file, made.path, unseen.images)
     make_file(stand_in, given, learned, config, dict(unseen.state))
     converted = make_precision(stand_in, made.precision, unseen.trained.images, config.seed)
-    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else None
+    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else 0
 
 
 def base_accuracy(

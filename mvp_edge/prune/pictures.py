@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mvp_edge.config import PruneConfig
 from mvp_edge.core.progress import Progress
-from mvp_edge.data import DataSource, ImageSet, skipped_warnings
+from mvp_edge.data import DataSource, ImageSet, open_source, skipped_warnings
 from mvp_edge.data.copies import NOTE, conflict_warnings, conflicts
 from mvp_edge.data.images import Size
 from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
-from mvp_edge.data.listing import Split, in_words
+from mvp_edge.data.listing import UNREADABLE, Split, in_words
 from mvp_edge.data.splits import Splits, load_splits
 from mvp_edge.prune.gate import JUDGED_IMAGES
+from mvp_edge.prune.request import inside_data
 from mvp_edge.report.record import PicturesRecord
 
 SHOWN_COPIES = 5
@@ -43,6 +45,19 @@ class Pictures:
     copied: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     record: PicturesRecord
     warnings: tuple[str, ...]
+
+
+def open_data(config: PruneConfig) -> DataSource:
+    """Return the data of a run.
+
+    Raises:
+        DataError: As `open_source`.
+        ConfigError: the place for the result is inside the data, by a link in them.
+    """
+    source = open_source(config.data or "", config.group_by)
+    if source.holds(config.out):
+        raise inside_data(config)
+    return source
 
 
 def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> Pictures:
@@ -119,7 +134,7 @@ def _record(
     groups = np.concatenate([found.groups[split] for split in used])
     unreadable = sum(len(images.skipped) for images in used.values())
     away = Counter({each.reason: len(each.files) for each in listing.aside})
-    away += Counter({"cannot be read": unreadable, LEFT_OUT: left_out})
+    away += Counter({UNREADABLE: unreadable, LEFT_OUT: left_out})
     # What is left of the data are images of other classes, and a validation split without all of the classes.
     if other := listing.given - sum(counts.values()) - sum(away.values()):
         away["of classes or splits that this task does not use"] = other
@@ -150,7 +165,9 @@ def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, move
     if moved:
         warnings.append(f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side")
     if test is None and not left_out:
-        warnings.append("each class is one picture and its copies: no test images remain, so the accuracy is unknown")
+        warnings.append(
+            "no test images remain, so the accuracy is unknown: each class is one picture, copies of one, or one group"
+        )
     if test is not None and (gone := [c for k, c in enumerate(test.classes) if not bool((test.labels == k).any())]):
         warnings.append(f"no test images of {', '.join(gone)} remain: the accuracy is that of the other classes")
     if left_out:

@@ -58,7 +58,7 @@ def try_precisions(
     if isinstance(made, Candidate):
         timings = time_in_turns([Contender(file), Contender(made.path)], rounds=ROUNDS)
         scores = scores_of(file, made.path, images)
-    return judge_precision(file, wanted, made, timings, scores, scores)
+    return judge_precision(file, wanted, made, timings, scores or 0, scores)
 
 
 def scores_of(full: Path, small: Path, images: ImageSet) -> Scores:
@@ -102,7 +102,7 @@ def judge_precision(
     wanted: Precision,
     made: Candidate | PrecisionRecord | None,
     timings: Sequence[Timing],
-    held_out: Scores | None,
+    held_out: Scores | int,
     test: Scores | None,
 ) -> tuple[PrecisionRecord, ...]:
     """Compare the result of `make_precision` with the float32 file, and delete it if it does not pass the gate.
@@ -112,7 +112,7 @@ def judge_precision(
         wanted: As for `try_precisions`, whose result this returns.
         made: Result of `make_precision`.
         timings: Of the float32 file and the candidate, which took turns; ignored if there is no candidate.
-        held_out: Accuracy on images held out of training, if there are any: this decides.
+        held_out: As for `judge`.
         test: Accuracy on test images, if there are any, for the record.
     """
     full = PrecisionRecord(precision="fp32", file=file.name, kept=True, passed=True)

@@ -27,9 +27,14 @@ def check_place(config: PruneConfig) -> None:
         ConfigError: see `check_output`; or the place is in the folder of the data, which is read again next time.
     """
     if config.data and config.out.resolve().is_relative_to(folder := Path(config.data).resolve()) and folder.is_dir():
-        raise ConfigError(f"{config.out} is inside the data {config.data}; choose another directory with --out")
+        raise inside_data(config)
     listed = None if isinstance(config.task, Task) else config.task
     check_output(config.out, force=config.force, inputs=(listed, config.data, config.zoo, config.base, config.weights))
+
+
+def inside_data(config: PruneConfig) -> ConfigError:
+    """Return the error that the place for the result is in the data."""
+    return ConfigError(f"{config.out} is inside the data {config.data}; choose another directory with --out")
 
 
 def requested_task(config: PruneConfig) -> Task:

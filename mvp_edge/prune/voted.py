@@ -12,7 +12,7 @@ import torch
 from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import on_host, resolve_device
 from mvp_edge.core.progress import Progress, Stopwatch
-from mvp_edge.data import ImageSet, open_source
+from mvp_edge.data import ImageSet
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.widening import can_widen
@@ -20,7 +20,7 @@ from mvp_edge.names.tasks import Task
 from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
 from mvp_edge.prune.fit import Unseen, fine_tune, hold_out, is_low_data
-from mvp_edge.prune.pictures import Pictures, read_pictures
+from mvp_edge.prune.pictures import Pictures, open_data, read_pictures
 from mvp_edge.prune.request import check_place, requested_task
 from mvp_edge.prune.size import Sizing, ratio_decides, ready_made_size, trained_size
 from mvp_edge.report import Report
@@ -97,7 +97,7 @@ def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = Non
         return Inputs(task, zoo, device)
     if config.add_to_zoo:
         zoo.require_writable()
-    source = open_source(config.data, config.group_by)
+    source = open_data(config)
     pictures = read_pictures(source, task.names, zoo.base.input_size, progress)
     return Inputs(task, zoo, device, pictures.warnings, pictures, source.name)
 

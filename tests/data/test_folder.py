@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import DataSource, folder, open_source
 from mvp_edge.data.listing import FileReader, Split, divide, grouping, split_files
+from mvp_edge.data.table import MISSPELT
 
 from .conftest import SIZE, fill
 
@@ -539,3 +541,22 @@ def test_classes_in_folders_that_are_taken_for_classes_are_named(tmp_path: Path)
         for split in ("train", "val"):
             fill(tmp_path / above / name / split, 3)
     assert "in umbrella of more" in " ".join(open_source(str(tmp_path)).notes)
+
+
+def test_accents_of_a_class_folder_in_two_forms(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "B\xe4r") for form in ("NFC", "NFD"))
+    fill(tmp_path / "train" / decomposed, 2)
+    fill(tmp_path / "test" / composed, 1)
+    source = open_source(str(tmp_path))
+    assert [len(source.load([name], "train", SIZE)) for name in (composed, decomposed)] == [2, 2]
+    fill(tmp_path / "train" / composed, 1)
+    if len(list((tmp_path / "train").iterdir())) < 2:
+        pytest.skip("the file system takes them for one")
+    with pytest.raises(DataError, match="alike to the eye: their accents are stored in two ways"):
+        open_source(str(tmp_path))
+
+
+def test_a_list_in_the_folder_with_a_path_in_another_case(tmp_path: Path) -> None:
+    fill(tmp_path / "photos", 2)
+    (tmp_path / "metadata.csv").write_text("file_name,label\nphotos/image000.png,a\nphotos/Image001.PNG,a\n")
+    assert MISSPELT in [each.reason for each in open_source(str(tmp_path)).listing.aside]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -109,6 +110,9 @@ def test_splits_and_classes(tmp_path: Path, loads: list[Any]) -> None:
     }  # fmt: skip
     assert source.listing.given == 10
     assert source.location.is_dir()
+    with pytest.raises(DataError, match=f"no val images for fox; add some to {re.escape(source.name)} or") as caught:
+        source.load(["owl", "fox"], "val", SIZE)
+    assert str(source.location) not in str(caught.value)
     open_source("hf://datasets/org/na-me@v1?config=small", "folder")  # is not loaded again
 
 

@@ -31,8 +31,8 @@ def _data(root: Path) -> Path:
 def test_counts_damage_and_copies(tmp_path: Path) -> None:
     root = _data(tmp_path / "data")
     found = look(open_source(str(root)), SilentProgress())
-    assert found.classes == {"a": {"train": 1, "test": 2}, "b": {"train": 2, "test": 1}}
-    assert (found.given, found.aside, found.copies) == (7, {"not pictures (.txt 1)": 1}, 1)
+    assert found.classes == {"a": {"train": 1, "test": 2}, "b": {"train": 1, "test": 1}}
+    assert (found.given, found.aside, found.copies) == (7, {"not pictures (.txt 1)": 1, "cannot be read": 1}, 1)
     assert found.copied == ((str(root / "test/a/copy.png"), str(root / "train/a/0.png")),)
     assert [Path(path).name for path, _ in found.unreadable] == ["bad.jpg"]
     assert found.warnings[:2] == (
@@ -58,8 +58,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["copies"] == 1
     text = CliRunner().invoke(app, ["data", str(root), "-q"]).output
-    for part in ("7 files: 3 train, 3 test, of 2 classes; 1 set aside", "bad.jpg", "1 images are copies"):
+    for part in ("7 files: 2 train, 3 test, of 2 classes; 2 set aside", "bad.jpg", "1 images are copies"):
         assert part in " ".join(text.split())
+    for i in range(10):
+        shutil.copy(root / "train/a/0.png", root / f"train/a/again{i}.png")
+    assert "and 3 more copies" in CliRunner().invoke(app, ["data", str(root), "-q"]).output
 
 
 def test_a_zip_and_a_contact_sheet(tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_a_zip_and_a_contact_sheet(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "packed.zip" in text
     assert text.count("data:image/jpeg") == 12 + 2 + 2 * 13  # of a class at most twelve; each copy beside its original
-    for part in ("bad.jpg", "19 files: 15 train, 3 test", "13 images are copies"):
+    for part in ("bad.jpg", "19 files: 14 train, 3 test", "13 images are copies"):
         assert part in text.replace("\N{NO-BREAK SPACE}", " ")
     assert "http" not in text.split("<body>")[1]
     again = CliRunner().invoke(app, command)

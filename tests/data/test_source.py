@@ -82,7 +82,7 @@ def test_all_problems_of_a_request_at_once(tree: Path) -> None:
     assert "unknown class 'oak tre'; write the name of a class folder, such as Oak Tree, " in message
     assert all(line.count(",") == 3 for line in message.splitlines() if "nearest" in line)
     assert "given more than once: Apple, apple" in message
-    assert "no train images for empty; add images to" in message
+    assert "no train images for empty; add some to" in message
     with pytest.raises(DataError, match="at least one class"):
         source.load([], "train", SIZE)
 

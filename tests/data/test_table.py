@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import DataSource, open_source
 from mvp_edge.data.listing import SPLITS, FileReader
-from mvp_edge.data.table import list_table
+from mvp_edge.data.table import MISSING, MISSPELT, list_table
 
 from .conftest import SIZE, fill
 
@@ -35,7 +37,7 @@ def _reds(source: DataSource, split: Any) -> dict[str, list[int]]:
     return {
         name: source.load([name], split, SIZE).images[:, 0, 0, 0].tolist()
         for name in source.classes
-        if source.covers([name], split)
+        if source.covered([name], split)
     }
 
 
@@ -108,6 +110,26 @@ def test_rows_that_cannot_be_used(photos: Path) -> None:
     }  # fmt: skip
     assert source.listing.given == len(rows)
     assert len(source.notes) == 8  # all but those that are listed again
+
+
+def test_paths_that_are_wrong_by_little_or_by_far(photos: Path) -> None:
+    drive, address = r"C:\Users\me\a.png", "HTTPS://x.org/a.png"
+    (photos / "photos" / unicodedata.normalize("NFD", "\xe9t\xe9.png")).write_bytes(b"x")
+    rows = [drive, address, "Photos/IMAGE001.png", "photos/\xe9t\xe9.png", "Photos/gone.png", "Photos", _picture(0)]
+    source = open_source(_write(photos / "a.csv", "path,label,split", *(f"{row},a,test" for row in rows)))
+    assert {each.reason: len(each.files) for each in source.listing.aside} == {
+        MISSING: 3, MISSPELT: 2, "addresses on the network; download them": 1,
+    }  # fmt: skip
+    assert {drive, address} <= {path for each in source.listing.aside for path in each.files}
+    assert any(note.endswith(f"such as {address}") for note in source.notes)
+    with pytest.raises(DataError, match=f"1 listed, but missing, such as {re.escape(drive)}; a column"):
+        open_source(_write(photos / "b.csv", "path,label", f"{drive},a"))
+
+
+def test_accents_of_a_class_in_two_forms(photos: Path) -> None:
+    names = [unicodedata.normalize(form, "B\xe4r") for form in ("NFC", "NFD")]
+    source = open_source(_write(photos / "a.csv", "path,label", *(f"{_picture(i)},{n}" for i, n in enumerate(names))))
+    assert source.classes == ("B\xe4r",)
 
 
 ROWS = st.lists(

@@ -207,6 +207,7 @@ def test_training_that_harms_held_out_images_is_left_out(
     tuned = run(partial(tune_checked, held=None if few else data), data)
     same = all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert same == tuned.untouched == harmful
+    assert (tuned.unseen is not None) == few
     assert ("balanced accuracy 50.0 % without, 49.0 % with it" in "".join(tuned.warnings)) == harmful
     assert drawn == ([12] if few else [15]) + ([15] if few and not harmful else [])  # in the end, all
 

@@ -136,11 +136,12 @@ def errs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("errs")
 def test_steps_are_kept_only_as_far_as_images_left_out_gain(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
     fit = FitOverrides(iterations=2, batch_size=4)
-    report = compress(settings(tmp_path, bodies, images, "tiger\napple\nplain\n", fit=fit))
+    report = compress(settings(tmp_path, bodies, images, "tiger\napple\nplain\n", fit=fit, precision="auto"))
     chosen = report.interpolation
     assert chosen is not None and chosen.folds == 3  # fewer than `JUDGES` images in a part
     assert report.photographs is not None
     assert report.photographs.trained == (chosen.weight > 0) == (report.accuracy.top1_before is not None)
+    assert "images were held out of training at a time" in report.precisions.files[1].reasons[0]
     assert (report.settings.fit.optimizer, report.settings.fit.lr, report.settings.fit.norms) == (
         "adamw",
         3e-4,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mvp_edge.config import PruneConfig
+from mvp_edge.core.errors import ConfigError, DataError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.data.copies import NOTE
 from mvp_edge.data.splits import load_test
-from mvp_edge.prune.pictures import LEFT_OUT, Pictures, read_pictures
+from mvp_edge.prune.pictures import LEFT_OUT, Pictures, open_data, read_pictures
+from mvp_edge.prune.request import check_place
 
 
 def _scene(folder: Path, name: str, seed: int) -> Path:
@@ -128,7 +132,43 @@ def test_classes_of_one_picture_each(tmp_path: Path) -> None:
     found = _read(tmp_path)
     assert found.test is None
     assert found.record.used == {"train": 20, "test": 0}
-    assert "each class is one picture and its copies" in " ".join(found.warnings)
+    assert "each class is one picture, copies of one, or one group" in " ".join(found.warnings)
+
+
+@pytest.mark.parametrize("group_by", [None, "folder"])
+def test_classes_too_small_to_test_on(tmp_path: Path, group_by: str | None) -> None:
+    for seed, label in enumerate("ab"):
+        _scene(tmp_path / label, f"{label}.png", seed)
+        if group_by:
+            _scene(tmp_path / label, f"{label} again.png", 2 + seed)
+    source = open_source(str(tmp_path), group_by)
+    found = read_pictures(source, ("a", "b"), (32, 32), SilentProgress())
+    assert found.test is None
+    assert found.record.used == {"train": 4 if group_by else 2, "test": 0}
+    assert f"no class has two {'groups' if group_by else 'images'}" in found.warnings[0]
+    assert "so the accuracy is unknown" in found.warnings[1]
+    with pytest.raises(DataError, match="no test images for a, b|has no images to test on"):
+        load_test(source, ("a", "b"), (32, 32), SilentProgress())
+
+
+def test_a_class_too_small_to_test_on_beside_others(tmp_path: Path) -> None:
+    _scene(tmp_path / "a", "one.png", 0)
+    for i in range(20):
+        _scene(tmp_path / "b", f"{i}.png", 1 + i)
+    found = read_pictures(open_source(str(tmp_path)), ("b", "a"), (32, 32), SilentProgress())
+    assert found.test is not None and found.test.labels.unique().tolist() == [0]
+    assert found.record.given == 21 == sum(found.record.used.values()) + sum(found.record.aside.values())
+    assert "no test images of a remain" in " ".join(found.warnings)
+
+
+def test_a_result_in_a_folder_that_a_link_leads_to(root: Path, tmp_path: Path) -> None:
+    shutil.move(root / "train" / "a", tmp_path / "elsewhere" / "a")
+    (root / "train" / "a").symlink_to(tmp_path / "elsewhere" / "a")
+    for out, inside in (("elsewhere/a/new/out", True), ("elsewhere/out", False), ("out", False)):
+        config = PruneConfig(tmp_path / "classes.txt", str(root), out=tmp_path / out)
+        check_place(config)
+        with pytest.raises(ConfigError, match="is inside the data") if inside else nullcontext():
+            open_data(config)
 
 
 def test_a_fixed_camera_has_only_exact_copies(root: Path) -> None:

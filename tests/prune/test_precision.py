@@ -51,10 +51,11 @@ def test_faster_and_accurate_is_kept() -> None:
         (Scores(92.0, 80.0, 500), False, "12.00 points lower"),
         (Scores(92.0, 92.0, JUDGED_IMAGES), True, "the same"),
         (Scores(92.0, 92.0, JUDGED_IMAGES - 1), False, "24 images were held out"),
-        (None, False, "no images were held out"),
+        (24, False, "24 images were held out of training at a time"),
+        (0, False, "no images were held out"),
     ],
 )
-def test_accuracy_decides(held_out: Scores | None, passed: bool, words: str) -> None:
+def test_accuracy_decides(held_out: Scores | int, passed: bool, words: str) -> None:
     verdict = judge(held_out, FULL, SMALL, 0.8)
     assert verdict.passed is passed
     assert words in verdict.reasons[0]
@@ -179,7 +180,7 @@ def test_test_images_decide_nothing(
     made = make_precision(file, "auto", images.images, seed=0)
     assert isinstance(made, Candidate)
     timings = time_in_turns([Contender(file), Contender(made.path)], rounds=2)
-    decided = None if held_out is None else Scores(92.0, held_out, 100)
+    decided = 0 if held_out is None else Scores(92.0, held_out, 100)
     full, small = judge_precision(file, "auto", made, timings, decided, Scores(92.0, test, 100))
     assert (small.kept, made.path.exists()) == (kept, kept)
     assert (full.top1, small.top1) == (92.0, test)
