@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -329,7 +329,8 @@ def plot_overlap(lines: Sequence[Line], trials: Sequence[Line], path: Path) -> N
 
 def _title(row: str) -> str:
     kind, _, similarity = row.rpartition("-")
-    return {"taylor": "Taylor: ", "ssl": "SSL: ", "vit": "ViT: "}.get(kind, "") + f"IoU, {TITLES[similarity]}"  # pyright: ignore
+    title = TITLES[cast("Similarity", similarity)]
+    return {"taylor": "Taylor: ", "ssl": "SSL: ", "vit": "ViT: "}.get(kind, "") + f"IoU, {title}"
 
 
 EXPERIMENTS = (

@@ -19,6 +19,7 @@ import numpy as np
 from torch import nn
 
 from benchmarks.command import Script
+from mvp_edge.config import InputFormat
 from mvp_edge.export import export_onnx, take_inventory, verify_onnx
 from mvp_edge.export.precision import CALIBRATION_IMAGES, quantise_int8
 from mvp_edge.models.architectures import head_of, set_head
@@ -89,12 +90,14 @@ def cut(prunable: PrunableModel, counts: dict[str, int]) -> nn.Module:
     return model.eval()
 
 
-def export(base: Base, model: nn.Module, path: Path, kind: str = "float32-nchw", outputs: int | None = None) -> Path:
+def export(
+    base: Base, model: nn.Module, path: Path, kind: InputFormat = "float32-nchw", outputs: int | None = None
+) -> Path:
     """Write a network, verified; the number of its outputs is that of its head unless it is not one of timm's."""
     labels = [str(i) for i in range(outputs or head_of(model).out_features)]
     export_onnx(
         model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata={},
-        input_format=kind,  # pyright: ignore[reportArgumentType]
+        input_format=kind,
     )  # fmt: skip
     verify_onnx(path, model, base.input_size, base.mean, base.std)
     return path

@@ -63,7 +63,8 @@ def mutated(path: Path, place: int) -> Mutation:
     """Return a module with the node at one of its `places` changed."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     node = list(ast.walk(tree))[place]
-    line, statement = node.lineno, _statement(tree, node.lineno)  # pyright: ignore[reportAttributeAccessIssue]
+    line = getattr(node, "lineno", 0)
+    statement = _statement(tree, line)
     change = _change(node)
     return Mutation(str(path.relative_to(ROOT)), line, statement, change, ast.unparse(tree))
 

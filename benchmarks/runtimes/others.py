@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def with_openvino(path: Path) -> Iterator[Runner]:
 
     Its own choice on some processors is bfloat16, and 8-bit activations where weights lie in eight bits.
     """
-    import openvino  # pyright: ignore[reportMissingImports]
+    openvino = import_module("openvino")
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "INFERENCE_NUM_THREADS": 1}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
@@ -53,20 +54,19 @@ def with_mnn(path: Path) -> Iterator[Runner]:
 
     The converter's function is called, not its script: that one reports to its maker and installs packages.
     """
-    import _tools  # pyright: ignore[reportMissingImports]
-    from MNN import expr, nn  # pyright: ignore[reportMissingImports]
+    tools, expr, nn = (import_module(name) for name in ("_tools", "MNN.expr", "MNN.nn"))
 
     image, output = _ends(path)
     with tempfile.TemporaryDirectory() as scratch:
         converted = Path(scratch) / f"{path.stem}.mnn"
-        _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "x"])
+        tools.mnnconvert(["", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "x"])
         if not converted.is_file():
             raise RuntimeError("the converter wrote no file")
         network = nn.load_module_from_file(str(converted), [image], [output])
 
     def run(images: np.ndarray) -> np.ndarray:
-        placed = expr.const(images, images.shape, expr.NCHW)  # pyright: ignore[reportAttributeAccessIssue]
-        logits = expr.convert(network.forward([placed])[0], expr.NCHW)  # pyright: ignore[reportAttributeAccessIssue]
+        placed = expr.const(images, images.shape, expr.NCHW)
+        logits = expr.convert(network.forward([placed])[0], expr.NCHW)
         return np.array(logits.read())
 
     yield run
@@ -75,7 +75,7 @@ def with_mnn(path: Path) -> Iterator[Runner]:
 @contextmanager
 def with_tract(path: Path) -> Iterator[Runner]:
     """Load a file with tract, which wants to know the batch beforehand."""
-    import tract  # pyright: ignore[reportMissingImports]
+    tract = import_module("tract")
 
     kinds = {"float32": "f32", "uint8": "u8"}
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import unicodedata
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -361,14 +362,14 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 @given(st.sets(st.text("abcdef0123456789_", min_size=1, max_size=8), max_size=40), st.randoms())
 @settings(deadline=None)
-def test_split_covers_is_disjoint_and_ignores_the_order(names: set[str], random: object) -> None:
+def test_split_covers_is_disjoint_and_ignores_the_order(names: set[str], random: Random) -> None:
     files = [f"x/{name}" for name in names]
     train, test = split_files(files)
     assert sorted([*train, *test]) == sorted(files)
     assert not set(train) & set(test)
     assert len(test) == (0 if len(files) < 2 else max(1, len(files) // 5))
     assert len(train) >= min(1, len(files))
-    random.shuffle(files)  # type: ignore[attr-defined]
+    random.shuffle(files)
     assert split_files([path.replace("x/", "y/") for path in files]) == tuple(
         tuple(path.replace("x/", "y/") for path in half) for half in (train, test)
     )

@@ -11,8 +11,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +176,8 @@ def kotlin_compiler() -> str:
 
 
 @pytest.fixture(scope="module")
-def run_kotlin(model: tuple[Path, Interface], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """Compile a project with the stubs; return what runs lines of the harness and gives its answers."""
+def run_kotlin(model: tuple[Path, Interface], tmp_path_factory: pytest.TempPathFactory) -> Kotlin:
+    """Compile a project with the stubs."""
     compiler = kotlin_compiler()
     folder = tmp_path_factory.mktemp("kotlin")
     write_sample("android", model[0], with_threshold(model[1]), folder / "sample")
@@ -195,21 +194,23 @@ def run_kotlin(model: tuple[Path, Interface], tmp_path_factory: pytest.TempPathF
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
-    def run(*lines: str) -> list[str]:
-        words = [
-            "java",
-            f"-Dgiven={folder}/given",
-            f"-Doutputs={folder}/outputs",
-            "-cp",
-            f"{jar}:{classes}",
-            "HarnessKt",
-        ]
+    return Kotlin(folder, jar, classes)
+
+
+@dataclass(frozen=True)
+class Kotlin:
+    """A compiled harness; called with lines, it gives its answers."""
+
+    folder: Path
+    jar: Path
+    classes: Path
+
+    def __call__(self, *lines: str) -> list[str]:
+        given, outputs = (f"-D{name}={self.folder}/{name}" for name in ("given", "outputs"))
+        words = ["java", given, outputs, "-cp", f"{self.jar}:{self.classes}", "HarnessKt"]
         done = subprocess.run(words, input="\n".join(lines), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
-
-    run.folder = folder  # pyright: ignore[reportFunctionMemberAccess]
-    return run
 
 
 def argb(picture: Image.Image, path: Path) -> str:
@@ -219,7 +220,7 @@ def argb(picture: Image.Image, path: Path) -> str:
     return f"{path} {picture.width} {picture.height}"
 
 
-def test_pictures_are_prepared_as_in_the_evaluation(run_kotlin: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_pictures_are_prepared_as_in_the_evaluation(run_kotlin: Kotlin, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     sizes = {"same": (32, 24), "small": (20, 10), "wide": (333, 90), "large": (640, 480), "huge": (1000, 700)}
     pictures = {k: Image.fromarray(draw.integers(0, 256, (h, w, 3), np.uint8)) for k, (w, h) in sizes.items()}
@@ -235,7 +236,7 @@ def test_pictures_are_prepared_as_in_the_evaluation(run_kotlin: Callable[..., li
         np.testing.assert_array_equal(found, decode(tmp_path / f"{name}.png", SIZE), err_msg=name)
 
 
-def test_pictures_are_turned_clockwise(run_kotlin: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_pictures_are_turned_clockwise(run_kotlin: Kotlin, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
     words = argb(Image.fromarray(pixels), tmp_path / "a")
     for degrees, size in {0: "10 6", 90: "6 10", 180: "10 6", 270: "6 10"}.items():
@@ -245,9 +246,9 @@ def test_pictures_are_turned_clockwise(run_kotlin: Callable[..., list[str]], tmp
 
 
 def test_the_self_check_compares_what_the_model_gives(
-    run_kotlin: Callable[..., list[str]], model: tuple[Path, Interface], tmp_path: Path
+    run_kotlin: Kotlin, model: tuple[Path, Interface], tmp_path: Path
 ) -> None:
-    folder: Path = run_kotlin.folder  # pyright: ignore[reportFunctionMemberAccess]
+    folder = run_kotlin.folder
     golden = [*golden_outputs(model[0]), np.float32(0.75)]
     (tmp_path / "golden.txt").write_text("".join(f"{v:.9g}\n" for v in golden))
     line = f"difference {argb(Image.open(GOLDEN), tmp_path / 'golden')} {tmp_path}/golden.txt"
@@ -263,8 +264,8 @@ def test_the_self_check_compares_what_the_model_gives(
         assert float(told) == pytest.approx(float(difference), abs=1e-6, nan_ok=True)
 
 
-def test_classes_are_named_or_none_of_these(run_kotlin: Callable[..., list[str]], tmp_path: Path) -> None:
-    folder: Path = run_kotlin.folder  # pyright: ignore[reportFunctionMemberAccess]
+def test_classes_are_named_or_none_of_these(run_kotlin: Kotlin, tmp_path: Path) -> None:
+    folder = run_kotlin.folder
     (tmp_path / "labels.txt").write_text("apple\npear\nplum\n")
     line = f"classify {argb(Image.open(GOLDEN), tmp_path / 'golden')} {tmp_path}/labels.txt"
     (folder / "outputs").write_text("1 4 -2 0.75")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks import RESNET_ZOO
 from mvp_edge.core.errors import TaskError
 from mvp_edge.names.base_classes import LOW_COVERAGE, NamedClasses, Resolution, resolve_to_base
-from mvp_edge.names.dictionary import nouns
+from mvp_edge.names.dictionary import Synset, nouns
 from mvp_edge.names.tasks import Task, TaskClass, canonical
 from mvp_edge.names.wordnet import imagenet_classes, resolve_names
 from mvp_edge.zoo.location import read_base_classes
@@ -18,6 +18,12 @@ from mvp_edge.zoo.location import read_base_classes
 IMAGENET = imagenet_classes()
 CIFAR = resolve_names(read_base_classes(RESNET_ZOO)[1])
 FEW = settings(max_examples=40, deadline=None)
+
+
+def synset(text: str | None) -> Synset:
+    found = nouns().find(text or "")
+    assert found is not None
+    return found
 
 
 def task(*lines: str) -> Task:
@@ -169,7 +175,7 @@ def test_in_a_tree_of_classes_a_noun_stands_for_itself_and_its_kinds():
 def test_coverage_by_hand():
     base = resolve_names(["n02113624", "n02113799"])  # toy and standard poodle; WordNet's third is the miniature
     (poodle,) = resolved("poodle", base=base).values()
-    leaves = [o for o in nouns().below(nouns().find("poodle.n.01")) if not nouns()[o].below]  # pyright: ignore
+    leaves = [o for o in nouns().below(synset("poodle.n.01")) if not nouns()[o].below]
     assert len(leaves) == 4  # the large poodle is the fourth
     assert poodle.coverage == 2 / 4
     assert resolved("poodle")["poodle"].coverage == 3 / 4
@@ -257,7 +263,7 @@ def test_shown_is_short():
 
 # Properties.
 
-ABOVE = [{nouns()[o].name for o in nouns().above(nouns().find(c.synset))} for c in IMAGENET.classes]  # pyright: ignore
+ABOVE = [{nouns()[o].name for o in nouns().above(synset(c.synset))} for c in IMAGENET.classes]
 SYNSETS = st.lists(st.sampled_from(sorted(set().union(*ABOVE))), min_size=1, max_size=8, unique=True)
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,12 +46,12 @@ def bodies(images: Path, tmp_path_factory: pytest.TempPathFactory) -> BodyZoo:
     return zoo
 
 
-def settings(tmp_path: Path, bodies: BodyZoo, images: Path, names: str, **more: object) -> PruneConfig:
+def settings(tmp_path: Path, bodies: BodyZoo, images: Path, names: str, **more: Any) -> PruneConfig:
     task = tmp_path / "classes.txt"
     task.write_text(names)
-    usual: dict[str, object] = {"precision": "fp32", "fit": FitOverrides(iterations=0), "device": "cpu"}
+    usual: dict[str, Any] = {"precision": "fp32", "fit": FitOverrides(iterations=0), "device": "cpu"}
     config = PruneConfig(task, str(images), out=tmp_path / "out", zoo=str(bodies.path))
-    return replace(config, **(usual | more))  # pyright: ignore[reportArgumentType]
+    return replace(config, **(usual | more))
 
 
 def delivered_top1(report: Report, images: Path) -> float:

@@ -68,12 +68,12 @@ def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[BodyZo
     return opened(path), plan
 
 
-def smallest(zoo: BodyZoo, tmp_path: Path, **more: object) -> PruneConfig:
+def smallest(zoo: BodyZoo, tmp_path: Path, **more: Any) -> PruneConfig:
     task = tmp_path / "classes.txt"
     task.write_text("rose\napple\n")
-    usual: dict[str, object] = {"precision": "fp32", "device": "cpu", "zoo": str(zoo.path)}
+    usual: dict[str, Any] = {"precision": "fp32", "device": "cpu", "zoo": str(zoo.path)}
     usual["budget"] = Budget(macs=zoo.bodies[-1].macs + 1000)
-    return replace(PruneConfig(task, None, out=tmp_path / "out"), **(usual | more))  # pyright: ignore[reportArgumentType]
+    return replace(PruneConfig(task, None, out=tmp_path / "out"), **(usual | more))
 
 
 def same_in_torch(out: Path, zoo: BodyZoo, monkeypatch: pytest.MonkeyPatch) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,8 +68,8 @@ def test_the_layers_behind_get_what_the_whole_network_would_give_them() -> None:
         ("test_resnet", {}, 0),  # activations and pooling between its layers
     ],
 )
-def test_views_are_kept_where_they_serve(name: str, change: dict[str, object], count: int) -> None:
-    found = views(frozen(name), replace(SETTINGS, **change))  # pyright: ignore[reportArgumentType]
+def test_views_are_kept_where_they_serve(name: str, change: dict[str, Any], count: int) -> None:
+    found = views(frozen(name), replace(SETTINGS, **change))
     assert (0 if found is None else found.count) == count
 
 
