@@ -16,7 +16,6 @@ import onnx
 import torch
 from onnx import helper
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mvp_edge.config import FitConfig, PruneConfig
 from mvp_edge.core.device import on_device, on_host
@@ -28,9 +27,9 @@ from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import fold
 from mvp_edge.models.slicing import load_sliced
 from mvp_edge.names.base_classes import Resolution
-from mvp_edge.names.known import known_threshold
 from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.gate import JUDGED_IMAGES
+from mvp_edge.prune.nearness import Nearness, class_means, cosines, cosines_with, nearness_of
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.training.early_layers import ViewBatches, Views, freeze_early, frozen_views, skipped
 from mvp_edge.training.frozen_head import Choice, Kind, Linear, NamedRows, choose_head, fit_head, named_logits
@@ -58,8 +57,6 @@ CROP = 16  # photographs are shifted by up to this fraction of their side
 # output `known` takes, at 95 % of test images kept, 3 % without training, 7 % at 0.5 and 21 % at 1; the gain is 3.2
 # points at 0.5 and 1.7 at 1 (means over three lists of Clothing and of Caltech-101, 5, 20 and 100 images a class).
 MIDWAY = 0.5
-KEPT = 0.95  # of photographs left out, by the threshold of `known`
-FEWEST = 10  # photographs left out, for such a threshold to mean anything
 AT_ONCE = 16  # photographs
 USUAL = Kind(prior=True, decay=1e-2)  # where a class has one photograph, so that none can be left out
 
@@ -116,27 +113,6 @@ class Photographs:
         last = next(n for n in reversed(graph.graph.node) if n.op_type == "Gemm")
         graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(weights[last.input[1]])
         return graph
-
-
-@dataclass(frozen=True, eq=False)
-class Nearness:
-    """How near to a class features are that show it: cosines with the mean of the class.
-
-    Attributes:
-        means: Mean features `(names, D)` of the photographs of each name.
-        threshold: Nearness to the nearest class that `kept` of the photographs left out reach.
-        kept: `KEPT`, unless pictures of none of the classes set the threshold.
-        photographs: How many were left out.
-        none: How many pictures of none of the classes there were.
-        refused: The share of these below the threshold; 0 if there were none.
-    """
-
-    means: np.ndarray
-    threshold: float
-    kept: float
-    photographs: int
-    none: int = 0
-    refused: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +281,8 @@ def nearness_in(given: Photographs, heads: Heads, taken: Taken) -> Nearness | No
     means, none = class_means(features, given.train.labels), None
     if given.none is not None:
         none = cosines_with(means, seen(given.graph(taken.state), given.none)[0]).numpy()
-    return nearness_of(means, taken.judged, none)
+    left_out = [j.nearness for j in taken.judged]
+    return nearness_of(means, torch.cat(left_out).numpy() if left_out else None, none)
 
 
 def temperature_of(taken: Taken, labels: Tensor) -> float:
@@ -424,40 +401,6 @@ def frozen(heads: Heads, left_out: Tensor) -> LeftOut:
     rest = torch.from_numpy(np.setdiff1d(np.arange(len(heads.labels)), left_out.numpy()))
     logits = named_logits(heads.fitted(rest)(heads.features[left_out]), heads.rows)
     return LeftOut(left_out, logits, cosines(heads.features, heads.labels, rest, left_out))
-
-
-def cosines(features: Tensor, labels: Tensor, rest: Tensor, left_out: Tensor) -> Tensor:
-    """Return the cosine of the features of some photographs with the nearest class mean of the others."""
-    return cosines_with(class_means(features[rest], labels[rest]), features[left_out])
-
-
-def cosines_with(means: Tensor, features: Tensor) -> Tensor:
-    """Return the greatest cosine of features `(N, D)` with one of the means `(K, D)`, as the output `known` does."""
-    return (F.normalize(features, dim=1) @ F.normalize(means, dim=1).T).amax(1)
-
-
-def class_means(features: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean features of each class `(K, D)`."""
-    return torch.stack([features[labels == k].mean(0) for k in range(int(labels.max()) + 1)])
-
-
-def nearness_of(means: Tensor, judged: Sequence[LeftOut], none: np.ndarray | None) -> Nearness | None:
-    """Return how near photographs are to their classes; None if fewer than `FEWEST` were left out.
-
-    Args:
-        means: Mean features `(names, D)` of each class, by the network that is delivered.
-        judged: What networks that have not seen some photographs say of these.
-        none: How near pictures of none of the classes are, `(N,)`: with these the threshold is where the shares of
-            photographs kept and of such pictures refused have the largest sum.
-    """
-    if sum(len(j.index) for j in judged) < FEWEST:
-        return None
-    found = torch.cat([j.nearness for j in judged]).numpy()
-    if none is None:
-        return Nearness(means.numpy(), known_threshold(found, KEPT), KEPT, len(found))
-    threshold = float(max(found, key=lambda t: ((found >= t).mean() + (none < t).mean(), -t)))
-    kept, refused = float((found >= threshold).mean()), float((none < threshold).mean())
-    return Nearness(means.numpy(), threshold, kept, len(found), len(none), refused)
 
 
 @dataclass(frozen=True, eq=False)

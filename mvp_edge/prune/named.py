@@ -21,6 +21,7 @@ from mvp_edge.core.progress import Progress, Stopwatch
 from mvp_edge.export.classifier import read_interface
 from mvp_edge.export.graph import take_inventory
 from mvp_edge.export.named_head import KNOWN
+from mvp_edge.names.known import KEPT
 from mvp_edge.prune.body_size import PATIENCE_S, ROUNDS, RUNS, choose, head_costs
 from mvp_edge.prune.expected import UNMEASURED, Expected, Request, expectations
 from mvp_edge.prune.gate import Figures, Scores, failed_gate, judge
@@ -49,7 +50,6 @@ from mvp_edge.report.record import (
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
-KEPT = 0.95  # of pictures of listed classes, by the threshold of `known`
 HALF = 1e-2  # of the largest logit: weights in half precision
 
 

@@ -27,7 +27,8 @@ from mvp_edge.names.base_classes import NamedClasses, Resolution
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune import photographs
 from mvp_edge.prune.job import compress, compress_family
-from mvp_edge.prune.learn import Heads, LeftOut, enough, harmful, mistaken, nearness_of, prior_of
+from mvp_edge.prune.learn import Heads, enough, harmful, mistaken, prior_of
+from mvp_edge.prune.nearness import nearness_of
 from mvp_edge.report import Report
 from mvp_edge.training.early_layers import passed
 from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, Kind, Linear, fit_head, named_logits
@@ -374,11 +375,11 @@ def test_pictures_of_none_of_the_classes_set_the_threshold(tmp_path: Path, bodie
 
 
 def test_the_threshold_is_where_most_are_told_rightly() -> None:
-    judged = [LeftOut(torch.arange(10), torch.zeros(10, 2), torch.linspace(0.5, 0.95, 10))]
-    means = torch.eye(2)
-    alone = nearness_of(means, judged, None)
+    left_out, means = np.linspace(0.5, 0.95, 10), torch.eye(2)
+    alone = nearness_of(means, left_out, None)
     assert alone is not None and alone.threshold == pytest.approx(0.5) and alone.kept == 0.95
-    told = nearness_of(means, judged, np.array([0.1, 0.52, 0.58]))
+    told = nearness_of(means, left_out, np.array([0.1, 0.52, 0.58]))
     assert told is not None and told.threshold == pytest.approx(0.6)
     assert (told.kept, told.refused, told.none) == (pytest.approx(0.8), 1.0, 3)
-    assert nearness_of(means, [], None) is None
+    assert nearness_of(means, left_out[:9], None) is None
+    assert nearness_of(means, None, None) is None
