@@ -96,19 +96,19 @@ def _unpack(archive: Path, target: Path, aside: Found, size: int) -> None:
         shown = f"{archive}: {name}"
         if number > MOST_FILES:
             raise DataError(f"{archive} holds more than {MOST_FILES:,} files; unpack it, and give the folder")
-        if read == "folder":
-            target.joinpath(*_parts(name, archive)).mkdir(parents=True, exist_ok=True)
-            continue
         if read == "other":
             aside.setdefault(("links and devices in an archive", True), []).append(shown)
             continue
         path = target.joinpath(*_parts(name, archive))
-        if path.parent not in folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folders.add(path.parent)
         try:
+            if read == "folder":
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            if path.parent not in folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(path.parent)
             file = path.open("xb")
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):  # also a file where a folder is
             aside.setdefault(("twice in the archive", True), []).append(shown)
             continue
         with file, read() as stream:

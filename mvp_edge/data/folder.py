@@ -175,7 +175,7 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked
                 folders.append(entry.name)
             elif (why := _why_not(entry)) is None:
                 pictures.append(entry.name)
-            elif entry.name.lower() in METADATA:
+            elif why[0] == NOT_PICTURES and entry.name.lower() in METADATA:
                 lists.append(entry.name)
             else:
                 aside.setdefault(why, []).append(entry.path)
@@ -226,7 +226,7 @@ def _why_not(entry: os.DirEntry[str]) -> tuple[str, bool] | None:
     if _is_hidden(entry.name):
         return "hidden", False
     if not _leads(entry.is_file):
-        return ("broken links", True) if entry.is_symlink() else ("neither files nor folders", False)
+        return ("links that lead to no file", True) if entry.is_symlink() else ("neither files nor folders", False)
     return why_not_picture(entry.path)
 
 

@@ -233,9 +233,9 @@ def open_source(spec: str, group_by: str | None = None) -> DataSource:
 def _list_path(path: Path, group_by: str | None) -> Listing:
     if path.is_dir():
         return list_folder(path, group_by)
-    if path.suffix.lower() in table.SUFFIXES:
+    if path.is_file() and path.suffix.lower() in table.SUFFIXES:
         return table.list_table(path, group_by)
-    if archive.is_archive(path):
+    if path.is_file() and archive.is_archive(path):
         folder, aside = archive.unpacked(path)
         try:
             return renamed(list_folder(folder, group_by, aside), str(folder), str(path))

@@ -41,6 +41,8 @@ REQUIRED = (
 )
 MISSING = "listed, but missing"
 MISSPELT = "listed, but missing: there is a file whose name differs in upper and lower case or in accents only"
+_LONGEST = 1 << 24  # of a row: what has no rows is not held in memory
+_SEPARATOR = re.compile(r"sep=(.)\s*")  # a first row of Excel
 _NETWORK = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 WhyNot = Callable[[str], tuple[str, bool] | None]
@@ -110,8 +112,8 @@ def read_table(file: Path) -> Table | None:
         DataError: The file cannot be read, or has several columns of one kind.
     """
     columns = _columns(file)
-    places = {canonical(name): name if _is_json(file) else i for i, name in enumerate(columns)}
-    found = [[places[key] for key in known if key in places] for known in (PATHS, LABELS, SPLIT_NAMES)]
+    places = [(canonical(name), name if _is_json(file) else i) for i, name in enumerate(columns)]
+    found = [[place for key, place in places if key in known] for known in (PATHS, LABELS, SPLIT_NAMES)]
     for several, what in zip(found, ("paths", "classes", "splits"), strict=True):
         if len(several) > 1:
             names = ", ".join(str(columns[each]) if isinstance(each, int) else each for each in several)
@@ -236,6 +238,10 @@ def _columns(file: Path) -> list[str]:
 def _records(file: Path) -> Iterator[tuple[int, Any]]:
     """Yield the number and content of each row that is not empty: lists of cells, or objects."""
     with _explained(file), _opened(file) as stream:
+        if len(first := stream.readline(_LONGEST)) == _LONGEST:
+            raise ValueError(f"its first row has {_LONGEST:,} characters or more")
+        if (mark := _SEPARATOR.fullmatch(first)) is None:
+            stream.seek(0)
         if _is_json(file):
             decode, lines = msgspec.json.decode, (line for line in stream if line.strip())
             for number, line in enumerate(lines, 1):
@@ -247,9 +253,7 @@ def _records(file: Path) -> Iterator[tuple[int, Any]]:
                     raise ValueError(f'row {number} is not an object, such as {{"path": ..., "label": ...}}')
                 yield number, record
             return
-        first = stream.readline()
-        stream.seek(0)
-        reader = csv.reader(stream, delimiter=max(",;\t", key=first.count), strict=True)
+        reader = csv.reader(stream, delimiter=mark[1] if mark else max(",;\t", key=first.count), strict=True)
         number, width = 0, None
         try:
             for number, cells in enumerate((cells for cells in reader if any(cells)), 1):

@@ -88,13 +88,13 @@ def test_backslashes_repeated_names_and_links(tree: Path, tmp_path: Path) -> Non
     assert (source.classes, source.listing.given) == (("a", "b"), 4)
     link = tarfile.TarInfo("photos/a/link.png")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    members = [(tarfile.TarInfo(f"./photos/{label}/1.png"), picture) for label in "aba"]
+    members = [(tarfile.TarInfo(f"./photos/{label}/1.png"), picture) for label in ("a", "b", "a", "b/1.png/c")]
     source = open_source(str(_tar(tmp_path / "a.tgz", *members, (link, b""))))
     assert {each.reason: each.files for each in source.listing.aside} == {
-        "twice in the archive": (f"{tmp_path}/a.tgz: ./photos/a/1.png",),
+        "twice in the archive": (f"{tmp_path}/a.tgz: ./photos/a/1.png", f"{tmp_path}/a.tgz: ./photos/b/1.png/c/1.png"),
         "links and devices in an archive": (f"{tmp_path}/a.tgz: photos/a/link.png",),
     }
-    assert source.listing.given == 4 == sum(map(source.listing.used, SPLITS)) + 2
+    assert source.listing.given == 5 == sum(map(source.listing.used, SPLITS)) + 3
 
 
 @pytest.mark.parametrize("name", ["../out.png", "a/../../out.png", "/tmp/out.png", "C:/out.png", "..\\out.png"])

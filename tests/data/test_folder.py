@@ -153,6 +153,8 @@ def test_what_is_not_a_picture_is_counted_by_suffix(tree: Path) -> None:
     (apple / "logo.svg").write_text("<svg/>")
     (apple / "raw.CR2").write_bytes(b"II*\0")
     (apple / "gone.png").symlink_to(tree / "nowhere.png")
+    (apple / "zero.png").symlink_to("/dev/zero")
+    os.mkfifo(tree / "metadata.csv")
     (apple / "loop").symlink_to(tree / "train")
     source = open_source(str(tree))
     assert source.count(None, "train") == 16
@@ -162,11 +164,12 @@ def test_what_is_not_a_picture_is_counted_by_suffix(tree: Path) -> None:
         "videos; extract frames": 1,
         "SVG files; convert them to PNG": 1,
         "raw files of cameras; convert them to JPEG": 1,
-        "broken links": 1,
+        "links that lead to no file": 2,
+        "neither files nor folders": 1,
         "links to a folder above them": 1,
     }
     assert len(source.notes) == 4
-    assert "33 files: 16 train, 8 test, of 4 classes; 9 set aside: " in source.summary
+    assert "35 files: 16 train, 8 test, of 4 classes; 11 set aside: " in source.summary
 
 
 def test_links_to_links_are_followed_once(tree: Path, tmp_path: Path) -> None:
@@ -495,7 +498,7 @@ def test_links_to_themselves_are_broken(tree: Path) -> None:
     for link in (tree / "self", tree / "train" / "apple" / "loop.png"):
         link.symlink_to(link.name)
     source = open_source(str(tree))
-    assert {each.reason: len(each.files) for each in source.listing.aside} == {"broken links": 2}
+    assert {each.reason: len(each.files) for each in source.listing.aside} == {"links that lead to no file": 2}
     assert source.count(["apple"], "train")
 
 

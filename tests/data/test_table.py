@@ -85,7 +85,7 @@ def test_json_lines(photos: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_what_spreadsheets_and_windows_write(photos: Path, encoding: str) -> None:
-    text = "path;label\r\n" + "".join(f"photos\\image{i:03d}.png;Bär\r\n" for i in range(8))
+    text = "sep=;\r\npath;label\r\n" + "".join(f"photos\\image{i:03d}.png;Bär\r\n" for i in range(8))
     (photos / "a.csv").write_bytes(text.encode(encoding))
     source = open_source(str(photos / "a.csv"))
     assert (source.classes, source.listing.given, len(source.notes)) == (("Bär",), 8, 1)
@@ -180,6 +180,8 @@ def test_every_row_is_used_or_set_aside(some: Path, rows: list[tuple[str, str, s
         ("a.csv", b"", "no row"),
         ("a.csv", b"name,kind\nx.png,a\n", r"columns name, kind; a column of paths \(path, file_name"),
         ("a.csv", b"path,label,class\nx.png,a,b\n", "several columns that may be that of classes: label, class"),
+        ("a.csv", b"path,label,label\nx.png,a,b\n", "several columns that may be that of classes: label, label"),
+        ("a.csv", bytes(1 << 24), "its first row has 16,777,216 characters or more"),
         ("a.csv", b"path,label\nx.png,a,b\n", "row 2 has 3 cells, not 2"),
         ("a.csv", b'path,label\n"x.png,a\n', "cannot be read: row 2"),
         ("a.csv", b'path,label\nx.png,a\n"y.png,a\nz.png,b\n"w.png",b\n', "cannot be read: row 3"),
