@@ -16,6 +16,7 @@ from torch import nn
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import Base, read_tensors
+from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.slicing import load_sliced
 from mvp_edge.zoo.bodies import open_bodies
 
@@ -71,6 +72,13 @@ def body(name: str) -> tuple[Base, nn.Module]:
         raise ConfigError(f"the bundled zoo has no body {name}; mvp-edge zoo show lists them")
     tensors = {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(found).items()}
     return at(found.pixels, dict(found.recipe)), load_sliced(zoo.arch, tensors, len(WNIDS))
+
+
+def kept_by(name: str) -> KeepPlan | None:
+    """Return which of the base's units a body of the bundled zoo keeps; None if all."""
+    zoo = open_bodies(None)
+    found = None if zoo is None else zoo.body(name)
+    return None if zoo is None or found is None else zoo.kept(found)
 
 
 def load(file: Path) -> tuple[Base, nn.Module]:

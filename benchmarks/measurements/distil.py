@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.command import Script, log
-from benchmarks.lite0 import at, body, lite0
+from benchmarks.lite0 import at, body, kept_by, lite0
 from benchmarks.measurements import teach
 from benchmarks.reconstruction import counts_within, importance, reconstructed
 from mvp_edge.config import FitConfig
@@ -32,7 +32,7 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import normalise
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import Base, save_base
-from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.plan import KeepPlan, make_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners.units import top_plan
 from mvp_edge.training.checkpoint import Checkpoint
@@ -102,6 +102,17 @@ def sliced(prunable: PrunableModel, macs: int, images: Tensor) -> tuple[nn.Modul
     return reconstructed(prunable, plan, images), plan
 
 
+def within(outer: KeepPlan, inner: KeepPlan) -> KeepPlan:
+    """Return what a network keeps of the whole base if it was cut (`inner`) from one that is cut itself (`outer`).
+
+    Raises:
+        ValueError: the second plan is not one for the first one's network.
+    """
+    if inner.widths != outer.counts:
+        raise ValueError("the second plan is for another network than the first one leaves")
+    return make_plan(outer.widths, {g.name: [outer[g.name][i] for i in g.kept] for g in inner.groups})
+
+
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Return uint8 images `(N, 3, H, W)` at another size."""
     if images.shape[2:] == size:
@@ -136,15 +147,17 @@ def main(argv: Sequence[str]) -> None:
     }
     if args.start is not None:
         started, network = body(args.start)
-        recipe["start"] = json.loads(started.recipe)
+        recipe["start"], kept = json.loads(started.recipe), kept_by(args.start)
     else:
-        network = lite0()
+        network, kept = lite0(), None
     batches = CropBatches(sets, base, config.batch_size, device, args.seed)
     checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"), {**recipe, "pixels": args.pixels, "macs": args.macs})
     if args.macs is not None:
         most = int(1e6 * args.macs) + head_of(network).weight.numel()
         network, plan = sliced(PrunableModel.of(base, network), most, batches.pictures(SOLVED_ON))
-        recipe["plan"] = plan.to_json()
+        kept = plan if kept is None else within(kept, plan)
+    if kept is not None:
+        recipe["plan"] = kept.to_json()
     network = on_device(network, device)
     optimizer = make_optimizer(network, config)
     start = checkpoint.load(network, optimizer)

@@ -37,16 +37,11 @@ from mvp_edge.prune.accuracy import (
     unknown_accuracy,
 )
 from mvp_edge.prune.fit import Tuned, Unseen
-from mvp_edge.prune.gate import JUDGED_IMAGES, Scores, failed_gate
+from mvp_edge.prune.gate import failed_gate
 from mvp_edge.prune.limits import limits_of, missed, unused
 from mvp_edge.prune.measuring import Costs, measure, slower
 from mvp_edge.prune.pictures import Pictures
-from mvp_edge.prune.precision import (
-    Candidate,
-    judge_precision,
-    make_precision,
-    scores_of,
-)
+from mvp_edge.prune.precision import Candidate, compare, make_precision
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.samples import gallery, surest_errors
 from mvp_edge.prune.write import FILES
@@ -156,6 +151,13 @@ def _deliver(
 ) -> Delivered:
     """Deliver as `deliver` does; files that are only compared with are written to `scratch`."""
     file, whole, state = directory / FILES[0], scratch / "base.onnx", outcome.prunable.state_of(outcome.model)
+
+    def stand_in(other: Mapping[str, Tensor]) -> Path:
+        file, copied = scratch / FILES[0], copy.deepcopy(outcome.model)
+        copied.load_state_dict(other)
+        _export(copied, outcome.prunable, file, outcome.task.names, {}, config.input)
+        return file
+
     with clock.time("export"), progress.stage("Exporting"):
         parity = _write(directory, file, outcome, config, state)
         _export_base(whole, outcome.prunable, config.input)
@@ -169,10 +171,7 @@ def _deliver(
         others = [made.path] if isinstance(made, Candidate) else []
         costs, timings = measure(file, others, whole, outcome.model, outcome.prunable)
     with clock.time("quantise"):
-        held_out, test = held_out_scores(file, made, scratch, outcome, config), None
-        if isinstance(made, Candidate) and outcome.test is not None:
-            test = scores_of(file, made.path, outcome.test)
-        precisions = judge_precision(file, config.precision, made, timings, held_out, test)
+        precisions = compare(file, config.precision, made, timings, outcome.unseen, outcome.test, stand_in, config.seed)
     budget = limits_of(config.budget, costs.limited)
     member = _member(outcome, config, budget, score)
     found = Found(file, parity, score, base_score, costs, budget, precisions, warnings)
@@ -314,32 +313,6 @@ def _export(
         model, path, input_size=base.input_size, mean=base.mean, std=base.std, labels=labels, metadata=metadata,
         input_format=kind,
     )  # fmt: skip
-
-
-def held_out_scores(
-    file: Path, made: Candidate | PrecisionRecord | None, scratch: Path, outcome: Outcome, config: PruneConfig
-) -> Scores | int:
-    """Return the accuracy of the delivered file and of its candidate on images that neither was trained on.
-
-    Where cross-validation held images out, the delivered weights have seen them all; the network that was trained
-    without them is converted in the same way, and stands for the delivered one. If they are too few, how many is
-    returned.
-
-    Raises:
-        ExportError: that network cannot be exported.
-    """
-    unseen = outcome.unseen
-    if unseen is None or not isinstance(made, Candidate):
-        return 0
-    if (few := len(unseen.images)) < JUDGED_IMAGES:
-        return few
-    if unseen.state is None:
-        return scores_of(file, made.path, unseen.images)
-    stand_in, copied = scratch / FILES[0], copy.deepcopy(outcome.model)
-    copied.load_state_dict(unseen.state)
-    _export(copied, outcome.prunable, stand_in, outcome.task.names, {}, config.input)
-    converted = make_precision(stand_in, made.precision, unseen.trained.images, config.seed)
-    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else 0
 
 
 def _export_base(path: Path, prunable: PrunableModel, kind: InputFormat) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,11 +35,11 @@ from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file
 from mvp_edge.prune.body_size import choose
 from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
-from mvp_edge.prune.gate import JUDGED_IMAGES, Scores, failed_gate
+from mvp_edge.prune.gate import failed_gate
 from mvp_edge.prune.learn import Learned, Photographs, State, learn, parts_of, prior_of, seen
 from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.pictures import open_data, read_pictures
-from mvp_edge.prune.precision import Candidate, judge_precision, make_precision, scores_of
+from mvp_edge.prune.precision import Candidate, compare, make_precision
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.samples import gallery, surest_errors
 from mvp_edge.prune.write import FILES, write_base, write_file, write_parts
@@ -51,7 +51,6 @@ from mvp_edge.report.record import (
     InterpolationRecord,
     KnownRecord,
     PhotographsRecord,
-    PrecisionRecord,
     PrecisionsRecord,
     SettingsRecord,
 )
@@ -207,6 +206,12 @@ def deliver(
         )
     with TemporaryDirectory() as scratch:
         whole = write_base(zoo, given.body, zoo.weights(given.body), Path(scratch) / "base.onnx")
+
+        def stand_in(other: Mapping[str, Tensor]) -> Path:
+            file = Path(scratch) / FILES[0]
+            make_file(file, given, learned, config, dict(other))
+            return file
+
         with clock.time("evaluate"), progress.stage("Evaluating"):
             logits = None if test is None else predict_file(file, test)
             score, base_score, warnings = evaluated(whole, given, learned, logits, config.seed)
@@ -216,12 +221,8 @@ def deliver(
             others = [made.path] if isinstance(made, Candidate) else []
             base_timing, *other_timings, timing = time_files([whole, *others, file])
         with clock.time("quantise"), progress.stage("Comparing precisions"):
-            held_out = held_out_scores(file, made, Path(scratch) / FILES[0], given, learned, config)
-            compared = None
-            if isinstance(made, Candidate) and test is not None:
-                compared = scores_of(file, made.path, test)
-            precisions = judge_precision(
-                file, config.precision, made, [timing, *other_timings], held_out, compared
+            precisions = compare(
+                file, config.precision, made, [timing, *other_timings], learned.unseen, test, stand_in, config.seed
             )  # fmt: skip
         width = zoo.features(given.body).basis.shape[1]
         head = sum(learned.rows) * width, sum(learned.rows) * (width + 1)
@@ -286,30 +287,6 @@ def evaluated(
     score, warnings = measured_accuracy(logits, given.test, before, given.source, given.pictures.record.coarse)
     base_score, reasons = base_accuracy(whole, given, given.test, logits, seed)
     return score, base_score, [*warnings, *reasons]
-
-
-def held_out_scores(
-    file: Path, made: Candidate | PrecisionRecord | None, stand_in: Path, given: Photographs, learned: Learned,
-    config: PruneConfig,
-) -> Scores | int:  # fmt: skip
-    """Return the accuracy of the delivered file and of its candidate on photographs that neither has learned from.
-
-    Where these are training photographs, the network that has not seen them is written to `stand_in`, and judged. If
-    they are too few, how many is returned.
-
-    Raises:
-        ExportError: that network cannot be written.
-    """
-    unseen = learned.unseen
-    if unseen is None or not isinstance(made, Candidate):
-        return 0
-    if (few := len(unseen.images)) < JUDGED_IMAGES:
-        return few
-    if unseen.state is None:
-        return scores_of(file, made.path, unseen.images)
-    make_file(stand_in, given, learned, config, dict(unseen.state))
-    converted = make_precision(stand_in, made.precision, unseen.trained.images, config.seed)
-    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else 0
 
 
 def base_accuracy(

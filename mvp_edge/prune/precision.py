@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,8 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.export.precision import CALIBRATION_IMAGES, convert_fp16, quantise_int8
 from mvp_edge.prune.accuracy import predict_file
-from mvp_edge.prune.gate import Figures, Scores, judge
+from mvp_edge.prune.fit import Unseen
+from mvp_edge.prune.gate import JUDGED_IMAGES, Figures, Scores, judge
 from mvp_edge.report.record import LatencyRecord, PrecisionRecord
 from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.training.loop import accuracy
@@ -95,6 +96,52 @@ def make_precision(
             raise
         return PrecisionRecord(precision=precision, file=target.name, kept=False, passed=False, reasons=(str(e),))
     return Candidate(precision, target)
+
+
+def compare(
+    file: Path,
+    wanted: Precision,
+    made: Candidate | PrecisionRecord | None,
+    timings: Sequence[Timing],
+    unseen: Unseen | None,
+    test: ImageSet | None,
+    write: Callable[[Mapping[str, Tensor]], Path],
+    seed: int,
+) -> tuple[PrecisionRecord, ...]:
+    """Compare as `judge_precision` does, by images that the network has not learned from.
+
+    Args:
+        file: As for `judge_precision`.
+        wanted: As there.
+        made: As there.
+        timings: As there.
+        unseen: These images. Where the delivered network has learned from them, one that has not stands in for it, and
+            is converted in the same way.
+        test: Images that decide nothing.
+        write: Writes the network with other tensors, and returns its file.
+        seed: As for `try_precisions`.
+
+    Raises:
+        ExportError: the network that stands in cannot be written.
+    """  # fmt: skip
+    held_out, told = 0, None
+    if isinstance(made, Candidate):
+        held_out = _held_out(file, made, unseen, write, seed)
+        told = None if test is None else scores_of(file, made.path, test)
+    return judge_precision(file, wanted, made, timings, held_out, told)
+
+
+def _held_out(
+    file: Path, made: Candidate, unseen: Unseen | None, write: Callable[[Mapping[str, Tensor]], Path], seed: int
+) -> Scores | int:
+    """Return the accuracy of a file and its candidate on images held out, or how many these are if too few."""
+    if unseen is None or len(unseen.images) < JUDGED_IMAGES:
+        return 0 if unseen is None else len(unseen.images)
+    if unseen.state is None:
+        return scores_of(file, made.path, unseen.images)
+    stand_in = write(unseen.state)
+    converted = make_precision(stand_in, made.precision, unseen.trained.images, seed)
+    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else 0
 
 
 def judge_precision(

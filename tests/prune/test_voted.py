@@ -113,7 +113,8 @@ def test_test_images_do_not_decide_whether_a_second_precision_is_kept(
     """A part of the training images is held out, or the first of the parts that cross-validation leaves out."""
     monkeypatch.setattr("mvp_edge.prune.fit.HELD_OUT", 4)
     monkeypatch.setattr("mvp_edge.prune.fit.JUDGED_IMAGES", 5)
-    monkeypatch.setattr("mvp_edge.prune.gate.JUDGED_IMAGES", 5)
+    for module in ("gate", "precision"):
+        monkeypatch.setattr(f"mvp_edge.prune.{module}.JUDGED_IMAGES", 5)
     shutil.copytree(images, other := tmp_path / "colours")
     shutil.rmtree(other / "test" / "tiger")
     shutil.copytree(images / "test" / "apple", other / "test" / "tiger")
