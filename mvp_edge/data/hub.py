@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -70,12 +71,15 @@ def _load(spec: str, name: str, revision: str | None, config: str | None) -> dic
         from datasets.exceptions import DatasetsError  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise DataError(f"{spec} needs the package datasets: {INSTALL}") from error
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # not a line for each of its attempts
     try:
         loaded: Any = load_dataset(name, config, revision=revision)
         return dict(loaded)
     except (DatasetsError, OSError, ValueError, RuntimeError, LookupError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{spec} cannot be loaded: {reason}; the form is {FORM}") from error
+        raise DataError(
+            f"{spec} cannot be loaded: {reason}; check its name and the network; the form is {FORM}"
+        ) from error
 
 
 def _copy(spec: str, split: str, rows: Any, label: str | None, folder: Path, aside: Found) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from mvp_edge.data.images import Origin
 LEAST = 10  # pictures of a class, and of the others, to say anything
 OF_CLASS, OF_OTHERS = 0.95, 0.05
 SHOWN = 5
-COMPARED = 20  # pictures of a class, for marks
+COMPARED, OTHERS = 20, 2000  # pictures of a class, for marks; at most so many of all others
 FLAT, APART = 8, 16  # of 255: range of what is the same in all pictures; difference of what is not
 COARSE = 8
 DECAY = 0.1  # of the mean variance of a feature
@@ -102,12 +102,14 @@ def _marks(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> li
     """Find pixels that are the same in all pictures of a class, and different in others."""
     lines = []
     for label, name in enumerate(classes):
-        mine, others = images[labels == label], images[labels != label]
-        if len(mine) < LEAST or len(others) < LEAST:
+        mine, rest = images[labels == label], np.flatnonzero(labels != label)
+        if len(mine) < LEAST or len(rest) < LEAST:
             continue
         flat = (np.ptp(mine, axis=0) <= FLAT).all(0)  # (H, W)
-        away = np.abs(others[:, :, flat].astype(np.int16) - np.median(mine[:, :, flat], axis=0).astype(np.int16))
-        flat[flat] = (away.max(1) < APART).mean(0) <= OF_OTHERS
+        if flat.any():
+            others = images[rest[:: -(-len(rest) // OTHERS)]][:, :, flat].astype(np.int16)
+            away = np.abs(others - np.median(mine[:, :, flat], axis=0).astype(np.int16))
+            flat[flat] = (away.max(1) < APART).mean(0) <= OF_OTHERS
         if flat.any():
             lines.append(
                 f"all {len(mine)} images of {name} that were compared are the same {_where(flat)} "

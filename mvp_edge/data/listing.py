@@ -277,11 +277,11 @@ def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = (), gr
         sides = split_files(number, lambda path: (group(path), ""), number.__getitem__)
         halves = [[tuple(p for p in side if number[p] == i) for side in sides] for i in range(len(classes))]
     reader = FileReader({"train": [train for train, _ in halves], "test": [test for _, test in halves]})
-    what, how = ("images", "chosen by file name") if group is None else ("groups", "in whole groups")
+    what, how = ("images", "at least one, chosen by file name") if group is None else ("groups", "in whole groups")
     note = f"no test split in the data, and no class has two {what}, so that none can be made"
     if any(test for _, test in halves):
         note = (
-            f"no test split in the data: {TEST_SHARE:.0%} of each class of several {what}, {how}, are used for testing"
+            f"no test split in the data: of each class of several {what} {TEST_SHARE:.0%}, {how}, are used for testing"
         )
     return Listing(tuple(classes), reader, (note,), tuple(aside), "by name" if group is None else "by group")
 

@@ -20,7 +20,7 @@ from PIL import Image
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import DataSource, folder, open_source
 from mvp_edge.data.listing import FileReader, Split, divide, grouping, split_files
-from mvp_edge.data.table import MISSPELT
+from mvp_edge.data.table import MISSING, MISSPELT
 
 from .conftest import SIZE, fill
 
@@ -212,9 +212,17 @@ def test_names_that_are_no_unicode(tree: Path) -> None:
 
 
 NAMES = st.sampled_from(
-    ["train", "Test", "validation", "apple", "pear", "monday", ".git", "__MACOSX", "extra", "dev", "Training"]
+    [
+        *("train", "Test", "validation", "apple", "pear", "monday", ".git", "__MACOSX", "extra", "dev", "Training"),
+        *("B\xe4r", "Ba\u0308r", "dot.", "-rf", "sp ace ", "\N{RED APPLE}'\"", "[b]", "new\nline", "y" * 200),
+    ]
 )
-FILES = st.sampled_from(["a.png", "b.jpg", "c", "d.txt", ".hidden.png", "e.heic", "f.mp4", "Thumbs.db", "g.PNG"])
+FILES = st.sampled_from(
+    [
+        *("a.png", "b.jpg", "c", "d.txt", ".hidden.png", "e.heic", "f.mp4", "Thumbs.db", "g.PNG"),
+        *("gone.png", "pipe.png", "metadata.csv"),
+    ]
+)
 TREES = st.recursive(
     st.sets(FILES, max_size=4).map(lambda names: dict.fromkeys(names, None)),
     lambda inner: st.dictionaries(NAMES, inner, max_size=4).flatmap(
@@ -226,13 +234,21 @@ PIXEL = b"\x89PNG\r\n\x1a\n"
 
 
 def _plant(folder: Path, inside: dict[str, Any]) -> int:
-    """Write a tree and return how many files it holds; a hidden folder counts as one."""
+    """Write a tree and return how many files it holds and lists name besides; a hidden folder counts as one."""
     folder.mkdir()
     count = 0
     for name, below in inside.items():
         if below is None:
-            (folder / name).write_bytes(b"text" if name.endswith(("txt", "db", "mp4")) else PIXEL)
             count += 1
+            if name == "gone.png":
+                (folder / name).symlink_to("nowhere.png")
+            elif name == "pipe.png":
+                os.mkfifo(folder / name)
+            elif name == "metadata.csv":
+                (folder / name).write_text("file_name,label\na.png,apple\nb.jpg,pear\n")
+                count += len({"a.png", "b.jpg"} - inside.keys())
+            else:
+                (folder / name).write_bytes(b"text" if name.endswith(("txt", "db", "mp4")) else PIXEL)
         else:
             inner = _plant(folder / name, below)
             count += 1 if name in (".git", "__MACOSX") else inner
@@ -252,12 +268,14 @@ def test_every_file_is_used_or_set_aside(tmp_path_factory: pytest.TempPathFactor
     assert isinstance(reader, FileReader)
     used = [path for split in reader.files.values() for paths in split for path in paths]
     away = [path for each in listing.aside for path in each.files]
-    packed = open_source(shutil.make_archive(str(root), "tar", root))
-    assert packed.summary == open_source(str(root)).summary
     assert listing.given == len(used) + len(away) == planted
     assert len({*used, *away}) == planted
-    assert all(Path(path).exists() for path in used + away)
+    assert all(Path(path).exists() for path in used)
+    assert all(os.path.lexists(path) for each in listing.aside if each.reason != MISSING for path in each.files)
     assert all(each.reason for each in listing.aside)
+    if not any({"gone.png", "pipe.png"} & {path.name for path in root.rglob("*")}):  # no links or devices are unpacked
+        packed = open_source(shutil.make_archive(str(root), "tar", root))
+        assert packed.summary == open_source(str(root)).summary
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
