@@ -1,10 +1,15 @@
 """Copies of one picture among many: the same pixels, or nearly the same, as in bursts and resized pictures.
 
 Candidates are pairs whose perceptual hashes (pHash: the signs of the lowest frequencies of a cosine transform) differ
-in few bits; they are copies if their thumbnails agree as well. Of 12,000 images of CIFAR-100, 1,183 of Caltech-101 and
-880 of Flowers-102, 44, 5 and no groups were found, none with two classes. Of images that were saved again as JPEG of
-quality 60, made brighter by a tenth, or halved, 97, 100 and 86 % were found among 200 of 32 x 32 pixels, and all among
-200 of Caltech-101 at 64 x 64.
+in few bits; they are copies if the values of their thumbnails correlate as well. Among 12,000 images of CIFAR-100,
+5,895 of Caltech-101, 4,000 of Flowers-102 and 1,903 of Pascal VOC, 6, 55, 4 and no groups were found, one with two
+classes. Of 500 photographs each of Caltech-101, Pascal VOC and animals at 64 x 64 pixels, all that were halved or saved
+again as JPEG of quality 60 were found, at least 96 % of those made brighter by a fifth, and at least 98, 65 and 4 % of
+those cropped by 1, 2 and 4 % on each side.
+
+The package imagehash computes this hash as well, by the same transform of scipy, and finds as many of these copies to
+within a percentage point; on 1,500 photographs neither has a false candidate. Ours stays, as it takes half of the time
+(60 against 133 microseconds for a picture of 64 x 64 pixels, with the thumbnail) and does not need PyWavelets.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 DISTANCE = 7  # bits of 64; `_candidates` needs it to be below 8
-DIFFERENCE = 8.0  # mean absolute difference of thumbnails without their mean brightness, of 255
+AGREEMENT = 0.97  # correlation of the values of two thumbnails
 PLAIN = 4.0  # standard deviation of a thumbnail: below it there is no pattern to compare
 SIDE, _HASHED = 16, 32  # of thumbnails, and of what is hashed
 ALIKE, MANY = 0.25, 10  # of the pictures; pictures in a group
@@ -148,8 +153,8 @@ def _near(given: Prints) -> np.ndarray:
             now = pairs[(rank >= start) & (rank < start + _ROUND)]
             found = []
             for some in _parts(now[group[now[:, 0]] != group[now[:, 1]]]):
-                one, other = given.thumbnails[some[:, 0]], given.thumbnails[some[:, 1]]
-                found.append(some[np.abs(_centred(one) - _centred(other)).mean(1) < DIFFERENCE])
+                one, other = (_standardised(given.thumbnails[some[:, i]]) for i in (0, 1))
+                found.append(some[(one * other).sum(1) > AGREEMENT])
             edges = group[np.concatenate([np.empty((0, 2), int), *found])]
             if len(edges):
                 graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(len(group),) * 2)
@@ -206,9 +211,11 @@ def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
         yield rows[start : start + _CHUNK]
 
 
-def _centred(thumbnails: np.ndarray) -> np.ndarray:
+def _standardised(thumbnails: np.ndarray) -> np.ndarray:
+    """Return thumbnails that show a pattern with mean 0 and length 1, so that brightness and contrast do not count."""
     values = thumbnails.astype(np.float32)
-    return values - values.mean(1, keepdims=True)
+    values -= values.mean(1, keepdims=True)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 def _pattern(thumbnails: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from mvp_edge.data import copies as module
 from mvp_edge.data.copies import DISTANCE, alike, copies, prints
@@ -36,6 +36,8 @@ VARIANTS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "the same": lambda image: image,
     "saved again": _jpeg,
     "halved": lambda image: image.resize((32, 32)).resize((64, 64)),
+    "darker by a fifth": lambda image: ImageEnhance.Brightness(image).enhance(0.8),
+    "of less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.7),
     "brighter": lambda image: Image.fromarray((np.asarray(image).astype(int) + 12).clip(0, 255).astype(np.uint8)),
 }
 
