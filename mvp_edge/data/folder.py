@@ -32,6 +32,8 @@ LAYOUTS = "DIR/train/CLASS/* with DIR/test/CLASS/* (or val), DIR/CLASS/{train,te
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Lists of pictures and their classes, inside a folder."""
 
+MOST_LISTS = 100  # files that are looked into
+_LIST = "lists of pictures and classes; folders give the classes, unless the list is given in place of the folder"
 _FOREIGN = {
     "_classes.csv": "Roboflow's export with several labels of a picture; one class each is required: "
     "export it as Folder Structure",
@@ -126,6 +128,7 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
         listing = _by_tables(root, tables, aside, group)
     else:
         aside.setdefault((NOT_PICTURES, False), []).extend(root.all_lists())
+        _name_lists(aside)
         listing = _interpret(_unwrapped(root), {why: files for why, files in aside.items() if files}, group)
         listing = replace(listing, notes=(*listing.notes, *_merged(listing)))
     if not any(listing.used(split) for split in ("train", "test")):
@@ -412,6 +415,22 @@ def _refuse_foreign(aside: Found) -> None:
     for path in aside.get((NOT_PICTURES, False), ()):
         if (what := _FOREIGN.get(os.path.basename(path))) is not None:  # noqa: PTH119
             raise DataError(f"{path} is of {what}")
+
+
+def _name_lists(aside: Found) -> None:
+    """Name lists of pictures and classes that are not used, as their names are not those of `METADATA`."""
+    others = aside.get((NOT_PICTURES, False), [])
+    lists = [path for path in others if path.lower().endswith((".csv", ".tsv"))][:MOST_LISTS]
+    if lists := [path for path in lists if _is_list(Path(path))]:
+        aside[NOT_PICTURES, False] = [path for path in others if path not in lists]
+        aside.setdefault((_LIST, True), []).extend(lists)
+
+
+def _is_list(file: Path) -> bool:
+    try:
+        return read_table(file) is not None
+    except DataError:
+        return False
 
 
 def _no_images(folder: Path, aside: Found) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +129,7 @@ def look(source: DataSource, progress: Progress) -> Look:
         coarse=None if coarse is None else round(coarse, 2),
         warnings=(
             *source.notes,
-            *_missing(source),
+            *_missing(classes),
             *_damaged(source, damaged),
             *_seen(source, len(seen_before), int(is_test.sum())),
             *conflict_warnings(double),
@@ -145,13 +146,12 @@ def _sizes(sizes: list[Size]) -> tuple[Size, ...]:
     return (ranked[0], ranked[len(ranked) // 2], ranked[-1]) if ranked else ()
 
 
-def _missing(source: DataSource) -> list[str]:
+def _missing(classes: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Return a warning for each split that is there and lacks some classes."""
-    listing = source.listing
     warnings = []
     for split in SPLITS:
-        without = [name for i, name in enumerate(listing.classes) if not listing.reader.count(split, i)]
-        if without and (len(without) < len(listing.classes) or split == "test"):
+        without = [name for name, counts in classes.items() if not counts.get(split)]
+        if without and (len(without) < len(classes) or split == "test"):
             more = f" and {len(without) - SHOWN:,} more" if len(without) > SHOWN else ""
             warnings.append(f"no {split} images of {', '.join(without[:SHOWN])}{more}")
     return warnings
