@@ -109,7 +109,7 @@ def _show_version(wanted: bool) -> None:
 app = typer.Typer(
     name="mvp-edge",
     cls=Commands,
-    help="Make compact image classifiers for edge devices: earlier pruned models vote on what to keep.",
+    help="Make compact image classifiers for edge devices from class names, with or without images.",
     epilog="Start with: mvp-edge prune --task classes.txt",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -62,10 +62,10 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
-def rate(purpose: Purpose, what: str = "") -> Any:
+def rate(purpose: Purpose, what: str = "", also: str = "") -> Any:
     """Return the option for the peak learning rate, whose default depends on the network."""
     sgd, adamw = (recipe(purpose, optimizer).lr for optimizer in ("sgd", "adamw"))
-    shown = f"{sgd:g}, or {adamw:g} with adamw"
+    shown = f"{sgd:g}, {also + ', ' if also else ''}or {adamw:g} with adamw"
     return training_option("--lr", help=f"Peak learning rate{what}.", show_default=shown)
 
 
@@ -74,7 +74,8 @@ Task = Annotated[
     input_option(
         "--task",
         metavar="FILE|-",
-        help="Class list: one name per line; # starts a comment, name = synset picks a WordNet sense; - reads stdin.",
+        help="Class list: one name per line; # starts a comment, crane = crane.n.05 picks a WordNet sense; - reads "
+        "stdin.",
     ),
 ]
 
@@ -95,7 +96,7 @@ GroupBy = Annotated[
     input_option(
         "--group-by",
         metavar="REGEX|folder",
-        help="Without a test split: files with the same match, or folder, are on one side.",
+        help="Where the tool splits train and test: files with the same match, or in one folder, stay together.",
     ),
 ]
 ZooName = Annotated[
@@ -103,8 +104,8 @@ ZooName = Annotated[
     input_option(
         "--zoo",
         metavar="NAME|DIR|ADDRESS",
-        help="The set of pruned models to use: a bundled zoo, a directory, hf://ORG/NAME[@REVISION], s3://, gs:// or "
-        "https://. Default: the bundled one.",
+        help="The networks to start from: a bundled zoo, a directory, hf://ORG/NAME[@REVISION], s3://, gs:// or "
+        "https://. Default: imagenet-lite0, which is bundled.",
     ),
 ]
 Weights = Annotated[
@@ -118,15 +119,15 @@ Target = Annotated[
     typer.Argument(metavar="ADDRESS|DIR", help="hf://ORG/NAME, s3://BUCKET/PATH, gs://BUCKET/PATH or a directory."),
 ]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository of the Hub private.")]
-Keep = Annotated[
-    float,
-    size_option(
-        "--keep",
-        metavar="FLOAT",
-        parser=fraction,
-        help="Fraction of the units (channels, attention heads) to keep, in (0, 1].",
-    ),
-]
+
+
+def keep_option(where: str = "") -> Any:
+    """Return the option for the fraction of the units to keep."""
+    shown = f"{where}fraction of the units (channels, attention heads) to keep, in (0, 1]."
+    return size_option("--keep", metavar="FLOAT", parser=fraction, help=shown[0].upper() + shown[1:])
+
+
+Keep = Annotated[float, keep_option()]
 ChannelMultiple = Annotated[
     int, size_option("--channel-multiple", help="Keep multiples of this many channels; 1 = any number.")
 ]
@@ -144,7 +145,9 @@ BatchSize = Annotated[int, training_option("--batch-size", help="Images per step
 Optimizer = Annotated[
     config.Optimizer | None,
     training_option(
-        "--optimizer", help="Optimiser of training.", show_default="adamw for networks with attention, else sgd"
+        "--optimizer",
+        help="Optimiser of training.",
+        show_default="adamw for networks that are ready-made or have attention, else sgd",
     ),
 ]
 Force = Annotated[bool, output_option("--force", help="Replace an existing result.")]

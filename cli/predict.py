@@ -49,7 +49,7 @@ def predict(
             pixels = decode_all(photos, range(len(photos)), classifier.input_size, stage.advance)
         if not len(pixels.images):
             path, reason = pixels.failures[0]
-            raise DataError(f"none of {len(photos)} pictures can be read; the first is {path}: {reason}")
+            raise DataError(f"{path} cannot be read: {reason}; no picture is left to classify")
         with progress.stage("Classifying", None):
             logits, scores = classifier.outputs(pixels.images)
             probabilities = torch.as_tensor(logits / classifier.temperature).softmax(1).numpy()

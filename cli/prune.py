@@ -25,12 +25,10 @@ from mvp_edge.training.recipes import recipe
 
 from .amounts import family, limit
 from .options import (
-    BatchSize,
     Bf16,
     Device,
     GroupBy,
     Json,
-    Keep,
     Optimizer,
     Quiet,
     Seed,
@@ -43,6 +41,7 @@ from .options import (
     checked,
     data_option,
     input_option,
+    keep_option,
     output_option,
     print_json,
     rate,
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
     from mvp_edge.report.record import FamilyReport, Report
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
-RECIPE = recipe("prune", "sgd")
+RECIPE, BODIES = recipe("prune", "sgd"), recipe("photographs", "adamw")
 # Without images a member is delivered unchanged: these options have no effect.
 VOTING_FLAGS = ("channel_multiple", "neighbours", "vote", "temperature")
 IDLE_FLAGS = ("iterations", "batch_size", "lr", "optimizer", "schedule", *VOTING_FLAGS, "bf16", "group_by")
@@ -76,11 +75,11 @@ mvp-edge prune --task classes.txt --data photos/
 
 mvp-edge prune --task classes.txt --base timm:mobilenetv3_small_050 --max-macs 20M
 
-mvp-edge prune --task classes.txt --data cifar100 --keep 0.2 --out small --force
+mvp-edge prune --task classes.txt --data photos/ --zoo my-zoo/ --keep 0.2 --out small --force
 
-mvp-edge prune --task classes.txt --data photos/ --max-latency-ms 0.5 --max-size-kib 300
+mvp-edge prune --task classes.txt --max-latency-ms 5 --max-size-kib 2MiB
 
-mvp-edge prune --task classes.txt --data photos/ --budgets 0.25ms,0.5ms,1ms --out family
+mvp-edge prune --task classes.txt --budgets 25MMACs,60MMACs,2MiB --out family
 
 mvp-edge prune --task classes.txt --data photos/ --json > report.json
 """
@@ -116,7 +115,7 @@ def prune(
     context: typer.Context,
     task: Task,
     data: Annotated[
-        str | None, data_option("Optional: without images, a model of the zoo that knows the classes is delivered.")
+        str | None, data_option("Optional: without images, a network of the zoo that knows the classes is delivered.")
     ] = None,
     group_by: GroupBy = None,
     zoo: ZooName = None,
@@ -138,7 +137,8 @@ def prune(
         Precision,
         output_option(
             "--precision",
-            help="Second file: none (fp32), fp16, int8, or int8 if it passes the accuracy and size gate (auto).",
+            help="Second file: none (fp32), fp16, int8, or int8 if it loses less than a point and is clearly faster or "
+            "smaller (auto).",
         ),
     ] = DEFAULT.precision,
     input_format: Annotated[
@@ -147,7 +147,7 @@ def prune(
     unknown: Annotated[
         bool,
         output_option(
-            "--unknown/--no-unknown", help="A second output says whether a picture shows any of the classes."
+            "--unknown/--no-unknown", help="A second output, known, says whether a picture shows any of the classes."
         ),
     ] = DEFAULT.unknown,
     none: Annotated[
@@ -158,7 +158,7 @@ def prune(
             help="With images: pictures of none of the classes, which set the threshold of that output.",
         ),
     ] = DEFAULT.none,
-    keep: Keep = DEFAULT.vote.keep,
+    keep: Annotated[float, keep_option("on zoos of pruned members: ")] = DEFAULT.vote.keep,
     max_drop: Annotated[
         float,
         size_option(
@@ -166,7 +166,8 @@ def prune(
             metavar="POINTS",
             min=0,
             max=100,
-            help="The smallest network expected to be at most so far below the best.",
+            help="Without a budget, on zoos of ready-made networks: the smallest that is expected to be at most "
+            "this many points less accurate than the best.",
         ),
     ] = DEFAULT.max_drop,
     max_latency_ms: Annotated[
@@ -175,23 +176,23 @@ def prune(
             "--max-latency-ms",
             metavar="MS",
             parser=limit("latency_ms"),
-            help="Limit of the latency on this machine, one thread.",
+            help="Limit of the latency on this machine, not on a phone; one thread.",
         ),
     ] = None,
     max_macs: Annotated[
         float | None,
-        size_option("--max-macs", metavar="COUNT", parser=limit("macs"), help="Limit of multiply-adds, such as 7.5M."),
+        size_option("--max-macs", metavar="COUNT", parser=limit("macs"), help="Limit of multiply-adds, such as 60M."),
     ] = None,
     max_params: Annotated[
         float | None,
-        size_option("--max-params", metavar="COUNT", parser=limit("params"), help="Limit of parameters, such as 100k."),
+        size_option("--max-params", metavar="COUNT", parser=limit("params"), help="Limit of parameters, such as 3M."),
     ] = None,
     max_size_kib: Annotated[
         float | None,
         size_option("--max-size-kib", metavar="KIB", parser=limit("size_kib"), help="Limit of the size of model.onnx."),
     ] = None,
     budgets: Annotated[
-        str | None, size_option("--budgets", metavar="LIST", help="One model per budget, such as 0.2ms,0.5ms,1ms.")
+        str | None, size_option("--budgets", metavar="LIST", help="One model per budget, such as 5ms,60MMACs,2MiB.")
     ] = None,
     channel_multiple: Annotated[
         Any,
@@ -223,8 +224,15 @@ def prune(
         int, training_option("--iterations", help="Fine-tuning steps; 0 = none.")
     ] = RECIPE.iterations,
     optimizer: Optimizer = None,
-    batch_size: BatchSize = RECIPE.batch_size,
-    lr: Annotated[float | None, rate("prune")] = None,
+    batch_size: Annotated[
+        int,
+        training_option(
+            "--batch-size",
+            help="Images per step.",
+            show_default=f"{RECIPE.batch_size}, or {BODIES.batch_size} on ready-made networks",
+        ),
+    ] = RECIPE.batch_size,
+    lr: Annotated[float | None, rate("prune", also=f"{BODIES.lr:g} on ready-made networks")] = None,
     schedule: Annotated[
         Schedule,
         training_option(

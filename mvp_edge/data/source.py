@@ -14,7 +14,7 @@ import torch
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import archive, table
 from mvp_edge.data.folder import LAYOUTS, list_folder
-from mvp_edge.data.hub import FORM, PREFIX, list_hub
+from mvp_edge.data.hub import PREFIX, list_hub
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
 from mvp_edge.data.listing import SPLITS, FileReader, Listing, Split, in_words, renamed, warnings_of
 from mvp_edge.data.named import NAMES, open_named
@@ -225,8 +225,9 @@ def open_source(spec: str, group_by: str | None = None) -> DataSource:
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise DataError(
-        f"{spec!r} is neither a file, a directory nor a known data set{hint}; --data takes a directory in the layout "
-        f"{LAYOUTS}, {FILES}, {FORM}, or one of {', '.join(NAMES)}"
+        f"{spec!r} does not exist and is not a known data set{hint}; --data takes a directory "
+        f"DIR/{{train,test}}/CLASS/* or DIR/CLASS/*, a list of pictures (.csv, .jsonl), an archive "
+        f"(.zip, .tar), {PREFIX}ORG/NAME, or one of {', '.join(NAMES)}"
     )
 
 

@@ -161,8 +161,8 @@ class Interface:
             "output": {
                 "name": self.output_name,
                 "shape": [self.batch, len(self.labels)],
-                "meaning": "logits in the order of `classes`; their softmax are the probabilities"
-                + ("" if self.temperature == 1 else f", after a division by {self.temperature:g}"),
+                "meaning": "logits in the order of `classes`; probabilities are softmax(logits"
+                + (")" if self.temperature == 1 else f" / {self.temperature:g})"),
                 "temperature": self.temperature,
             },
             "known": None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,7 +31,7 @@ class NamedClasses:
         taken: Base classes of this noun that belong to a more specific name of the list, by that name.
         coverage: Share of the noun's most specific kinds in WordNet that the base can tell, in [0, 1]; None if unknown.
         note: Why this meaning was taken, where others come to mind.
-        near: Names of base classes that may be meant, for a name that the base does not know.
+        near: Names of base classes, or of nouns above them, that may be meant, for a name that the base does not know.
     """
 
     name: str
@@ -104,8 +105,8 @@ class Resolution:
         if self.unknown:
             lines = [f"class {n.name!r} is unknown to {base}{_nearest(n)}" for n in self.unknown]
             raise TaskError(
-                f"{'; '.join(lines)}; take known classes (all of them: {listing}) or nouns above them, "
-                "or add images of them with --data DIR"
+                f"{'; '.join(lines)}; write a known class (all of them: {listing}) or a wider noun, such as `dog` for "
+                "a breed, or add images with --data DIR"
             )
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -220,7 +221,7 @@ def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
             others = [s for s in in_base if s != taken]
             return replace(entry, note=_sense_note(entry, (checked or senses[0]).name, others))
     (wanted,) = wordnet.resolve(Task((c,))).classes
-    near = tuple(wordnet.nearest_classes(wanted, known.base, _MAX_SHOWN))
+    near = tuple(wordnet.nearest_classes(wanted, known.base, _MAX_SHOWN)) or _spelled_alike(c.name, known)
     return replace(_entry(c.name, nouns().find(wanted.synset or ""), (), None), near=near)
 
 
@@ -299,6 +300,14 @@ def _disjoint(found: Sequence[NamedClasses]) -> Iterable[NamedClasses]:
 
 def _overlaps(n: NamedClasses) -> list[str]:
     return [f"{n.name!r} does not include {name!r} ({_count(len(of))})" for name, of in n.taken]
+
+
+def _spelled_alike(name: str, known: _Known) -> tuple[str, ...]:
+    """Return nouns above base classes, such as `poodle`, that are spelled like a name that is not in WordNet."""
+    if any(senses for _, senses, _ in wordnet.meanings(name)):
+        return ()
+    words = {word.lower() for offset in known.below for word in nouns()[offset].words}
+    return tuple(difflib.get_close_matches(canonical(name), sorted(words), 1, cutoff=0.8))
 
 
 def _nearest(n: NamedClasses) -> str:

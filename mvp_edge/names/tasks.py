@@ -16,7 +16,7 @@ from mvp_edge.core.errors import TaskError
 
 _FORMAT = (
     "A class list is a UTF-8 text file with one class name a line and at least two classes; "
-    "`# ...` is a comment, `crane = crane.n.05` binds a name to a WordNet noun"
+    "`# ...` is a comment, `crane = crane.n.05` selects a WordNet noun for a name"
 )
 ONE_A_LINE = "write one class a line, not separated by commas"
 STANDARD_INPUT = Path("-")

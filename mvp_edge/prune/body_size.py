@@ -8,6 +8,7 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.prune.expected import Expected, Request, expectations
 from mvp_edge.prune.write import open_body, threshold_of, write_model
+from mvp_edge.report.figures import limited
 from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.zoo.bodies import Body
 
@@ -41,13 +42,13 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
     if not within:
         least = costs[-1]
         missed = [
-            f"{name} is {least[name]:,.4g}, and {most:,.4g} is allowed"
+            f"{limited(name, least[name])} where {limited(name, most)} are allowed"
             for name, most in limits.items()
             if least[name] > most
         ]
         raise BudgetError(
-            f"no body of {request.zoo.name} meets the budget; of the smallest, {offered[-1][0].id}, "
-            f"{'; '.join(missed)}. Allow a little more than that"
+            f"no network of {request.zoo.name} meets the budget; the smallest, {offered[-1][0].id}, has "
+            f"{'; '.join(missed)}. Allow a little more than it has"
         )
     if any(e.top1 is None for _, e in within):
         return within[0]

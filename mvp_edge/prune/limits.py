@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mvp_edge.config import Budget, PruneConfig
+from mvp_edge.report.figures import limited
 from mvp_edge.report.record import LimitRecord
 
 UNDER = 0.9  # of a limit: below this the report warns
@@ -22,8 +23,9 @@ def missed(budget: Budget | None, figures: Mapping[str, float], clock: str) -> l
     how = {"latency_ms": f" (median {clock} time)"}
     why = {"latency_ms": "; other programs may have slowed the measurement"}
     return [
-        f"{name} is {figures[name]:g}{how.get(name, '')}: "
-        f"the budget of {limit:g} is missed by {100 * (figures[name] / limit - 1):.2g} %{why.get(name, '')}"
+        f"the model has {limited(name, figures[name])}{how.get(name, '')}: "
+        f"the budget of {limited(name, limit)} is missed by {100 * (figures[name] / limit - 1):.2g} %"
+        f"{why.get(name, '')}"
         for name, limit in (budget.given if budget else {}).items()
         if figures[name] > limit
     ]

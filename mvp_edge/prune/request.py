@@ -98,7 +98,7 @@ def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None
         lines += [ONE_A_LINE] if separated(c.name for c in missing) else []
         listing = shlex.join(["mvp-edge", "zoo", "classes", *([] if zoo is None else [zoo])])
         raise TaskError(
-            f"{'; '.join(lines)}; take known classes (all of them: {listing}), or add images of them with --data DIR"
+            f"{'; '.join(lines)}; write known classes (all of them: {listing}), or add images of them with --data DIR"
         )
 
 

@@ -23,7 +23,11 @@ def usage(report: Report) -> dict[str, Any]:
             ("File", "model.onnx" + (f"; {', '.join(kept)} has the same input and output" if kept else "")),
             ("Input", f"{image.name}: {image.dtype}, {shape} ({image.layout}), or a batch of images"),
             ("Pixels", f"raw {image.channels} from {low:g} to {high:g}; the model normalises them itself"),
-            ("Output", f"{output.name}: {output.shape[-1]} logits in the order of labels.txt; apply softmax"),
+            (
+                "Output",
+                f"{output.name}: {output.shape[-1]} logits in the order of labels.txt; "
+                f"probabilities are softmax({output.name}{_divisor(output.temperature)})",
+            ),
             *_known(report),
         ],
         "python": _python(image, output),
@@ -35,7 +39,11 @@ def usage(report: Report) -> dict[str, Any]:
 def _known(report: Report) -> list[tuple[str, str]]:
     if (known := report.known) is None:
         return []
-    return [("Known", f"{known.output}: one number an image; below {known.threshold:.2f} it shows no listed class")]
+    return [("Known", f"{known.output}: one number per image; below {known.threshold:.2f} it shows none of them")]
+
+
+def _divisor(temperature: float) -> str:
+    return "" if temperature == 1 else f" / {temperature:.3g}"
 
 
 def _python(image: ImageRecord, output: OutputRecord) -> str:

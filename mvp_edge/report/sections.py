@@ -273,7 +273,7 @@ def _sizes(report: Report) -> list[dict[str, Any]]:
 
 
 def _latency(latency: LatenciesRecord) -> dict[str, Any]:
-    bars = figures.latency_bars({"Base, dense": latency.dense, "This model": latency.pruned})
+    bars = figures.latency_bars({"Base": latency.dense, "This model": latency.pruned})
     about = f"{figures.threads(latency.threads)}, {latency.clock} time, {latency.runs:,} calls each"
     return {"bars": bars, "about": about}
 
@@ -308,7 +308,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Data", report.data or "none: from the names of the classes"),
         ("Zoo", report.zoo),
         ("Input", report.input),
-        ("ONNX against eager", f"{report.parity_max_abs_diff:.1e} at most".replace("-", figures.MINUS)),
+        ("Largest error of ONNX", f"{report.parity_max_abs_diff:.1e} at most".replace("-", figures.MINUS)),
     ]
     if (shown := report.photographs) is not None and shown.head_top1 is not None:
         names = "" if shown.names_top1 is None else f"; names alone {figures.percent(shown.names_top1)}"
@@ -325,6 +325,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 def _effective(report: Report) -> dict[str, Any]:
     """Return the settings that had an effect on the model."""
     idle = set() if report.origin == "vote" else set(VOTING)
+    idle |= {"keep", "voters", "channel_multiple"} if report.body else set()
     idle |= {"channel_multiple"} if report.data is None else set()
     idle |= {"keep"} if report.budget else set()
     settings = {"vote": {k: v for k, v in asdict(report.settings.vote).items() if k not in idle}}

@@ -62,7 +62,7 @@ def test_class_list_that_is_not_there(prune: Callable[..., str], tmp_path: Path)
 
 def test_no_data(prune: Callable[..., str], tmp_path: Path) -> None:
     assert "--data" in prune(data=None)
-    assert "directory nor a known data set" in prune(data=tmp_path / "none")
+    assert "not a known data set" in prune(data=tmp_path / "none")
     (tmp_path / "empty").mkdir()
     assert "has no images" in prune(data=tmp_path / "empty")
 

@@ -69,7 +69,7 @@ def test_neither_folder_nor_name(spec: str) -> None:
     with pytest.raises(DataError, match="known data set") as caught:
         open_source(spec)
     assert all(name in str(caught.value) for name in NAMES)
-    assert "DIR/train/CLASS" in str(caught.value)
+    assert "DIR/{train,test}/CLASS" in str(caught.value)
     assert ("did you mean cifar100?" in str(caught.value)) == (spec == "cifar1000")
 
 

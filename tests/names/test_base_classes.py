@@ -195,10 +195,10 @@ def test_a_noun_that_is_known_well_is_not_warned_of():
 
 
 def test_unknown_names_have_no_classes_but_neighbours():
-    result = resolve_to_base(task("zxqv", "cow", "golden retreiver", "dog"), IMAGENET)
-    assert [n.name for n in result.unknown] == ["zxqv", "cow", "golden retreiver"]
-    assert [n.near for n in result.unknown] == [(), ("ox",), ("golden retriever",)]
-    assert [n.synset for n in result.unknown] == [None, "cow.n.01", None]
+    result = resolve_to_base(task("zxqv", "cow", "golden retreiver", "poodel", "dog"), IMAGENET)
+    assert [n.name for n in result.unknown] == ["zxqv", "cow", "golden retreiver", "poodel"]
+    assert [n.near for n in result.unknown] == [(), ("ox",), ("golden retriever",), ("poodle",)]
+    assert [n.synset for n in result.unknown] == [None, "cow.n.01", None, None]
     assert result.warnings == []
     with pytest.raises(TaskError) as error:
         result.require_known("imagenet-lite0", "mvp-edge zoo classes")

@@ -38,14 +38,18 @@ def test_each_limit_is_told_in_its_own_unit() -> None:
     ("budget", "clock", "said"),
     [
         (Budget(macs=1000), "wall", []),
-        (Budget(macs=998), "wall", ["macs is 1000: the budget of 998 is missed by 0.2 %"]),  # nothing is forgiven
-        (Budget(macs=950), "wall", ["macs is 1000: the budget of 950 is missed by 5.3 %"]),
+        (
+            Budget(macs=998),
+            "wall",
+            ["the model has 1.00 k MACs: the budget of 998 MACs is missed by 0.2 %"],
+        ),  # nothing is forgiven
+        (Budget(macs=950), "wall", ["the model has 1.00 k MACs: the budget of 950 MACs is missed by 5.3 %"]),
         (
             Budget(latency_ms=0.9, macs=2000),
             "wall",
             [
-                "latency_ms is 1 (median wall time): the budget of 0.9 is missed by 11 %; other programs may have "
-                "slowed the measurement"
+                "the model has 1.00 ms (median wall time): the budget of 0.900 ms is missed by 11 %; other programs "
+                "may have slowed the measurement"
             ],
         ),
     ],

@@ -54,7 +54,7 @@ def test_a_class_that_the_base_does_not_know(config: PruneConfig) -> None:
         requested_task(config)
     assert str(error.value) == (
         "class 'crane' is unknown to resnet18-cifar100; class 'aple' is unknown to resnet18-cifar100 (nearest: apple); "
-        f"take known classes (all of them: mvp-edge zoo classes {RESNET_ZOO}), or add images of them with --data DIR"
+        f"write known classes (all of them: mvp-edge zoo classes {RESNET_ZOO}), or add images of them with --data DIR"
     )
     with pytest.raises(TaskError, match=f"all of them: mvp-edge zoo classes {re.escape(VIT_ZOO)}"):
         requested_task(replace(config, zoo=VIT_ZOO))

@@ -52,7 +52,7 @@ def test_the_contract_is_told() -> None:
         ("File", "model.onnx; model-int8.onnx has the same input and output"),
         ("Input", "image: float32, 1 x 3 x 32 x 32 (NCHW), or a batch of images"),
         ("Pixels", "raw RGB from 0 to 1; the model normalises them itself"),
-        ("Output", "logits: 5 logits in the order of labels.txt; apply softmax"),
+        ("Output", "logits: 5 logits in the order of labels.txt; probabilities are softmax(logits)"),
     ]
     assert told["export"] == "mvp-edge export 'my out' --target android"
 

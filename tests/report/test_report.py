@@ -80,7 +80,7 @@ def test_page_holds_the_numbers(tmp_path: Path) -> None:
         "sweet_pepper taken for orange (6)",
         "IQR 0.41 ms, p95 10.6 ms",
         "fine-tune 9.40 s",
-        "ONNX against eager 6.0e\N{MINUS SIGN}07 at most",
+        "Largest error of ONNX 6.0e\N{MINUS SIGN}07 at most",
         "packages.torch 2.15.0",
         "weights.safetensors",
         COMMAND,
