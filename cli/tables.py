@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from mvp_edge.report.figures import gain, limited, percent, quantity, significant, storage, threads
 
@@ -302,7 +302,8 @@ def show_accuracy(result: dict[str, Any]) -> None:
 
 def show_predictions(result: dict[str, Any]) -> None:
     """Show a line for each picture: the most likely class and its probability, or that it shows none of them."""
-    table = Table("picture", "class", "probability", "", box=None, header_style="bold")
+    picture = Column("picture", overflow="fold")  # so that a path can be copied
+    table = Table(picture, "class", "probability", "", box=None, header_style="bold")
     for row in result["predictions"]:
         probability, name = row["probability"], escape(row["class"])
         if row["known"] is False:
@@ -315,8 +316,9 @@ def show_predictions(result: dict[str, Any]) -> None:
 
 def show_zoos(zoos: Sequence[dict[str, Any]]) -> None:
     """Show a line for each zoo."""
-    table = Table("zoo", "base", "members", "generalist", "bodies", "mean top-1", "size", box=None, header_style="bold")
-    table.add_column("directory", overflow="fold")  # so that a path can be copied
+    base, path = (Column(name, overflow="fold") for name in ("base", "directory"))  # so that they can be copied
+    columns = ("zoo", base, "members", "generalists", "bodies", "mean top-1", "size", path)
+    table = Table(*columns, box=None, header_style="bold")
     for zoo in zoos:
         table.add_row(
             escape(zoo["name"]),
