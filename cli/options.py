@@ -63,9 +63,9 @@ def print_json(value: Any) -> None:
 
 
 def rate(purpose: Purpose, what: str = "", also: str = "") -> Any:
-    """Return the option for the peak learning rate, whose default depends on the network."""
+    """Return the option for the peak learning rate; `also` adds a default to those by optimiser."""
     sgd, adamw = (recipe(purpose, optimizer).lr for optimizer in ("sgd", "adamw"))
-    shown = f"{sgd:g}, {also + ', ' if also else ''}or {adamw:g} with adamw"
+    shown = f"{sgd:g}, or {adamw:g} with adamw{also}"
     return training_option("--lr", help=f"Peak learning rate{what}.", show_default=shown)
 
 

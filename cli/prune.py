@@ -232,7 +232,7 @@ def prune(
             show_default=f"{RECIPE.batch_size}, or {BODIES.batch_size} on ready-made networks",
         ),
     ] = RECIPE.batch_size,
-    lr: Annotated[float | None, rate("prune", also=f"{BODIES.lr:g} on ready-made networks")] = None,
+    lr: Annotated[float | None, rate("prune", also=f", or {BODIES.lr:g} on ready-made networks")] = None,
     schedule: Annotated[
         Schedule,
         training_option(

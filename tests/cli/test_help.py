@@ -74,7 +74,7 @@ def test_the_plainest_call_comes_first(run: Run) -> None:
     examples = [line.strip() for line in shown.split("Examples")[1].splitlines() if "mvp-edge" in line]
     assert examples[0] == plain
     told = " ".join(shown.replace("│", " ").split())
-    assert "name = synset" in told
+    assert "crane = crane.n.05" in told
     assert "Optional: without images" in told
 
 
