@@ -169,7 +169,7 @@ class Tree:
                 again, told = self._run(failed)
                 if again:
                     raise RuntimeError(f"{' '.join(again)} fails without a mutation: {told}")
-                return " ".join(t.partition("::")[0] for t in failed)
+                return " ".join(dict.fromkeys(t.partition("::")[0] for t in failed))
         return ""
 
     def _run(self, suite: Sequence[str]) -> tuple[list[str], str]:

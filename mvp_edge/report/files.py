@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any
 
 from mvp_edge.report import figures
-from mvp_edge.report.record import ImageRecord, OutputRecord, PrecisionRecord, Report
+from mvp_edge.report.record import ImageRecord, KnownRecord, OutputRecord, PrecisionRecord, Report
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "INT8"}
 TARGETS = ("android", "ios", "web")
@@ -30,7 +31,7 @@ def usage(report: Report) -> dict[str, Any]:
             ),
             *_known(report),
         ],
-        "python": _python(image, output),
+        "python": _python(image, output, report.known),
         "export": f"mvp-edge export {shlex.quote(report.out)} --target {TARGETS[0]}",
         "targets": TARGETS[1:],
     }
@@ -46,12 +47,13 @@ def _divisor(temperature: float) -> str:
     return "" if temperature == 1 else f" / {temperature:.3g}"
 
 
-def _python(image: ImageRecord, output: OutputRecord) -> str:
+def _python(image: ImageRecord, output: OutputRecord, known: KnownRecord | None) -> str:
     """Return lines of Python, short enough for the page, that classify a picture."""
     size = f"({image.width}, {image.height})"
     axes = ".transpose(0, 3, 1, 2)" if image.layout == "NCHW" else ""
     scale = "" if image.dtype == "uint8" else " / np.float32(255)"
-    run = f'run(["{output.name}"], {{"{image.name}": pixels{scale}}})[0]'
+    names = [output.name] if known is None else [output.name, known.output]
+    label = f"labels[{output.name}[0].argmax()]"
     return "\n".join(
         (
             "import numpy as np, onnxruntime as ort",
@@ -59,10 +61,13 @@ def _python(image: ImageRecord, output: OutputRecord) -> str:
             'picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
             f"pixels = np.stack([ImageOps.fit(picture, {size}, Image.BILINEAR)]){axes}",
             'session = ort.InferenceSession("model.onnx")',
-            f"logits = session.{run}",
-            'print(open("labels.txt", encoding="utf-8").read().splitlines()[logits.argmax()])',
+            f'feed = {{"{image.name}": pixels{scale}}}',
+            f"{', '.join(names)} = session.run({json.dumps(names)}, feed){'' if known else '[0]'}",
+            'labels = open("labels.txt", encoding="utf-8").read().splitlines()',
+            f"print({label})" if known is None else
+            f'print({label} if {known.output}[0] >= {known.threshold:.4g} else "none of these")',
         )
-    )
+    )  # fmt: skip
 
 
 def precisions(report: Report) -> list[dict[str, Any]]:

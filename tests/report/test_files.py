@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -17,13 +19,18 @@ from mvp_edge.export import OnnxClassifier, export_onnx
 from mvp_edge.export.classifier import read_interface
 from mvp_edge.models.bases import load_base
 from mvp_edge.report import Extras, Report, files, render_html
+from mvp_edge.report.record import KnownRecord
 from tests.report.example import example_report, example_units
 
 NAMES = ["apple", "chair", "crab", "plain", "rose", "tiger"]
 
 
-@pytest.mark.parametrize("kind", ["float32-nchw", "uint8-nhwc"])
-def test_the_lines_of_python_run_the_model(kind: InputFormat, tiny_base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "threshold"), [("float32-nchw", None), ("uint8-nhwc", None), ("float32-nchw", -1e6), ("uint8-nhwc", 1e6)]
+)
+def test_the_lines_of_python_run_the_model(
+    kind: InputFormat, threshold: float | None, tiny_base: Path, tmp_path: Path
+) -> None:
     base, model = load_base(str(tiny_base))
     file = tmp_path / "model.onnx"
     export_onnx(
@@ -33,7 +40,11 @@ def test_the_lines_of_python_run_the_model(kind: InputFormat, tiny_base: Path, t
     picture = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "photo.jpg", "PNG")  # Pillow looks inside; JPEG would change the pixels
     interface = {k: v for k, v in read_interface(file).to_json().items() if k != "classes"}
-    report = Report.from_json(example_report() | {"interface": interface})
+    logits, known = OnnxClassifier(file).predict(picture.transpose(2, 0, 1)[None]), None
+    if threshold is not None:
+        known = KnownRecord("known", threshold, temperature=1.0, kept=0.95, listed=6, neutral=0, unlisted=0)
+        add_known(file)
+    report = msgspec.structs.replace(Report.from_json(example_report() | {"interface": interface}), known=known)
     render_html(report, example_units(), Extras(), tmp_path / "report.html")
     shown = re.search(r"<code>(import numpy.*?)</code>", (tmp_path / "report.html").read_text(), re.DOTALL)
     assert shown
@@ -42,8 +53,16 @@ def test_the_lines_of_python_run_the_model(kind: InputFormat, tiny_base: Path, t
     said = subprocess.run(
         [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    logits = OnnxClassifier(file).predict(picture.transpose(2, 0, 1)[None])
-    assert said == f"{NAMES[int(logits.argmax())]}\n"
+    assert said == ("none of these\n" if threshold == 1e6 else f"{NAMES[int(logits.argmax())]}\n")
+
+
+def add_known(file: Path) -> None:
+    """Give a model a second output: the largest logit of each picture."""
+    model = onnx.load(file)
+    model.graph.node.append(onnx.helper.make_node("ReduceMax", ["logits", "axes"], ["known"], keepdims=0))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "axes"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("known", onnx.TensorProto.FLOAT, ["batch"]))
+    onnx.save(model, file)
 
 
 def test_the_contract_is_told() -> None:
