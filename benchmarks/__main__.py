@@ -51,7 +51,6 @@ SCRIPTS = {
     "codebook": "weights of a body in a byte for two or three",
     "forms": "their INT8 forms and small ones",
     "thresholds": "the thresholds of its `known`, made anew",
-    "float-layers": "what INT8 gains if its worst layers stay in float32",
     "photographs": "how often it is right about photographs by names alone",
     "own-photographs": "what photographs of one's own are worth",
     "specialists": "do votes win on photographs",

@@ -50,7 +50,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "photographs": photographs.by_names,
     "forms": photographs.forms,
     "worst-layers": photographs.worst_layers,
-    "float-layers": photographs.float_layers,
+    "float-layers": settled.float_layers,
     "none-of-these": photographs.none_of_these,
     "own-photographs": photographs.own_photographs,
     "specialists": photographs.specialists,

@@ -106,29 +106,6 @@ def worst_layers() -> str:
     return markdown(("body", "worst layers, % of the variance"), rows)
 
 
-def float_layers() -> str:
-    """INT8 with its worst layers in float32: accuracy, agreement with float32, bytes and time against all in INT8."""
-    latest = {r["config"]["network"]: r for r in records.read("float-layers")}
-    rows = []
-    for network, record in latest.items():
-        result, mark = record["result"], dirty_mark([record])
-        rows.append((f"{network}{mark}, float32", f"{_top1(result['float32']):.1f}", "", "", "", ""))
-        whole = result["left"]["0"]
-        for count, v in result["left"].items():
-            title = "INT8" if count == "0" else f"INT8 but for {count}"
-            rows.append((
-                f"{network}, {title}", f"{_top1(v):.1f}", f"{v['same_top1']:.1f}", f"{v['mean_abs_diff']:.3f}",
-                f"{v['bytes'] / whole['bytes']:.2f}x", f"{v['time']['median']:.2f}x" if v["time"] else "",
-            ))  # fmt: skip
-    head = ("network", "top-1, %", "first guess of float32, %", "mean difference of a logit", "bytes", "time")
-    return markdown(head, rows)
-
-
-def _top1(found: dict[str, Any]) -> float:
-    """Return the accuracy of a classifier, or of a body on lists of five."""
-    return found["top1"] if "top1" in found else dict(map(tuple, found["curve"]))[5]
-
-
 def none_of_these() -> str:
     """False accepts and AUROC of each score, and of the threshold that a file is delivered with."""
     rows = []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
+from benchmarks import records
+from benchmarks.records import dirty_mark
 from benchmarks.tables import frame, listed, mark, markdown
 
 
@@ -101,3 +105,26 @@ def leep() -> str:
         "score": "{title}", "images": "{images}", "noise of 1,000 classes above chance": "{noise:+.2f}",
         "Spearman": "{spearman:.2f}", "probe of the first": "{probe_first:.1f}", "voted": "{voted:.1f}",
     })  # fmt: skip
+
+
+def float_layers() -> str:
+    """INT8 with its worst layers in float32: accuracy, agreement with float32, bytes and time against all in INT8."""
+    latest = {r["config"]["network"]: r for r in records.read("float-layers")}
+    rows = []
+    for network, record in latest.items():
+        result, mark = record["result"], dirty_mark([record])
+        rows.append((f"{network}{mark}, float32", f"{_top1(result['float32']):.1f}", "", "", "", ""))
+        whole = result["left"]["0"]
+        for count, v in result["left"].items():
+            title = "INT8" if count == "0" else f"INT8 but for {count}"
+            rows.append((
+                f"{network}, {title}", f"{_top1(v):.1f}", f"{v['same_top1']:.1f}", f"{v['mean_abs_diff']:.3f}",
+                f"{v['bytes'] / whole['bytes']:.2f}x", f"{v['time']['median']:.2f}x" if v["time"] else "",
+            ))  # fmt: skip
+    head = ("network", "top-1, %", "first guess of float32, %", "mean difference of a logit", "bytes", "time")
+    return markdown(head, rows)
+
+
+def _top1(found: dict[str, Any]) -> float:
+    """Return the accuracy of a classifier, or of a body on lists of five."""
+    return found["top1"] if "top1" in found else dict(map(tuple, found["curve"]))[5]

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from benchmarks import lite0
-from benchmarks.measurements import bodies, codebook, float_layers, forms, thresholds
+from benchmarks.measurements import bodies, codebook, forms, thresholds
 from mvp_edge.export.static_int8 import quantise
 from tests.bodies import COLOURS, make_body_zoo
 
@@ -67,44 +67,6 @@ def test_corrected_biases_keep_the_means(network: onnx.ModelProto, images: np.nd
     )  # fmt: skip
     assert np.abs(found - exact).max() < 0.5 * np.abs(plain - exact).max()
     assert set(errors) == {"a1", "b0"} and max(errors.values()) < 0.01
-
-
-def test_a_layer_left_in_float32_rounds_nothing_but_what_it_reads(network: onnx.ModelProto, images: np.ndarray) -> None:
-    ranges, bias = forms.ranges_of(network, images), np.full(8, 0.1, np.float32)
-    shifts = {"a.bias": bias, "b.bias": bias}
-    rounded = quantise(network, ranges, shifts)
-    made = float_layers.in_float(network, rounded, shifts, ["b0"])
-    onnx.checker.check_model(made)
-    read, logits = (np.concatenate(v) for v in forms.outputs(made, ["a1.dq", "logits"], images))
-    weight, own = (numpy_helper.to_array(t) for t in network.graph.initializer if t.name in ("b.weight", "b.bias"))
-    assert logits == pytest.approx(read.mean((2, 3)) @ weight[:, :, 0, 0].T + own + bias, abs=1e-4)
-    first = float_layers.in_float(network, rounded, shifts, ["a1"])
-    exact, before, after = (
-        forms.outputs(m, [n], images)[0] for m, n in ((network, "a0"), (rounded, "a0"), (first, "a0"))
-    )
-    distance = [np.abs(np.concatenate(v) - np.concatenate(exact) - 0.1).max() for v in (before, after)]
-    assert distance[1] < 0.5 * distance[0]
-
-
-def test_a_limit_holds_where_no_integers_follow(network: onnx.ModelProto, images: np.ndarray) -> None:
-    model = onnx.ModelProto()
-    model.CopyFrom(network)
-    del model.graph.node[3]
-    model.graph.node[3].input[0] = "a1"
-    rounded = quantise(model, forms.ranges_of(model, images), {})
-    (found,) = forms.outputs(float_layers.in_float(model, rounded, {}, ["a1"]), ["mean0"], images)
-    (exact,) = forms.outputs(model, ["mean0"], images)
-    assert np.concatenate(found) == pytest.approx(np.concatenate(exact), abs=0.01)
-
-
-def test_the_worst_layers_are_those_that_rounding_moves_most(network: onnx.ModelProto, images: np.ndarray) -> None:
-    moved = onnx.ModelProto()
-    moved.CopyFrom(network)
-    codebook.put(moved, "b.weight", np.zeros((8, 8, 1, 1)))
-    pixels = (255 * images).astype(np.uint8)
-    assert float_layers.worst_of(network, moved, pixels) == ["b", "a"]
-    found = float_layers.compared(np.array([[1.0, 2], [4, 3]]), np.array([[1.0, 3], [3, 4]]))
-    assert found == {"mean_abs_diff": 0.75, "same_top1": 50.0}
 
 
 def test_pictures_left_out_for_choices_do_not_calibrate(tmp_path: Path) -> None:
