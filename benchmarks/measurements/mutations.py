@@ -39,6 +39,7 @@ SWAPS: dict[type[ast.AST], type[Any]] = {
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
+KINDS = (ast.Compare, ast.BinOp, ast.BoolOp, ast.Constant, ast.If, ast.IfExp)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def places(tree: ast.Module) -> list[int]:
     """Return the positions, in the order of `ast.walk`, of the nodes that can be changed: none in declarations."""
     types = {id(inner) for part in _types(tree) for inner in ast.walk(part)}
     nodes = list(ast.walk(tree))
-    return [i for i, node in enumerate(nodes) if id(node) not in types and _change(copy.deepcopy(node))]
+    able = (i for i, node in enumerate(nodes) if isinstance(node, KINDS) and id(node) not in types)
+    return [i for i in able if _change(copy.deepcopy(nodes[i]))]
 
 
 def mutated(path: Path, place: int) -> Mutation:

@@ -220,6 +220,7 @@ def argb(picture: Image.Image, path: Path) -> str:
     return f"{path} {picture.width} {picture.height}"
 
 
+@pytest.mark.slow
 def test_pictures_are_prepared_as_in_the_evaluation(run_kotlin: Kotlin, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     sizes = {"same": (32, 24), "small": (20, 10), "wide": (333, 90), "large": (640, 480), "huge": (1000, 700)}
@@ -236,6 +237,7 @@ def test_pictures_are_prepared_as_in_the_evaluation(run_kotlin: Kotlin, tmp_path
         np.testing.assert_array_equal(found, decode(tmp_path / f"{name}.png", SIZE), err_msg=name)
 
 
+@pytest.mark.slow
 def test_pictures_are_turned_clockwise(run_kotlin: Kotlin, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
     words = argb(Image.fromarray(pixels), tmp_path / "a")
@@ -245,6 +247,7 @@ def test_pictures_are_turned_clockwise(run_kotlin: Kotlin, tmp_path: Path) -> No
         np.testing.assert_array_equal(np.fromfile(tmp_path / "out", np.uint8).reshape(turned.shape), turned)
 
 
+@pytest.mark.slow
 def test_the_self_check_compares_what_the_model_gives(
     run_kotlin: Kotlin, model: tuple[Path, Interface], tmp_path: Path
 ) -> None:
@@ -264,6 +267,7 @@ def test_the_self_check_compares_what_the_model_gives(
         assert float(told) == pytest.approx(float(difference), abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_classes_are_named_or_none_of_these(run_kotlin: Kotlin, tmp_path: Path) -> None:
     folder = run_kotlin.folder
     (tmp_path / "labels.txt").write_text("apple\npear\nplum\n")
