@@ -126,9 +126,10 @@ def drawn(seed: int, number: int) -> Mutation:
 def suites(mutation: Mutation, covered: coverage.CoverageData) -> list[list[str]]:
     """Return the tests to run for a mutation: those that run its statement, its module's and its room's."""
     room, name = Path(mutation.module).parent.name, Path(mutation.module).stem
-    (file,) = (f for f in covered.measured_files() if f.endswith(f"/{mutation.module}"))
-    by_line = covered.contexts_by_lineno(file)
-    tests = {c.rpartition("|")[0] for line in mutation.statement for c in by_line.get(line, []) if c}
+    files = [f for f in covered.measured_files() if f.endswith(f"/{mutation.module}")]
+    by_line = covered.contexts_by_lineno(files[0]) if files else {}
+    ran = {c.rpartition("|")[0] for line in mutation.statement for c in by_line.get(line, []) if c}
+    tests = {t.partition("[/")[0] for t in ran}  # a path as a parameter is not that of the copy
     nearest = sorted(tests, key=lambda t: (f"test_{name}.py" not in t, f"/{room}/" not in t, t))[:COVERING]
     near = [f"tests/{room}/test_{name}.py", f"tests/{room}", f"tests/test_{room}.py"]
     return [*([nearest] if nearest else []), *([n] for n in near if (ROOT / n).exists())]
