@@ -98,6 +98,13 @@ def test_a_fixed_camera_and_classes_without_images(tmp_path: Path) -> None:
     assert found.warnings[:2] == ("no test images of ok", NOTE)
 
 
+def test_sizes_are_ranked_by_area(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for i, size in enumerate([(10, 90), (40, 40), (50, 40)]):
+        Image.new("RGB", size).save(tmp_path / "a" / f"{i}.png")
+    assert look(open_source(str(tmp_path)), SilentProgress()).sizes == ((10, 90), (40, 40), (50, 40))
+
+
 def test_leaks_and_trifles(tmp_path: Path) -> None:
     for name, side in (("a", 40), ("b", 60)):
         (tmp_path / name).mkdir()

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from mvp_edge.config import FitConfig
+from mvp_edge.export import TOLERANCE
 from mvp_edge.models.plan import KeepPlan, full_plan, make_plan
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.deliver import method_in_words, origin_of
+from mvp_edge.prune.deliver import method_in_words, origin_of, rounding
 from mvp_edge.prune.fit import Tuned
 from mvp_edge.training.interpolation import Interpolation
 from mvp_edge.voting.neighbours import Neighbour
@@ -55,3 +56,9 @@ def test_only_a_vote_is_called_one() -> None:
     assert method_in_words("vote", "smsp").startswith("SMSP")
     assert method_in_words("vote", "mvp") == "meta-vote pruning"
     assert all("vot" not in method_in_words(o, "mvp") for o in ("member", "ready-made", "base"))
+
+
+def test_a_file_that_rounds_more_than_usual_is_warned_of() -> None:
+    assert rounding(TOLERANCE) == []
+    (warning,) = rounding(1.5 * TOLERANCE)
+    assert f"{1.5 * TOLERANCE:.1e}" in warning
