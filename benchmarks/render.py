@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": accuracy.published,
     "targets-unseen": accuracy.unseen,
     "imbalance": accuracy.imbalance,
+    "plain": accuracy.plain,
     "targets-held-out": accuracy.teachers,
     "leep": settled.leep,
     "packing": settled.packing,

@@ -245,6 +245,17 @@ def teachers() -> str:
 IMBALANCE = {"cifar100-resnet18": "generalist, CIFAR-100", "lite0-64": "`lite0-64`, Clothing"}
 
 
+def plain() -> str:
+    """Networks of a generalist's size, distilled plainly, beside it."""
+    rows = frame("plain")
+    titles = {"random": "random weights", "magnitude": "the base's units with the largest magnitude"}
+    steps = [fit["iterations"] for fit in rows.fit]
+    return listed(rows.assign(start=rows.start.map(titles), steps=steps, links=rows.chain.map(len)), {
+        "distilled plainly, from": "{start}{mark}", "steps": "{steps:,}", "top-1 on the 100 classes": "{top1:.1f}",
+        "the generalist": "{rival_top1:.1f}", "trainings in its chain": "{links}", "seed": "{seed}",
+    })  # fmt: skip
+
+
 def imbalance() -> str:
     """Balanced accuracy by the ratio of the largest class to the smallest, and what is delivered with 200 : 5 : 5."""
     found = records.read("imbalance")
