@@ -1,8 +1,8 @@
 """Copies of one picture among many: the same pixels, or nearly the same, as in bursts and resized pictures.
 
 Candidates are pairs whose perceptual hashes (pHash: the signs of the lowest frequencies of a cosine transform) differ
-in few bits; they are copies if the values of their thumbnails correlate as well. Among 12,000 images of CIFAR-100,
-5,895 of Caltech-101, 4,000 of Flowers-102 and 1,903 of Pascal VOC, 6, 55, 4 and no groups were found, one with two
+in few bits; they are copies if the values of their thumbnails correlate as well. Among 12,000 images of the first 20
+classes of CIFAR-100, 5,895 of Caltech-101 and 4,000 of Flowers-102, 55, 55 and 4 groups were found, none with two
 classes. Of 500 photographs each of Caltech-101, Pascal VOC and animals at 64 x 64 pixels, all that were halved or saved
 again as JPEG of quality 60 were found, at least 96 % of those made brighter by a fifth, and at least 98, 65 and 4 % of
 those cropped by 1, 2 and 4 % on each side.
