@@ -160,7 +160,7 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked
 
     A folder is followed by one link only: a few folders with two links each would else hold millions.
     """
-    identity = _identity(os.stat(path))  # noqa: PTH116
+    identity = identity_of(os.stat(path))  # noqa: PTH116
     if identity in above:
         aside.setdefault(("links to a folder above them", False), []).append(path)
         return _Folder(path, name, identity)
@@ -170,7 +170,7 @@ def _walk(path: str, name: str, aside: Found, above: frozenset[Identity], linked
     with os.scandir(path) as entries:
         for entry in entries:
             if _leads(entry.is_dir) and not _is_hidden(entry.name):
-                if entry.is_symlink() and (target := _identity(entry.stat())) not in above:
+                if entry.is_symlink() and (target := identity_of(entry.stat())) not in above:
                     if target in linked:
                         aside.setdefault(("links to a folder that another link leads to", True), []).append(entry.path)
                         continue
@@ -206,7 +206,8 @@ def _own(folder: _Folder) -> Iterator[Identity]:
             yield from _own(each)
 
 
-def _identity(status: os.stat_result) -> Identity:
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what a file or folder is known by under all its paths."""
     return status.st_dev, status.st_ino
 
 

@@ -13,7 +13,7 @@ import torch
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data import archive, table
-from mvp_edge.data.folder import LAYOUTS, list_folder
+from mvp_edge.data.folder import LAYOUTS, identity_of, list_folder
 from mvp_edge.data.hub import PREFIX, list_hub
 from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, joint_sha256, pixels_sha256
 from mvp_edge.data.listing import SPLITS, FileReader, Listing, Split, in_words, renamed, warnings_of
@@ -71,8 +71,8 @@ class DataSource:
                     folders.add(folder)
                     folder = os.path.dirname(folder)  # noqa: PTH120
         path = path.resolve()
-        above = [each.stat() for each in (path, *path.parents) if each.exists()]
-        return any(os.path.samestat(os.stat(folder), each) for folder in folders for each in above)  # noqa: PTH116
+        above = {identity_of(each.stat()) for each in (path, *path.parents) if each.exists()}
+        return any(identity_of(status) in above for status in map(os.stat, folders))
 
     def load(
         self,

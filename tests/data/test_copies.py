@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
+from scipy.fft import idctn
 
 from mvp_edge.data import copies as module
 from mvp_edge.data.copies import DISTANCE, alike, copies, prints
@@ -103,3 +104,19 @@ def test_pictures_of_a_fixed_camera_are_alike() -> None:
     assert not alike(np.array([0] * 10 + list(range(1, 21))), np.array([0] * 30))
     assert not alike(np.array([0, 0, *range(1, 9)]), np.array([0, 1] * 5))
     assert not alike(np.empty(0, int), np.empty(0, int))
+
+
+def test_pictures_of_one_hash_and_brightness_but_other_patterns_are_no_copies() -> None:
+    """Coefficients of the cosine transform of the same signs and other sizes, of little contrast on a bright ground."""
+    draw, waves = np.random.default_rng(2), []
+    signs = draw.choice([-1, 1], (8, 8))
+    for _ in range(2):
+        coefficients = np.zeros((64, 64))
+        coefficients[:8, :8] = signs * draw.uniform(0.3, 1, (8, 8))
+        coefficients[0, 0] = 0
+        wave = np.asarray(idctn(coefficients, norm="ortho"))
+        waves.append(np.rint(190 + 20 * wave / wave.std()).astype(np.uint8))
+    images = torch.from_numpy(np.stack(waves)[:, None].repeat(3, 1))
+    seen = prints(images)
+    assert int(np.bitwise_count(seen.hashes[0] ^ seen.hashes[1]).sum()) <= DISTANCE
+    assert len(np.unique(copies(seen))) == 2

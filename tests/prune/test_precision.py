@@ -11,6 +11,8 @@ from torch import nn
 from mvp_edge.core.errors import ExportError
 from mvp_edge.data import ImageSet
 from mvp_edge.export import export_onnx
+from mvp_edge.prune import precision
+from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.gate import (
     JUDGED_IMAGES,
     MAX_DROP,
@@ -24,6 +26,7 @@ from mvp_edge.prune.gate import (
 )
 from mvp_edge.prune.precision import (
     Candidate,
+    compare,
     judge_precision,
     make_precision,
     try_precisions,
@@ -184,3 +187,25 @@ def test_test_images_decide_nothing(
     full, small = judge_precision(file, "auto", made, timings, decided, Scores(92.0, test, 100))
     assert (small.kept, made.path.exists()) == (kept, kept)
     assert (full.top1, small.top1) == (92.0, test)
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_files_are_compared_that_have_not_learned_from_the_images(
+    seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the delivered network has seen them, the one that has not is written, converted and judged."""
+    pixels = torch.zeros(2 * JUDGED_IMAGES, 3, 4, 4, dtype=torch.uint8)
+    images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long), ("a", "b"))
+    held, rest = images.subset(range(JUDGED_IMAGES)), images.subset(range(JUDGED_IMAGES, len(images)))
+    file, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+    own, its = Candidate("int8", tmp_path / "own.onnx"), Candidate("int8", tmp_path / "its.onnx")
+    state, compared = {"weight": torch.ones(1)}, []
+    monkeypatch.setattr(precision, "scores_of", lambda *given: compared.append(given) or SAME)
+    made = {other: its, file: own}
+    monkeypatch.setattr(precision, "make_precision", lambda at, *given: made[at])
+    monkeypatch.setattr(precision, "judge_precision", lambda *given: given[4:])
+    write = {id(state): other}
+    unseen = Unseen(held, rest, state if seen else None)
+    found = compare(file, "auto", own, [], unseen, None, lambda tensors: write[id(tensors)], seed=0)
+    assert found == (SAME, None)
+    assert compared == [(other, its.path, held) if seen else (file, own.path, held)]
