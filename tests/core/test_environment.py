@@ -1,4 +1,5 @@
 from importlib.metadata import PackageNotFoundError
+from io import StringIO
 from types import SimpleNamespace
 
 import pytest
@@ -28,3 +29,9 @@ def test_the_environment_names_what_matters() -> None:
     found = environment(torch.device("cpu"))
     assert {"python", "torch_threads", "processor", "packages"} <= found.keys()
     assert "torch" in found["packages"]
+
+
+def test_a_processor_may_have_a_colon_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = "processor\t: 0\nmodel name\t: ACME: the fast one\n"
+    monkeypatch.setattr("builtins.open", lambda *_, **__: StringIO(listed))
+    assert environment(torch.device("cpu"))["processor"] == "ACME: the fast one"

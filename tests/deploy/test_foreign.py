@@ -17,7 +17,7 @@ from torch import nn
 from mvp_edge.core.errors import ExportError
 from mvp_edge.deploy import coreml, litert, ncnn
 from mvp_edge.deploy.ort_format import fixed_batch
-from mvp_edge.deploy.plain import read_plain, unpack
+from mvp_edge.deploy.plain import Plain, read_plain, rounds_up, unpack
 from mvp_edge.export import OnnxClassifier, export_onnx
 from mvp_edge.export.classifier import Interface
 from mvp_edge.export.compact import halve
@@ -165,3 +165,22 @@ def test_packed_weights_are_unpacked(file: Path, tmp_path: Path) -> None:
 def test_a_gelu_is_one_operator(file: Path) -> None:
     kinds = [n.op_type for n in read_plain(file).nodes]
     assert "Erf" not in kinds and ("Gelu" in kinds) == ("Softmax" in kinds)
+
+
+@pytest.mark.parametrize(
+    ("given", "pads", "made", "expected"),
+    [
+        ((8, 8), [0, 0, 0, 0], (3, 3), False),
+        ((8, 8), [0, 0, 0, 0], (4, 3), True),
+        ((8, 8), [0, 0, 0, 0], (3, 4), True),
+        ((8, 6), [1, 0, 0, 1], (4, 3), False),
+        ((8, 6), [0, 1, 1, 0], (4, 3), False),
+        ((8, 7), [0, 1, 2, 0], (4, 4), True),
+    ],
+)
+def test_a_pool_gives_more_than_whole_windows(
+    given: tuple[int, int], pads: list[int], made: tuple[int, int], expected: bool
+) -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=pads)
+    plain = Plain([node], {}, {"x": (1, 4, *given), "y": (1, 4, *made)}, ["x"], ["y"])
+    assert rounds_up(plain, node) == expected

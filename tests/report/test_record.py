@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mvp_edge.report import FamilyReport, Report, json_schema, write_json
-from mvp_edge.report.record import SCHEMA
+from mvp_edge.report.record import SCHEMA, Record
 from tests.report.example import example_report
 
 DOCS = Path(__file__).parents[2] / "docs" / SCHEMA.name
@@ -78,3 +78,12 @@ def test_json_refuses_what_is_no_number(tmp_path: Path, value: float) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(report, tmp_path / "report.json")
     assert not list(tmp_path.iterdir())
+
+
+def test_no_part_of_a_report_can_be_changed() -> None:
+    def below(kind: type[Record]) -> list[type[Record]]:
+        return [kind, *(k for child in kind.__subclasses__() for k in below(child))]
+
+    kinds = below(Record)
+    assert len(kinds) > 20
+    assert [k.__name__ for k in kinds if not k.__struct_config__.frozen] == []

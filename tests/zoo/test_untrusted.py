@@ -11,6 +11,7 @@ import multiprocessing
 import resource
 import shutil
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,9 @@ def test_a_graph_that_reads_other_files(zoos: dict[str, Path]) -> None:
 def test_names_that_a_terminal_would_obey(name: Any) -> None:
     with pytest.raises(ValueError, match="name|character"):
         check_printable(["fine", "café <b>", name])
+
+
+def test_only_gzip_is_unpacked() -> None:
+    for data in (zlib.compress(b"1"), b"no archive"):
+        with pytest.raises(ValueError):
+            unzipped(data)
