@@ -101,8 +101,16 @@ def test_the_same_seed_gives_the_same_model(cifar100: Path, tmp_path: Path) -> N
     assert first["voters"] == second["voters"]
 
 
-def test_names_alone_give_a_model_whose_accuracy_is_told_truly(cifar100: Path, tmp_path: Path) -> None:
-    report, out = prune(tmp_path, None)
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path, float]:
+    """What names alone give, and the seconds that the user waited."""
+    begin = time.perf_counter()
+    report, out = prune(tmp_path_factory.mktemp("named"), None)
+    return report, out, time.perf_counter() - begin
+
+
+def test_names_alone_give_a_model_whose_accuracy_is_told_truly(named: tuple[dict, Path, float], cifar100: Path) -> None:
+    report, out, _ = named
     model = OnnxClassifier(out / "model.onnx")
     test = open_source(str(cifar100)).load(model.labels, "test", model.input_size)
     top1 = 100 * (model.predict(test.images.numpy()).argmax(1) == test.labels.numpy()).mean()
@@ -113,10 +121,8 @@ def test_names_alone_give_a_model_whose_accuracy_is_told_truly(cifar100: Path, t
     assert report["bytes"]["onnx"] < 600_000
 
 
-def test_the_seconds_told_are_those_that_the_user_waits(tmp_path: Path) -> None:
+def test_the_seconds_told_are_those_that_the_user_waits(named: tuple[dict, Path, float]) -> None:
     """What is left is the interpreter's own start, the last lines of output, and its end."""
-    begin = time.perf_counter()
-    report, _ = prune(tmp_path, None, "--precision", "fp32")
-    waited = time.perf_counter() - begin
+    report, _, waited = named
     assert report["seconds"]["start"] > 0.5
     assert 0.75 * waited < report["seconds"]["total"] < waited

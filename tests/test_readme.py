@@ -122,11 +122,15 @@ def test_rooms_are_counted() -> None:
         rooms.count(sources | {"mvp_edge.core": "import mvp_edge.prune"})
 
 
+@pytest.mark.slow
 def test_recorded_counts_of_rooms_are_true() -> None:
     for record in _known_commits():
         assert rooms.count(rooms.sources(record["commit"])).summary() == {
             k: v for k, v in record.items() if k != "commit"
         }
+
+
+def test_rooms_floors_and_arrows_are_those_recorded() -> None:
     here, last = rooms.count(rooms.sources()).summary(), rooms.recorded()[-1]
     for figure in ("rooms", "floors"):
         assert here[figure] == last[figure], f"{figure}: record them with python -m benchmarks.rooms --record"

@@ -204,8 +204,8 @@ def test_without_batch_norms_nothing_is_re_estimated() -> None:
     ("arch", "widths"),
     [
         ("deit_tiny_patch16_224", {3, 768}),
-        ("vit_tiny_patch16_224", {3, 768}),
-        ("deit_small_patch16_224", {6, 1536}),
+        pytest.param("vit_tiny_patch16_224", {3, 768}, marks=pytest.mark.slow),
+        pytest.param("deit_small_patch16_224", {6, 1536}, marks=pytest.mark.slow),
         ("vit_small_patch16_224", {6, 1536}),
     ],
 )

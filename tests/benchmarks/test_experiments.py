@@ -8,8 +8,13 @@ from benchmarks.experiments import EXPERIMENTS
 from benchmarks.records import read_lines
 from benchmarks.suite import Context, carry_out
 
+QUICK = ("unseen", "zoos")
+"""Experiments that every run of the tests tries; with the others it would take half a minute longer."""
 
-@pytest.mark.parametrize("name", list(EXPERIMENTS))
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS]
+)
 def test_every_row_has_a_trial_or_a_reason(name: str, context: Context) -> None:
     context = replace(context, tasks=1)
     rows = EXPERIMENTS[name].rows(context)

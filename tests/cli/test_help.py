@@ -122,6 +122,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert not HEAVY & set(processor_seconds(HELP, *words)[1].split("\n")[-2].split())
 
 
+@pytest.mark.slow
 def test_help_is_about_as_quick_as_that_of_a_small_app() -> None:
     # Processor time, in turns with an app of two commands, because machines and their load differ.
     turns = [(processor_seconds(HELP, "--help")[0], processor_seconds(SMALL_APP, "--help")[0]) for _ in range(15)]

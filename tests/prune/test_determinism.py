@@ -54,6 +54,7 @@ def test_two_runs_are_equal_bit_for_bit(
     assert other[3] is not first[3] and (other[2] != first[2]).any()  # so it does matter
 
 
+@pytest.mark.slow
 def test_two_processes_are_equal_bit_for_bit(
     images: Path, tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

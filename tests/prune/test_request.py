@@ -118,7 +118,7 @@ def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("size", [["--keep", "0.1"], ["--budgets", "1ms"]])
+@pytest.mark.parametrize("size", [pytest.param(["--keep", "0.1"], marks=pytest.mark.slow), ["--budgets", "1ms"]])
 def test_a_class_list_from_a_pipe_is_read_once(tmp_path: Path, size: list[str]) -> None:
     os.mkfifo(pipe := tmp_path / "classes.txt")
     command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", str(pipe), *size, "--zoo", RESNET_ZOO]
