@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def read_asset(folder: str, name: str) -> str:
     return (files("mvp_edge") / folder / name).read_text(encoding="utf-8")
 
 
+@cache
 def load_template(folder: str, name: str) -> Template:
     """Return a template; missing values are errors, and HTML templates escape their values, others with `plain`."""
     # Imported here, because only commands that make a page need it.

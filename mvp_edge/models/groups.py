@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -43,6 +44,11 @@ class SlicedDimension:
     dim: int
     index: Index
     length: int
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """`index` as a tensor `(units, positions of a unit)`."""
+        return torch.tensor(self.index)
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def kept_positions(table: GroupTable, plan: KeepPlan) -> Positions:
         for dimension in group.dimensions:
             place = dimension.tensor, dimension.dim
             flags = keep.setdefault(place, torch.ones(dimension.length, dtype=torch.bool))
-            flags[torch.tensor(dimension.index)[gone].flatten()] = False
+            flags[dimension.positions[gone].flatten()] = False
     positions: Positions = defaultdict(dict)
     for (tensor, dim), flags in keep.items():
         positions[tensor][dim] = flags.nonzero().flatten()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from mvp_edge.training.interpolation import calibrated_loss, class_weights
 DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of weights on features with a mean square of 1, descending
 PARTS = (0.25, 0.5, 1.0)  # of the images, for the learning curve
 STEPS = 60  # of L-BFGS, from the solution at the next larger decay
+EXACT = {"gtol": 1e-7, "ftol": 1e-9}  # of its end
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ def fit_heads(features: Tensor, labels: Tensor, prior: Tensor, decays: Sequence[
         prior: Logits `(N, K)` that are added.
         decays: Descending.
     """
+    from scipy.optimize import minimize  # imported here: it takes 0.3 s
+
     centre = features.mean(0)
     x = (features - centre).double()
     scale = x.square().sum(1).mean().sqrt().clamp(min=1e-12)
@@ -106,23 +107,26 @@ def fit_heads(features: Tensor, labels: Tensor, prior: Tensor, decays: Sequence[
     offset, truth, weights = prior.double(), labels[:, None], class_weights(labels).double()[:, None] / len(x)
     k, width = prior.shape[1], x.shape[1]
 
-    at, found = torch.zeros(k * (width + 1), dtype=torch.double), []
+    at, found = np.zeros(k * (width + 1)), []
 
-    def loss(decay: float) -> Tensor:
-        """Set the gradient by hand: autograd's own thread takes longer to answer than these small products."""
-        weight, bias = at[:-k].view(k, width), at[-k:]
+    def parts(row: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(row)
+        return rows[:-k].view(k, width), rows[-k:]
+
+    def loss(row: np.ndarray, decay: float) -> tuple[float, np.ndarray]:
+        """Return it and its gradient, by hand: autograd's own thread takes longer than these small products."""
+        weight, bias = parts(row)
         chance = (offset + x @ weight.T + bias).log_softmax(1)
         wrong = chance.exp().scatter_add(1, truth, torch.full_like(truth, -1, dtype=torch.double)) * weights
-        at.grad = torch.cat([(wrong.T @ x + decay * weight).flatten(), wrong.sum(0)])
-        return -(chance.gather(1, truth) * weights).sum() + decay / 2 * weight.square().sum()
+        slope = torch.cat([(wrong.T @ x + decay * weight).flatten(), wrong.sum(0)])
+        return float(decay / 2 * weight.square().sum() - (chance.gather(1, truth) * weights).sum()), slope.numpy()
 
     with one_thread(), torch.no_grad():
         for decay in decays:
-            solver: Any = torch.optim.LBFGS([at], max_iter=STEPS, line_search_fn="strong_wolfe")
-            solver.step(partial(loss, decay))
-            weight, bias = at[:-k].view(k, width), at[-k:].float()
+            at = minimize(loss, at, (decay,), "L-BFGS-B", jac=True, options={"maxiter": STEPS, **EXACT}).x
+            weight, bias = parts(at)
             rows = ((weight if turn is None else weight @ turn) / scale).float()
-            found.append(Linear(rows, bias - rows @ centre))
+            found.append(Linear(rows, bias.float() - rows @ centre))
     return found
 
 

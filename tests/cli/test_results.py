@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import RESNET_ZOO
+from cli.main import main
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.models.bases import load_base
 from mvp_edge.report import Report
@@ -225,15 +227,14 @@ def test_a_closed_pipe_is_no_error(tiny_zoo: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_name_that_the_terminal_cannot_show(tiny_zoo: Path, images: Path, tmp_path: Path) -> None:
+def test_a_name_that_the_terminal_cannot_show(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "classes.txt").write_text("rose\nKäfer\n", encoding="utf-8")
-    command = [sys.executable, "-m", "mvp_edge_cli", "neighbours", "--task", "classes.txt", "--json"]
-    done = subprocess.run(
-        [*command, "--zoo", str(tiny_zoo), "--similarity", "wordnet"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-    )
-    assert json.loads(done.stdout.replace("\\xe4", "\\u00e4"))["task"]["classes"] == ["rose", "Käfer"]
+    words = ["neighbours", "--task", str(tmp_path / "classes.txt"), "--json", "--zoo", str(tiny_zoo)]
+    monkeypatch.setattr(sys, "argv", ["mvp-edge", *words, "--similarity", "wordnet"])
+    monkeypatch.setattr("cli.process.start", lambda: None)  # it would handle this process's signals
+    monkeypatch.setattr(sys, "stdout", shown := io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    shown.seek(0)
+    assert json.loads(shown.read().replace("\\xe4", "\\u00e4"))["task"]["classes"] == ["rose", "Käfer"]

@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks import RESNET_ZOO, VIT_ZOO
+from cli.app import app
 from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, TaskError, ZooError
 from mvp_edge.names.tasks import Task, TaskClass
@@ -109,26 +112,20 @@ def test_a_zoo_whose_description_lacks_its_base(config: PruneConfig, tmp_path: P
 
 
 def test_the_standard_input_is_read_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", "-", "--zoo", RESNET_ZOO]
-    command += ["--device", "cuda:99"]
-    done = subprocess.run(command, input="apple\npear\n", capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stderr.startswith(
-        "error: device cuda:99 is not available"
-    )  # said after the list has been read for good
+    command = ["prune", "--task", "-", "--zoo", RESNET_ZOO, "--out", str(tmp_path / "out"), "--device", "cuda:99"]
+    told = CliRunner().invoke(app, command, input="apple\npear\n").stderr
+    assert told.startswith("error: device cuda:99 is not available")  # said after the list has been read for good
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("size", [pytest.param(["--keep", "0.1"], marks=pytest.mark.slow), ["--budgets", "1ms"]])
+@pytest.mark.parametrize("size", [["--keep", "0.1"], ["--budgets", "1ms"]])
 def test_a_class_list_from_a_pipe_is_read_once(tmp_path: Path, size: list[str]) -> None:
     os.mkfifo(pipe := tmp_path / "classes.txt")
-    command = [sys.executable, "-m", "mvp_edge_cli", "prune", "--task", str(pipe), *size, "--zoo", RESNET_ZOO]
-    command += ["--device", "cuda:99"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
-        pipe.write_text("apple\npear\n")
-        try:
-            _, told = running.communicate(timeout=300)
-        finally:
-            running.kill()
+    command = ["prune", "--task", str(pipe), *size, "--zoo", RESNET_ZOO, "--out", str(tmp_path / "out")]
+    writing = threading.Thread(target=pipe.write_text, args=["apple\npear\n"], daemon=True)  # until it is read
+    writing.start()
+    told = CliRunner().invoke(app, [*command, "--device", "cuda:99"]).stderr
+    writing.join()
     assert told.startswith("error: device cuda:99 is not available")  # said after the list has been read for good
 
 
