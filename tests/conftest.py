@@ -17,6 +17,7 @@ from mvp_edge.build.members import build_generalists, build_specialists
 from mvp_edge.config import BuildConfig, FitConfig, PruneSchedule
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
+from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.prunable import PrunableModel
@@ -161,3 +162,14 @@ def save_tiny_base(path: Path, images: Path, seed: int, size: tuple[int, int] = 
     fit(model, source, config, optimizer=make_optimizer(model, config))
     save_base(model, replace(base, classes=data.classes), path)
     return path
+
+
+@pytest.fixture
+def fake_ort_web(tmp_path: Path) -> Path:
+    """Directory that looks like an unpacked onnxruntime-web."""
+    dist = tmp_path / "onnxruntime-web" / "dist"
+    dist.mkdir(parents=True)
+    (dist / SCRIPT).write_text("export const fake = '</script>';\n")
+    (dist / WASM).write_bytes(b"\0asm fake")
+    (dist.parent / "package.json").write_text('{"version": "9.9.9"}')
+    return dist.parent

@@ -25,6 +25,7 @@ def test_without_a_gpu_nothing_is_checked(monkeypatch: pytest.MonkeyPatch, capsy
     assert stop.value.code == 2 and "no CUDA device" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_computed_agrees(tmp_path: Path) -> None:
     bench = Bench(SMALL, CPU, tmp_path)
     found = bench.agrees("test_resnet")

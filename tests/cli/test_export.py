@@ -19,7 +19,6 @@ import pytest
 from PIL import Image
 
 from mvp_edge.data.images import decode
-from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.classifier import read_interface
 from mvp_edge.export.compact import halve
@@ -39,15 +38,6 @@ def result(pruned: tuple[Path, Done], tmp_path: Path) -> Path:
     out = Path(shutil.copytree(pruned[0], tmp_path / "result"))
     (out / "model-int8.onnx").unlink(missing_ok=True)
     return out
-
-
-@pytest.fixture
-def fake_ort_web(tmp_path: Path) -> Path:
-    folder = tmp_path / "ort-web"
-    folder.mkdir()
-    (folder / SCRIPT).write_text("export {};")
-    (folder / WASM).write_bytes(b"\0asm")
-    return folder
 
 
 PROVIDERS = {

@@ -85,7 +85,7 @@ def vit_zoo(request: Any, vit_base: Path, images: Path, tmp_path_factory: pytest
     return where / "vits"
 
 
-def test_names_alone(run: Run, task: Path, vit_zoo: Path, images: Path) -> None:
+def test_names_alone(run: Run, task: Path, vit_zoo: Path, fake_ort_web: Path) -> None:
     done = run("prune", "--task", task, "--zoo", vit_zoo, "--keep", 0.7, "--json")
     assert done.code == 0, done.err
     report = done.json
@@ -95,7 +95,7 @@ def test_names_alone(run: Run, task: Path, vit_zoo: Path, images: Path) -> None:
     found = take_inventory(Path("out/model.onnx"))
     assert found.largest_rank == report["largest_rank"] == 4
     assert found.operators == report["operators"]
-    for words in (["android"], ["web", "--with-dense", "--zoo", vit_zoo]):
+    for words in (["android"], ["web", "--ort-web", fake_ort_web, "--with-dense", "--zoo", vit_zoo]):
         done = run("export", "out", "--target", *words)
         assert done.code == 0, done.err
     assert list(Path("out").rglob("*.ort"))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.export import export_onnx
 from mvp_edge.export.classifier import Interface, read_interface
 from mvp_edge.models.bases import load_base
@@ -51,14 +50,3 @@ def result(made_result: Path, tmp_path: Path) -> Path:
 def interface(result: Path) -> Interface:
     """What the result's model takes and gives."""
     return read_interface(result / "model.onnx")
-
-
-@pytest.fixture
-def fake_ort_web(tmp_path: Path) -> Path:
-    """Directory that looks like an unpacked onnxruntime-web."""
-    dist = tmp_path / "onnxruntime-web" / "dist"
-    dist.mkdir(parents=True)
-    (dist / SCRIPT).write_text("export const fake = '</script>';\n")
-    (dist / WASM).write_bytes(b"\0asm fake")
-    (dist.parent / "package.json").write_text('{"version": "9.9.9"}')
-    return dist.parent
