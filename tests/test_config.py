@@ -3,7 +3,16 @@ from typing import Any, cast
 
 import pytest
 
-from mvp_edge.config import Budget, FitConfig, PruneConfig, PruneSchedule, ScoreSchedule, VoteConfig
+from mvp_edge.config import (
+    Budget,
+    BuildConfig,
+    FitConfig,
+    PretrainConfig,
+    PruneConfig,
+    PruneSchedule,
+    ScoreSchedule,
+    VoteConfig,
+)
 from mvp_edge.core.errors import ConfigError
 
 
@@ -62,6 +71,12 @@ def test_defaults_are_those_that_were_measured() -> None:
         keep=0.1, channel_multiple=8, method="mvp", neighbours=5, similarity="auto", voters="auto", vote="top",
         temperature=0.5,
     )  # fmt: skip
+    assert BuildConfig() == BuildConfig(members=60, ways=5, parent="generalist", seed=0, method="auto")
+    made = PretrainConfig("resnet18-cifar", "data", Path("base.safetensors"))
+    assert (made.epochs, made.save_every, made.small_size, made.small_epochs) == (30, 200, 0, 0)
+    run = PruneConfig(Path("classes.txt"), None)
+    assert (run.schedule, run.precision, run.input, run.max_drop) == ("auto", "auto", "float32-nchw", 1)
+    assert (run.seed, run.unknown, run.thumbnails, run.force, run.add_to_zoo) == (0, True, True, False, False)
 
 
 def test_steps_between_prunings_are_not_negative() -> None:
