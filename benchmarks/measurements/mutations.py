@@ -1,12 +1,13 @@
 """Do the tests notice a broken line? Seeded random mutations over the rooms, each against the tests that run its line.
 
     COVERAGE_FILE=FILE pytest --cov=mvp_edge --cov-context=test --cov-report=
-    python -m benchmarks mutations --covered FILE [--count 100] [--seed 0] [--limit 600]
+    python -m benchmarks mutations --covered FILE [--count 100] [--seed 0] [--limit 600] [--again]
 
 A mutation changes one comparison, operator, number, truth value or condition of a module in a copy of the tree. Tests
 that run its statement run until one fails; then the module's own tests and its room's, for what happens at import or in
 fixtures that tests share. Tests marked `slow` or `real` do not run. Each mutation is one record, and a run continues
-where it was stopped. A mutation that survives is a missing test, or changes nothing that can be observed.
+where it was stopped. A mutation that survives is a missing test, or changes nothing that can be observed. `--again`
+tries the survivors anew, at another commit with more tests.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import coverage
 
 from benchmarks.command import Script
-from benchmarks.records import ROOT
+from benchmarks.records import ROOT, code, read
 
 HUNG_S = 1800  # by the clock, which other programs slow down
 COVERING = 40  # tests of one line, at most: those of its room first
@@ -123,6 +125,14 @@ def drawn(seed: int, number: int) -> Mutation:
     return mutated(module, draw.choice(able[module]))
 
 
+def repeated(module: str, line: int, change: str) -> Mutation | None:
+    """Return the same change of a module as it now is, the nearest to where it once was; None if there is none."""
+    path = ROOT / module
+    able = places(ast.parse(path.read_text(encoding="utf-8"))) if path.exists() else []
+    same = [m for m in (mutated(path, place) for place in able) if m.change == change]
+    return min(same, key=lambda m: abs(m.line - line), default=None)
+
+
 def suites(mutation: Mutation, covered: coverage.CoverageData) -> list[list[str]]:
     """Return the tests to run for a mutation: those that run its statement, its module's and its room's."""
     room, name = Path(mutation.module).parent.name, Path(mutation.module).stem
@@ -200,15 +210,31 @@ def main(argv: Sequence[str]) -> None:
     script.add("--count", type=int, default=100)
     script.add("--covered", type=Path, required=True, metavar="FILE", help="coverage data with a context for each test")
     script.add("--limit", type=int, default=600, metavar="S", help="seconds of processor time for one suite")
+    script.add("--again", action="store_true", help="the mutations that survived, with the tests that are there now")
     args = script.parse(argv)
     done = script.done()
     covered = coverage.CoverageData(str(args.covered))
     covered.read()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Tree(Path(scratch) / "tree", args.limit)
-        for number in range(args.count):
-            about = {"seed": args.seed, "number": number}
+        for about, mutation in _survivors() if args.again else _new(args.seed, args.count):
             if about not in done:
-                mutation = drawn(args.seed, number)
-                change = {"module": mutation.module, "line": mutation.line, "change": mutation.change}
-                script.record(about, {**change, "by": tree.notices(mutation, covered)})
+                found = mutation()
+                if found is not None:
+                    change = {"module": found.module, "line": found.line, "change": found.change}
+                    script.record(about, {**change, "by": tree.notices(found, covered)})
+
+
+Wanted = Iterator[tuple[dict[str, Any], Callable[[], Mutation | None]]]
+
+
+def _new(seed: int, count: int) -> Wanted:
+    for number in range(count):
+        yield {"seed": seed, "number": number}, partial(drawn, seed, number)
+
+
+def _survivors() -> Wanted:
+    for r in read("mutations"):
+        if not r["result"]["by"] and "again" not in r["config"]:
+            was = {k: r["result"][k] for k in ("module", "line", "change")}
+            yield r["config"] | {"again": code()["commit"]}, partial(repeated, **was)

@@ -68,3 +68,13 @@ def test_tests_that_run_the_statement_go_before_those_of_the_module_and_its_room
 def test_the_statement_of_a_line_is_all_its_lines_or_the_head_of_a_compound_one() -> None:
     tree = ast.parse("def f(\n    a,\n):\n    x = (a +\n         1)\n    return x\n")
     assert [mutations._statement(tree, n) for n in (2, 4, 5, 6)] == [range(1, 4), range(4, 6), range(4, 6), range(6, 7)]
+
+
+def test_a_change_is_found_again_where_its_line_has_moved() -> None:
+    for number in range(4):
+        found = mutations.drawn(0, number)
+        assert mutations.repeated(found.module, found.line, found.change) == found
+        moved = mutations.repeated(found.module, found.line + 1000, found.change)
+        assert moved is not None and moved.change == found.change
+    assert mutations.repeated("mvp_edge/zoo/store.py", 1, "never -> there") is None
+    assert mutations.repeated("mvp_edge/zoo/gone.py", 1, "1 -> 2") is None
