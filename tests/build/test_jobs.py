@@ -75,8 +75,11 @@ def test_jobs_are_written_and_read(empty: Zoo, images: Path, tmp_path: Path) -> 
     for number in (-1, 4):
         with pytest.raises(ConfigError, match=f"has 4 jobs.*no job {number}"):
             read_job(tmp_path / "jobs.jsonl", number)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file or directory\)"):
         read_job(tmp_path / "nothing", 0)
+    (tmp_path / "noise").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"cannot be read \('utf-8'"):
+        read_job(tmp_path / "noise", 0)
 
 
 def test_a_job_that_was_changed(empty: Zoo, images: Path) -> None:

@@ -173,6 +173,18 @@ def test_several_thread_counts_take_turns(tmp_path: Path) -> None:
     assert 0 <= one.waited < 1
 
 
+@pytest.mark.parametrize(("threads", "settled"), [([1], 0.0), ([2], 0.01), ([1, 2], 0.01)])
+def test_only_several_threads_have_to_settle(
+    threads: list[int], settled: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("mvp_edge.timing.latency.SETTLE_S", 0.01)
+    monkeypatch.setattr("mvp_edge.timing.latency.time.sleep", slept.append)
+    path = save_pool(tmp_path / "a.onnx")
+    time_in_turns([Contender(path, n) for n in threads], rounds=1, runs_per_round=1)
+    assert slept[-len(threads) :] == [settled] * len(threads)  # before these, CPUs are chosen
+
+
 def test_a_coarse_clock_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvp_edge.timing.latency.FINE_CLOCK_S", 0.0)
     (found,) = time_in_turns([Contender(save_pool(tmp_path / "a.onnx"))], rounds=1, runs_per_round=2)
