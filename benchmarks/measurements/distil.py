@@ -137,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
     sets = [(teach.load(args.crops / name), float(weight)) for name, weight in named.items()]
     config = FitConfig(
         iterations=args.steps, batch_size=64, lr=args.rate, weight_decay=0.01, warmup=0.02, crop=0, distill=1.0,
-        temperature=2.0, optimizer="adamw", norms="fixed",
+        temperature=1.0, optimizer="adamw", norms="fixed",
     )  # fmt: skip
     recipe: dict[str, object] = {
         "method": "distilled from the base at more pixels",
