@@ -91,10 +91,11 @@ def test_narrow_maps_stay_float() -> None:
     def value(name: str, *shape: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-    nodes = [helper.make_node("Relu", [a], [b], f"{a}{b}") for a, b in ("xa", "ab", "bc", "cy")]
+    nodes = [helper.make_node("Relu", [a], [b], f"{a}{b}") for a, b in ("xa", "ab", "bc", "cd", "dy")]
     shapes = [value("a", 1, MIN_CHANNELS - 1, 4, 4), value("b", 1, MIN_CHANNELS, 4, 4), value("c", 1, 2)]
+    shapes.append(value("d", 1, 1, 4, 4))
     graph = helper.make_graph(nodes, "g", [value("x", 1, 3, 4, 4)], [value("y", 1, 3, 4, 4)], value_info=shapes)
-    assert kept_float(graph) == ["xa", "cy"]
+    assert kept_float(graph) == ["xa", "cd", "dy"]
 
 
 def test_a_transformer_keeps_its_sums_in_float(tmp_path: Path) -> None:

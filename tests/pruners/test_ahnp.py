@@ -136,6 +136,8 @@ def test_what_falls_below_the_threshold_goes_at_once_and_never_beyond_the_target
     assert plan.counts == {"hidden": 5}
     assert widths == [12] * 5 + [5] * 15  # 1 - 5 * 0.05 < 0.8; later steps are shorter with the cosine
     assert len(model._forward_pre_hooks) == 0 and model.hidden.out_features == 5
+    kept = net().head.weight[:, list(plan["hidden"])].abs().mean()
+    assert model.head.weight.abs().mean() < 0.9 * kept  # scores below 0.8 are in the weights now
 
 
 def test_units_fall_one_by_one_and_the_rest_when_time_is_up() -> None:
