@@ -179,7 +179,7 @@ class Tree:
             finally:
                 module.write_text(whole, encoding="utf-8")
             if failed:
-                again, told = self._run(failed)
+                again, told = self._run(suite)  # all of it: a test may fail for those before it
                 if again:
                     raise RuntimeError(f"{' '.join(again)} fails without a mutation: {told}")
                 return " ".join(dict.fromkeys(t.partition("::")[0] for t in failed))

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import jinja2
 import pytest
 
@@ -5,11 +7,12 @@ from mvp_edge.core import templates
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Templates by name, instead of those in the package."""
     texts: dict[str, str] = {}
     monkeypatch.setattr(templates, "read_asset", lambda folder, name: texts[name])
-    return texts
+    yield texts
+    templates.load_template.cache_clear()
 
 
 def test_lines_of_blocks_leave_no_trace(written: dict[str, str]) -> None:
