@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,14 +133,26 @@ def repeated(module: str, line: int, change: str) -> Mutation | None:
     return min(same, key=lambda m: abs(m.line - line), default=None)
 
 
-def suites(mutation: Mutation, covered: coverage.CoverageData) -> list[list[str]]:
+def collected() -> set[str]:
+    """Return the tests that there are; the coverage data may be of an older commit and know others."""
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-m", "not slow and not real"]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {_short(line) for line in found.splitlines() if line.startswith("tests/")}
+
+
+def _short(test: str) -> str:
+    return test.partition("[/")[0]  # a path as a parameter is not that of the copy
+
+
+def suites(mutation: Mutation, covered: coverage.CoverageData, there: Container[str]) -> list[list[str]]:
     """Return the tests to run for a mutation: those that run its statement, its module's and its room's."""
     room, name = Path(mutation.module).parent.name, Path(mutation.module).stem
     files = [f for f in covered.measured_files() if f.endswith(f"/{mutation.module}")]
     by_line = covered.contexts_by_lineno(files[0]) if files else {}
-    ran = {c.rpartition("|")[0] for line in mutation.statement for c in by_line.get(line, []) if c}
-    tests = {t.partition("[/")[0] for t in ran}  # a path as a parameter is not that of the copy
-    nearest = sorted(tests, key=lambda t: (f"test_{name}.py" not in t, f"/{room}/" not in t, t))[:COVERING]
+    ran = {_short(c.rpartition("|")[0]) for line in mutation.statement for c in by_line.get(line, []) if c}
+    nearest = sorted(
+        (t for t in ran if t in there), key=lambda t: (f"test_{name}.py" not in t, f"/{room}/" not in t, t)
+    )[:COVERING]
     near = [f"tests/{room}/test_{name}.py", f"tests/{room}", f"tests/test_{room}.py"]
     return [*([nearest] if nearest else []), *([n] for n in near if (ROOT / n).exists())]
 
@@ -152,10 +164,12 @@ class Tree:
     Attributes:
         path: Where it is.
         limit_s: Seconds of processor time that a suite may take; independent of what else runs on the machine.
+        there: Its tests.
     """
 
     path: Path
     limit_s: int
+    there: Container[str]
 
     def __post_init__(self) -> None:
         ignored = shutil.ignore_patterns(".git", "__pycache__", "results")
@@ -172,7 +186,7 @@ class Tree:
         """
         module = self.path / mutation.module
         whole = module.read_text(encoding="utf-8")
-        for suite in suites(mutation, covered):
+        for suite in suites(mutation, covered, self.there):
             module.write_text(mutation.text, encoding="utf-8")
             try:
                 failed, _ = self._run(suite)
@@ -216,7 +230,7 @@ def main(argv: Sequence[str]) -> None:
     covered = coverage.CoverageData(str(args.covered))
     covered.read()
     with tempfile.TemporaryDirectory() as scratch:
-        tree = Tree(Path(scratch) / "tree", args.limit)
+        tree = Tree(Path(scratch) / "tree", args.limit, collected())
         for about, mutation in _survivors() if args.again else _new(args.seed, args.count):
             if about not in done:
                 found = mutation()

@@ -53,16 +53,18 @@ def test_tests_that_run_the_statement_go_before_those_of_the_module_and_its_room
         ("tests/zoo/test_b.py::b|setup", 9),
         ("", 9),
         ("c|run", 11),
+        ("tests/zoo/test_b.py::gone|run", 9),
     ]:
         found.set_context(test)
         found.add_lines({str(mutations.ROOT / module): [line]})
-    suites = mutations.suites(mutations.Mutation(module, 9, range(8, 11), "", ""), found)
+    there = {"tests/zoo/test_b.py::b", "tests/prune/test_a.py::a", "c"}
+    suites = mutations.suites(mutations.Mutation(module, 9, range(8, 11), "", ""), found, there)
     assert suites == [
         ["tests/zoo/test_b.py::b", "tests/prune/test_a.py::a"],
         ["tests/zoo/test_store.py"],
         ["tests/zoo"],
     ]
-    assert mutations.suites(mutations.Mutation(module, 12, range(12, 13), "", ""), found) == suites[1:]
+    assert mutations.suites(mutations.Mutation(module, 12, range(12, 13), "", ""), found, there) == suites[1:]
 
 
 def test_the_statement_of_a_line_is_all_its_lines_or_the_head_of_a_compound_one() -> None:
