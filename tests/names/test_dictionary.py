@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -108,6 +109,12 @@ def test_what_names_no_synset(text):
 )
 def test_plurals(plural, singular):
     assert nouns().forms(plural) == [singular]
+
+
+def test_a_synset_is_its_offset():
+    crane = nouns().senses("crane")[0]
+    other = replace(crane, words=(), kind=0, above=(), below=(), meaning="", dictionary=None)
+    assert other == crane and hash(other) == hash(crane) and replace(crane, offset=1) != crane
 
 
 def test_a_word_comes_before_its_singular():

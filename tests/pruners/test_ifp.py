@@ -52,6 +52,15 @@ def test_a_short_run_reaches_its_target_after_the_last_step(iterations: int) -> 
     assert model.eval()(torch.randn(2, 3, 32, 32)).isfinite().all()
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_units_go_for_the_first_time_after_so_many_steps(every: int) -> None:
+    model, table, source, config = setting()
+    sizes: list[int] = []
+    model.register_forward_pre_hook(lambda layer, _: sizes.append(sum(p.numel() for p in layer.parameters())))
+    iterative_prune(model, table, source, PruneSchedule(keep=0.3, every=every), config, rng=rng(0, "prune"))
+    assert len(set(sizes[:every])) == 1 and sizes[every] < sizes[0]
+
+
 def test_fused_steps_are_those_of_weights_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def pruned(**options: object) -> list[torch.Tensor]:
         model, table, source, config = setting()
