@@ -248,7 +248,9 @@ def _new(seed: int, count: int) -> Wanted:
 
 
 def _survivors() -> Wanted:
-    for r in read("mutations"):
-        if not r["result"]["by"] and "again" not in r["config"]:
+    tried = read("mutations")
+    settled = [{k: v for k, v in r["config"].items() if k != "again"} for r in tried if r["result"]["by"]]
+    for r in tried:
+        if not r["result"]["by"] and "again" not in r["config"] and r["config"] not in settled:
             was = {k: r["result"][k] for k in ("module", "line", "change")}
             yield r["config"] | {"again": code()["commit"]}, partial(repeated, **was)
