@@ -85,6 +85,7 @@ def test_mixed_weights_lie_on_the_line() -> None:
     for weight, end in ((0, before), (1, after)):
         assert all(torch.equal(v, end[k]) for k, v in interpolate(before, after, weight).items())
     assert mean([before, after, after])["w"].tolist() == pytest.approx([2 / 3, -4 / 3])
+    assert mean([before, after, after])["n"] == 3
 
 
 def test_confidence_alone_does_not_change_the_loss() -> None:
