@@ -140,7 +140,7 @@ def test_a_new_process_answers_fast():
         for _ in range(3)
     ]
     assert all(len(run) == 1 for run in runs), "a heavy package was imported"
-    assert min(float(run[0]) for run in runs) < 0.6  # alone 0.18 s, beside other jobs 0.32 s
+    assert min(float(run[0]) for run in runs) < 0.3  # 0.18 s on the slow core where it was measured
 
 
 # NLTK is the reference.

@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from mvp_edge.core.errors import MvpEdgeError, ZooError
 from mvp_edge.core.packed import read_stored
-from mvp_edge.core.untrusted import MAX_HEADER, is_file_path, read_bytes, unzipped
+from mvp_edge.core.untrusted import MAX_HEADER, SLACK, is_file_path, read_bytes, unzipped
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.tensors import deserialise
 from mvp_edge.zoo.bodies import open_bodies
@@ -275,6 +275,7 @@ def test_a_bomb_is_not_unpacked(read: Callable[[bytes], Any]) -> None:
             read(data)
 
     assert extra_mib(refuse) < 200
+    assert SLACK < MEMORY_MIB << 20
     assert len(unzipped(gzip.compress(b"1" * 1000) + gzip.compress(b"2"))) == 1001  # two streams in a row
 
 
