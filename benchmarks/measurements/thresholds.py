@@ -1,8 +1,8 @@
-"""The thresholds of a zoo's networks with weights of their own, made anew.
+"""The thresholds of a zoo's networks, made anew.
 
     python -m benchmarks thresholds ZOO --pictures DIR [--pictures DIR] --sharp DIR
 
-As `bodies` and `forms` make them, beyond `--small` pixels; an INT8 form has those of its body.
+As `bodies` and `forms` make them; an INT8 form has those of its body.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ def main(argv: Sequence[str]) -> None:
     sharp = teach.pictures(args.sharp)[::LEFT_OUT]
     certain, found = surely(zoo, sharp), {}
     for body in [*zoo.bodies, *zoo.forms]:
-        if body.pixels <= args.small or body.weights == BASE:
-            continue
         if body.arithmetic == "int8":
             found[body.id] = found[body.like]
             continue
         logits = classified(zoo, body, files)[1]
-        labelled = parts(scored(zoo, body, logits, np.eye(logits.shape[1])[labels]), files, args.pictures)
-        others = scored(zoo, body, classified(zoo, body, sharp)[1], certain)
-        found[body.id] = thresholds([*labelled, others], zoo.near)
+        labelled = scored(zoo, body, logits, np.eye(logits.shape[1])[labels])
+        if body.pixels <= args.small:
+            sets = [labelled]
+        else:
+            sets = [] if body.weights == BASE else parts(labelled, files, args.pictures)
+            sets.append(scored(zoo, body, classified(zoo, body, sharp)[1], certain))
+        found[body.id] = thresholds(sets, zoo.near)
         log.info("%s: %s, before %s", body.id, found[body.id], body.thresholds)
-    describe(args.zoo, [replace(b, thresholds=found.get(b.id, b.thresholds)) for b in every_body(args.zoo)])
+    describe(args.zoo, [replace(b, thresholds=found[b.id]) for b in every_body(args.zoo)])
