@@ -102,7 +102,7 @@ def _write(
     right = 100 * float((guessed == number).mean())
     return Body(
         name, pixels, own, macs=pixels**2 * 1000, params=1000 + pixels, curve=((2, right), (10, right / 2)),
-        thresholds=((1, 1.0), (10, 2.0)), sha256={k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
+        thresholds=((1, 0.2), (10, 1.0)), sha256={k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
         recipe={"crops_seen": 100, "start": {"crops_seen": 20}},
     )  # fmt: skip
 

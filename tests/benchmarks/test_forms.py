@@ -106,9 +106,13 @@ def scored(scores: list[float]) -> bodies.Shown:
 def test_each_set_of_pictures_counts_alike_in_a_threshold() -> None:
     few, many = scored([float(v) for v in range(10)]), scored([100.0 + v for v in range(90)])
     (alone,), (both,) = ([t for n, t in bodies.thresholds(sets, []) if n == 1] for sets in ([few], [few, many]))
-    unlisted = 0.25 * (np.log(399) - 10)
-    assert alone == pytest.approx(0 - unlisted, abs=0.01)
-    assert both == pytest.approx(1 - unlisted, abs=0.01)  # a twentieth of all is a tenth of the first set
+
+    def score(logit: float) -> float:
+        spread = (logit + 10) * (399 / 400**2) ** 0.5  # of one logit and 399 of -10
+        return (logit - 0.75 * (np.log(399) - 10)) / spread
+
+    assert alone == pytest.approx(score(0), abs=0.01)
+    assert both == pytest.approx(score(1), abs=0.01)  # a twentieth of all is a tenth of the first set
 
 
 def test_pictures_of_each_directory_apart() -> None:
@@ -125,9 +129,7 @@ def test_compressed_logits_are_those_that_features_give() -> None:
     assert 0.01 < np.abs(found - features @ rows.T - bias).max() < 6
 
 
-def test_thresholds_are_made_anew_of_networks_with_weights_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_thresholds_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lite0, "WNIDS", tuple(COLOURS))
     monkeypatch.setattr(bodies, "LISTED", (1, 2))
     monkeypatch.setattr(forms, "HEAD", "fc")
@@ -140,9 +142,17 @@ def test_thresholds_are_made_anew_of_networks_with_weights_of_their_own(
     before = {b.id: b for b in bodies.every_body(zoo)}
     words = [str(zoo), "--pictures", str(tmp_path / "labelled"), "--sharp", str(tmp_path / "sharp"), "--small", "8"]
     monkeypatch.setattr(thresholds, "LEFT_OUT", 1)
+    make, sets = thresholds.thresholds, list[int]()
+    monkeypatch.setattr(thresholds, "thresholds", lambda given, near: sets.append(len(given)) or make(given, near))
     thresholds.main(["--allow-dirty", *words])
     after = {b.id: b for b in bodies.every_body(zoo)}
     assert list(after) == list(before)
-    changed = {name for name in after if after[name].thresholds != before[name].thresholds}
-    assert changed == {"tiny-16", "tiny-16-int8", "tiny-16-small"}
+    assert not [name for name in after if after[name].thresholds == before[name].thresholds]
+    # One set, labelled, up to its pixels; beyond, the sharp ones and those of each directory; sharp ones for the base.
+    assert dict(zip([n for n in after if n != "tiny-16-int8"], sets, strict=True)) == {
+        "tiny-32": 1,
+        "tiny-16": 2,
+        "tiny-8": 1,
+        "tiny-16-small": 2,
+    }
     assert after["tiny-16-int8"].thresholds == after["tiny-16"].thresholds
