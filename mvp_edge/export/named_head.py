@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from mvp_edge.core.errors import ExportError
 from mvp_edge.core.packed import Packed, Stored
-from mvp_edge.names.known import LEAST_VARIANCE, UNLISTED_WEIGHT, Split
+from mvp_edge.names.known import LEAST_VARIANCE, Split
 
 LOGITS, KNOWN = "logits", "known"
 THRESHOLD, TEMPERATURE = "mvp_edge.known_threshold", "mvp_edge.temperature"
@@ -99,9 +99,8 @@ def attach_head(
     if others is not None:
         any_listed = head.any_of(top, below, len(order), "listed")
         any_other = head.any_of(*head.exponentials(others, "unlisted"), len(split.unlisted), "unlisted")
-        weighted = head.add("Mul", [any_other, head.store("known.weight", np.array([UNLISTED_WEIGHT]))], "weighted")
-        odds = head.add("Sub", [any_listed, weighted], "odds")
-        spread = head.deviation({"listed": (listed, len(order)), "unlisted": (others, len(split.unlisted))})
+        odds = head.add("Sub", [any_listed, any_other], "odds")
+        spread = head.spread({"listed": (listed, len(order)), "unlisted": (others, len(split.unlisted))})
         flat = head.store("known.shape", np.array([-1]), np.int64)
         head.add("Reshape", [head.add("Div", [odds, spread], "score"), flat], KNOWN)
     elif known_threshold is not None and means is not None:
@@ -218,8 +217,8 @@ class _Nodes:
         total = self.add("MatMul", [below, self.store(f"{part}.ones", np.ones((classes, 1)))], f"{part}.sum")
         return self.add("Add", [self.add("Log", [total], f"{part}.log"), top], f"{part}.any")
 
-    def deviation(self, parts: Mapping[str, tuple[str, int]]) -> str:
-        """Add the standard deviation of logits of several parts together, each `(N, K)` with its K."""
+    def spread(self, parts: Mapping[str, tuple[str, int]]) -> str:
+        """Add the root of the standard deviation of logits of several parts together, each `(N, K)` with its K."""
         count = sum(classes for _, classes in parts.values())
         shares = {p: self.store(f"{p}.shares", np.full((k, 1), 1 / count)) for p, (_, k) in parts.items()}
 
@@ -231,7 +230,8 @@ class _Nodes:
         apart = {part: self.add("Sub", [logits, mean], f"{part}.apart") for part, (logits, _) in parts.items()}
         squares = {part: self.add("Mul", [v, v], f"{part}.squares") for part, v in apart.items()}
         least = self.store("variance.least", np.array([LEAST_VARIANCE]))
-        return self.add("Sqrt", [self.add("Add", [mean_of(squares, "variance"), least], "positive")], "deviation")
+        positive = self.add("Add", [mean_of(squares, "variance"), least], "positive")
+        return self.add("Sqrt", [self.add("Sqrt", [positive], "deviation")], "spread")
 
     def drop_unused(self) -> None:
         """Remove nodes and tensors that nothing reads any more: the body's own head."""

@@ -108,8 +108,8 @@ def test_each_set_of_pictures_counts_alike_in_a_threshold() -> None:
     (alone,), (both,) = ([t for n, t in bodies.thresholds(sets, []) if n == 1] for sets in ([few], [few, many]))
 
     def score(logit: float) -> float:
-        spread = (logit + 10) * (399 / 400**2) ** 0.5  # of one logit and 399 of -10
-        return (logit - 0.75 * (np.log(399) - 10)) / spread
+        deviation = (logit + 10) * (399 / 400**2) ** 0.5  # of one logit and 399 of -10
+        return (logit - (np.log(399) - 10)) / deviation**0.5
 
     assert alone == pytest.approx(score(0), abs=0.01)
     assert both == pytest.approx(score(1), abs=0.01)  # a twentieth of all is a tenth of the first set

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from benchmarks import RESNET_ZOO
 from mvp_edge.names.base_classes import resolve_to_base
 from mvp_edge.names.known import (
-    UNLISTED_WEIGHT,
     known_score,
     known_threshold,
     listed_logits,
@@ -75,36 +74,34 @@ def test_scores_are_what_the_formulas_say(logits):
     expected = np.stack([logits[:, 3], np.log(odds[:, 0] + odds[:, 5])], axis=1)
     np.testing.assert_allclose(listed_logits(logits, [(3,), (0, 5)]), expected, atol=1e-9)
     listed, unlisted = np.log(odds[:, [0, 3, 5]].sum(axis=1)), np.log(odds[:, [1, 2, 4, 6]].sum(axis=1))
-    spread = np.sqrt([1e-6 + statistics.pvariance(row[:7].tolist()) for row in logits])
-    for weight, given_as in ((UNLISTED_WEIGHT, ()), (0.0, (0.0,)), (1.0, (1.0,))):
-        found = known_score(logits, {5, 3, 0}, {7}, *given_as)
-        np.testing.assert_allclose(found * spread, listed - weight * unlisted, atol=1e-6)
+    spread = np.array([1e-6 + statistics.pvariance(row[:7].tolist()) for row in logits]) ** 0.25
+    np.testing.assert_allclose(known_score(logits, {5, 3, 0}, {7}) * spread, listed - unlisted, atol=1e-6)
 
 
 def test_large_logits_do_not_overflow():
     logits = np.array([[800.0, 799.0, -800.0]], np.float32)
-    np.testing.assert_allclose(known_score(logits, [0], [1], 1.0), [2.0])  # 1600 in standard deviations of 800
+    np.testing.assert_allclose(known_score(logits, [0], [1]), [1600 / 800**0.5])
 
 
 @settings(deadline=None)
 @given(LOGITS, st.floats(-10, 10))
 def test_a_constant_on_all_logits_changes_no_log_odds(logits, shift):
     apart = logits + np.arange(8) * 100.0  # so that they differ by more than they are rounded
-    moved, before = known_score(apart + shift, [1, 2], (), 1.0), known_score(apart, [1, 2], (), 1.0)
+    moved, before = known_score(apart + shift, [1, 2]), known_score(apart, [1, 2])
     np.testing.assert_allclose(moved, before, atol=1e-6)
 
 
 def test_logits_that_hardly_differ_say_less_than_those_that_do():
-    flat, clear = np.array([[1.0, 0.9, 1.1, 1.0]]), np.array([[9.0, 0.9, 1.1, 1.0]])
-    assert known_score(flat, [0], []) < known_score(clear, [0], [])
-    # An unlisted class that is as clear counts against it.
-    assert known_score(np.array([[9.0, 9.0, 1.1, 1.0]]), [0], []) < known_score(clear, [0], [])
+    """Both have the same log odds, but the first network would have said more of a picture that it knows."""
+    clear, flat = np.array([[0.0, 9.0, 9.0, -9.0]]), np.array([[0.0, 9.0, 9.0, 9.0]])
+    flat[0, 1:] += np.log(np.exp(clear[0, 1:]).sum()) - np.log(np.exp(flat[0, 1:]).sum())
+    assert 0 > known_score(clear, [0]) > known_score(flat, [0])
 
 
-def test_scores_without_neutral_classes_are_log_odds_in_standard_deviations():
+def test_scores_without_neutral_classes_are_log_odds_by_their_spread():
     logits = np.log(np.array([[0.2, 0.3, 0.5]]))
-    assert known_score(logits, [0, 1], [], 1.0) == pytest.approx(0.0)
-    assert known_score(logits, [0], [2], 1.0) == pytest.approx(np.log(0.2 / 0.3) / (np.log(0.3 / 0.2) / 2), rel=1e-4)
+    assert known_score(logits, [0, 1], []) == pytest.approx(0.0)
+    assert known_score(logits, [0], [2]) == pytest.approx(np.log(0.2 / 0.3) / (np.log(0.3 / 0.2) / 2) ** 0.5, rel=1e-4)
 
 
 def test_scores_of_nothing_are_refused():
