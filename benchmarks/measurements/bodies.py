@@ -6,25 +6,26 @@ Networks are those of `python -m benchmarks distil`. A zoo that is there keeps i
 With `--change 0.5` a new network lies halfway between the bundled body of its id, which its training started from, and
 what training made of it (WiSE-FT, Wortsman et al., 2022).
 Labelled pictures `DIR/WNID/*`, none of which a network was trained on, give the accuracy by number of names and the
-temperature of the softmax. The thresholds of `known` come from the labelled ones up to `--small` pixels. To larger
-networks these are blurred, and score lower: the base's own weights have thresholds from sharp photographs without
-labels, every `--leave-out`-th of `--sharp DIR`, weighed by how surely the base at its own pixels sees a class. Networks
-that learned from such photographs find them easier than others; for them each directory of labelled pictures and the
-sharp photographs count alike.
+temperature of the softmax. The thresholds of `known` come from the labelled ones up to `--small` pixels, and beyond as
+much from sharp photographs without labels, every `--leave-out`-th of `--sharp DIR`, weighed by how surely the base at
+its own pixels sees a class; each directory counts alike. Pictures smaller than a network's are blurred to it, and score
+lower: networks that learned from such pictures count them nevertheless, those with the base's own weights do not.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from PIL import Image
 from scipy.special import softmax
 from torch import nn
 
@@ -114,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
         made, logits, nearly = make(args.out, body, network, base, files, labels)
         sets = [(logits, nearly(logits), shown)]
         if body.pixels > args.small:
-            labelled = [] if file is None else parts(sets[0], files, args.pictures)
+            labelled = labelled_parts(body, sets[0], files, args.pictures)
             found = logits_of(network, base, sharp)
             sets = [*labelled, (found, nearly(found), surely)]
         bodies.append(replace(made, thresholds=thresholds(sets, near)))
@@ -252,6 +253,22 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             scaled = few / t - (few / t).max(1, keepdims=True)
             loss[i] -= float(np.mean(scaled[np.arange(len(index)), place] - np.log(np.exp(scaled).sum(1))))
     return round(float(TEMPERATURES[loss.argmin()]), 3)
+
+
+def labelled_parts(body: Body, pool: Shown, files: Sequence[Path], directories: Sequence[Path]) -> list[Shown]:
+    """Return the labelled pictures of each directory apart; for the base's own weights only where they are sharp."""
+    if body.weights != BASE:
+        return parts(pool, files, directories)
+    return parts(pool, files, [d for d in directories if short_side(f for f in files if d in f.parents) >= body.pixels])
+
+
+def short_side(files: Iterable[Path]) -> float:
+    """Return the median of the pixels of pictures' shorter sides."""
+    sides = list[int]()
+    for file in files:
+        with Image.open(file) as image:
+            sides.append(min(image.size))
+    return median(sides)
 
 
 def parts(pool: Shown, files: Sequence[Path], directories: Sequence[Path]) -> list[Shown]:

@@ -33,7 +33,7 @@ from benchmarks.measurements.bodies import (
     Shown,
     curve,
     in_few,
-    parts,
+    labelled_parts,
     pictures,
     seen,
     temperature,
@@ -292,7 +292,7 @@ def measured(
     made = replace(form, curve=curve(logits, labels), sha256={**form.sha256, file: checksum(zoo.path / file)})
     if sharp:
         shown = np.eye(logits.shape[1])[labels]
-        sets = [*parts(scored(zoo, form, logits, shown), files, directories)]
+        sets = labelled_parts(form, scored(zoo, form, logits, shown), files, directories)
         sets.append(scored(zoo, form, classified(zoo, form, sharp)[1], surely(zoo, sharp)))
         made = replace(made, temperature=temperature(logits, labels), thresholds=thresholds(sets, zoo.near))
     log.info("%s: %s, float %s, temperature %g", form.id, made.curve, whole.curve, temperature(logits, labels))

@@ -15,9 +15,8 @@ import numpy as np
 
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
-from benchmarks.measurements.bodies import every_body, parts, pictures, thresholds
+from benchmarks.measurements.bodies import every_body, labelled_parts, pictures, thresholds
 from benchmarks.measurements.forms import LEFT_OUT, classified, describe, opened, scored, surely
-from mvp_edge.zoo.bodies import BASE
 
 
 def main(argv: Sequence[str]) -> None:
@@ -42,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
         if body.pixels <= args.small:
             sets = [labelled]
         else:
-            sets = [] if body.weights == BASE else parts(labelled, files, args.pictures)
+            sets = labelled_parts(body, labelled, files, args.pictures)
             sets.append(scored(zoo, body, classified(zoo, body, sharp)[1], certain))
         found[body.id] = thresholds(sets, zoo.near)
         log.info("%s: %s, before %s", body.id, found[body.id], body.thresholds)

@@ -136,11 +136,13 @@ def test_thresholds_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     zoo = make_body_zoo(tmp_path / "zoo")
     for name, colour in COLOURS.items():
         sharp = [tmp_path / "sharp" / f"{name} {i}.png" for i in range(5)]
-        for file in (tmp_path / "labelled" / name / "0.png", *sharp):
+        for file in (tmp_path / "large" / name / "0.png", tmp_path / "small" / name / "0.png", *sharp):
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (40, 40), tuple(round(255 * v) for v in colour)).save(file)
+            side = 20 if "small" in file.parts else 40
+            Image.new("RGB", (2 * side, side), tuple(round(255 * v) for v in colour)).save(file)
     before = {b.id: b for b in bodies.every_body(zoo)}
-    words = [str(zoo), "--pictures", str(tmp_path / "labelled"), "--sharp", str(tmp_path / "sharp"), "--small", "8"]
+    given = (("--pictures", "large"), ("--pictures", "small"), ("--sharp", "sharp"))
+    words = [str(zoo), *(f"{option}={tmp_path / name}" for option, name in given), "--small=8"]
     monkeypatch.setattr(thresholds, "LEFT_OUT", 1)
     make, sets = thresholds.thresholds, list[int]()
     monkeypatch.setattr(thresholds, "thresholds", lambda given, near: sets.append(len(given)) or make(given, near))
@@ -148,11 +150,7 @@ def test_thresholds_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     after = {b.id: b for b in bodies.every_body(zoo)}
     assert list(after) == list(before)
     assert not [name for name in after if after[name].thresholds == before[name].thresholds]
-    # One set, labelled, up to its pixels; beyond, the sharp ones and those of each directory; sharp ones for the base.
-    assert dict(zip([n for n in after if n != "tiny-16-int8"], sets, strict=True)) == {
-        "tiny-32": 1,
-        "tiny-16": 2,
-        "tiny-8": 1,
-        "tiny-16-small": 2,
-    }
+    # One set, labelled, up to its pixels; beyond, the sharp ones and each directory; for the base those as large as it.
+    expected = {"tiny-32": 2, "tiny-16": 3, "tiny-8": 1, "tiny-16-small": 3}
+    assert dict(zip([n for n in after if n != "tiny-16-int8"], sets, strict=True)) == expected
     assert after["tiny-16-int8"].thresholds == after["tiny-16"].thresholds
