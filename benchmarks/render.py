@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "summary": accuracy.summary,
     "targets": accuracy.targets,
     "images": accuracy.images,
+    "seeds": accuracy.seeds,
     "population": accuracy.population,
     "published": accuracy.published,
     "targets-unseen": accuracy.unseen,

@@ -45,23 +45,38 @@ PAPER = {"mvp-sample-100": "88.98", "random-100": "33.12", "ifp-1000": "87.99"}
 
 
 def on_targets(question: str = "targets") -> Frame:
-    """Return the records that count: of the newest base and teacher and, where specialists vote, of the largest zoo.
+    """Return the records that count: of one seed, the newest base and teacher, and the largest zoo of voters.
 
-    IFP and random pruning, which need no zoo, were run before the base was packed to int8 and not repeated. The tool's
-    default on random lists is also one of the ablations.
+    Where several seeds were run, it is the first above 0, whose code had no uncommitted changes. IFP and random
+    pruning, which need no zoo, were run before the base was packed to int8 and not repeated.
     """
     rows = frame(question)
-    if question == "targets":
-        trials = counted(read_lines(RESULTS / "trials" / "ablations.jsonl"), "generalist-rate")
-        ablation = pd.DataFrame([t | {"method": "prune", "record": t} for t in trials])
-        rows = cast(Frame, pd.concat([rows, ablation[~ablation.task.isin(rows.task[rows.method == "prune"])]]))
-    newest = frame("names-only").base_sha256.iloc[-1]
-    rows = rows[(rows.base_sha256 == newest) | rows.method.isin(WITHOUT_ZOO)]
+    rows = rows[(rows.base_sha256 == _newest_base()) | rows.method.isin(WITHOUT_ZOO)]
+    rows = rows[rows.seed == rows.groupby("method").seed.transform(lambda s: s[s > 0].min() if s.any() else 0)]
     if "teacher" in rows:
         teacher = rows.teacher.fillna("")
         rows = rows[teacher == teacher.groupby(rows.method).transform("last")]
     most = rows.members.groupby(rows.method).transform("max")
     return rows[(rows.members == most) | ~rows.method.str.startswith(BY_SPECIALISTS)]
+
+
+def _newest_base() -> str:
+    return frame("names-only").base_sha256.iloc[-1]
+
+
+def seeds() -> str:
+    """Accuracy by method over several seeds: how it varies over tasks, and over seeds alone."""
+    rows, body = frame("targets"), []
+    rows = rows[(rows.seed > 0) & (rows.base_sha256 == _newest_base())]
+    for method in (m for m in ROWS if m in set(rows.method)):
+        mine = rows[rows.method == method]
+        found = mine.pivot(index="task", columns="seed", values="top1").dropna()
+        alone = float(found.var(axis=1).mean()) ** 0.5
+        mean, sd = spread(found.mean(axis=1))
+        body.append((ROWS[method], found.shape[1], f"{len(found)}{mark(mine)}", mean, sd, f"{alone:.2f}",
+                     f"{found.mean().std():.2f}"))  # fmt: skip
+    head = ["method", "seeds", "tasks", "top-1 mean", "sd over tasks", "sd of a task over seeds", "sd of the mean"]
+    return markdown(head, body)
 
 
 def targets() -> str:

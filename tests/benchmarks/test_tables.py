@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 
 from benchmarks import records
@@ -71,3 +72,18 @@ def test_mutations_that_survive_are_listed(monkeypatch: pytest.MonkeyPatch) -> N
     assert table.splitlines()[2:] == ["| `zoo/2.py`, line 7 at abc | `1 -> 2` |"]
     monkeypatch.setattr(records, "read", lambda question: rows[:2])
     assert "2 (100%)" in tests.mutations() and "survives" not in tests.mutations()
+
+
+def test_seeds_are_told_apart_from_tasks_and_the_tables_take_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {0: (50.0, 60.0), 1: (80.0, 90.0), 2: (82.0, 94.0), 3: (84.0, 92.0)}
+    rows = [
+        {"method": "prune", "seed": seed, "task": task, "top1": top1, "base_sha256": "b", "members": 1, "record": {}}
+        for seed, of_tasks in found.items()
+        for task, top1 in zip("ab", of_tasks, strict=True)
+    ]
+    monkeypatch.setattr(accuracy, "frame", lambda _: pd.DataFrame(rows))
+    monkeypatch.setattr(accuracy, "mark", lambda _: "")
+    (line,) = accuracy.seeds().splitlines()[2:]
+    # Means of tasks 82 and 92; each has a standard deviation of 2 over the seeds, whose means are 85, 88 and 88.
+    assert line.endswith("| 3 | 2 | 87.00 | 7.07 | 2.00 | 1.73 |")
+    assert sorted(accuracy.on_targets().top1) == [80.0, 90.0]
