@@ -95,7 +95,7 @@ def test_logits_of_any_size_give_finite_results(values, of):
     assert all(np.isfinite(v).all() for v in found.values())
     score, used = known_score(logits, of.listed, of.neutral), sorted({*of.listed, *of.unlisted})
     spread = (logits[:, used].var() + LEAST_VARIANCE) ** 0.25
-    np.testing.assert_allclose(found[KNOWN] * spread, score * spread, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found[KNOWN] * spread, score * spread, rtol=1e-5, atol=1e-3)
     expected = listed_logits(logits, of.groups)
     floor = logits[:, list(of.listed)].max() - 69.0
     if len(of.listed) == len(of.groups):
