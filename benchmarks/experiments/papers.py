@@ -250,10 +250,10 @@ def memory(context: Context) -> list[Row]:
         size = _budget(context.prunable, keep)
         label, hyper = f"{size / 1000:.0f} k parameters", {"params": size}
         found += [
-            mvp_row(context, 100, name=f"smsp-{keep:g}", method="smsp", title=f"{label}: SMSP-style (ours)", count=10,
+            mvp_row(context, 100, name=f"smsp-{keep:g}", method="smsp", title=f"{label}: SMSP-style (ours)",
                     vote=replace(SMSP, keep=keep), run=_smsp(keep, size, fit), hyper=hyper),
             mvp_row(context, 100, name=f"mvp-{keep:g}", title=f"{label}: MVP", vote=replace(SPECIALISTS, keep=keep),
-                    hyper=hyper, count=10),
+                    hyper=hyper),
             Row(f"magnitude-{keep:g}", "magnitude", f"{label}: largest norm scales of the base", _magnitude(keep, fit),
                 iterations=steps, keep=keep, dense_iterations=steps * keep**2, count=10,
                 hyper={"lr": fit.lr, "head": "ridge", **hyper}),
