@@ -50,7 +50,7 @@ SCRIPTS = {
     "bodies": "the photograph zoo of such networks",
     "codebook": "weights of a body in a byte for two or three",
     "forms": "their INT8 forms and small ones",
-    "thresholds": "the thresholds of its `known`, made anew",
+    "known": "what its `known` needs: unlisted classes in few dimensions, thresholds",
     "photographs": "how often it is right about photographs by names alone",
     "own-photographs": "what photographs of one's own are worth",
     "specialists": "do votes win on photographs",

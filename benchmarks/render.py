@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "worst-layers": photographs.worst_layers,
     "float-layers": settled.float_layers,
     "none-of-these": photographs.none_of_these,
+    "known-scores": photographs.known_scores,
     "own-photographs": photographs.own_photographs,
     "specialists": photographs.specialists,
     "votes-on-photographs": photographs.votes_on_photographs,

@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 from torch import nn
 
 from mvp_edge.models.architectures import head_of, new_model
+from mvp_edge.names.known import norms
 from mvp_edge.zoo.bodies import STEP, Body
 from mvp_edge.zoo.store import create_zoo
 from tests.bases import small_base
@@ -94,6 +95,10 @@ def _write(
     number = np.array([column[n] for n in labels], np.int16)
     stored = {"basis": few, "rows": np.ascontiguousarray(rows @ few.T), "bias": bias, "coordinates": seen @ few.T}
     stored |= {"exact": seen @ rows.T + bias, "exact_classes": np.arange(len(COLOURS), dtype=np.int16)}
+    mean = np.mean([np.pad(c, (0, weight.shape[1] - 3)) for c in COLOURS.values()], 0, dtype=np.float32)
+    units = (rows - rows.mean(0)) / norms(rows - rows.mean(0))
+    stored |= {"known.basis": few, "known.rows": np.ascontiguousarray(units @ few.T), "known.mean": mean}
+    stored["known.bias"] = -units @ mean
     files[f"features/{name}.safetensors.gz"] = gzip.compress(save({**stored, "labels": number}))
     for file, data in files.items():
         (zoo / file).parent.mkdir(exist_ok=True)
@@ -102,7 +107,7 @@ def _write(
     right = 100 * float((guessed == number).mean())
     return Body(
         name, pixels, own, macs=pixels**2 * 1000, params=1000 + pixels, curve=((2, right), (10, right / 2)),
-        thresholds=((1, 0.2), (10, 1.0)), sha256={k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
+        thresholds=((1, 15.0), (10, 20.0)), sha256={k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
         recipe={"crops_seen": 100, "start": {"crops_seen": 20}},
     )  # fmt: skip
 

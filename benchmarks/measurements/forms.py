@@ -23,23 +23,10 @@ import torch
 from onnx import numpy_helper
 from safetensors import safe_open
 from safetensors.torch import save
-from scipy.special import softmax
 
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
-from benchmarks.measurements.bodies import (
-    HEAD,
-    SURE,
-    Shown,
-    curve,
-    in_few,
-    labelled_parts,
-    pictures,
-    seen,
-    temperature,
-    thresholds,
-    write,
-)
+from benchmarks.measurements.bodies import curve, pictures, seen, temperature, write
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.packed import Packed, Stored, in_full
 from mvp_edge.core.streams import rng
@@ -63,7 +50,6 @@ def main(argv: Sequence[str]) -> None:
     script.add("--calibrating", type=int, default=240, help="pictures that calibrate, in all")
     script.add("--each", type=int, default=20, help="labelled pictures of a class; as for `bodies`")
     script.add("--small", action="append", default=[], metavar="ID=FILE")
-    script.add("--sharp", type=Path, help="for the thresholds of small forms; as for `bodies`")
     args = script.parse(argv)
     path, zoo = args.zoo, opened(args.zoo)
     files, labels = pictures(args.pictures, args.each)
@@ -77,12 +63,10 @@ def main(argv: Sequence[str]) -> None:
             forms.append(measured(opened(path), form, files, labels))
             describe(path, [*bodies, *forms])
     for text in args.small:
-        if args.sharp is None:
-            raise ConfigError("--small needs --sharp DIR")
         name, _, file = text.partition("=")
         form = small_form(path, next(b for b in bodies if b.id == name), Path(file))
         describe(path, [*bodies, *forms, form])
-        made = measured(opened(path), form, files, labels, args.pictures, teach.pictures(args.sharp)[::LEFT_OUT])
+        made = measured(opened(path), form, files, labels)
         forms.append(replace(made, weight_bytes=stored_bytes(opened(path), form)))
         describe(path, [*bodies, *forms])
 
@@ -253,28 +237,10 @@ def classified(zoo: BodyZoo, form: Body, files: Sequence[Path]) -> tuple[np.ndar
     return features, features @ weights[last[1]].T + weights[last[2]]
 
 
-def scored(zoo: BodyZoo, form: Body, logits: np.ndarray, shown: np.ndarray) -> Shown:
-    """Return what `thresholds` wants of pictures."""
-    features = zoo.features(zoo.body(form.like) or form)
-    bias = zoo.weights(form)[f"{HEAD}.bias"]
-    return logits, in_few(logits, bias, features.rows, features.bias), shown
-
-
-def surely(zoo: BodyZoo, sharp: Sequence[Path]) -> np.ndarray:
-    """Return how surely photographs without labels show each class `(N, C)`, as the base sees them."""
-    found = softmax(classified(zoo, zoo.bodies[0], sharp)[1], 1)
-    found[found < SURE] = 0
-    return found
-
-
-def measured(
-    zoo: BodyZoo, form: Body, files: Sequence[Path], labels: np.ndarray, directories: Sequence[Path] = (),
-    sharp: Sequence[Path] = (),
-) -> Body:  # fmt: skip
+def measured(zoo: BodyZoo, form: Body, files: Sequence[Path], labels: np.ndarray) -> Body:
     """Write what a form sees, as it is delivered, and return it with its accuracy.
 
-    With sharp photographs it gets a temperature and thresholds of its own, the latter from these and from the labelled
-    pictures of each directory; an INT8 form has those of its body.
+    An INT8 form keeps the temperature of its body.
     """
     whole = zoo.body(form.like)
     assert whole is not None
@@ -290,10 +256,6 @@ def measured(
     file = f"features/{form.id}.safetensors.gz"
     write(zoo.path / file, compress(save(stored)))
     made = replace(form, curve=curve(logits, labels), sha256={**form.sha256, file: checksum(zoo.path / file)})
-    if sharp:
-        shown = np.eye(logits.shape[1])[labels]
-        sets = labelled_parts(form, scored(zoo, form, logits, shown), files, directories)
-        sets.append(scored(zoo, form, classified(zoo, form, sharp)[1], surely(zoo, sharp)))
-        made = replace(made, temperature=temperature(logits, labels), thresholds=thresholds(sets, zoo.near))
-    log.info("%s: %s, float %s, temperature %g", form.id, made.curve, whole.curve, temperature(logits, labels))
-    return made
+    own = temperature(logits, labels)
+    log.info("%s: %s, float %s, temperature %g", form.id, made.curve, whole.curve, own)
+    return made if form.arithmetic == "int8" else replace(made, temperature=own)

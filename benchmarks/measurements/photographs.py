@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from scipy.stats import rankdata
 
 from benchmarks.command import Script, log
 from benchmarks.lite0 import WNIDS
-from benchmarks.measurements.bodies import in_few
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.streams import rng
 from mvp_edge.data.images import decode_all
 from mvp_edge.export.static_int8 import quantise
 from mvp_edge.names.base_classes import resolve_to_base
-from mvp_edge.names.known import known_score, listed_logits, split_classes
+from mvp_edge.names.known import class_cosines, known_score, listed_logits, split_classes
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import imagenet_classes
 from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
@@ -87,13 +87,17 @@ def accuracy(logits: np.ndarray, pictures: Pictures, chosen: Sequence[np.ndarray
 
 
 def none_of_these(
-    zoo: BodyZoo, body: Body, logits: np.ndarray, pictures: Pictures, chosen: Sequence[np.ndarray]
+    zoo: BodyZoo, body: Body, features: np.ndarray, pictures: Pictures, chosen: Sequence[np.ndarray]
 ) -> dict[str, float]:
     """Return false accepts in percent at 95 % of listed pictures kept, AUROC, and what the delivered threshold does."""
-    features, found = zoo.features(body), {}
-    bias = zoo.weights(body)["classifier.bias"]
-    few = in_few(logits, bias, features.rows, features.bias)
-    scores: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"softmax": [], "energy": [], "known": []}
+    weights, few, found = zoo.weights(body), zoo.features(body).few, dict[str, float]()
+    assert few is not None
+    rows = weights["classifier.weight"]
+    logits = features @ rows.T + weights["classifier.bias"]
+    exact, nearly = class_cosines(features, rows, few.mean), few.cosines(features)
+    scores: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
+        n: [] for n in ("softmax", "energy", "odds", "exact", "known")
+    }
     kept, accepted = [], []
     for some in chosen:
         task = Task(tuple(TaskClass(pictures.names[i].replace("_", " "), None) for i in some))
@@ -102,12 +106,15 @@ def none_of_these(
         neither = [i for i, g in enumerate(pictures.groups) if near.intersection(g) and i not in some]
         listed, other = np.isin(pictures.labels, some), ~np.isin(pictures.labels, [*some, *neither])
         own = listed_logits(logits, split.groups)
-        mixed = few.copy()
-        mixed[:, list(split.listed)] = logits[:, list(split.listed)]
+        mixed = nearly.copy()
+        mixed[:, list(split.listed)] = exact[:, list(split.listed)]
         energy = own.max(1) + np.log(np.exp(own - own.max(1, keepdims=True)).sum(1))
-        known = known_score(mixed, split.listed, split.neutral)
-        for name, score in (("softmax", own.max(1) - energy), ("energy", energy), ("known", known)):
-            scores[name].append((score[listed], score[other]))
+        odds = energy - listed_logits(logits, [split.unlisted])[:, 0]
+        known, by_all_rows = (known_score(c, split.listed, split.neutral) for c in (mixed, exact))
+        for found_scores, score in zip(
+            scores.values(), (own.max(1) - energy, energy, odds, by_all_rows, known), strict=True
+        ):
+            found_scores.append((score[listed], score[other]))
         threshold = body.threshold(len(split.listed)) or 0.0
         kept.append((scores["known"][-1][0] >= threshold).mean())
         accepted.append((scores["known"][-1][1] >= threshold).mean())
@@ -127,7 +134,7 @@ def _auroc(listed: np.ndarray, other: np.ndarray) -> float:
 
 
 def answers(run: Callable[[np.ndarray], np.ndarray], pictures: Pictures, pixels: int) -> np.ndarray:
-    """Return the logits of all pictures, read as `prune` reads them."""
+    """Return what a network gives for all pictures, read as `prune` reads them."""
     parts = []
     for start in range(0, len(pictures.files), 64):
         files = pictures.files[start : start + 64]
@@ -193,14 +200,18 @@ def main(argv: Sequence[str]) -> None:
             model = zoo.graph(body, zoo.weights(body))
             if body.arithmetic == "int8":
                 model = quantise(model, *zoo.rounding(body))
+            seen_by_last = model.graph.node[-1].input[0]
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(seen_by_last))
             session = ort.InferenceSession(model.SerializeToString())
-            logits = answers(
-                lambda images, s=session: np.asarray(s.run(None, {"image": images.astype(np.float32) / 255})[0]),
+            features = answers(
+                lambda images, s=session: np.asarray(s.run(None, {"image": images.astype(np.float32) / 255})[1]),
                 pictures, body.pixels,
             )  # fmt: skip
+            weights = zoo.weights(body)
+            logits = features @ weights["classifier.weight"].T + weights["classifier.bias"]
             result: dict[str, Any] = {"five_way": accuracy(logits, pictures, chosen)}
             result |= {"five_way_untrained": accuracy(logits, pictures, others)} if others else {}
-            result |= none_of_these(zoo, body, logits, pictures, chosen[: args.known_lists])
+            result |= none_of_these(zoo, body, features, pictures, chosen[: args.known_lists])
             config = {
                 **about,
                 "network": body.id,

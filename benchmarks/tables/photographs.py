@@ -15,6 +15,7 @@ from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 
 OWN = {"caltech101": "Caltech-101", "dogs": "five dog breeds", "flowers102": "Flowers-102", "clothing": "Clothing"}
 FORMS = ("-int8", "-small")
+TRAINING = "-train"  # the end of the name of a set's training pictures
 PICTURES = {
     "samples": "a training picture of each ImageNet class",
     "mini": "mini-ImageNet, 84 px",
@@ -111,7 +112,7 @@ def none_of_these() -> str:
     rows, delivered = [], {b.id for b in _zoo().bodies + _zoo().forms if b.arithmetic != "int8"}
     for (network, pictures), r in latest().items():
         v = r["result"]
-        if network in delivered:
+        if network in delivered and pictures in PICTURES:
             scores = [f"{v[f'{s}_false_accepts']:.1f} / {v[f'{s}_auroc']:.1f}" for s in ("softmax", "energy", "known")]
             rows.append(
                 (
@@ -123,6 +124,21 @@ def none_of_these() -> str:
                 )
             )
     return markdown(("network", "pictures", "softmax", "energy", "known", "kept as delivered", "accepted"), rows)
+
+
+def known_scores() -> str:
+    """False accepts of the scores that `known` was chosen from, on training pictures."""
+    heads = {"softmax": "softmax", "energy": "energy", "odds": "log odds", "exact": "by all rows", "known": "known"}
+    rows = [
+        (
+            network,
+            PICTURES[pictures.removesuffix(TRAINING)],
+            *(f"{r['result'][f'{s}_false_accepts']:.1f}" for s in heads),
+        )
+        for (network, pictures), r in latest().items()
+        if pictures.endswith(TRAINING)
+    ]
+    return markdown(("network", "pictures", *heads.values()), rows)
 
 
 def own_photographs() -> str:

@@ -1,14 +1,13 @@
 """The head of a class list on a ready-made body: a logit for each name, and whether any of them is shown.
 
-Without photographs that is computed from the logits of all classes of the base. With photographs it is computed from
-how near the features are to those of the nearest class (cosine with the mean).
+Without photographs the latter is computed from how near the features are to rows of listed and unlisted classes of the
+base, with photographs from how near they are to those of the nearest class (cosine with the mean).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,27 +16,12 @@ from onnx import helper, numpy_helper
 
 from mvp_edge.core.errors import ExportError
 from mvp_edge.core.packed import Packed, Stored
-from mvp_edge.names.known import LEAST_VARIANCE, Split
+from mvp_edge.names.known import GAIN, LEAST_NORM, UNLISTED, FewRows, Split, norms
 
 LOGITS, KNOWN = "logits", "known"
 THRESHOLD, TEMPERATURE = "mvp_edge.known_threshold", "mvp_edge.temperature"
 # Sums of exponentials are kept from 0, whose logarithm is infinite: no name's logit is more than 69 below the best one.
 LEAST = 1e-30
-
-
-@dataclass(frozen=True, eq=False)
-class LowRank:
-    """A last layer in a few dimensions: `rows @ (basis @ features) + bias` are nearly the logits of all classes.
-
-    Attributes:
-        basis: `(K, D)`.
-        rows: `(C, K)`.
-        bias: `(C,)`.
-    """
-
-    basis: np.ndarray
-    rows: np.ndarray
-    bias: np.ndarray
 
 
 def attach_head(
@@ -47,15 +31,15 @@ def attach_head(
     *,
     known_threshold: float | None,
     temperature: float = 1.0,
-    unlisted: LowRank | None = None,
+    few: FewRows | None = None,
     means: np.ndarray | None = None,
 ) -> onnx.ModelProto:
     """Return a copy of a body with the head of a class list in place of its own outputs.
 
     Output `logits`, float32 `(N, names)`: `names.known.listed_logits`. Output `known`, float32 `(N,)`:
-    `names.known.known_score`, or with `means` the greatest cosine with one of them. Where the body ends with a Gemm,
-    only its rows of listed and unlisted classes remain; rows of neutral classes are dropped. The head is made of Gemm
-    or Gather, ReduceMax, ReduceSum, Sub, Exp, MatMul, Max, Log, Add, Mul, Div, Sqrt and Reshape.
+    `names.known.known_score` of exact cosines for listed classes and of `few` for unlisted ones, or with `means` the
+    greatest cosine with one of them. Where the body ends with a Gemm, only its rows of listed classes remain. The head
+    is made of Gemm or Gather, ReduceMax, ReduceSum, Sub, Exp, MatMul, Max, Log, Add, Mul, Div, Sqrt and Reshape.
 
     Args:
         body: Its first output are logits `(N, C)` of all classes of the base.
@@ -63,14 +47,14 @@ def attach_head(
         labels: Names in the order of `split.groups`, for the metadata `labels`.
         known_threshold: Least score of a picture that shows a listed class, for the metadata; None leaves out `known`.
         temperature: What logits are divided by before the softmax, above 0, for the metadata.
-        unlisted: The last layer in a few dimensions, which the unlisted classes are computed by; they are most classes
-            of a base, and their own rows would be a quarter of a small network's bytes.
+        few: What unlisted classes are computed by.
         means: Mean features `(names, D)` of pictures of each name.
 
     Raises:
-        ExportError: The body has no output `(N, C)` of floats that has all classes of the split; or there are means,
-            and it does not end with a Gemm.
-        ValueError: There is not one label for each group, or the temperature is not above 0.
+        ExportError: The body has no output `(N, C)` of floats that has all classes of the split; or `known` is wanted,
+            and it does not end with a Gemm with stored weights.
+        ValueError: There is not one label for each group, the temperature is not above 0, or there is a threshold and
+            nothing to compute `known` by.
     """
     if len(labels) != len(split.groups):
         raise ValueError(f"{len(labels)} labels for {len(split.groups)} names")
@@ -78,6 +62,8 @@ def attach_head(
         raise ValueError(
             f"temperature {temperature}, threshold {known_threshold}: finite numbers are required, above 0"
         )
+    if known_threshold is not None and few is None and means is None:
+        raise ValueError("a threshold of `known`, and nothing to compute it by: rows in few dimensions or means")
     model = onnx.ModelProto()
     model.CopyFrom(body)
     graph = model.graph
@@ -86,25 +72,19 @@ def attach_head(
     head = _Nodes(graph, next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1))
     single = len(order) == len(split.groups)
     listed = head.classes(order, LOGITS if single else "listed")
-    others = None if known_threshold is None or means is not None else head.unlisted(split.unlisted, unlisted)
     graph.ClearField("output")
-    top, below = ("", "") if single and others is None else head.exponentials(listed, "listed")
     if not single:
+        top, below = head.exponentials(listed, "listed")
         members = np.repeat(np.eye(len(split.groups)), [len(g) for g in split.groups], axis=0)
         sums = head.add("MatMul", [below, head.store("names.members", members)], "names.sums")
         least = head.add("Max", [sums, head.store("names.floor", np.array([LEAST]))], "names.least")
         head.add("Add", [head.add("Log", [least], "names.log"), top], LOGITS)
     graph.output.append(helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, [batch, len(split.groups)]))
     about = {"labels": json.dumps(list(labels)), TEMPERATURE: repr(float(temperature))}
-    if others is not None:
-        any_listed = head.any_of(top, below, len(order), "listed")
-        any_other = head.any_of(*head.exponentials(others, "unlisted"), len(split.unlisted), "unlisted")
-        odds = head.add("Sub", [any_listed, any_other], "odds")
-        spread = head.spread({"listed": (listed, len(order)), "unlisted": (others, len(split.unlisted))})
-        flat = head.store("known.shape", np.array([-1]), np.int64)
-        head.add("Reshape", [head.add("Div", [odds, spread], "score"), flat], KNOWN)
-    elif known_threshold is not None and means is not None:
+    if known_threshold is not None and means is not None:
         head.nearest(means)
+    elif known_threshold is not None and few is not None:
+        head.score(listed, order, split.unlisted, few)
     if known_threshold is not None:
         graph.output.append(helper.make_tensor_value_info(KNOWN, onnx.TensorProto.FLOAT, [batch]))
         about[THRESHOLD] = repr(known_threshold)
@@ -132,8 +112,8 @@ def stored_head(split: Split, classifier: Stored, basis: Stored, rows: Stored) -
     Args:
         split: As for `attach_head`.
         classifier: Weight `(C, D)` of the body's last layer as it is stored.
-        basis: That of `LowRank`.
-        rows: That of `LowRank`.
+        basis: That of `FewRows`.
+        rows: That of `FewRows`.
     """
     order, others = [i for group in split.groups for i in group], list(split.unlisted)
     listed = LOGITS if len(order) == len(split.groups) else "listed"
@@ -172,20 +152,7 @@ class _Nodes:
                 "Gather", [self.source, self.store(f"{output}.order", np.array(order), np.int64)], output, axis=1
             )
         features, weight, bias = rows
-        parts = [self.store(f"{output}.weight", weight[list(order)]), self.store(f"{output}.bias", bias[list(order)])]
-        return self.add("Gemm", [features, *parts], output, transB=1)
-
-    def unlisted(self, order: Sequence[int], few: LowRank | None) -> str:
-        """Add what gives the logits of unlisted classes, through a few dimensions where these are given."""
-        if few is None or self.gemm is None:
-            return self.classes(order, "unlisted")
-        zero = self.store("few.bias", np.zeros(len(few.basis)))
-        narrow = self.add("Gemm", [self.gemm.input[0], self.store("few.weight", few.basis), zero], "few", transB=1)
-        parts = [
-            self.store("unlisted.weight", few.rows[list(order)]),
-            self.store("unlisted.bias", few.bias[list(order)]),
-        ]
-        return self.add("Gemm", [narrow, *parts], "unlisted", transB=1)
+        return self.linear(features, weight[list(order)], bias[list(order)], output)
 
     def reduce(self, operator: str, values: str, part: str, since: int = 18) -> str:
         """Add a reduction of the values of each image, `(N, 1)`; its axes are an input since some opset."""
@@ -200,38 +167,55 @@ class _Nodes:
 
     def nearest(self, means: np.ndarray) -> None:
         """Add the greatest cosine of the features with one of the means."""
-        if self.gemm is None:
-            raise ExportError("the body does not end with a Gemm, so that its features are unknown")
-        units = means / np.linalg.norm(means, axis=1, keepdims=True).clip(LEAST)
-        features, zero = self.gemm.input[0], self.store("means.bias", np.zeros(len(means)))
-        cosines = self.add("Gemm", [features, self.store("means.weight", units), zero], "cosines", transB=1)
-        squares = self.add("Mul", [features, features], "squares")
-        total = self.reduce("ReduceSum", squares, "squares", since=13)
-        norm = self.add("Sqrt", [self.add("Add", [total, self.store("floor", np.array([LEAST]))], "positive")], "norm")
-        top = self.reduce("ReduceMax", cosines, "cosines")
+        features, _, _ = self._needed_rows()
+        units = means / norms(means)
+        cosines = self.linear(features, units, np.zeros(len(means)), "means")
+        self.known("Div", self.reduce("ReduceMax", cosines, "cosines"), self.norm(features))
+
+    def score(self, listed: str, order: Sequence[int], others: Sequence[int], few: FewRows) -> None:
+        """Add the score of `names.known.known_score`, of listed logits and of the features."""
+        features, weight, bias = self._needed_rows()
+        mean_row = weight.mean(axis=0)
+        lengths = norms(weight - mean_row)[list(order), 0]
+        apart = self.add("Sub", [features, self.store("mean", few.mean)], "apart")
+        shared = self.linear(apart, mean_row[None], np.zeros(1), "shared")
+        usual = self.store("usual", (weight @ few.mean + bias)[list(order)])
+        own = self.add("Sub", [self.add("Sub", [listed, usual], "unusual"), shared], "own")
+        narrow = self.linear(features, few.basis, np.zeros(len(few.basis)), "few")
+        other = self.linear(narrow, few.rows[list(others)], few.bias[list(others)], "unlisted")
+        parts = {
+            "listed": self.add("Mul", [own, self.store("lengths", 1 / lengths)], "listed.part"),
+            "unlisted": other,
+        }
+        share = self.add("Mul", [self.norm(apart), self.store("gain", np.array([1 / GAIN]))], "share")
+        any_listed, any_other = (
+            self.any_of(self.add("Div", [values, share], f"{part}.cosines"), part) for part, values in parts.items()
+        )
+        half = self.add("Mul", [any_other, self.store("half", np.array([UNLISTED]))], "unlisted.half")
+        self.known("Sub", any_listed, half)
+
+    def known(self, operator: str, one: str, other: str) -> None:
+        """Add the output `known` from two values `(N, 1)`."""
         flat = self.store("known.shape", np.array([-1]), np.int64)
-        self.add("Reshape", [self.add("Div", [top, norm], "cosine"), flat], KNOWN)
+        self.add("Reshape", [self.add(operator, [one, other], "score"), flat], KNOWN)
 
-    def any_of(self, top: str, below: str, classes: int, part: str) -> str:
+    def linear(self, values: str, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
+        """Add `values @ weight.T + bias`."""
+        parts = [self.store(f"{name}.weight", weight), self.store(f"{name}.bias", bias)]
+        return self.add("Gemm", [values, *parts], name, transB=1)
+
+    def norm(self, values: str) -> str:
+        """Add the Euclidean norm of the values of each image, `(N, 1)`, never 0."""
+        total = self.reduce("ReduceSum", self.add("Mul", [values, values], "squares"), "squares", since=13)
+        return self.add(
+            "Sqrt", [self.add("Add", [total, self.store("floor", np.array([LEAST_NORM**2]))], "positive")], "norm"
+        )
+
+    def any_of(self, values: str, part: str) -> str:
         """Add the log-sum-exp of all; the sum is 1 at least."""
-        total = self.add("MatMul", [below, self.store(f"{part}.ones", np.ones((classes, 1)))], f"{part}.sum")
+        top, below = self.exponentials(values, f"{part}.any")
+        total = self.reduce("ReduceSum", below, f"{part}.sum", since=13)
         return self.add("Add", [self.add("Log", [total], f"{part}.log"), top], f"{part}.any")
-
-    def spread(self, parts: Mapping[str, tuple[str, int]]) -> str:
-        """Add the root of the standard deviation of logits of several parts together, each `(N, K)` with its K."""
-        count = sum(classes for _, classes in parts.values())
-        shares = {p: self.store(f"{p}.shares", np.full((k, 1), 1 / count)) for p, (_, k) in parts.items()}
-
-        def mean_of(values: Mapping[str, str], name: str) -> str:
-            sums = [self.add("MatMul", [v, shares[part]], f"{part}.{name}") for part, v in values.items()]
-            return self.add("Add", sums, name)
-
-        mean = mean_of({part: logits for part, (logits, _) in parts.items()}, "mean")
-        apart = {part: self.add("Sub", [logits, mean], f"{part}.apart") for part, (logits, _) in parts.items()}
-        squares = {part: self.add("Mul", [v, v], f"{part}.squares") for part, v in apart.items()}
-        least = self.store("variance.least", np.array([LEAST_VARIANCE]))
-        positive = self.add("Add", [mean_of(squares, "variance"), least], "positive")
-        return self.add("Sqrt", [self.add("Sqrt", [positive], "deviation")], "spread")
 
     def drop_unused(self) -> None:
         """Remove nodes and tensors that nothing reads any more: the body's own head."""
@@ -255,6 +239,11 @@ class _Nodes:
         weight, bias = (numpy_helper.to_array(tensors[name]) for name in stored)
         weight = weight if own.get("transB", 0) else weight.T
         return features, weight, np.broadcast_to(bias, (1, len(weight))).reshape(-1)
+
+    def _needed_rows(self) -> tuple[str, np.ndarray, np.ndarray]:
+        if (rows := self._rows()) is None:
+            raise ExportError("the body does not end with a Gemm with stored weights, so that its features are unknown")
+        return rows
 
     def _rename(self, old: str, new: str) -> None:
         for node in self.graph.node:

@@ -76,11 +76,11 @@ def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) ->
 def head_costs(request: Request, known: bool) -> tuple[int, int]:
     """Return multiply-adds and parameters of the head: rows of listed classes, and the few dimensions of the others."""
     features = request.zoo.features(request.expected[0][0])
-    few, width = features.basis.shape
+    width = features.basis.shape[1]
     listed = sum(max(1, len(group)) for group in request.resolution.groups)  # an unknown name has a row, too
     macs, params = listed * width, listed * (width + 1)
-    if known and request.split is not None:
-        others = len(request.split.unlisted)
-        macs += few * width + few * others + listed + others
-        params += few * width + (few + 1) * others
+    if known and request.split is not None and features.few is not None:
+        others, few = len(request.split.unlisted), len(features.few.basis)
+        macs += (few + 1) * width + few * others
+        params += (few + 2) * width + (few + 1) * others + listed
     return macs, params

@@ -19,7 +19,7 @@ from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
 from mvp_edge.core.packed import Stored, in_full
 from mvp_edge.export.compact import halve, store_compactly
-from mvp_edge.export.named_head import LowRank, attach_head, stored_head
+from mvp_edge.export.named_head import attach_head, stored_head
 from mvp_edge.export.static_int8 import quantise
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.expected import Request
@@ -59,7 +59,9 @@ def open_body(request: Request, body: Body, config: PruneConfig) -> Opened:
     graph = zoo.graph(body, in_full(stored))
     if body.arithmetic == "int8":
         graph = quantise(graph, *zoo.rounding(body))
-    return Opened(body, stored, graph, zoo.features(body), threshold_of(request, body, config))
+    features = zoo.features(body)
+    threshold = None if features.few is None else threshold_of(request, body, config)
+    return Opened(body, stored, graph, features, threshold)
 
 
 def threshold_of(request: Request, body: Body, config: PruneConfig) -> float | None:
@@ -83,7 +85,7 @@ def write_model(
     body, features = opened.body, opened.features
     model = attach_head(
         opened.graph, split, request.resolution.task.names, known_threshold=opened.threshold,
-        temperature=body.temperature, unlisted=LowRank(features.basis, features.rows, features.bias),
+        temperature=body.temperature, few=features.few,
     )  # fmt: skip
     if precision == "fp16":
         halve(model)

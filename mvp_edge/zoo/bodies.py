@@ -4,7 +4,7 @@
     base.safetensors.gz            weights of the base, norms folded
     weights/NAME.safetensors.gz    weights that were trained for fewer pixels, or of fewer units, with the plan of these
     bodies/ID.onnx.gz              the graph of one body, its tensors named after the weights, which lie beside it
-    features/ID.safetensors.gz     what it sees in labelled pictures
+    features/ID.safetensors.gz     what it sees in labelled pictures, and what tells that a picture shows nothing listed
     ranges/ID.safetensors.gz       of an INT8 body: ranges of activations, and corrected biases
 
 One set of weights may serve several bodies, each at its own pixels. A *form* of a body has the graph of that body and
@@ -31,11 +31,13 @@ from mvp_edge.core.places import ASSETS
 from mvp_edge.core.untrusted import MAX_SIDE, is_file_name, is_file_path, read_json, typed, unzipped
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.names import wordnet
+from mvp_edge.names.known import FewRows
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.location import damaged, read_file, read_zoo_file
 
 BASE = "base"  # the name of the base's own weights
 MANY = 1_000_000  # names, and more than there are
+KNOWN, FEW = "known.", ("basis", "rows", "bias", "mean")  # how the parts of `FewRows` are named in a file
 STEP = 0.1  # of a logit: how finely differences of a form are stored
 
 
@@ -116,7 +118,8 @@ class Features:
         labels: `(N,)`: their classes.
         exact: `(N, L)`: logits of the classes that are labels, for which a few dimensions are not near enough.
         exact_classes: `(L,)`: which classes these are.
-        stored: `basis` and `rows` as they are stored.
+        few: What tells how near a picture is to unlisted classes; None if `known` cannot be told.
+        stored: `basis` and `rows` of these as they are stored.
     """
 
     basis: np.ndarray
@@ -126,6 +129,7 @@ class Features:
     labels: np.ndarray
     exact: np.ndarray
     exact_classes: np.ndarray
+    few: FewRows | None = None
     stored: Mapping[str, Stored] = field(default_factory=dict)
 
     @cached_property
@@ -222,7 +226,8 @@ class BodyZoo:
                 return found
             parts = {name: tensors[name] for name in ("basis", "rows", "bias", "coordinates", "exact")}
             named = {name: np.asarray(tensors[name], np.int64) for name in ("labels", "exact_classes")}
-            found = Features(**in_full(parts), **named, stored={name: tensors[name] for name in ("basis", "rows")})
+            few = {name: tensors[KNOWN + name] for name in FEW if KNOWN + name in tensors}
+            found = Features(**in_full(parts), **named, few=FewRows(**in_full(few)) if few else None, stored=few)
             _check_shapes(found, len(self.classes.classes))
             return found
         except (KeyError, TypeError, ValueError) as e:
@@ -359,15 +364,27 @@ def open_bodies(name: str | None) -> BodyZoo | None:
 
 def _check_shapes(features: Features, classes: int) -> None:
     """Raise ValueError if the arrays do not fit each other or the classes."""
-    n, (k, listed) = len(features.labels), (len(features.basis), len(features.exact_classes))
-    wanted = {"rows": (classes, k), "bias": (classes,), "coordinates": (n, k), "exact": (n, listed)}
-    for name, shape in wanted.items():
-        if (found := getattr(features, name).shape) != shape:
-            raise ValueError(f"{name} has the shape {found}, not {shape}")
+    n, (k, width), listed = len(features.labels), features.basis.shape, len(features.exact_classes)
+    wanted: dict[str, tuple[int, ...]] = {
+        "rows": (classes, k),
+        "bias": (classes,),
+        "coordinates": (n, k),
+        "exact": (n, listed),
+    }
+    _check(features, wanted)
+    if few := features.few:
+        k = len(few.basis)
+        _check(few, {"basis": (k, width), "rows": (classes, k), "bias": (classes,), "mean": (width,)})
     for name in ("labels", "exact_classes"):
         values = getattr(features, name)
         if values.ndim != 1 or (len(values) and not 0 <= values.min() <= values.max() < classes):
             raise ValueError(f"{name} names no classes")
+
+
+def _check(arrays: Features | FewRows, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in wanted.items():
+        if (found := getattr(arrays, name).shape) != shape:
+            raise ValueError(f"{name} has the shape {found}, not {shape}")
 
 
 def _between(points: Sequence[tuple[int, float]], at: int) -> float | None:

@@ -11,10 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from benchmarks import lite0
-from benchmarks.measurements import bodies, codebook, forms, thresholds
+from benchmarks.measurements import codebook, forms
 from mvp_edge.export.static_int8 import quantise
-from tests.bodies import COLOURS, make_body_zoo
 
 DRAW = np.random.default_rng(0)
 
@@ -94,63 +92,3 @@ def test_codes_make_up_for_the_errors_of_earlier_ones() -> None:
 def test_columns_that_do_not_fill_a_code(tmp_path: Path) -> None:
     form = codebook.coded(torch.randn(300, 1, 3, 3), None, 2)
     assert form.codes.shape == (300, 5) and form.values(form.book, form.scale).shape == (300, 1, 3, 3)
-
-
-def scored(scores: list[float]) -> bodies.Shown:
-    """Pictures of class 0, and what they score where it is listed."""
-    logits = np.full((len(scores), 400), -30.0)
-    logits[:, 0] = scores
-    return logits, np.full_like(logits, -10.0), np.eye(400)[[0] * len(scores)]
-
-
-def test_each_set_of_pictures_counts_alike_in_a_threshold() -> None:
-    few, many = scored([float(v) for v in range(10)]), scored([100.0 + v for v in range(90)])
-    (alone,), (both,) = ([t for n, t in bodies.thresholds(sets, []) if n == 1] for sets in ([few], [few, many]))
-
-    def score(logit: float) -> float:
-        deviation = (logit + 10) * (399 / 400**2) ** 0.5  # of one logit and 399 of -10
-        return (logit - (np.log(399) - 10)) / deviation**0.5
-
-    assert alone == pytest.approx(score(0), abs=0.01)
-    assert both == pytest.approx(score(1), abs=0.01)  # a twentieth of all is a tenth of the first set
-
-
-def test_pictures_of_each_directory_apart() -> None:
-    files = [Path("a/n1/x.png"), Path("b/n1/x.png"), Path("a/n2/x.png")]
-    first, second = bodies.parts((np.arange(3), np.arange(3), np.arange(3)), files, [Path("a"), Path("b")])
-    assert first[0].tolist() == [0, 2] and second[2].tolist() == [1]
-
-
-def test_compressed_logits_are_those_that_features_give() -> None:
-    features, rows, bias = DRAW.normal(0, 1, (300, 80)), DRAW.normal(0, 1, (120, 80)), DRAW.normal(0, 1, 120)
-    low = bodies.compressed(features, rows, bias)
-    found = bodies.in_few(features @ rows.T + bias, bias, low["rows"], low["bias"])
-    assert found == pytest.approx(low["coordinates"] @ low["rows"].T + low["bias"])
-    assert 0.01 < np.abs(found - features @ rows.T - bias).max() < 6
-
-
-def test_thresholds_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lite0, "WNIDS", tuple(COLOURS))
-    monkeypatch.setattr(bodies, "LISTED", (1, 2))
-    monkeypatch.setattr(forms, "HEAD", "fc")
-    zoo = make_body_zoo(tmp_path / "zoo")
-    for name, colour in COLOURS.items():
-        sharp = [tmp_path / "sharp" / f"{name} {i}.png" for i in range(5)]
-        for file in (tmp_path / "large" / name / "0.png", tmp_path / "small" / name / "0.png", *sharp):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            side = 20 if "small" in file.parts else 40
-            Image.new("RGB", (2 * side, side), tuple(round(255 * v) for v in colour)).save(file)
-    before = {b.id: b for b in bodies.every_body(zoo)}
-    given = (("--pictures", "large"), ("--pictures", "small"), ("--sharp", "sharp"))
-    words = [str(zoo), *(f"{option}={tmp_path / name}" for option, name in given), "--small=8"]
-    monkeypatch.setattr(thresholds, "LEFT_OUT", 1)
-    make, sets = thresholds.thresholds, list[int]()
-    monkeypatch.setattr(thresholds, "thresholds", lambda given, near: sets.append(len(given)) or make(given, near))
-    thresholds.main(["--allow-dirty", *words])
-    after = {b.id: b for b in bodies.every_body(zoo)}
-    assert list(after) == list(before)
-    assert not [name for name in after if after[name].thresholds == before[name].thresholds]
-    # One set, labelled, up to its pixels; beyond, the sharp ones and each directory; for the base those as large as it.
-    expected = {"tiny-32": 2, "tiny-16": 3, "tiny-8": 1, "tiny-16-small": 3}
-    assert dict(zip([n for n in after if n != "tiny-16-int8"], sets, strict=True)) == expected
-    assert after["tiny-16-int8"].thresholds == after["tiny-16"].thresholds

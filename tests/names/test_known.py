@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import statistics
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +8,8 @@ from hypothesis import strategies as st
 from benchmarks import RESNET_ZOO
 from mvp_edge.names.base_classes import resolve_to_base
 from mvp_edge.names.known import (
+    FewRows,
+    class_cosines,
     known_score,
     known_threshold,
     listed_logits,
@@ -69,38 +69,45 @@ LOGITS = st.lists(st.lists(st.floats(-300, 300), min_size=8, max_size=8), min_si
 
 @settings(deadline=None)
 @given(LOGITS)
-def test_scores_are_what_the_formulas_say(logits):
+def test_the_logit_of_a_name_is_the_log_sum_exp_of_its_classes(logits):
     odds = np.exp(logits)
     expected = np.stack([logits[:, 3], np.log(odds[:, 0] + odds[:, 5])], axis=1)
     np.testing.assert_allclose(listed_logits(logits, [(3,), (0, 5)]), expected, atol=1e-9)
-    listed, unlisted = np.log(odds[:, [0, 3, 5]].sum(axis=1)), np.log(odds[:, [1, 2, 4, 6]].sum(axis=1))
-    spread = np.array([1e-6 + statistics.pvariance(row[:7].tolist()) for row in logits]) ** 0.25
-    np.testing.assert_allclose(known_score(logits, {5, 3, 0}, {7}) * spread, listed - unlisted, atol=1e-9)
 
 
-def test_large_logits_do_not_overflow():
-    logits = np.array([[800.0, 799.0, -800.0]], np.float32)
-    np.testing.assert_allclose(known_score(logits, [0], [1]), [1600 / 800**0.5])
+COSINES = st.lists(st.lists(st.floats(-1, 1), min_size=8, max_size=8), min_size=1, max_size=4).map(np.array)
 
 
 @settings(deadline=None)
-@given(LOGITS, st.floats(-10, 10))
-def test_a_constant_on_all_logits_changes_no_log_odds(logits, shift):
-    moved, before = known_score(logits + shift, [1, 2]), known_score(logits, [1, 2])
-    np.testing.assert_allclose(moved, before, atol=1e-9)
+@given(COSINES)
+def test_scores_are_the_listed_classes_less_half_of_the_unlisted_ones(cosines):
+    odds = np.exp(40 * cosines)
+    listed, unlisted = np.log(odds[:, [0, 3, 5]].sum(axis=1)), np.log(odds[:, [1, 2, 4, 6]].sum(axis=1))
+    np.testing.assert_allclose(known_score(cosines, {5, 3, 0}, {7}), listed - unlisted / 2, atol=1e-9)
 
 
-def test_logits_that_hardly_differ_say_less_than_those_that_do():
-    """Both have the same log odds, but the first network would have said more of a picture that it knows."""
-    clear, flat = np.array([[0.0, 9.0, 9.0, -9.0]]), np.array([[0.0, 9.0, 9.0, 9.0]])
-    flat[0, 1:] += np.log(np.exp(clear[0, 1:]).sum()) - np.log(np.exp(flat[0, 1:]).sum())
-    assert 0 > known_score(clear, [0]) > known_score(flat, [0])
+def test_scores_by_hand():
+    cosines = np.array([[0.5, 0.25, -1.0], [0.1, 0.9, 0.0]])
+    np.testing.assert_allclose(known_score(cosines, [0], [2]), [20 - 5, 4 - 18])
 
 
-def test_scores_without_neutral_classes_are_log_odds_by_their_spread():
-    logits = np.log(np.array([[0.2, 0.3, 0.5]]))
-    assert known_score(logits, [0, 1], []) == pytest.approx(0.0)
-    assert known_score(logits, [0], [2]) == pytest.approx(np.log(0.2 / 0.3) / (np.log(0.3 / 0.2) / 2) ** 0.5, rel=1e-4)
+def test_cosines_by_hand():
+    mean, rows = (
+        np.array([1.0, 1.0]),
+        np.array([[7.0, 2.0], [3.0, 2.0], [5.0, 5.0]]),
+    )  # less their mean: 2 -1, -2 -1, 0 2
+    features = np.array([[3.0, 0.0], [1.0, 5.0], [1.0, 1.0]])  # the last has no direction
+    found = class_cosines(features, rows, mean)
+    np.testing.assert_allclose(found, [[1, -0.6, -(0.2**0.5)], [-(0.2**0.5), -(0.2**0.5), 1], [0, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(class_cosines(3 * (features - mean) + mean, rows + 9, mean), found, atol=1e-12)
+
+
+def test_few_dimensions_that_are_enough_give_the_cosines():
+    rng = np.random.default_rng(0)
+    features, rows, mean = (rng.normal(size=s) for s in ((6, 3), (8, 3), 3))
+    own = (rows - rows.mean(0)) / np.linalg.norm(rows - rows.mean(0), axis=1, keepdims=True)
+    few = FewRows(np.eye(3), own, -own @ mean, mean)
+    np.testing.assert_allclose(few.cosines(features), class_cosines(features, rows, mean), atol=1e-12)
 
 
 def test_scores_of_nothing_are_refused():
