@@ -2,12 +2,12 @@
 
     python -m benchmarks known ZOO --unlabelled DIR[@EVERY]... --pictures DIR... --sharp DIR
 
-The few dimensions are learned from pictures without labels. Thresholds come from labelled pictures `DIR/WNID/*` up to
+The few dimensions are learned from pictures without labels; networks with the same weights learn together, each from
+its share of the pictures. Thresholds come from labelled pictures `DIR/WNID/*` up to
 `--small` pixels, and beyond as much from sharp photographs without labels, every 20th of `--sharp DIR`, weighed by how
 surely the base at its own pixels sees a class; each directory counts alike. Pictures smaller than a network's are
 blurred to it, and score lower: networks that learned from such pictures count them nevertheless, those with the base's
-own weights do not. A form has the few dimensions of its body, an INT8 form the thresholds, too. Nothing is learned from
-what thresholds come from.
+own weights do not. An INT8 form has what its body has. Nothing is learned from what thresholds come from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mvp_edge.names.known import GAIN, FewRows, class_cosines, known_score, norm
 from mvp_edge.zoo.bodies import BASE, FEW, KNOWN, Body, BodyZoo
 
 HEAD = "classifier.weight"
-DIMENSIONS = 64
+SHARE = 0.05  # of a file's bytes that unlisted classes may cost
 STEPS, BATCH, RATE = 1500, 768, 1e-3
 CHANCE, NEAREST = 0.4, 20  # that the nearest class of a picture is listed, half of it for the next, and so on
 SURE = 0.2  # probability below which a photograph is not taken to show a class
@@ -53,11 +53,16 @@ def main(argv: Sequence[str]) -> None:
     script.add("--each", type=int, default=20, help="labelled pictures of a class")
     args = script.parse(argv)
     teaching = unlabelled(args.unlabelled)
-    for body in opened(args.zoo).bodies:
-        zoo = opened(args.zoo)
-        few = learned(classified(zoo, body, teaching)[0], zoo.weights(body)[HEAD], zoo.near)
-        keep(zoo, body, few)
-        log.info("%s: few dimensions from %d pictures", body.id, len(teaching))
+    zoo = opened(args.zoo)
+    networks = [b for b in [*zoo.bodies, *zoo.forms] if b.arithmetic != "int8"]
+    for weights in dict.fromkeys(body.weights for body in networks):
+        alike = [body for body in networks if body.weights == weights]
+        seen = [classified(zoo, body, teaching[i :: len(alike)])[0] for i, body in enumerate(alike)]
+        rows = zoo.weights(alike[0])[HEAD]
+        few = learned(np.concatenate(seen), rows, zoo.near, dimensions(alike[0], *rows.shape))
+        for body in alike:
+            keep(zoo, body, few)
+        log.info("%s: %d dimensions from %d pictures", ", ".join(b.id for b in alike), len(few.basis), len(teaching))
     zoo = opened(args.zoo)
     files, labels = pictures(args.pictures, args.each)
     sharp = teach.pictures(args.sharp)[::LEFT_OUT]
@@ -84,7 +89,14 @@ def unlabelled(directories: Sequence[str]) -> list[Path]:
     return files
 
 
-def learned(features: np.ndarray, rows: np.ndarray, near: Sequence[tuple[int, int]]) -> FewRows:
+def dimensions(body: Body, classes: int, width: int) -> int:
+    """Return how many dimensions keep the bytes of unlisted classes within their share of a file."""
+    within = SHARE / (1 - SHARE) * body.weight_bytes
+    vectors = 4 * (2 * width + 2 * classes)  # means, biases and scales, in single precision
+    return int(np.clip((within - vectors) / (width + classes + 4), 1, min(width, classes)))
+
+
+def learned(features: np.ndarray, rows: np.ndarray, near: Sequence[tuple[int, int]], count: int) -> FewRows:
     """Return few dimensions in which unlisted classes are, together, as near to pictures as they are exactly.
 
     They start as those that explain most of the cosines of these pictures. They are trained so that over the unlisted
@@ -94,12 +106,13 @@ def learned(features: np.ndarray, rows: np.ndarray, near: Sequence[tuple[int, in
         features: `(N, D)` of pictures of any kind.
         rows: Weights of the last layer, `(C, D)`.
         near: Pairs of classes of which none is unlisted where the other is listed.
+        count: Of dimensions.
     """
     torch.manual_seed(0)
     mean, given = features.mean(0), torch.from_numpy(features.astype(np.float32))
     unit = (rows - rows.mean(0)) / norms(rows - rows.mean(0))
     root = np.linalg.cholesky(np.cov(features.T) + 1e-4 * np.eye(len(mean)) * features.var())
-    left = np.linalg.svd(unit @ root, full_matrices=False)[0][:, :DIMENSIONS]
+    left = np.linalg.svd(unit @ root, full_matrices=False)[0][:, :count]
     start = (left.T @ unit, left, -left @ (left.T @ unit @ mean))
     basis, few, bias = (torch.nn.Parameter(torch.from_numpy(v.astype(np.float32))) for v in start)
     exact_rows, centre = torch.from_numpy(unit.astype(np.float32)), torch.from_numpy(mean.astype(np.float32))
@@ -135,7 +148,6 @@ def keep(zoo: BodyZoo, body: Body, few: FewRows) -> None:
     name = f"features/{body.id}.safetensors.gz"
     file = zoo.path / name
     tensors, about = deserialise(file.read_bytes())
-    tensors = {k: v if v.is_floating_point() else v.to(torch.int16) for k, v in tensors.items()}
     tensors |= {KNOWN + k: torch.from_numpy(getattr(few, k)) for k in FEW}
     write(file, compress(serialise(tensors, "int8-fine", about or None)))
     sums = {k: checksum(file) if k == name else v for b in every_body(zoo.path) for k, v in b.sha256.items()}
@@ -145,7 +157,7 @@ def keep(zoo: BodyZoo, body: Body, few: FewRows) -> None:
 
 def scored(zoo: BodyZoo, body: Body, files: Sequence[Path], shown: np.ndarray) -> Shown:
     """Return what `thresholds` wants of pictures, of a body or form as it is delivered."""
-    few = zoo.features(zoo.body(body.like) or body).few
+    few = zoo.features(body).few
     assert few is not None
     features = classified(zoo, body, files)[0]
     return class_cosines(features, zoo.weights(body)[HEAD], few.mean), few.cosines(features), shown

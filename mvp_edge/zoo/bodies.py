@@ -218,16 +218,17 @@ class BodyZoo:
         """
         tensors = self._tensors(body, f"features/{body.id}.safetensors.gz")[0]
         try:
+            stored = {name: tensors[KNOWN + name] for name in FEW if KNOWN + name in tensors}
+            few: dict[str, Any] = {"few": FewRows(**in_full(stored)), "stored": stored} if stored else {}
             if body.like:
                 whole = self.features(self._whole(body))
                 change = {k: STEP * np.asarray(tensors[k], np.float32) for k in ("coordinates", "exact")}
-                found = replace(whole, **{k: getattr(whole, k) + v for k, v in change.items()})
+                found = replace(whole, **{k: getattr(whole, k) + v for k, v in change.items()}, **few)
                 _check_shapes(found, len(self.classes.classes))
                 return found
             parts = {name: tensors[name] for name in ("basis", "rows", "bias", "coordinates", "exact")}
             named = {name: np.asarray(tensors[name], np.int64) for name in ("labels", "exact_classes")}
-            few = {name: tensors[KNOWN + name] for name in FEW if KNOWN + name in tensors}
-            found = Features(**in_full(parts), **named, few=FewRows(**in_full(few)) if few else None, stored=few)
+            found = Features(**in_full(parts), **named, **few)
             _check_shapes(found, len(self.classes.classes))
             return found
         except (KeyError, TypeError, ValueError) as e:

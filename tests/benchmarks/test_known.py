@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from PIL import Image
 from benchmarks import lite0
 from benchmarks.measurements import bodies, forms, known
 from mvp_edge.names.known import FewRows, class_cosines, known_score
+from mvp_edge.zoo.bodies import Body
 from tests.bodies import COLOURS, make_body_zoo
+
+BODY = Body("b", 8, "base", 1, 1)
 
 
 def scored(cosines: list[float]) -> known.Shown:
@@ -42,7 +46,6 @@ def test_few_dimensions_learn_the_scores(monkeypatch: pytest.MonkeyPatch) -> Non
     draw = np.random.default_rng(0)
     mixed = draw.normal(0, 1, (12, 30))  # more directions than there are dimensions
     features, rows = draw.normal(0, 1, (2000, 12)) @ mixed + 3, draw.normal(0, 1, (60, 30))
-    monkeypatch.setattr(known, "DIMENSIONS", 4)
     monkeypatch.setattr(known, "STEPS", 300)
     monkeypatch.setattr(known, "RATE", 5e-3)
 
@@ -52,10 +55,18 @@ def test_few_dimensions_learn_the_scores(monkeypatch: pytest.MonkeyPatch) -> Non
         shown[:, :2] = exact[:, :2]
         return float(np.abs(known_score(shown, [0, 1], [2]) - known_score(exact, [0, 1], [2])).mean())
 
-    found = known.learned(features, rows, [(1, 2)])
+    found = known.learned(features, rows, [(1, 2)], 4)
     assert found.mean == pytest.approx(features.mean(0), abs=1e-4)
     monkeypatch.setattr(known, "RATE", 0.0)
-    assert error(found) < 0.6 * error(known.learned(features, rows, [(1, 2)]))
+    assert error(found) < 0.6 * error(known.learned(features, rows, [(1, 2)], 4))
+
+
+def test_unlisted_classes_cost_a_twentieth_of_a_file_at_most() -> None:
+    for size in (1_300_000, 2_350_000, 3_640_000):
+        count = known.dimensions(replace(BODY, weight_bytes=size), 1000, 1280)
+        bytes_at = [k * (1280 + 1000) + 4 * (k + 2 * 1000 + 2 * 1280) for k in (count, count + 1)]
+        assert bytes_at[0] / (size + bytes_at[0]) <= 0.05 < bytes_at[1] / (size + bytes_at[1])
+    assert known.dimensions(BODY, 10, 96) == 1
 
 
 def test_pictures_that_thresholds_come_from_teach_nothing(tmp_path: Path) -> None:
@@ -85,7 +96,7 @@ def test_all_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     make, sets = known.thresholds, list[int]()
     monkeypatch.setattr(known, "thresholds", lambda given, near: sets.append(len(given)) or make(given, near))
     monkeypatch.setattr(known, "unlabelled", lambda texts, plain=known.unlabelled: plain(texts) * 2)
-    seen = {b.id: opened.features(b) for b in opened.bodies}
+    seen = {b.id: opened.features(b) for b in [*opened.bodies, *opened.forms]}
     monkeypatch.setattr(known, "LEFT_OUT", 4)
     known.main(["--allow-dirty", *words])
     after = {b.id: b for b in bodies.every_body(zoo)}
@@ -97,7 +108,7 @@ def test_all_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert after["tiny-16-int8"].thresholds == after["tiny-16"].thresholds
     again = forms.opened(zoo)
     assert again.verify() == []
-    for body in again.bodies:
+    for body in [*again.bodies, *again.forms]:
         now, then = again.features(body), seen[body.id]
         assert now.few is not None and then.few is not None and now.few.mean.shape == then.few.mean.shape
         assert np.abs(now.few.mean - then.few.mean).max() > 0
