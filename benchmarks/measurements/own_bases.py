@@ -64,7 +64,7 @@ def budgets(zoo: BodyZoo, task: Path) -> list[tuple[int, int]]:
     from mvp_edge.config import PruneConfig
 
     request = read_request(PruneConfig(task, None, zoo=str(zoo.path)), zoo)
-    return [(b.pixels, b.macs + head_costs(request, False)[0]) for b in zoo.bodies]
+    return [(b.pixels, b.macs + head_costs(request, zoo.features(b), False)[0]) for b in zoo.bodies]
 
 
 def main(argv: Sequence[str]) -> None:

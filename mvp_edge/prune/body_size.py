@@ -10,7 +10,7 @@ from mvp_edge.prune.expected import Expected, Request, expectations
 from mvp_edge.prune.write import open_body, threshold_of, write_model
 from mvp_edge.report.figures import limited
 from mvp_edge.timing.latency import Contender, time_in_turns
-from mvp_edge.zoo.bodies import Body
+from mvp_edge.zoo.bodies import Body, Features
 
 ROUNDS, RUNS, PATIENCE_S = 6, 5, 1.0  # of a measurement: the base takes tens of milliseconds a call
 FILE_BYTES = 20 * 1024  # of a file beside its parameters
@@ -58,7 +58,7 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
 def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) -> dict[str, float]:
     """Return what a body costs with the head of the class list, by the names of limits that are asked for."""
     assert config.budget is not None
-    macs, params = head_costs(request, body, threshold_of(request, body, config) is not None)
+    macs, params = head_costs(request, request.zoo.features(body), threshold_of(request, body, config) is not None)
     found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
     stored = 4 * found["params"]
     if body.weight_bytes:
@@ -73,9 +73,8 @@ def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) ->
     return found
 
 
-def head_costs(request: Request, body: Body, known: bool) -> tuple[int, int]:
+def head_costs(request: Request, features: Features, known: bool) -> tuple[int, int]:
     """Return multiply-adds and parameters of the head: rows of listed classes, and the few dimensions of the others."""
-    features = request.zoo.features(body)
     width = features.basis.shape[1]
     listed = sum(max(1, len(group)) for group in request.resolution.groups)  # an unknown name has a row, too
     macs, params = listed * width, listed * (width + 1)

@@ -95,7 +95,7 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
     if expected.top1 is not None and scores is not None:
         compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
     precisions = judged(file, others, compared, timings[1:], config)
-    head = head_costs(request, opened.threshold is not None)
+    head = head_costs(request, opened.features, opened.threshold is not None)
     made = Made(body, expected, file, opened.threshold, head, parity, timings[:2], dense_bytes, precisions)
     report = report_of(request, made, config, clock)
     write_json(report, directory / "report.json")
