@@ -121,8 +121,8 @@ def norms(vectors: np.ndarray) -> np.ndarray:
 def known_score(cosines: np.ndarray, listed: Collection[int], neutral: Collection[int] = ()) -> np.ndarray:
     """Return how surely each picture shows a listed class, `(N,)`.
 
-    It is the log-sum-exp of 40 times the cosines of the listed classes less half of that of the unlisted ones. Logits
-    grow with the norm of the features, which is large for pictures of many things that the base does not know.
+    It is the log-sum-exp of 40 times the cosines of the listed classes less half of that of the unlisted ones. On
+    training pictures fewer others pass than by log odds of the logits, but for dogs (table in docs/measurements.md).
 
     Args:
         cosines: With all classes of the base, `(N, C)`.
