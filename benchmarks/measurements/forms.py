@@ -5,7 +5,8 @@
 INT8 forms are made where there are none. Pictures below `--calibrate`, as many of each directory, give the ranges of
 activations and the corrections of biases; labelled pictures `DIR/WNID/*`, which neither training nor calibration has
 seen, tell how often a form is right. `--small` adds a form with weights of its own (`python -m benchmarks codebook`).
-Both tell of each layer how far it is off, on the pictures that calibrate.
+Both tell of each layer how far it is off, on the pictures that calibrate. `python -m benchmarks known` adds what tells
+that a picture shows nothing listed.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def small_form(path: Path, body: Body, source: Path) -> Body:
     name = f"{body.id}-small"
     write(path / f"weights/{name}.safetensors.gz", data)
     sums = {**body.sha256, f"weights/{name}.safetensors.gz": hashlib.sha256(data).hexdigest()}
-    return replace(body, id=name, like=body.id, weights=name, recipe=recipe, sha256=sums)
+    return replace(body, id=name, like=body.id, weights=name, recipe=recipe, sha256=sums, thresholds=())
 
 
 def opened(path: Path) -> BodyZoo:

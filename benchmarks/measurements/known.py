@@ -28,16 +28,15 @@ from benchmarks.measurements.bodies import LISTS, every_body, pictures, write
 from benchmarks.measurements.forms import LEFT_OUT, checksum, classified, describe, opened
 from mvp_edge.core.streams import rng
 from mvp_edge.models.tensors import compress, deserialise, serialise
-from mvp_edge.names.known import GAIN, FewRows, class_cosines, known_score, norms
+from mvp_edge.names.known import GAIN, KEPT, FewRows, class_cosines, known_score, norms
 from mvp_edge.zoo.bodies import BASE, FEW, KNOWN, Body, BodyZoo
 
 HEAD = "classifier.weight"
 SHARE = 0.05  # of a file's bytes that unlisted classes may cost
 STEPS, BATCH, RATE = 1500, 768, 1e-3
-CHANCE, NEAREST = 0.4, 20  # that the nearest class of a picture is listed, half of it for the next, and so on
+CHANCE, NEAREST = 0.4, 20  # that the nearest class of a picture is listed; a k-th of it for the k-th nearest
 SURE = 0.2  # probability below which a photograph is not taken to show a class
 LISTED = (1, 2, 3, 5, 8, 12, 20, 40, 80, 160, 320)
-KEPT = 0.95
 # Cosines of pictures with listed classes, with unlisted ones, and how surely each shows each class: all `(N, C)`.
 Shown = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -91,7 +90,7 @@ def unlabelled(directories: Sequence[str]) -> list[Path]:
 
 def dimensions(body: Body, classes: int, width: int) -> int:
     """Return how many dimensions keep the bytes of unlisted classes within their share of a file."""
-    within = SHARE / (1 - SHARE) * body.weight_bytes
+    within = SHARE / (1 - SHARE) * (body.weight_bytes or body.params)
     vectors = 4 * (2 * width + 2 * classes)  # means, biases and scales, in single precision
     return int(np.clip((within - vectors) / (width + classes + 4), 1, min(width, classes)))
 
@@ -108,7 +107,7 @@ def learned(features: np.ndarray, rows: np.ndarray, near: Sequence[tuple[int, in
         near: Pairs of classes of which none is unlisted where the other is listed.
         count: Of dimensions.
     """
-    torch.manual_seed(0)
+    draw = torch.Generator().manual_seed(0)
     mean, given = features.mean(0), torch.from_numpy(features.astype(np.float32))
     unit = (rows - rows.mean(0)) / norms(rows - rows.mean(0))
     root = np.linalg.cholesky(np.cov(features.T) + 1e-4 * np.eye(len(mean)) * features.var())
@@ -123,13 +122,13 @@ def learned(features: np.ndarray, rows: np.ndarray, near: Sequence[tuple[int, in
     optimiser = torch.optim.AdamW([basis, few, bias], lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=0.1)
     for _ in range(STEPS):
-        batch = given[torch.randint(len(given), (BATCH,))]
+        batch = given[torch.randint(len(given), (BATCH,), generator=draw)]
         gain = GAIN / (batch - centre).norm(dim=1, keepdim=True)
         exact = gain * ((batch - centre) @ exact_rows.T)
         nearly = gain * (batch @ basis.T @ few.T + bias)
         nearest = exact.topk(len(chance), 1)[1]
-        listed = torch.zeros_like(exact).scatter_(1, nearest, torch.bernoulli(chance.expand(len(batch), -1)))
-        taken = listed @ partners > 0
+        drawn = torch.bernoulli(chance.expand(len(batch), -1), generator=draw)
+        taken = torch.zeros_like(exact).scatter_(1, nearest, drawn) @ partners > 0
         wanted, found = exact.masked_fill(taken, -1e4), nearly.masked_fill(taken, -1e4)
         divergence = torch.nn.functional.kl_div(
             found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True
@@ -140,7 +139,8 @@ def learned(features: np.ndarray, rows: np.ndarray, near: Sequence[tuple[int, in
         torch.nn.utils.clip_grad_norm_([basis, few, bias], 1.0)
         optimiser.step()
         schedule.step()
-    return FewRows(*(v.detach().numpy() for v in (basis, few, bias)), mean.astype(np.float32))
+    made = [v.detach().numpy() for v in (basis, few, bias)]
+    return FewRows(made[0], made[1], made[2], mean.astype(np.float32))
 
 
 def keep(zoo: BodyZoo, body: Body, few: FewRows) -> None:
@@ -223,11 +223,11 @@ def scores_of_lists(
             others = np.setdiff1d(np.arange(cosines.shape[1]), some)
             chosen = np.concatenate([some, draw.choice(others, listed - len(some), replace=False)])
             neutral = set().union(*(partners[int(c)] for c in chosen)) - set(chosen.tolist())
-            surely = shown[:, chosen].sum(1)
-            index = np.flatnonzero(surely)
+            certain = shown[:, chosen].sum(1)
+            index = np.flatnonzero(certain)
             mixed = unlisted[index]
             mixed[:, chosen] = cosines[np.ix_(index, chosen)]
             scores.append(known_score(mixed, chosen.tolist(), sorted(neutral)))
-            weights.append(surely[index])
+            weights.append(certain[index])
         found.append((np.concatenate(scores), np.concatenate(weights)))
     return found

@@ -91,7 +91,8 @@ def none_of_these(
 ) -> dict[str, float]:
     """Return false accepts in percent at 95 % of listed pictures kept, AUROC, and what the delivered threshold does."""
     weights, few, found = zoo.weights(body), zoo.features(body).few, dict[str, float]()
-    assert few is not None
+    if few is None:
+        raise ConfigError(f"{body.id} cannot tell what is none of these; make that with: python -m benchmarks known")
     rows = weights["classifier.weight"]
     logits = features @ rows.T + weights["classifier.bias"]
     exact, nearly = class_cosines(features, rows, few.mean), few.cosines(features)

@@ -31,7 +31,7 @@ HALF = frozenset(
 )
 BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "real_div", "Max": "maximum"}
 UNARY = {"Exp": "exp", "Log": "log", "Relu": "relu", "Sqrt": "sqrt"}
-REDUCE = {"ReduceMax": "reduce_max", "ReduceMean": "reduce_mean"}
+REDUCE = {"ReduceMax": "reduce_max", "ReduceMean": "reduce_mean", "ReduceSum": "reduce_sum"}
 
 
 def convert(source: Path, target: Path, interface: Interface) -> None:

@@ -24,7 +24,7 @@ TARGET, SIGNATURE, METADATA = "LiteRT", "serving_default", "mvp_edge.preprocessi
 NEEDED = "LiteRT files need the package ai-edge-litert; install it with: pip install 'mvp-edge[litert]'"
 BINARY = {"Add": "ADD", "Sub": "SUB", "Mul": "MUL", "Div": "DIV", "Max": "MAXIMUM"}
 UNARY = {"Exp": "EXP", "Log": "LOG", "Relu": "RELU", "Gelu": "GELU", "Sqrt": "SQRT"}
-REDUCE = {"ReduceMax": "REDUCE_MAX", "ReduceMean": "MEAN"}
+REDUCE = {"ReduceMax": "REDUCE_MAX", "ReduceMean": "MEAN", "ReduceSum": "SUM"}
 LAST = (0, 2, 3, 1)  # from colours first to colours last
 
 
@@ -466,7 +466,8 @@ def _options(kind: str) -> str:
     named = {
         "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions", "ADD": "AddOptions",
         "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions", "MEAN": "ReducerOptions",
-        "REDUCE_MAX": "ReducerOptions", "FULLY_CONNECTED": "FullyConnectedOptions", "SOFTMAX": "SoftmaxOptions",
+        "REDUCE_MAX": "ReducerOptions", "SUM": "ReducerOptions",
+        "FULLY_CONNECTED": "FullyConnectedOptions", "SOFTMAX": "SoftmaxOptions",
         "BATCH_MATMUL": "BatchMatMulOptions", "MAX_POOL_2D": "Pool2DOptions", "AVERAGE_POOL_2D": "Pool2DOptions",
         "RESHAPE": "ReshapeOptions",
         "TRANSPOSE": "TransposeOptions", "PAD": "PadOptions", "PADV2": "PadV2Options", "GELU": "GeluOptions",

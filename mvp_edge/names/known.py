@@ -80,11 +80,13 @@ def listed_logits(logits: np.ndarray, groups: Sequence[Sequence[int]]) -> np.nda
 
 @dataclass(frozen=True, eq=False)
 class FewRows:
-    """Nearly the cosines of all classes of a base, in few dimensions: all its rows are a quarter of a small network.
+    """Nearly the cosines of all classes of a base, in few dimensions.
+
+    All rows of its last layer would be a quarter of a small network's bytes.
 
     Attributes:
         basis: `(K, D)`: turns features into coordinates.
-        rows: `(C, K)`: turns coordinates into cosines, but for the norm of the features.
+        rows: `(C, K)`: turns coordinates into cosines, but for the norm of the features less `mean`.
         bias: `(C,)`, added to these.
         mean: `(D,)`: mean features of pictures of many kinds.
     """

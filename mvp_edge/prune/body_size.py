@@ -81,5 +81,5 @@ def head_costs(request: Request, features: Features, known: bool) -> tuple[int, 
     if known and request.split is not None and features.few is not None:
         others, few = len(request.split.unlisted), len(features.few.basis)
         macs += (few + 1) * width + few * others
-        params += (few + 2) * width + (few + 1) * others + listed
+        params += (few + 2) * width + (few + 1) * others + 2 * listed + few
     return macs, params

@@ -216,7 +216,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         precisions=PrecisionsRecord(
             requested=config.precision, files=made.precisions
         ),
-        sizes=tuple(_size(b, e.top1, head_macs) for b, e in reversed(request.expected) if e.top1 is not None),
+        sizes=tuple(_size(request, b, e.top1, made) for b, e in reversed(request.expected) if e.top1 is not None),
         photographs=None,
         interpolation=None,
         nominal_training_tflops=0.0,
@@ -256,15 +256,17 @@ def estimate_of(expected: Expected) -> EstimateRecord | None:
 
 def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
     """Return what names alone do not tell of a base that was tried on no pictures: its accuracy, and `known`."""
-    if made.expected.top1 is not None or config.data is not None:
+    if config.data is not None:
         return []
-    sizes = [(b.pixels, _flag(b, made.head[0])) for b, _ in request.expected if b is not made.body]
-    others = ", ".join(f"{flag} ({pixels} pixels)" for pixels, flag in sizes)
-    warnings = [
-        f"no pictures tell how accurate {request.zoo.base} is at {made.body.pixels} pixels: measure it with mvp-edge "
-        "eval, or add images with --data DIR" + (f"; other sizes: {others}" if others else "")
-    ]
-    if config.unknown and made.threshold is None:
+    warnings = []
+    if made.expected.top1 is None:
+        sizes = [(b.pixels, _flag(request, b, made)) for b, _ in request.expected if b is not made.body]
+        others = ", ".join(f"{flag} ({pixels} pixels)" for pixels, flag in sizes)
+        warnings.append(
+            f"no pictures tell how accurate {request.zoo.base} is at {made.body.pixels} pixels: measure it with "
+            "mvp-edge eval, or add images with --data DIR" + (f"; other sizes: {others}" if others else "")
+        )
+    if config.unknown and made.threshold is None and request.split is not None:
         warnings.append(
             "the file has no output `known`, so that it takes every picture for one of the classes: its threshold "
             "needs pictures; add images with --data DIR"
@@ -272,12 +274,13 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
     return warnings
 
 
-def _size(body: Body, top1: float, head_macs: int) -> SizeRecord:
-    flag = _flag(body, head_macs)
+def _size(request: Request, body: Body, top1: float, made: Made) -> SizeRecord:
+    flag = _flag(request, body, made)
     return SizeRecord(member=body.id, flag=flag, keep=body.keep, achieved=body.keep, top1=top1)
 
 
-def _flag(body: Body, head_macs: int) -> str:
+def _flag(request: Request, body: Body, made: Made) -> str:
+    head_macs, _ = head_costs(request, request.zoo.features(body), made.threshold is not None)
     return f"--max-macs {-(-(body.macs + head_macs) // 10**6)}M"
 
 

@@ -119,7 +119,7 @@ class Features:
         exact: `(N, L)`: logits of the classes that are labels, for which a few dimensions are not near enough.
         exact_classes: `(L,)`: which classes these are.
         few: What tells how near a picture is to unlisted classes; None if `known` cannot be told.
-        stored: `basis` and `rows` of these as they are stored.
+        stored: The parts of `few` as they are stored.
     """
 
     basis: np.ndarray

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -21,7 +22,9 @@ from mvp_edge.deploy.plain import Plain, read_plain, rounds_up, unpack
 from mvp_edge.export import OnnxClassifier, export_onnx
 from mvp_edge.export.classifier import Interface
 from mvp_edge.export.compact import halve
+from mvp_edge.export.named_head import attach_head
 from mvp_edge.export.precision import quantise_int8
+from mvp_edge.names.known import FewRows, Split
 
 LABELS = ("apple", "pear", "plum")
 SIZE = (16, 12)  # not square
@@ -30,11 +33,11 @@ SIZE = (16, 12)  # not square
 class Convolutional(nn.Module):
     """Dense, depthwise and strided convolutions with paddings of both kinds, a pool, a sum and a head."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 3) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, 2, 1)
         self.wide, self.deep = nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.Conv2d(16, 16, 1)
-        self.pool, self.head = nn.MaxPool2d(3, 2, 1), nn.Linear(16, 3)
+        self.pool, self.head = nn.MaxPool2d(3, 2, 1), nn.Linear(16, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.pool(self.stem(x).clamp(0, 6))
@@ -71,6 +74,25 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return folder / "model.onnx"
 
 
+@pytest.fixture(scope="module", params=["few", "means"])
+def telling(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of two names, one of which stands for two classes, with the output `known`, and a batch of one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Convolutional(8).eval()
+    folder, draw = tmp_path_factory.mktemp(request.param), np.random.default_rng(0)
+    export_onnx(
+        net, folder / "body.onnx", input_size=SIZE, mean=(0.5,) * 3, std=(0.2,) * 3, labels="abcdefgh", metadata={}
+    )
+    few = FewRows(*(draw.normal(0, 0.3, shape).astype(np.float32) for shape in ((4, 16), (8, 4), (8,), (16,))))
+    how: dict[str, Any] = {"few": few} if request.param == "few" else {"means": draw.normal(0, 1, (2, 16))}
+    split = Split(((0, 3), (2,)), (0, 2, 3), (1,), (4, 5, 6, 7))
+    body = onnx.load(folder / "body.onnx")
+    onnx.save(attach_head(body, split, ["pear", "plum"], known_threshold=0.5, **how), folder / "whole.onnx")
+    fixed_batch(folder / "whole.onnx", folder / "model.onnx", 1)
+    return folder / "model.onnx"
+
+
 @pytest.fixture
 def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (20, 3, *SIZE), dtype=np.uint8)
@@ -86,6 +108,38 @@ def test_litert_computes_the_same(file: Path, pixels: np.ndarray, tmp_path: Path
     (found,) = litert.outputs(tmp_path / "m.tflite", pixels, interface(file))
     np.testing.assert_allclose(found, OnnxClassifier(file).predict(pixels), atol=1e-4)
     assert json.dumps(list(LABELS)).encode() in (tmp_path / "m.tflite").read_bytes()
+
+
+def said(file: Path, pixels: np.ndarray) -> list[np.ndarray]:
+    """Return `logits` and `known` of a file with a batch of one."""
+    session = ort.InferenceSession(file)
+    each = [session.run(["logits", "known"], {"image": x[None].astype(np.float32) / np.float32(255)}) for x in pixels]
+    return [np.concatenate([np.asarray(values[i]) for values in each]) for i in range(2)]
+
+
+def test_litert_tells_what_is_none_of_these(telling: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    litert.convert(telling, tmp_path / "m.tflite", interface(telling))
+    found, expected = litert.outputs(tmp_path / "m.tflite", pixels, interface(telling)), said(telling, pixels)
+    for values, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, wanted, atol=1e-4)
+
+
+def test_ncnn_tells_what_is_none_of_these(telling: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    pytest.importorskip("ncnn")
+    pytest.importorskip("pnnx")
+    ncnn.convert(telling, tmp_path / "m.param", interface(telling))
+    found, expected = ncnn.outputs(tmp_path / "m.param", pixels, interface(telling)), said(telling, pixels)
+    for values, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, wanted, atol=0.02 * max(1.0, float(np.abs(wanted).max())))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # coremltools leaves a directory
+def test_core_ml_tells_what_is_none_of_these(telling: Path, tmp_path: Path) -> None:
+    coremltools = pytest.importorskip("coremltools")
+    coreml.convert(telling, tmp_path / "m.mlpackage", interface(telling))
+    described = coremltools.models.MLModel(str(tmp_path / "m.mlpackage"), skip_model_load=True).get_spec().description
+    assert "known" in {o.name for o in described.output}
 
 
 def test_litert_in_int8_computes_with_the_same_integers(file: Path, pixels: np.ndarray, tmp_path: Path) -> None:

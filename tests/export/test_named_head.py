@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import onnx
@@ -227,6 +228,7 @@ def test_the_score_may_be_the_nearness_to_the_mean_of_a_class(opset):
     np.testing.assert_allclose(found[KNOWN], cosines.max(1), atol=1e-5)
     np.testing.assert_allclose(found[LOGITS], listed_logits(x @ weight.T + bias, of.groups), rtol=2e-5, atol=2e-5)
     assert {n.op_type for n in made.graph.node} <= OPERATORS
-    for how in ({"means": means}, {"few": few_rows()}):
+    ways: list[dict[str, Any]] = [{"means": means}, {"few": few_rows()}]
+    for how in ways:
         with pytest.raises(ExportError, match="Gemm"):
             attach_head(body("logits")[0], of, ["a", "b"], known_threshold=0.5, **how)

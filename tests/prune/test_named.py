@@ -7,7 +7,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -18,6 +19,9 @@ from mvp_edge.config import Budget, PruneConfig
 from mvp_edge.core.errors import BudgetError, ConfigError, TaskError
 from mvp_edge.names.known import class_cosines, known_score
 from mvp_edge.names.tasks import Task, TaskClass
+from mvp_edge.prune import named
+from mvp_edge.prune.body_size import head_costs
+from mvp_edge.prune.expected import read_request
 from mvp_edge.prune.job import compress, compress_family
 from mvp_edge.report import Report
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
@@ -249,3 +253,34 @@ def test_neither_torch_nor_timm_is_imported(body_zoo: Path, tmp_path: Path, more
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "set()"
     assert (tmp_path / "out").is_dir()
+
+
+def test_without_few_dimensions_the_file_takes_every_picture_and_says_so(
+    config: PruneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = BodyZoo.features
+    monkeypatch.setattr(BodyZoo, "features", lambda self, body: replace(plain(self, body), few=None, stored={}))
+    report = compress(config)
+    assert report.known is None and list(outputs(config, ["beagle"], 16)) == ["logits"]
+    assert [w for w in report.warnings if "no output `known`" in w]
+    assert not [w for w in compress(replace(config, unknown=False, force=True)).warnings if "`known`" in w]
+
+
+def test_parameters_are_those_in_the_file(config: PruneConfig, zoo: BodyZoo) -> None:
+    report = compress(config)
+    graph = onnx.load(config.out / "model.onnx").graph
+    sizes = {t.name: int(np.prod(t.dims)) for t in graph.initializer if t.name.startswith("head.")}
+    head = sum(n for name, n in sizes.items() if n > 1 and not name.startswith("head.names"))
+    assert report.params == zoo.bodies[1].params + head
+
+
+def test_the_flags_of_other_sizes_are_enough(tmp_path: Path) -> None:
+    zoo, made = open_bodies(None), cast(Any, SimpleNamespace(threshold=1.0))
+    assert zoo is not None
+    for count in (20, 50, 90):
+        config = PruneConfig(task(*zoo.classes.names[100 : 100 + count]), None, tmp_path, zoo="imagenet-lite0")
+        request = read_request(config, zoo)
+        for body in zoo.bodies:
+            flag = named._flag(request, body, made)
+            macs = body.macs + head_costs(request, zoo.features(body), known=True)[0]
+            assert macs <= 1e6 * int(flag.removeprefix("--max-macs ").removesuffix("M")) < macs + 1e6
