@@ -116,3 +116,17 @@ def test_all_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             now.logits, then.logits, atol=1.0
         )  # of 40: packed to eight bits, which they were not
         np.testing.assert_array_equal(now.labels, then.labels)
+
+
+def test_a_form_has_few_dimensions_of_its_own_or_those_of_its_body(tmp_path: Path) -> None:
+    path = make_body_zoo(tmp_path / "zoo")
+    zoo = forms.opened(path)
+    body, (int8, small) = zoo.bodies[1], zoo.forms
+    few = zoo.features(body).few
+    assert few is not None
+    known.keep(zoo, small, replace(few, bias=few.bias + 1))
+    again = forms.opened(path)
+    found = {b.id: f for b in [*again.bodies, *again.forms] if (f := again.features(b).few) is not None}
+    np.testing.assert_array_equal(found[int8.id].bias, found[body.id].bias)
+    np.testing.assert_allclose(found[small.id].bias, few.bias + 1, atol=1e-6)
+    assert again.verify() == []
