@@ -169,9 +169,10 @@ def test_training_that_ruins_is_not_kept(
     assert report.settings.fit.lr == 0.5
 
 
+@pytest.mark.parametrize(("few", "share"), [(8, 0.5), (9, 0.25)])  # of eight images a class
 @pytest.mark.usefixtures("errs")
-def test_half_of_the_change_on_all_images_is_kept(
-    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+def test_half_of_the_change_on_all_images_is_kept_or_a_quarter_of_that_on_few(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch, few: int, share: float
 ) -> None:
     changes = iter((1.0, 2.0, 6.0, 3.0))  # for three parts that are left out, and for all images
 
@@ -183,10 +184,11 @@ def test_half_of_the_change_on_all_images_is_kept(
     before = load_file(tmp_path / "out" / "weights.safetensors")
     monkeypatch.setattr("mvp_edge.prune.learn.fit", shift)
     monkeypatch.setattr("mvp_edge.prune.learn.harmful", lambda *_: False)
+    monkeypatch.setattr("mvp_edge.prune.learn.FEW", few)
     compress(settings(tmp_path, bodies, images, names, fit=FitOverrides(iterations=1), force=True))
     after = load_file(tmp_path / "out" / "weights.safetensors")
     for name, value in after.items():
-        assert torch.allclose(value, before[name] + (1.5 if name == "classifier.bias" else 0), atol=1e-5)
+        assert torch.allclose(value, before[name] + (3 * share if name == "classifier.bias" else 0), atol=1e-5)
 
 
 @pytest.mark.usefixtures("errs")
