@@ -33,6 +33,12 @@ class Done(NamedTuple):
         assert self.err.count("\n") == 1
         return self.err.removeprefix("error: ")
 
+    def usage_error(self) -> str:
+        """Return the text of an error of usage, without its box and in one line."""
+        assert self.code == 2, (self.code, self.out, self.err)
+        assert "Usage:" in self.err and "Traceback" not in self.err
+        return " ".join(self.err.replace("│", " ").split())
+
 
 Run = Callable[..., Done]
 
