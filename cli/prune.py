@@ -147,7 +147,7 @@ def prune(
     unknown: Annotated[
         bool,
         output_option(
-            "--unknown/--no-unknown", help="A second output, known, says whether a picture shows any of the classes."
+            "--unknown/--no-unknown", help="A second output, known: whether a picture shows any of the classes."
         ),
     ] = DEFAULT.unknown,
     none: Annotated[
@@ -237,7 +237,8 @@ def prune(
         Schedule,
         training_option(
             "--schedule",
-            help="auto: below 2000 images, cross-validation decides how much fine-tuning is kept. fixed: all.",
+            help="auto: keep fine-tuning that does no harm on images left out of it: of ready-made networks a "
+            "part of the change, of pruned members below 2000 images as much as cross-validation decides. fixed: all.",
         ),
     ] = DEFAULT.schedule,
     device: Device = DEFAULT.device,

@@ -27,7 +27,7 @@ PIPED_WIDTH = 120
 WIDE = 90
 OWN_TOP1 = "top-1 on its\nown classes"
 SHOWN_NODES = 8
-SHOWN_STANDING = 3  # classes of the base for a name
+SHOWN_BASE_CLASSES = 3  # for a name
 SCALES = {"wordnet": "WordNet similarity (1 is best)", "leep": "LEEP (0 is best)"}
 
 
@@ -60,8 +60,8 @@ def name_in_words(classes: Sequence[str]) -> str:
     """Return the classes of the base that stand for a name, which with images there need not be."""
     if not classes:
         return "unknown to the base, learned from the images"
-    more = len(classes) - SHOWN_STANDING
-    return ", ".join(classes) if more <= 1 else f"{', '.join(classes[:SHOWN_STANDING])} and {more} more classes"
+    more = len(classes) - SHOWN_BASE_CLASSES
+    return ", ".join(classes) if more <= 1 else f"{', '.join(classes[:SHOWN_BASE_CLASSES])} and {more} more classes"
 
 
 def member_in_words(member: dict[str, Any]) -> str:
@@ -128,8 +128,8 @@ def _choice_rows(report: Report) -> Rows:
         top1 = {row.weight: percent(row.top1) for row in chosen.held_out}
         yield (
             "fine-tuned",
-            f"{100 * chosen.weight:.0f} % of the way: {top1[0.0]} before, {top1[chosen.weight]} after, on "
-            f"{chosen.images} held-out images",
+            f"{100 * chosen.weight:.0f} % of the way: balanced accuracy {top1[0.0]} before, {top1[chosen.weight]} "
+            f"after, on {chosen.images} held-out images",
         )
 
 

@@ -108,12 +108,13 @@ class PruneConfig:
         fit: Fine-tuning; overrides keep the rest of the recipe for the kind of network.
         input: Input of the delivered file: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`. Both
             are normalised inside the file.
-        schedule: `auto` fine-tunes a working network with a lower rate if images are few, and keeps as much of the
-            change as improves held-out images; `fixed` uses `fit` as it is.
+        schedule: `auto` keeps only fine-tuning that does no harm on images left out of it. With few images a pruned
+            member is trained at a lower rate, and cross-validation decides how far; of what training changes in a
+            ready-made network half is kept, or a quarter. `fixed` uses `fit` as it is and keeps all of the change.
         precision: A second file beside `model.onnx`, which computes in float32: none (`fp32`), half precision, INT8, or
             (`auto`) INT8 if it passes the accuracy and size gate.
         max_drop: Points of top-1 below the base's at its own pixels that a ready-made body may be expected to have.
-        unknown: Whether a file of a ready-made network also says that a picture shows none of the classes.
+        unknown: Whether a file of a ready-made network has a second output: whether a picture shows any of the classes.
         base: In place of `zoo`: a base by name or file (`models.bases.load_base`), used as it is at fewer pixels.
         weights: Local file with the weights of the base.
         none: Directory of pictures of none of the classes, which set the threshold of that.

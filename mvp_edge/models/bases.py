@@ -198,8 +198,7 @@ def _from_file(path: Path, known: Base | None) -> tuple[Base, nn.Module]:
         known = stated
     if known is None:
         raise ConfigError(
-            f"{path} does not say which network its weights are of; name it with --base, and give the file with "
-            "--weights"
+            f"{path} does not name the network of its weights; name it with --base, and give the file with --weights"
         )
     model = _loaded(path, known, tensors)
     return replace(known, sha256=content_sha256(model.state_dict())), model

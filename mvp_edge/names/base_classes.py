@@ -29,7 +29,7 @@ class NamedClasses:
         meaning: WordNet's gloss of that noun.
         classes: Positions of the base classes, ascending; none if the base does not know the name.
         taken: Base classes of this noun that belong to a more specific name of the list, by that name.
-        coverage: Share of the noun's most specific kinds in WordNet that the base can tell, in [0, 1]; None if unknown.
+        coverage: Share of the noun's most specific kinds in WordNet that the base knows, in [0, 1]; None if unknown.
         note: Why this meaning was taken, where others come to mind.
         near: Names of base classes, or of nouns above them, that may be meant, for a name that the base does not know.
     """
@@ -130,10 +130,11 @@ class Resolution:
 def resolve_to_base(task: Task, base: Task) -> Resolution:
     """Resolve each name of a class list to a WordNet noun, and that to the base classes at or below it.
 
-    A base class that is itself the noun stands alone: a base that tells whales from dolphins means other whales. Not
-    so where the classes are a tree, as in ImageNet-21k: there the kinds of a noun belong to it. Of several senses the
-    one that the base knows is taken. It may know several: then the hand-checked table decides, then the sense without
-    which WordNet's tagged texts do: `cat` is the pet, as they have no `cat` that is a lion.
+    A base class that is itself the noun stands alone: where there are classes for whales and for dolphins, `whale`
+    means other whales. Not so where the classes are a tree, as in ImageNet-21k: there the kinds of a noun belong to it.
+    Of several senses the one that the base knows is taken. It may know several: then the hand-checked table decides.
+    Where that has none of them, the most frequent sense is taken if it is the only one of them that WordNet's tagged
+    texts use: `cat` is the pet, as they have no `cat` that is a lion. Else the user has to write which is meant.
     A base class that several names claim goes to the most specific one, which is the one with the fewest base classes.
 
     Args:

@@ -1,4 +1,4 @@
-"""What names ask of a zoo's ready-made bodies: how often each is expected to be right, from stored pictures."""
+"""How often each of a zoo's ready-made bodies is expected to be right on a class list, from stored pictures."""
 
 from __future__ import annotations
 

@@ -267,8 +267,9 @@ def tune_low_data(
     if chosen.weight > 0:
         return Tuned(config, chosen, unseen=unseen)
     note = (
-        f"fine-tuning on {len(data)} images did not help on held-out images (top-1 {chosen.top1[0.0]:.1f} % without, "
-        f"{chosen.top1[1.0]:.1f} % with it): the member is delivered as it is; force it with --schedule fixed"
+        f"fine-tuning on {len(data)} images did not help on held-out images (balanced accuracy "
+        f"{chosen.top1[0.0]:.1f} % without, {chosen.top1[1.0]:.1f} % with it): the member is delivered as it is; force "
+        "it with --schedule fixed"
     )
     return Tuned(config, chosen, (note,), unseen)
 

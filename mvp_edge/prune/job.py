@@ -64,7 +64,9 @@ def read_job(config: PruneConfig, progress: Progress | None = None) -> Job:
     zoo = open_bodies(config.zoo)
     if zoo is None:
         if config.none is not None:
-            raise ConfigError("--none is for zoos of ready-made networks, whose files tell none of these; leave it out")
+            raise ConfigError(
+                "--none sets the threshold of an output that only files of ready-made networks have; leave it out"
+            )
         return Job(config, None, partial(_by_vote, requested_task(config)))
     if config.data is None:
         return Job(config, zoo, partial(_by_names, zoo, requested_names(config, zoo)))

@@ -408,7 +408,7 @@ def frozen(heads: Heads, left_out: Tensor) -> LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Training of the whole network, which starts with a head that was fitted to its own features."""
+    """Training of the later half of the network, which starts with a head that was fitted to its own features."""
 
     given: Photographs
     network: nn.Module

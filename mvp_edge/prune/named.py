@@ -263,8 +263,8 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
         sizes = [(b.pixels, _flag(request, b, made)) for b, _ in request.expected if b is not made.body]
         others = ", ".join(f"{flag} ({pixels} pixels)" for pixels, flag in sizes)
         warnings.append(
-            f"no pictures tell how accurate {request.zoo.base} is at {made.body.pixels} pixels: measure it with "
-            "mvp-edge eval, or add images with --data DIR" + (f"; other sizes: {others}" if others else "")
+            f"the accuracy of {request.zoo.base} at {made.body.pixels} pixels is unknown without pictures: measure it "
+            "with mvp-edge eval, or add images with --data DIR" + (f"; other sizes: {others}" if others else "")
         )
     if config.unknown and made.threshold is None and request.split is not None:
         warnings.append(

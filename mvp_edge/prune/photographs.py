@@ -125,8 +125,8 @@ def choose_body(
     photographs left out at most `max_drop` points less often than on the features of the best body. Over 60 lists each
     of Caltech-101 and of Clothing, on other training photographs, that is 0.6 and 0.9 points below the base; allowing
     for a standard error besides would halve the multiply-adds, and lose 1.1 and 2.2 points. With a budget, or
-    with fewer than `JUDGING` photographs, it is the one that `named.choose` takes; what is expected of unknown names
-    goes by their number.
+    with fewer than `JUDGING` photographs, it is the one that `body_size.choose` takes; what is expected of unknown
+    names goes by their number.
 
     Raises:
         BudgetError: no body meets the budget.
@@ -333,7 +333,7 @@ def method_in_words(body: Body, learned: Learned) -> str:
     if kind.prior and kind != NAMES_ALONE:
         head += ", starting from what the base knows of the names"
     return f"a ready-made network at {body.pixels} pixels, {head}" + (
-        "" if not learned.changed else ", then all of it trained on them"
+        "" if not learned.changed else ", then its later half trained on them"
     )
 
 

@@ -103,8 +103,9 @@ def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None
 
 
 def prune_command(config: PruneConfig) -> str:
-    """Return the command that repeats a run: all options that affect the model and are not the default, and the seed.
+    """Return the command that repeats a run: options that affect the model and are not the default, and the seed.
 
+    Not options of the machine (`--device`, `--threads`, `--bf16`): the report has what was used in `environment`.
     A class list that came from no file is read from the standard input again.
 
     Example:

@@ -88,7 +88,7 @@ class NameRecord(Record, frozen=True):
     """What stands for a name: a WordNet noun, and the classes of the base at or below it.
 
     `taken`: classes that belong to a more specific name of the list, by that name. `coverage`: share of the noun's
-    kinds in WordNet that the base can tell, in [0, 1]. `note`: why this meaning was taken. `near`: known names, for an
+    kinds in WordNet that the base knows, in [0, 1]. `note`: why this meaning was taken. `near`: known names, for an
     unknown one.
     """
 
@@ -154,8 +154,8 @@ class PhotographsRecord(Record, frozen=True):
 
     `names_top1` is that of names alone (null if a name is unknown), `head_top1` that of the fitted head on the frozen
     network, on `held_out` images. `head`: what it rests on; `decay`: its regularisation. `trained`: whether training
-    of the whole network was kept, which `steps_held_out` images decided. `curve`: the head on a quarter, half and all
-    of the images, and `advice`: whether more would help.
+    of the network's later half was kept, which `steps_held_out` images decided. `curve`: the head on a quarter, half
+    and all of the images, and `advice`: whether more would help.
     """
 
     train: int
@@ -171,7 +171,7 @@ class PhotographsRecord(Record, frozen=True):
 
 
 class HeldOutRecord(Record, frozen=True):
-    """Top-1 in percent and mean cross-entropy on held-out images at one interpolation weight."""
+    """Balanced accuracy in percent (`top1`) and mean cross-entropy on held-out images at one interpolation weight."""
 
     weight: float
     top1: float
@@ -179,7 +179,11 @@ class HeldOutRecord(Record, frozen=True):
 
 
 class InterpolationRecord(Record, frozen=True):
-    """The interpolation weight between the member (0) and the fine-tuned network (1), chosen by cross-validation."""
+    """The interpolation weight between the network before fine-tuning (0) and after it (1).
+
+    For a member, cross-validation chooses it. For a ready-made network it is 0.5, or 0.25 with fewer than ten images a
+    class, and 0 if training did harm on held-out images.
+    """
 
     weight: float
     images: int

@@ -22,7 +22,7 @@ from mvp_edge.report.record import (
 
 TITLE_NAMES = 8
 CHIPS = 12
-STANDING, MEANING_LETTERS = 8, 140
+BASE_CLASSES, MEANING_LETTERS = 8, 140  # that are shown of what a name stands for
 # A bigger confusion matrix is drawn without its numbers; the worst mistakes are then listed.
 READABLE_CLASSES = 12
 # Column headings that do not fit side by side stand upright.
@@ -51,7 +51,7 @@ STORIES: dict[Origin, tuple[str, str]] = {
 VOTING = {"method", "neighbours", "similarity", "vote", "temperature"}  # without effect where one member is alone
 BRIEF_S = 0.005  # a stage that is shorter shows as 0.00 s
 STAGES = (
-    *("start", "load", "rank", "size", "vote", "slice", "head", "fine_tune"),
+    *("start", "load", "rank", "size", "vote", "slice", "head", "fine_tune", "known"),
     *("export", "evaluate", "quantise", "measure"),
 )
 
@@ -133,7 +133,7 @@ def _accuracy_card(report: Report) -> dict[str, Any]:
 
 
 def _name(name: NameRecord) -> dict[str, Any]:
-    shown = name.classes if len(name.classes) <= STANDING + 1 else name.classes[:STANDING]
+    shown = name.classes if len(name.classes) <= BASE_CLASSES + 1 else name.classes[:BASE_CLASSES]
     meaning = shorten(name.meaning, MEANING_LETTERS, placeholder=" ...")
     return {
         "name": name.name, "synset": name.synset, "meaning": meaning, "classes": shown,
@@ -316,7 +316,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         curve = ", ".join(f"{figures.percent(p.top1)} with {p.images}" for p in shown.curve)
         facts += [("Learning curve", curve), ("More images", shown.advice)]
     if (chosen := report.interpolation) is not None:
-        facts.append(("Kept of fine-tuning", f"{100 * chosen.weight:.0f} %, chosen on {chosen.images} held-out images"))
+        facts.append(("Kept of fine-tuning", f"{100 * chosen.weight:.0f} %, judged by {chosen.images} held-out images"))
     if nominal := report.nominal_training_tflops:
         facts.append(("Nominal training cost", f"{figures.significant(nominal)} TFLOPs"))
     return facts

@@ -204,7 +204,7 @@ class BodyZoo:
         try:
             return KeepPlan.from_json(read_json(about["plan"].encode()))
         except (KeyError, TypeError, ValueError, PlanError) as e:
-            raise ZooError(f"{body.id} does not say which units it keeps ({e}); {self._repair}") from e
+            raise ZooError(f"{body.id} has no record of the units it keeps ({e}); {self._repair}") from e
 
     def int8(self, body: Body) -> Body | None:
         """Return the INT8 form of a body, if there is one."""

@@ -17,6 +17,7 @@ from mvp_edge.config import Similarity
 from mvp_edge.core.errors import ExportError
 from mvp_edge.report import Extras, Report, Sample, figures, image_uri, render_html, write_json
 from mvp_edge.report.record import LatencyRecord
+from mvp_edge.report.sections import STAGES
 from tests.report.example import example_report, example_samples, example_units
 
 COMMAND = "mvp-edge prune --task classes.txt --data cifar100"
@@ -62,6 +63,12 @@ def text_of(page: str) -> str:
     parser.feed(page)
     assert parser.open == []
     return " ".join(" ".join(parser.text).split())
+
+
+def test_every_stage_that_is_timed_has_a_bar() -> None:
+    sources = [p.read_text(encoding="utf-8") for p in Path(figures.__file__).parents[1].rglob("*.py")]
+    timed = [name for text in sources for name in re.findall(r"clock\.time\((.*?)\)", text)]
+    assert len(timed) > 10 and {f'"{stage}"' for stage in STAGES if stage != "start"} == set(timed)
 
 
 def test_page_holds_the_numbers(tmp_path: Path) -> None:
