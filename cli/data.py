@@ -45,7 +45,7 @@ def data(
     if contact_sheet is not None:
         if contact_sheet.exists() and (contact_sheet.is_dir() or not force):
             raise ConfigError(f"{contact_sheet} exists; replace a file with --force, or name another one")
-        check_writable(contact_sheet)
+        check_writable(contact_sheet, "--contact-sheet")
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.core.device import use_threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand
@@ -58,13 +58,39 @@ if TYPE_CHECKING:
 
 DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE, BODIES = recipe("prune", "sgd"), recipe("photographs", "adamw")
-# Without images a member is delivered unchanged: these options have no effect.
+TRAINING_FLAGS = ("iterations", "batch_size", "lr", "optimizer", "schedule", "bf16", "group_by")
 VOTING_FLAGS = ("channel_multiple", "neighbours", "vote", "temperature")
-IDLE_FLAGS = ("iterations", "batch_size", "lr", "optimizer", "schedule", *VOTING_FLAGS, "bf16", "group_by")
-# On ready-made bodies no members vote.
-IDLE_ON_BODIES = (*VOTING_FLAGS, "method", "similarity", "voters")
 UNCHANGED = "without images a network is delivered unchanged, so {flags} has no effect; add --data DIR"
 NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} has no effect; leave it out"
+MEMBERS = "the networks of this zoo are pruned members, so {flags} has no effect; leave it out"
+BUDGET = "a budget sets the size, so {flags} has no effect; leave it out"
+
+
+class Idle(NamedTuple):
+    """Options that have no effect, and in which runs that is so.
+
+    Attributes:
+        flags: The options.
+        why: The note for the user.
+        bodies: Runs on ready-made networks, or on members; None is both.
+        images: Runs with images, or without; None is both.
+        budget: Runs with a budget, or without; None is both.
+    """
+
+    flags: tuple[str, ...]
+    why: str
+    bodies: bool | None = None
+    images: bool | None = None
+    budget: bool | None = None
+
+
+IDLE = (
+    Idle(TRAINING_FLAGS, UNCHANGED, images=False),
+    Idle(VOTING_FLAGS, UNCHANGED, images=False, bodies=False),
+    Idle((*VOTING_FLAGS, "method", "similarity", "voters"), NO_VOTE, bodies=True),
+    Idle(("max_drop", "unknown"), MEMBERS, bodies=False),
+    Idle(("max_drop",), BUDGET, bodies=True, budget=True),
+)
 
 EPILOG = """
 [bold]Examples[/]
@@ -256,10 +282,6 @@ def prune(
     if (given or budgets is not None) and _typed(context, "keep"):
         raise typer.BadParameter("--keep and a budget both set the size; give only one")
     wanted = None if budgets is None else family(budgets, given)
-    if wanted and add_to_zoo:
-        raise typer.BadParameter(
-            "--add-to-zoo and --budgets cannot be combined; add one model of the family with: mvp-edge zoo add out/1ms"
-        )
     fixed = checked(lambda: PruneConfig(task=task, data=data, zoo=zoo, base=base, weights=weights))
     config = replace(
         fixed,
@@ -316,10 +338,8 @@ def prune(
             made = compress_family(config, wanted, progress, started(), job)
         else:
             made = compress(config, progress, started(), job)
-    if job.zoo is not None and data is not None:
-        _show(made, context, json=json, idle=IDLE_ON_BODIES, why=NO_VOTE)
-    else:
-        _show(made, context, json=json, idle=IDLE_FLAGS if data is None else (), why=UNCHANGED)
+    notes = _idle(context, bodies=job.zoo is not None, images=data is not None, budget=bool(given or wanted))
+    _show(made, notes, json=json)
 
 
 def _start(progress: Progress, threads: Threads, bf16: Bf16) -> None:
@@ -331,14 +351,12 @@ def _start(progress: Progress, threads: Threads, bf16: Bf16) -> None:
     use_bf16(bf16)
 
 
-def _show(made: Report | FamilyReport, context: typer.Context, *, json: bool, idle: Sequence[str], why: str) -> None:
-    """Show what was made, and which flags had no effect, in the sentence `why`."""
+def _show(made: Report | FamilyReport, notes: Sequence[str], *, json: bool) -> None:
+    """Show what was made, its warnings, and notes on the command."""
     from mvp_edge.report.record import FamilyReport
 
     from .tables import show_family, show_report, warn
 
-    typed = _typed(context, *idle)
-    notes = [why.format(flags=", ".join(typed))] if typed else []
     if json:
         print_json(made.to_json())
     elif isinstance(made, FamilyReport):
@@ -348,7 +366,14 @@ def _show(made: Report | FamilyReport, context: typer.Context, *, json: bool, id
     warn([*made.warnings, *notes])
 
 
+def _idle(context: typer.Context, **run: bool) -> list[str]:
+    """Return notes on flags of the command line that had no effect in a run of these properties, as `Idle` has them."""
+    rows = [row for row in IDLE if all(getattr(row, name) in (None, value) for name, value in run.items())]
+    return [row.why.format(flags=", ".join(typed)) for row in rows if (typed := _typed(context, *row.flags))]
+
+
 def _typed(context: typer.Context, *names: str) -> list[str]:
     """Return which of some flags were given on the command line."""
     sources = {name: context.get_parameter_source(name) for name in names}
-    return [f"--{n.replace('_', '-')}" for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
+    given = [n for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
+    return [f"--{'no-' * (context.params[n] is False)}{n.replace('_', '-')}" for n in given]

@@ -96,8 +96,12 @@ def check_output(
     check_writable(out)
 
 
-def check_writable(out: Path) -> None:
+def check_writable(out: Path, option: str = "--out") -> None:
     """Check that a file or directory can be made, with its parent directories.
+
+    Args:
+        out: The file or directory.
+        option: The command's option that names it.
 
     Raises:
         ConfigError: it cannot.
@@ -110,7 +114,7 @@ def check_writable(out: Path) -> None:
         probe.mkdir()
         probe.rmdir()
     except OSError as e:
-        raise ConfigError(f"cannot write to {parent} ({e.strerror or e}); choose another place with --out") from e
+        raise ConfigError(f"cannot write to {parent} ({e.strerror or e}); choose another place with {option}") from e
 
 
 @contextmanager

@@ -176,7 +176,7 @@ def _parse(line: bytes) -> tuple[TaskClass | None, list[str]]:
 def _faults(text: str, name: str, synset: str, bound: bool) -> Iterator[str]:
     if not canonical(name):
         yield f"{text!r} has no class name"
-    if any(unicodedata.category(c) == "Cc" for c in name):
-        yield f"{name!r} has a control character"
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):  # Zl and Zp break lines, as in labels.txt
+        yield f"{name!r} has a control character or a line separator"
     if bound and not _SYNSET.fullmatch(synset.lower()):
         yield f"{synset!r} is not a noun synset; write one such as 'crane.n.05' or 'n02012849'"

@@ -452,7 +452,7 @@ def write_text(path: Path, text: str) -> None:
         # A file name need not be Unicode: what is not is written as \\udcff, which JSON reads back.
         write_atomically(path, text.encode("utf-8", "backslashreplace"))
     except OSError as e:
-        raise ExportError(f"{path} cannot be written ({e.strerror or e}); choose another directory with --out") from e
+        raise ExportError(f"{path} cannot be written ({e.strerror or e}); make room, or choose another place") from e
 
 
 def json_schema() -> str:

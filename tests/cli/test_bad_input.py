@@ -256,7 +256,6 @@ def test_changed_base(prune: Callable[..., str], zoo: Path) -> None:
         ["--budgets", "0ms"],
         ["--budgets", "1ms,1.0ms"],
         ["--budgets", "1ms,2ms", "--max-latency-ms", "3"],
-        ["--budgets", "1ms", "--add-to-zoo"],
         ["--threads", "0"],
         ["--threads", "two"],
         ["--device", "gpu"],

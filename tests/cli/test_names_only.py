@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from cli.prune import IDLE, prune
 from mvp_edge.data import open_source
 from mvp_edge.zoo.store import open_zoo
 
@@ -132,6 +134,24 @@ def test_flags_that_change_nothing_are_told(run: Run, task: Path, generalist_zoo
     assert done.code == 0, done.err
     assert "--iterations, --lr has no effect; add --data DIR" in " ".join(done.err.split())
     assert "no effect" not in run(*words(task, generalist_zoo, "--keep", 0.5, "--force")).err
+
+
+def test_flags_of_other_zoos_are_told(run: Run, task: Path, generalist_zoo: Path, body_zoo: Path) -> None:
+    more = ["--max-drop", 2, "--no-unknown", "--vote", "sample", "--seed", 1]
+    told = " ".join(run(*words(task, generalist_zoo, "--keep", 0.5, *more)).err.split())
+    assert "pruned members, so --max-drop, --no-unknown has no effect" in told
+    assert "without images a network is delivered unchanged, so --vote has no effect" in told
+    task.write_text("espresso\nbicycle\n")
+    voting = ["--method", "mvp", "--similarity", "wordnet", "--voters", "any", "--vote", "sample", "--lr", 1]
+    budget = ["--max-macs", "1G", "--max-drop", 2, "--no-unknown", "--force"]
+    told = " ".join(run(*words(task, body_zoo, *voting, *budget)).err.split())
+    assert "none vote, so --vote, --method, --similarity, --voters has no effect" in told
+    assert "unchanged, so --lr has no effect" in told and "a budget sets the size, so --max-drop has no effect" in told
+    assert "no effect" not in run(*words(task, body_zoo, "--max-drop", 2, "--no-unknown", "--force")).err
+
+
+def test_idle_flags_are_options() -> None:
+    assert {flag for row in IDLE for flag in row.flags} <= signature(prune).parameters.keys()
 
 
 def test_neighbours_by_words(run: Run, task: Path, generalist_zoo: Path) -> None:

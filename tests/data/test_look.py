@@ -82,6 +82,8 @@ def test_a_zip_and_a_contact_sheet(tmp_path: Path) -> None:
     assert (again.exit_code, "exists; replace a file with" in " ".join(again.output.split())) == (1, True)
     assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
     assert CliRunner().invoke(app, ["data", packed, "--contact-sheet", str(tmp_path), "--force"]).exit_code == 1
+    nowhere = CliRunner().invoke(app, ["data", packed, "--contact-sheet", str(page / "sheet.html")])
+    assert nowhere.exit_code == 1 and "another place with --contact-sheet" in " ".join(nowhere.output.split())
 
 
 def test_a_fixed_camera_and_classes_without_images(tmp_path: Path) -> None:

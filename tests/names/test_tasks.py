@@ -68,6 +68,12 @@ def test_every_problem_is_named_with_its_line(write):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("code", [c for c in range(0x110000) if len(f"a{chr(c)}b".splitlines()) > 1])
+def test_a_name_is_one_line_wherever_it_is_written(write, code):
+    with pytest.raises(TaskError, match="line separator" if code not in (10, 13) else "same class|only"):
+        read_task(write(f"be{chr(code)}e\nbe{chr(code)}e\n"))
+
+
 @pytest.mark.parametrize("spelling", ["sweet pepper", "Sweet-Pepper", " SWEET__PEPPER "])
 def test_duplicates_under_canonical(write, spelling):
     with pytest.raises(TaskError, match="line 3: .*'sweet_pepper' in line 1"):
