@@ -174,7 +174,7 @@ def test_what_images_left_out_decided_is_told(run: Run, train: ImageSet, monkeyp
         "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: (Interpolation(0.0, 16, 3, dict(top1), top1), fold)
     )
     (warning,) = run(tune_low_data, train).warnings
-    assert "top-1 90.0 % without, 80.0 % with it" in warning
+    assert "balanced accuracy 90.0 % without, 80.0 % with it" in warning
     assert "--schedule fixed" in warning
     monkeypatch.setattr(
         "mvp_edge.prune.fit.tune_interpolated", lambda *_, **__: (Interpolation(0.5, 16, 3, dict(top1), top1), fold)
