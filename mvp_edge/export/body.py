@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from torch import nn
 
 SAME = 1e-5  # of a tensor's largest value: two values that differ by less are one
 
@@ -43,15 +44,20 @@ def without_weights(model: onnx.ModelProto, state: Mapping[str, np.ndarray]) -> 
     return small
 
 
-def follows_weights(model: onnx.ModelProto, names: Collection[str]) -> bool:
-    """Say whether a graph of `without_weights` computes with all matrices of its weights but those of the first layer.
+def rewritten(model: onnx.ModelProto, network: nn.Module) -> list[str]:
+    """Return the trainable tensors of a network with which a graph of `without_weights` does not compute.
+
+    The exporter has put them into others, so that training would not change what the graph computes. Batch norms are
+    left out: `models.norms.fold` puts those into convolutions, before and after training.
 
     Args:
-        model: The graph with the weights.
-        names: Of the weights.
+        model: The graph.
+        network: Whose weights lie beside it.
     """
-    own = [t for t in model.graph.initializer if t.name not in names and sum(n > 1 for n in t.dims) > 1]
-    return len(own) <= 1
+    used = {name for node in model.graph.node for name in node.input}
+    norms = [f"{name}." for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    trained = [name for name, p in network.named_parameters() if p.requires_grad and not name.startswith(tuple(norms))]
+    return [name for name in trained if name not in used]
 
 
 def _namesake(name: str, values: np.ndarray, state: Mapping[str, np.ndarray]) -> str | None:

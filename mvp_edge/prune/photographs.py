@@ -23,7 +23,7 @@ from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.data.folder import unlabelled
 from mvp_edge.data.images import Size, decode_all, resize
 from mvp_edge.export import verify_onnx
-from mvp_edge.export.body import follows_weights
+from mvp_edge.export.body import rewritten
 from mvp_edge.export.compact import store_compactly
 from mvp_edge.export.named_head import KNOWN, attach_head
 from mvp_edge.models.macs import nominal_training_flops
@@ -56,6 +56,7 @@ from mvp_edge.report.record import (
 )
 from mvp_edge.timing.latency import time_files
 from mvp_edge.timing.session import open_session
+from mvp_edge.training.early_layers import freeze_early
 from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, NamedRows, held_out_top1, named_logits
 from mvp_edge.training.loop import accuracy
 from mvp_edge.zoo.bodies import Body, BodyZoo
@@ -91,14 +92,19 @@ def require_trainable(zoo: BodyZoo) -> None:
     """Refuse a zoo whose graphs would not follow weights that are trained.
 
     Raises:
-        ConfigError: parts of its networks were rewritten when they were exported, as attention is.
+        ConfigError: the export has rewritten weights of its networks that would be trained.
     """
     body = zoo.bodies[-1]
     weights = zoo.weights(body)
-    if not follows_weights(zoo.graph(body, weights), weights):
+    network = load_sliced(
+        zoo.arch, {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}, len(zoo.classes.classes)
+    )
+    freeze_early(network)
+    if changed := rewritten(zoo.graph(body, weights), network):
         raise ConfigError(
-            f"{zoo.base} cannot learn from images as it is, as its attention layers are rewritten for devices; leave "
-            f"--data out, or make a zoo of it with: mvp-edge zoo build my-zoo --base {zoo.base} --data DIR"
+            f"{zoo.base} cannot learn from images as it is: its export rewrites weights that would be trained "
+            f"({changed[0]} is the first); leave --data out, or make a zoo of it with: "
+            f"mvp-edge zoo build my-zoo --base {zoo.base} --data DIR"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import resolve_names
 from mvp_edge.prune.base_zoo import folded_copy, pixels_of, zoo_of_base
 from mvp_edge.prune.job import compress
+from mvp_edge.prune.photographs import require_trainable
 from mvp_edge.zoo.bodies import open_bodies
 from tests.conftest import COLOURS
 
@@ -113,9 +115,20 @@ def test_photographs_are_learned_from(resnet: tuple[Path, Any], images: Path, tm
 def test_rewritten_attention_cannot_be_trained(vit: tuple[Path, Any], images: Path, tmp_path: Path) -> None:
     task = Task(tuple(map(TaskClass, COLOURS)))
     config = PruneConfig(task, str(images), tmp_path / "out", base="timm:test_vit", weights=vit[0])
-    with pytest.raises(ConfigError, match="leave --data out"):
+    with pytest.raises(ConfigError, match="attn.qkv.*leave --data out"):
         compress(config)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arch", "first"), [("test_convnext", "stages.*gamma"), ("test_mambaout", None), ("test_resnet", None)]
+)
+def test_the_first_rewritten_tensor_is_named(arch: str, first: str | None, tmp_path: Path) -> None:
+    weights, _ = checkpoint(tmp_path / "weights.safetensors", arch)
+    zoo = open_bodies(str(zoo_of_base(f"timm:{arch}", weights, SILENT)))
+    assert zoo is not None
+    with pytest.raises(ConfigError, match=first) if first else nullcontext():
+        require_trainable(zoo)
 
 
 def test_unknown_labels(tmp_path: Path) -> None:
