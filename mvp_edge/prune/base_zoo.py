@@ -24,7 +24,6 @@ from mvp_edge.config import Packing
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ConfigError, ExportError
-from mvp_edge.core.places import cache_dir
 from mvp_edge.core.progress import Progress
 from mvp_edge.export import export_onnx, verify_onnx
 from mvp_edge.export.body import without_weights
@@ -35,6 +34,7 @@ from mvp_edge.models.norms import fold
 from mvp_edge.models.support import REFUSALS
 from mvp_edge.models.tensors import compress, deserialise, load_weights, serialise
 from mvp_edge.zoo.bodies import BASE, Body
+from mvp_edge.zoo.location import made_zoos
 from mvp_edge.zoo.store import create_zoo
 
 SHARES = (1, 5 / 7, 4 / 7, 3 / 7, 2 / 7)  # of the base's own pixels: 224, 160, 128, 96 and 64
@@ -42,6 +42,7 @@ STEP = 32  # pixels: most networks halve an image five times
 CLOSE = 1e-3  # of the largest logit: how far a network may be from itself with norms folded
 LAST = "Gemm"  # operator of a classifier
 PICTURES = "no pictures"
+PACKAGE, MAKERS = Path(__file__).parents[1], ("export", "models", "zoo")  # whose code makes zoos
 
 
 def zoo_of_base(name: str, weights: Path | None, progress: Progress) -> Path:
@@ -64,7 +65,7 @@ def zoo_of_base(name: str, weights: Path | None, progress: Progress) -> Path:
     if base.input_size[0] != base.input_size[1]:
         raise ConfigError(f"{base.name} takes images of {base.input_size} pixels; use a base of square images")
     identity = f"{base.name} {base.sha256} {base.input_size} {own_version()} {_code()}"
-    place = cache_dir() / "bases" / f"{base.arch}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    place = made_zoos() / f"{base.arch}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if (place / "zoo.json").is_file():
         return place
     try:
@@ -85,7 +86,7 @@ def zoo_of_base(name: str, weights: Path | None, progress: Progress) -> Path:
 def _make(place: Path, base: Base, network: nn.Module, progress: Progress) -> None:
     own = base.input_size[0]
     sizes, folded = pixels_of(network, own), folded_copy(network, base.input_size)
-    create_zoo(place, base, folded, "float16")
+    create_zoo(place, base, folded, "float16", base.name)
     load_weights(folded, deserialise((place / BASE_FILE).read_bytes())[0])
     head, bodies = head_of(folded), list[Body]()
     bias = torch.zeros(head.out_features) if head.bias is None else head.bias.detach()
@@ -220,5 +221,6 @@ def _copy(network: nn.Module) -> nn.Module:
 
 
 def _code() -> str:
-    """Return what tells apart versions of the code, whose zoos may differ."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """Return a hash of the code that makes zoos, as those of another version may differ."""
+    files = [Path(__file__), *(file for name in MAKERS for file in sorted((PACKAGE / name).glob("*.py")))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -27,13 +27,12 @@ from onnx import numpy_helper
 
 from mvp_edge.core.errors import PlanError, ZooError
 from mvp_edge.core.packed import Stored, in_full, read_stored
-from mvp_edge.core.places import ASSETS
 from mvp_edge.core.untrusted import MAX_SIDE, is_file_name, is_file_path, read_json, typed, unzipped
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.names import wordnet
 from mvp_edge.names.known import FewRows
 from mvp_edge.names.tasks import Task
-from mvp_edge.zoo.location import damaged, read_file, read_zoo_file
+from mvp_edge.zoo.location import damaged, read_file, read_zoo_file, repair
 
 BASE = "base"  # the name of the base's own weights
 MANY = 1_000_000  # names, and more than there are
@@ -204,7 +203,7 @@ class BodyZoo:
         try:
             return KeepPlan.from_json(read_json(about["plan"].encode()))
         except (KeyError, TypeError, ValueError, PlanError) as e:
-            raise ZooError(f"{body.id} has no record of the units it keeps ({e}); {self._repair}") from e
+            raise ZooError(f"{body.id} has no record of the units it keeps ({e}); {repair(self.path)}") from e
 
     def int8(self, body: Body) -> Body | None:
         """Return the INT8 form of a body, if there is one."""
@@ -232,7 +231,7 @@ class BodyZoo:
             _check_shapes(found, len(self.classes.classes))
             return found
         except (KeyError, TypeError, ValueError) as e:
-            raise ZooError(f"the features of {body.id} are damaged ({e}); {self._repair}") from e
+            raise ZooError(f"the features of {body.id} are damaged ({e}); {repair(self.path)}") from e
 
     def graph(self, body: Body, weights: Mapping[str, np.ndarray]) -> onnx.ModelProto:
         """Return a body as an ONNX model with its weights, its output the logits `(N, C)` of all classes.
@@ -247,14 +246,14 @@ class BodyZoo:
         except Exception as e:  # protobuf's errors share no other base class
             if isinstance(e, ZooError):
                 raise
-            raise ZooError(f"the graph of {body.like or body.id} is damaged ({e}); {self._repair}") from e
+            raise ZooError(f"the graph of {body.like or body.id} is damaged ({e}); {repair(self.path)}") from e
         if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
             raise ZooError(f"the graph of {body.id} reads tensors from other files, which no graph of a zoo may")
         stored = {t.name for t in model.graph.initializer}
         needed = {name for node in model.graph.node for name in node.input} - stored
         needed -= {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
         if missing := needed - weights.keys():
-            raise ZooError(f"the weights of {body.like or body.id} lack {min(missing)}; {self._repair}")
+            raise ZooError(f"the weights of {body.like or body.id} lack {min(missing)}; {repair(self.path)}")
         model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in sorted(needed))
         return model
 
@@ -270,7 +269,7 @@ class BodyZoo:
             named = dict(zip(read_json(about["tensors"].encode()), ranges.tolist(), strict=True))
             return named, {name: np.asarray(v, np.float32) for name, v in tensors.items()}
         except (AttributeError, KeyError, TypeError, ValueError) as e:
-            raise ZooError(f"the ranges of {body.id} are damaged ({e}); {self._repair}") from e
+            raise ZooError(f"the ranges of {body.id} are damaged ({e}); {repair(self.path)}") from e
 
     def body(self, name: str) -> Body | None:
         """Return the body or form of this id, if there is one."""
@@ -306,22 +305,16 @@ class BodyZoo:
         try:
             return read_stored(self._read(body, file))
         except ValueError as e:
-            raise ZooError(f"{self.path / file} is damaged ({e}); {self._repair}") from e
+            raise ZooError(f"{self.path / file} is damaged ({e}); {repair(self.path)}") from e
 
     def _read(self, body: Body, file: str) -> bytes:
         try:
             data = read_file(self.path, file)
         except OSError as e:
-            raise ZooError(f"{self.path / file} cannot be read ({e.strerror}); {self._repair}") from e
+            raise ZooError(f"{self.path / file} cannot be read ({e.strerror}); {repair(self.path)}") from e
         if hashlib.sha256(data).hexdigest() != body.sha256.get(file):
-            raise ZooError(f"{self.path / file} does not match its checksum; {self._repair}")
+            raise ZooError(f"{self.path / file} does not match its checksum; {repair(self.path)}")
         return data
-
-    @property
-    def _repair(self) -> str:
-        if ASSETS in self.path.parents:
-            return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
-        return "copy the zoo again from where it came from"
 
 
 def open_bodies(name: str | None) -> BodyZoo | None:

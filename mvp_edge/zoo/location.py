@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from mvp_edge.core.errors import ZooError
-from mvp_edge.core.places import ASSETS, DEFAULT_ZOO, user_directory
+from mvp_edge.core.places import ASSETS, DEFAULT_ZOO, cache_dir, user_directory
 from mvp_edge.core.untrusted import MAX_JSON, check_printable, read_bytes, read_json
 from mvp_edge.zoo.mirror import is_mirror, mirror, require_file
 from mvp_edge.zoo.remote import is_address
 
 FORMAT = 3
+BUILD = "build the zoo again with: mvp-edge zoo build"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MADE = "bases"  # a directory of the cache
 
 
 def bundled_zoos() -> dict[str, Path]:
@@ -87,7 +89,7 @@ def read_file(root: Path, file: str) -> bytes:
     try:
         return read_bytes(path)
     except ValueError as e:
-        raise ZooError(f"{path} cannot be read ({e}); copy the zoo again from where it came from") from e
+        raise ZooError(f"{path} cannot be read ({e}); {repair(root)}") from e
 
 
 def _check(value: Mapping[str, Any]) -> None:
@@ -106,4 +108,25 @@ def _check(value: Mapping[str, Any]) -> None:
 
 def damaged(path: Path, cause: Exception) -> ZooError:
     """Return the error for a `zoo.json` that does not hold what it should."""
-    return ZooError(f"{path / 'zoo.json'} is damaged ({cause}); build the zoo again with: mvp-edge zoo build")
+    return ZooError(f"{path / 'zoo.json'} is damaged ({cause}); {repair(path, BUILD)}")
+
+
+def made_zoos() -> Path:
+    """Return the directory in the cache of zoos that `prune --base` makes."""
+    return cache_dir().absolute() / _MADE
+
+
+def repair(root: Path, otherwise: str = "copy the zoo again from where it came from") -> str:
+    """Return what to do about damaged files of a zoo, in the words of an error message.
+
+    Args:
+        root: Directory of the zoo.
+        otherwise: What to do if it is neither of the package nor in the cache.
+    """
+    if ASSETS in root.parents:
+        return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
+    if is_mirror(root):
+        return f"remove {root}, and it is fetched again"
+    # The name comes first: without a home directory there is no cache to compare with.
+    made = root.parent.name == _MADE and root.parent.resolve() == made_zoos().resolve()
+    return f"remove {root}, and it is made again" if made else otherwise

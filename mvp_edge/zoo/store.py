@@ -30,15 +30,14 @@ from torch import Tensor, nn
 from mvp_edge.config import Packing
 from mvp_edge.core.atomic import sync_directory, write_atomically
 from mvp_edge.core.errors import ConfigError, MvpEdgeError, ZooError
-from mvp_edge.core.places import ASSETS
 from mvp_edge.core.untrusted import MAX_JSON, read_bytes, read_json
 from mvp_edge.models.bases import BASE_FILE, Base, load_base, serialise_base
 from mvp_edge.models.tensors import compress, content_sha256, deserialise, serialise
 from mvp_edge.names.tasks import Task
 from mvp_edge.zoo.catalogue import Catalogue, member_directories, read_catalogue, summary
-from mvp_edge.zoo.location import FORMAT, damaged, read_file, read_zoo_file, roots
+from mvp_edge.zoo.location import BUILD, FORMAT, damaged, read_file, read_zoo_file, repair, roots
 from mvp_edge.zoo.member import Member, MemberInfo, Outputs, read_outputs, read_weights, write_outputs
-from mvp_edge.zoo.mirror import is_mirror, require_file
+from mvp_edge.zoo.mirror import require_file
 
 STALE_SECONDS = 24 * 3600
 WEIGHTS = "weights.safetensors.gz"
@@ -132,10 +131,10 @@ class Zoo:
                 raise ZooError(f"{path.parent} holds no member.json; remove it") from e
             raise ZooError(f"zoo {self.name} has no member {member!r}; see: mvp-edge zoo show {self.name}") from e
         except (OSError, ValueError) as e:
-            raise ZooError(f"{path} is damaged ({e}); remove its directory and build it again") from e
+            raise ZooError(f"{path} is damaged ({e}); {self._mend(member)}") from e
         info = MemberInfo.from_json(value, str(path))
         if info.id != member:
-            raise ZooError(f"{path} is that of another member ({info.id!r}); remove its directory and build it again")
+            raise ZooError(f"{path} is that of another member ({info.id!r}); {self._mend(member)}")
         if info.base_sha256 != self.base.sha256:
             raise ZooError(
                 f"member {member} was cut from another base model ({info.base_sha256[:12]}) than this zoo's "
@@ -253,9 +252,9 @@ class Zoo:
         try:
             found, model = load_base(str(path))
         except ConfigError as e:
-            raise ZooError(f"zoo {self.name}: {e}; {self._repair}") from e
+            raise ZooError(f"zoo {self.name}: {e}; {repair(self.path, BUILD)}") from e
         if found.sha256 != self.base.sha256:
-            raise ZooError(f"{path} holds other weights than this zoo was made for; {self._repair}")
+            raise ZooError(f"{path} holds other weights than this zoo was made for; {repair(self.path, BUILD)}")
         return model
 
     def verify(self) -> list[str]:
@@ -303,9 +302,9 @@ class Zoo:
         try:
             data = read_file(root, f"members/{member}/{file}")
         except OSError as e:
-            raise ZooError(f"{path} cannot be read ({e.strerror}); {self._mend(path)}") from e
+            raise ZooError(f"{path} cannot be read ({e.strerror}); {self._mend(member)}") from e
         if _sha256(data) != sha256:
-            raise ZooError(f"{path} does not match its checksum; {self._mend(path)}")
+            raise ZooError(f"{path} does not match its checksum; {self._mend(member)}")
         return data, path
 
     @property
@@ -324,21 +323,12 @@ class Zoo:
         """Return the directory of a member, there or not."""
         return self._root(member) / "members" / member
 
-    def _mend(self, path: Path) -> str:
-        if ASSETS in path.parents or is_mirror(self.path):
-            return self._repair
-        return f"remove {path.parent} and build the member again with: mvp-edge zoo build"
+    def _mend(self, member: str) -> str:
+        build = f"remove {self.member_directory(member)} and build the member again with: mvp-edge zoo build"
+        return repair(self._root(member), build)
 
     def _unwritable(self, error: OSError) -> ZooError:
         return ZooError(f"zoo {self.directory} cannot be written ({error.strerror or error}); make room or copy it")
-
-    @property
-    def _repair(self) -> str:
-        if ASSETS in self.path.parents:
-            return "repair the package with: pip install --force-reinstall --no-deps mvp-edge"
-        if is_mirror(self.path):
-            return f"remove {self.path}, and it is fetched again"
-        return "build the zoo again with: mvp-edge zoo build"
 
 
 def _sha256(data: bytes) -> str:
@@ -361,10 +351,17 @@ def open_zoo(name: str | None) -> Zoo:
         raise damaged(path, e) from e
 
 
-def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int8") -> Zoo:
+def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int8", name: str | None = None) -> Zoo:
     """Make an empty zoo for a base model, or open the one that is there.
 
     Any number of processes may do so at once: one makes it, the others open what it has made.
+
+    Args:
+        path: Its directory.
+        base: The base model.
+        model: With its weights.
+        packing: How they and those of members are stored.
+        name: For people; that of the directory if not given.
 
     Raises:
         ZooError: the directory holds something else or a zoo of another base model, or cannot be written.
@@ -377,7 +374,12 @@ def create_zoo(path: Path, base: Base, model: nn.Module, packing: Packing = "int
         with zoo_lock(path, "zoo", math.inf):
             if not (path / "zoo.json").exists():
                 write_atomically(path / BASE_FILE, compress(data))
-                value = {"format": FORMAT, "name": path.resolve().name, "packing": packing, "base": base.to_json()}
+                value = {
+                    "format": FORMAT,
+                    "name": name or path.resolve().name,
+                    "packing": packing,
+                    "base": base.to_json(),
+                }
                 write_atomically(path / "zoo.json", json.dumps(value, indent=1).encode())
     except OSError as e:
         raise ZooError(f"zoo {path} cannot be written ({e}); choose another directory or make room") from e

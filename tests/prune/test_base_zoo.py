@@ -96,7 +96,21 @@ def test_the_zoo_is_made_once(resnet: tuple[Path, Any], monkeypatch: pytest.Monk
     assert zoo_of_base("timm:test_resnet", resnet[0], SILENT) == first
     zoo = open_bodies(str(first))
     assert zoo is not None and zoo.verify() == [] and [b.pixels for b in zoo.bodies] == [160, 32]
+    assert zoo.name == zoo.base == "timm:test_resnet"
     assert not list(first.parent.glob(".*"))
+
+
+def test_other_code_makes_another_zoo(
+    resnet: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvp_edge.prune.base_zoo.PACKAGE", tmp_path)
+    monkeypatch.setattr("mvp_edge.prune.base_zoo._make", lambda place, *_: place.mkdir())
+    places = set()
+    for file in ("export/onnx.py", "export/body.py", "models/norms.py", "zoo/bodies.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(file)
+        places.add(zoo_of_base("timm:test_resnet", resnet[0], SILENT))
+    assert len(places) == 4
 
 
 def test_photographs_are_learned_from(resnet: tuple[Path, Any], images: Path, tmp_path: Path) -> None:

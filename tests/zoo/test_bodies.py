@@ -117,10 +117,13 @@ def test_features_that_lack_a_tensor(own: Path) -> None:
     assert "the features of tiny-16 are damaged" in refused(own)
 
 
-def test_the_repair_is_that_of_the_package_or_of_the_zoo(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repair_is_that_of_the_package_the_cache_or_the_zoo(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (own / "weights/tiny-16.safetensors.gz").unlink()
     assert "copy the zoo again" in refused(own)
-    monkeypatch.setattr("mvp_edge.zoo.bodies.ASSETS", own.parent)
+    monkeypatch.setenv("MVP_EDGE_CACHE", str(own.parent))
+    made = Path(shutil.copytree(own, own.parent / "bases" / "tiny"))
+    assert f"remove {made}, and it is made again" in refused(made)
+    monkeypatch.setattr("mvp_edge.zoo.location.ASSETS", own.parent)
     assert "pip install" in refused(own)
 
 

@@ -91,6 +91,9 @@ def test_bodies_are_fetched_one_by_one(hub: Hub, body_zoo: Path) -> None:
     zoo.graph(body, zoo.weights(body))
     assert fetched(zoo.path) == {"weights/tiny-16.safetensors.gz"}
     assert zoo.verify() == []
+    (zoo.path / "weights/tiny-16.safetensors.gz").write_bytes(b"")
+    with pytest.raises(ZooError, match=f"remove {zoo.path}, and it is fetched again"):
+        zoo.weights(body)
 
 
 def test_a_revision_stays_until_a_newer_one_is_wanted(hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
