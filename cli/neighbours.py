@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -142,13 +141,13 @@ def _row(neighbour: Neighbour, *, votes: bool) -> dict[str, Any]:
 
 def _show_bodies(config: PruneConfig, zoo: BodyZoo, *, json: bool) -> None:
     """Show what is expected of the ready-made bodies of a zoo, and which one is delivered."""
-    from mvp_edge.prune.body_size import choose
+    from mvp_edge.prune.body_size import by_names, choose
     from mvp_edge.prune.expected import read_request
 
     from .tables import show_bodies, warn
 
     request = read_request(config, zoo)
-    (chosen, expected), resolution = choose(request, config, Path()), request.resolution
+    (chosen, expected), resolution = choose(request, config, by_names(request, config)), request.resolution
     bodies = [
         {"id": b.id, "pixels": b.pixels, "macs": b.macs, "params": b.params, "expected_top1": e.top1}
         for b, e in request.expected

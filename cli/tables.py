@@ -180,14 +180,18 @@ def _accuracy_in_words(report: Report) -> str:
 
 def show_family(index: FamilyReport) -> None:
     """Show a line for each model of a family; the Pareto front of accuracy and latency is marked."""
+    from mvp_edge.report.family import expected
+
     table = Table("budget", "top-1", "latency", "file", "MACs", "kept", "", box=None, header_style="bold")
     for m in index.models:
         table.add_row(
-            escape(m.directory), percent(m.top1), f"{m.latency_ms:.3f} ms", f"{m.size_kib:.0f} KiB",
+            escape(m.directory), expected(m), f"{m.latency_ms:.3f} ms", f"{m.size_kib:.0f} KiB",
             quantity(m.macs), percent(100 * m.keep), "[green]best[/]" if "latency_ms" in m.front else "",
         )  # fmt: skip
     out = console()
     out.print(table)
+    for source in dict.fromkeys(m.source for m in index.models if m.source):
+        out.print(f"[dim]{escape(source)}[/]")
     out.print(f"[dim]{index.seconds['total']:.1f} s; compare them in {escape(index.out)}/index.html[/]")
 
 

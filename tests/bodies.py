@@ -143,7 +143,7 @@ def _small(zoo: Path, body: Body) -> Body:
     }  # fmt: skip
     data = gzip.compress(save(stored, {"fc.weight": json.dumps(weight.shape)}))
     form = _form(zoo, body, "small", {f"weights/{body.id}-small.safetensors.gz": data}, -12.0)
-    return replace(form, weights=form.id, weight_bytes=1, curve=((2, 50.0), (10, 40.0)))
+    return replace(form, weights=form.id, curve=((2, 50.0), (10, 40.0)))
 
 
 def _graph(pixels: int, classes: int, width: int) -> bytes:

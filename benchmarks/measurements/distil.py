@@ -64,6 +64,7 @@ class CropBatches:
         self.sets, self.base, self.batch_size, self.device = [s for s, _ in sets], base, batch_size, device
         shares = np.array([weight * len(crops.images) for crops, weight in sets])
         self.shares = shares / shares.sum()
+        self.seed = seed
         self._draw = rng(seed, "crops")
 
     def _indices(self) -> tuple[teach.Crops, np.ndarray, bool]:

@@ -55,8 +55,7 @@ def main(argv: Sequence[str]) -> None:
     path, zoo = args.zoo, opened(args.zoo)
     files, labels = pictures(args.pictures, args.each)
     chosen = calibration_files(args.calibrate, args.calibrating)
-    bodies = [replace(b, weight_bytes=stored_bytes(zoo, b)) for b in zoo.bodies]
-    forms = list(zoo.forms)
+    bodies, forms = list(zoo.bodies), list(zoo.forms)
     for body in bodies:
         if zoo.int8(body) is None:
             form = int8_form(opened(path), body, chosen)
@@ -67,8 +66,7 @@ def main(argv: Sequence[str]) -> None:
         name, _, file = text.partition("=")
         form = small_form(path, next(b for b in bodies if b.id == name), Path(file))
         describe(path, [*bodies, *forms, form])
-        made = measured(opened(path), form, files, labels)
-        forms.append(replace(made, weight_bytes=stored_bytes(opened(path), form)))
+        forms.append(measured(opened(path), form, files, labels))
         describe(path, [*bodies, *forms])
 
 
@@ -161,7 +159,7 @@ def int8_form(zoo: BodyZoo, body: Body, files: Sequence[Path]) -> Body:
     ranges = ranges_of(model, given)
     shifts, errors = shifts_of(model, ranges, given)
     form = replace(
-        body, id=f"{body.id}-int8", like=body.id, arithmetic="int8", weight_bytes=0,
+        body, id=f"{body.id}-int8", like=body.id, arithmetic="int8",
         recipe={
             "method": "static INT8, ranges from the least to the greatest value, biases corrected",
             "pictures": len(given),

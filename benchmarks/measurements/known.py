@@ -25,7 +25,7 @@ from scipy.special import softmax
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
 from benchmarks.measurements.bodies import LISTS, every_body, pictures, write
-from benchmarks.measurements.forms import LEFT_OUT, checksum, classified, describe, opened
+from benchmarks.measurements.forms import LEFT_OUT, checksum, classified, describe, opened, stored_bytes
 from mvp_edge.core.streams import rng
 from mvp_edge.models.tensors import compress, deserialise, serialise
 from mvp_edge.names.known import GAIN, KEPT, FewRows, class_cosines, known_score, norms
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         alike = [body for body in networks if body.weights == weights]
         seen = [classified(zoo, body, teaching[i :: len(alike)])[0] for i, body in enumerate(alike)]
         rows = zoo.weights(alike[0])[HEAD]
-        few = learned(np.concatenate(seen), rows, zoo.near, dimensions(alike[0], *rows.shape))
+        few = learned(np.concatenate(seen), rows, zoo.near, dimensions(stored_bytes(zoo, alike[0]), *rows.shape))
         for body in alike:
             keep(zoo, body, few)
         log.info("%s: %d dimensions from %d pictures", ", ".join(b.id for b in alike), len(few.basis), len(teaching))
@@ -88,9 +88,15 @@ def unlabelled(directories: Sequence[str]) -> list[Path]:
     return files
 
 
-def dimensions(body: Body, classes: int, width: int) -> int:
-    """Return how many dimensions keep the bytes of unlisted classes within their share of a file."""
-    within = SHARE / (1 - SHARE) * (body.weight_bytes or body.params)
+def dimensions(size: int, classes: int, width: int) -> int:
+    """Return how many dimensions keep the bytes of unlisted classes within their share of a file.
+
+    Args:
+        size: Bytes of the weights without those of the last layer.
+        classes: Of the base.
+        width: Of the features.
+    """
+    within = SHARE / (1 - SHARE) * size
     vectors = 4 * (2 * width + 2 * classes)  # means, biases and scales, in single precision
     return int(np.clip((within - vectors) / (width + classes + 4), 1, min(width, classes)))
 

@@ -133,7 +133,7 @@ class Progressive:
 
     def __init__(self, source: Batches, size: tuple[int, int], steps: int) -> None:
         """Scale the images of the first `steps` batches of `source` to `size` (H, W)."""
-        self.device = source.device
+        self.device, self.seed = source.device, source.seed
         self._source, self._size, self._left = source, size, steps
 
     def next(self) -> Batch:

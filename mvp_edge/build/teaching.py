@@ -85,7 +85,7 @@ class Taught:
     """
 
     def __init__(self, source: Batches, teacher: nn.Module) -> None:
-        self.device = source.device
+        self.device, self.seed = source.device, source.seed
         self._source, self._teacher = source, on_device(teacher, source.device)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from mvp_edge.core.packed import Packed, Stored
 from mvp_edge.names.known import GAIN, LEAST_NORM, UNLISTED, FewRows, Split, norms
 
 LOGITS, KNOWN = "logits", "known"
+HEAD = "mvp_edge."  # how names begin of what is added to a body, whose own are those of its modules
 THRESHOLD, TEMPERATURE = "mvp_edge.known_threshold", "mvp_edge.temperature"
 # Sums of exponentials are kept from 0, whose logarithm is infinite: no name's logit is more than 69 below the best one.
 LEAST = 1e-30
@@ -119,11 +120,11 @@ def stored_head(split: Split, classifier: Stored, basis: Stored, rows: Stored) -
     listed = LOGITS if len(order) == len(split.groups) else "listed"
     few = rows.rows(others) if isinstance(rows, Packed) else rows[others]
     own = classifier.rows(order) if isinstance(classifier, Packed) else classifier[order]
-    return {f"head.{listed}.weight": own, "head.few.weight": basis, "head.unlisted.weight": few}
+    return {f"{HEAD}{listed}.weight": own, f"{HEAD}few.weight": basis, f"{HEAD}unlisted.weight": few}
 
 
 class _Nodes:
-    """Appends nodes to a graph, whose own names they do not take."""
+    """Appends nodes to a graph; if its own have the names of the outputs to come, they get others."""
 
     def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
         self.graph, self.opset = graph, opset
@@ -136,13 +137,13 @@ class _Nodes:
                 self._rename(name, f"body.{name}")
 
     def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        output = output if output in (LOGITS, KNOWN) else f"head.{output}"
+        output = output if output in (LOGITS, KNOWN) else HEAD + output
         self.graph.node.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def store(self, name: str, values: np.ndarray, dtype: type = np.float32) -> str:
-        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values, dtype), f"head.{name}"))
-        return f"head.{name}"
+        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values, dtype), HEAD + name))
+        return HEAD + name
 
     def classes(self, order: Sequence[int], output: str) -> str:
         """Add what gives the logits of some classes: a Gemm of their rows, or a choice from all logits."""

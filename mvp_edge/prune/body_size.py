@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mvp_edge.config import PruneConfig
 from mvp_edge.core.errors import BudgetError
@@ -13,11 +16,22 @@ from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.zoo.bodies import Body, Features
 
 ROUNDS, RUNS, PATIENCE_S = 6, 5, 1.0  # of a measurement: the base takes tens of milliseconds a call
-FILE_BYTES = 20 * 1024  # of a file beside its parameters
-UNPACKING_BYTES = 60 * 1024  # of what unpacks weights that are stored in few bytes
 
 
-def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, Expected]:
+@dataclass(frozen=True)
+class Delivery:
+    """What would be delivered of a body.
+
+    Attributes:
+        head: Returns multiply-adds and parameters of its head.
+        write: Writes its file.
+    """
+
+    head: Callable[[Body], tuple[int, int]]
+    write: Callable[[Body, Path], object]
+
+
+def choose(request: Request, config: PruneConfig, delivery: Delivery) -> tuple[Body, Expected]:
     """Return the body that a run delivers.
 
     Under a budget it is the one of which most is expected among those within all limits; else the one with the fewest
@@ -34,49 +48,55 @@ def choose(request: Request, config: PruneConfig, scratch: Path) -> tuple[Body, 
     if "size_kib" in limits and config.data is None:
         small = [f for f in request.zoo.forms if f.arithmetic == "fp32"]
         offered += expectations(request.zoo, request.resolution, small) if small else []
-    costs = [cost_of(request, body, config, scratch) for body, _ in offered]
-    within = [
-        pair for pair, cost in zip(offered, costs, strict=True)
-        if all(cost[name] <= most for name, most in limits.items())
-    ]  # fmt: skip
-    if not within:
-        least = costs[-1]
-        missed = [
-            f"{limited(name, least[name])} where {limited(name, most)} are allowed"
-            for name, most in limits.items()
-            if least[name] > most
-        ]
-        raise BudgetError(
-            f"no network of {request.zoo.name} meets the budget; the smallest, {offered[-1][0].id}, has "
-            f"{'; '.join(missed)}. Allow a little more than it has"
-        )
-    if any(e.top1 is None for _, e in within):
-        return within[0]
-    return max(within, key=lambda pair: (pair[1].top1 or 0.0, -pair[0].macs))
+    for body, expected in best_first(offered):
+        if all(cost <= limits[name] for name, cost in costs_of(body, limits, delivery)):
+            return body, expected
+    smallest = offered[-1][0]
+    missed = [
+        f"{limited(name, cost)} where {limited(name, limits[name])} are allowed"
+        for name, cost in costs_of(smallest, limits, delivery)
+        if cost > limits[name]
+    ]
+    raise BudgetError(
+        f"no network of {request.zoo.name} meets the budget; the smallest, {smallest.id}, has "
+        f"{'; '.join(missed)}. Allow a little more than it has"
+    )
 
 
-def cost_of(request: Request, body: Body, config: PruneConfig, scratch: Path) -> dict[str, float]:
-    """Return what a body costs with the head of the class list, by the names of limits that are asked for."""
-    assert config.budget is not None
-    macs, params = head_costs(request, request.zoo.features(body), threshold_of(request, body, config) is not None)
-    found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
-    stored = 4 * found["params"]
-    if body.weight_bytes:
-        stored = body.weight_bytes + params + 16 * len(request.zoo.classes.classes) + UNPACKING_BYTES
-    found["size_kib"] = (stored + FILE_BYTES) / 1024
-    if config.budget.latency_ms is not None:
-        file = scratch / "trial.onnx"
-        write_model(file, open_body(request, body, config), request, config.input)
-        (timing,) = time_in_turns([Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
-        found["latency_ms"] = timing.latency().median_ms
-        file.unlink()
-    return found
+def best_first(offered: Collection[tuple[Body, Expected]]) -> list[tuple[Body, Expected]]:
+    """Return bodies by what is expected of them, the cheaper first of equals; as they come where nothing is known."""
+    if any(expected.top1 is None for _, expected in offered):
+        return list(offered)
+    return sorted(offered, key=lambda pair: (-(pair[1].top1 or 0.0), pair[0].macs))
+
+
+def costs_of(body: Body, limits: Collection[str], delivery: Delivery) -> Iterator[tuple[str, float]]:
+    """Yield what a delivered body costs, by the names of limits; first what takes no file to find out."""
+    macs, params = delivery.head(body)
+    yield from ((n, c) for n, c in (("macs", body.macs + macs), ("params", body.params + params)) if n in limits)
+    if not {"size_kib", "latency_ms"}.isdisjoint(limits):
+        with TemporaryDirectory() as scratch:
+            file = Path(scratch) / "trial.onnx"
+            delivery.write(body, file)
+            if "size_kib" in limits:
+                yield "size_kib", file.stat().st_size / 1024
+            if "latency_ms" in limits:
+                (timing,) = time_in_turns([Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
+                yield "latency_ms", timing.latency().median_ms
+
+
+def by_names(request: Request, config: PruneConfig) -> Delivery:
+    """Return what is delivered of a body without images."""
+
+    def head(body: Body) -> tuple[int, int]:
+        return head_costs(request, request.zoo.features(body), threshold_of(request, body, config) is not None)
+
+    return Delivery(head, lambda body, file: write_model(file, open_body(request, body, config), request, config.input))
 
 
 def head_costs(request: Request, features: Features, known: bool) -> tuple[int, int]:
     """Return multiply-adds and parameters of the head: rows of listed classes, and the few dimensions of the others."""
-    width = features.basis.shape[1]
-    listed = sum(max(1, len(group)) for group in request.resolution.groups)  # an unknown name has a row, too
+    width, listed = features.basis.shape[1], sum(len(group) for group in request.resolution.groups)
     macs, params = listed * width, listed * (width + 1)
     if known and request.split is not None and features.few is not None:
         others, few = len(request.split.unlisted), len(features.few.basis)

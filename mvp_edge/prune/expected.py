@@ -34,7 +34,9 @@ class Expected:
     @property
     def drop(self) -> float | None:
         """Points below the base at its own pixels."""
-        return None if self.top1 is None or self.base_top1 is None else self.base_top1 - self.top1
+        if self.top1 is None or self.base_top1 is None:
+            return None
+        return round(self.base_top1 - self.top1, 6)  # both are tenths, which have no exact binary form
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,6 @@ def pictures_of(features: Features, groups: Sequence[Sequence[int]]) -> np.ndarr
 
 def right(features: Features, groups: Sequence[Sequence[int]], index: np.ndarray) -> float:
     """Return the percent of stored pictures that a body names rightly; each name counts the same."""
-    guessed = listed_logits(features.logits[index], groups).argmax(1)
+    guessed = listed_logits(features.logits(index), groups).argmax(1)
     scores = [float((guessed[np.isin(features.labels[index], group)] == i).mean()) for i, group in enumerate(groups)]
     return round(100 * float(np.mean(scores)), 1)

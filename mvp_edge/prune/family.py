@@ -85,4 +85,5 @@ def _model(directory: str, report: Report) -> FamilyModel:
         params=report.params,
         keep=report.keep.achieved,
         warnings=report.warnings,
+        source=None if report.estimate is None else report.estimate.source,
     )

@@ -111,11 +111,16 @@ class Photographs:
 
     def graph(self, state: Mapping[str, Tensor]) -> onnx.ModelProto:
         """Return the body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""
-        weights = {k: v.detach().cpu().numpy() for k, v in state.items()}
-        graph = self.zoo.graph(self.body, weights)
-        last = next(n for n in reversed(graph.graph.node) if n.op_type == "Gemm")
-        graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(weights[last.input[1]])
-        return graph
+        return graph_of(self.zoo, self.body, state)
+
+
+def graph_of(zoo: BodyZoo, body: Body, state: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """Return a body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""
+    weights = {k: v.detach().cpu().numpy() for k, v in state.items()}
+    graph = zoo.graph(body, weights)
+    last = next(n for n in reversed(graph.graph.node) if n.op_type == "Gemm")
+    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(weights[last.input[1]])
+    return graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +266,7 @@ def take_steps(
         number = settings.iterations
         with progress.stage("Fine-tuning", number) as stage:
             after = steps.take(before, everything, stage)
-    elif settings.iterations > 0 and mistaken(choice, train.labels, judges := enough(parts)):
+    elif settings.iterations > 0 and choice is not None and mistaken(choice, train.labels, judges := enough(parts)):
         number = settings.iterations * (len(judges) + 1)
         with progress.stage("Fine-tuning", number) as stage:
             interpolation, after, judged, unseen = steps.take_judged(before, judges, stage)
@@ -348,10 +353,10 @@ def chosen_head(given: Photographs, features: Tensor, prior: Tensor, parts: Sequ
     )  # fmt: skip
 
 
-def mistaken(choice: Choice | None, labels: Tensor, judges: Sequence[Tensor]) -> bool:
+def mistaken(choice: Choice, labels: Tensor, judges: Sequence[Tensor]) -> bool:
     """Return whether the head is wrong about a photograph that judges, so that training can be seen to gain."""
     index = torch.cat(list(judges))
-    return choice is None or bool((choice.logits[index].argmax(1) != labels[index]).any())
+    return bool((choice.logits[index].argmax(1) != labels[index]).any())
 
 
 def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen:
@@ -464,12 +469,12 @@ class Steps:
             stage: Progress.
 
         Returns:
-            What was chosen, the network, what was said of photographs left out, and the network that has not seen the
-            first part.
+            What was chosen and the network; if training is kept, what was said of photographs left out, and the
+            network that has not seen the first part.
         """
         train, rows, share = self.given.train, self.heads.rows, share_kept(self.given.train)
         before, after = list[LeftOut](), list[LeftOut]()
-        first: dict[float, State] = {}
+        first: Unseen | None = None
         for left_out in judges:
             rest = rest_of(train, left_out)
             begin = self.start(rest)
@@ -478,7 +483,7 @@ class Steps:
             near = cosines(features, train.labels, rest, left_out)
             before.append(frozen(self.heads, left_out))
             after.append(LeftOut(left_out, named_logits(logits[left_out], rows), near))
-            first = first or {0.0: begin, share: moved}
+            first = first or unseen_by(train, left_out, moved)
         labels, said = train.labels[torch.cat(list(judges))], {0.0: before, share: after}
         balance, found = class_weights(labels), {w: torch.cat([s.logits for s in v]) for w, v in said.items()}
         losses = {w: calibrated_loss(v, labels, balance) for w, v in found.items()}
@@ -488,10 +493,10 @@ class Steps:
             weight=0.0 if worse else share, images=len(labels), folds=len(judges),
             loss={w: float(v.mean()) for w, v in losses.items()}, top1=top1,
         )  # fmt: skip
-        final = start
-        if chosen.weight:
-            final = interpolate(start, self.take(start, torch.arange(len(train)), stage), share)
-        return chosen, final, said[chosen.weight], unseen_by(train, judges[0], first[chosen.weight])
+        if worse:
+            return chosen, start, [], None
+        final = interpolate(start, self.take(start, torch.arange(len(train)), stage), share)
+        return chosen, final, after, first
 
 
 def share_kept(train: ImageSet) -> float:

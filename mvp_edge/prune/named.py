@@ -22,7 +22,7 @@ from mvp_edge.export.classifier import read_interface
 from mvp_edge.export.graph import take_inventory
 from mvp_edge.export.named_head import KNOWN
 from mvp_edge.names.known import KEPT
-from mvp_edge.prune.body_size import PATIENCE_S, ROUNDS, RUNS, choose, head_costs
+from mvp_edge.prune.body_size import PATIENCE_S, ROUNDS, RUNS, best_first, by_names, choose, head_costs
 from mvp_edge.prune.expected import UNMEASURED, Expected, Request, expectations
 from mvp_edge.prune.gate import Figures, Scores, failed_gate, judge
 from mvp_edge.prune.limits import limits_of, missed
@@ -51,6 +51,7 @@ from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
 HALF = 1e-2  # of the largest logit: weights in half precision
+FINE = 10**7  # multiply-adds below which limits are in thousands
 
 
 def make_named(request: Request, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch) -> Report:
@@ -62,7 +63,7 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
     """
     zoo, file = request.zoo, directory / FILES[0]
     with clock.time("size"), progress.stage("Choosing a size"):
-        body, expected = choose(request, config, directory)
+        body, expected = choose(request, config, by_names(request, config))
         form = int8_form(zoo, body, config)
     with clock.time("load"), progress.stage("Unpacking"):
         opened = open_body(request, body, config)
@@ -216,7 +217,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         precisions=PrecisionsRecord(
             requested=config.precision, files=made.precisions
         ),
-        sizes=tuple(_size(request, b, e.top1, made) for b, e in reversed(request.expected) if e.top1 is not None),
+        sizes=tuple(sizes(request, made)),
         photographs=None,
         interpolation=None,
         nominal_training_tflops=0.0,
@@ -271,17 +272,44 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
             "the file has no output `known`, so that it takes every picture for one of the classes: its threshold "
             "needs pictures; add images with --data DIR"
         )
+    if config.unknown and request.split is None:
+        warnings.append(
+            "the file has no output `known`, so that it takes every picture for one of the classes: all classes of "
+            f"{request.zoo.base} are listed, or nearly, and no picture shows none of them"
+        )
     return warnings
 
 
-def _size(request: Request, body: Body, top1: float, made: Made) -> SizeRecord:
-    flag = _flag(request, body, made)
-    return SizeRecord(member=body.id, flag=flag, keep=body.keep, achieved=body.keep, top1=top1)
+def sizes(request: Request, made: Made) -> list[SizeRecord]:
+    """Return this body, and each other that a limit on multiply-adds would deliver, with that limit."""
+    if made.expected.top1 is None:
+        return []
+    records = []
+    for body, expected in reversed(request.expected):
+        number, unit = _limit(request, body, made)
+        within = [pair for pair in request.expected if _macs(request, pair[0], made) <= number * unit]
+        if body is made.body or best_first(within)[0][0] is body:
+            flag = _flag(request, body, made)
+            records.append(
+                SizeRecord(member=body.id, flag=flag, keep=body.keep, achieved=body.keep, top1=expected.top1 or 0.0)
+            )
+    return records
+
+
+def _macs(request: Request, body: Body, made: Made) -> int:
+    return body.macs + head_costs(request, request.zoo.features(body), made.threshold is not None)[0]
+
+
+def _limit(request: Request, body: Body, made: Made) -> tuple[int, int]:
+    """Return a limit on multiply-adds that is enough: thousands of a small body, or millions, and what these are."""
+    macs = _macs(request, body, made)
+    unit = 10**3 if macs < FINE else 10**6
+    return -(-macs // unit), unit
 
 
 def _flag(request: Request, body: Body, made: Made) -> str:
-    head_macs, _ = head_costs(request, request.zoo.features(body), made.threshold is not None)
-    return f"--max-macs {-(-(body.macs + head_macs) // 10**6)}M"
+    number, unit = _limit(request, body, made)
+    return f"--max-macs {number}{'k' if unit == 10**3 else 'M'}"
 
 
 def _pictures(recipe: Any) -> int:

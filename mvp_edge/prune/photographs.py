@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,11 +32,11 @@ from mvp_edge.models.tensors import serialise
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
-from mvp_edge.prune.body_size import choose
+from mvp_edge.prune.body_size import Delivery, choose
 from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.gate import failed_gate
-from mvp_edge.prune.learn import Learned, Photographs, State, learn, parts_of, prior_of, seen
+from mvp_edge.prune.learn import Learned, Photographs, State, graph_of, learn, parts_of, prior_of, seen
 from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.pictures import open_data, read_pictures
 from mvp_edge.prune.precision import Candidate, compare, make_precision
@@ -59,7 +59,7 @@ from mvp_edge.timing.session import open_session
 from mvp_edge.training.early_layers import freeze_early
 from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, NamedRows, held_out_top1, named_logits
 from mvp_edge.training.loop import accuracy
-from mvp_edge.zoo.bodies import Body, BodyZoo
+from mvp_edge.zoo.bodies import Body, BodyZoo, Features
 
 TRIED = 200  # photographs that choose a body
 TRIED_EACH = 5  # of a class, at least
@@ -78,7 +78,7 @@ def make_photographed(
     source = open_data(config)
     with clock.time("size"):
         require_trainable(zoo)
-        body = choose_body(config, zoo, resolution, source, directory, progress)
+        body = choose_body(config, zoo, resolution, source, progress)
     with clock.time("load"):
         size = (body.pixels, body.pixels)
         pictures = read_pictures(source, resolution.task.names, size, progress)
@@ -123,7 +123,7 @@ def read_none(directory: Path, size: Size) -> Tensor:
 
 
 def choose_body(
-    config: PruneConfig, zoo: BodyZoo, resolution: Resolution, source: DataSource, scratch: Path, progress: Progress
+    config: PruneConfig, zoo: BodyZoo, resolution: Resolution, source: DataSource, progress: Progress
 ) -> Body:
     """Return the body to train.
 
@@ -147,14 +147,31 @@ def choose_body(
         if parts := parts_of(some, config.seed):
             with progress.stage("Choosing a size", len(some) * len(zoo.bodies)) as stage:
                 scores = [scored(zoo, body, resolution, some, parts, stage) for body in zoo.bodies]
-            good = [b for b, s in zip(zoo.bodies, scores, strict=True) if s >= max(scores) - config.max_drop]
+            drops = [round(max(scores) - score, 6) for score in scores]
+            good = [b for b, drop in zip(zoo.bodies, drops, strict=True) if drop <= config.max_drop]
             return min(good, key=lambda b: b.macs)
-    claimed = {i for group in resolution.groups for i in group}
-    spare = (i for i in range(len(zoo.classes.classes)) if i not in claimed)
-    # The head has a row for an unknown name; any class of the base costs as much.
-    named = tuple(n if n.classes else replace(n, classes=(next(spare),)) for n in resolution.named)
-    request = Request(zoo, replace(resolution, named=named), None, expected)
-    return choose(request, replace(config, unknown=False, none=None), scratch)[0]
+    return choose(Request(zoo, resolution, None, expected), config, with_photographs(zoo, resolution, config))[0]
+
+
+def with_photographs(zoo: BodyZoo, resolution: Resolution, config: PruneConfig) -> Delivery:
+    """Return what is delivered of a body with photographs, at most: each class of the base has a row of its own."""
+    names, rows = resolution.task.names, tuple(max(1, len(g)) for g in resolution.groups)
+
+    def write(body: Body, file: Path) -> None:
+        width = zoo.features(body).basis.shape[1]
+        state = {k: torch.from_numpy(v) for k, v in zoo.weights(body).items()}
+        last = zoo.graph(body, zoo.weights(body)).graph.node[-1]
+        state |= {name: state[name][:1].repeat(sum(rows), *[1] * (state[name].ndim - 1)) for name in last.input[1:]}
+        known = (np.ones((len(names), width), np.float32), 1 / 3) if config.unknown else (None, None)
+        make_file(file, zoo, body, Head(names, rows, *known, 1 / 3), state, config)  # figures of many digits
+
+    return Delivery(lambda body: head_costs(zoo.features(body), rows, len(names) if config.unknown else 0), write)
+
+
+def head_costs(features: Features, rows: Sequence[int], means: int) -> tuple[int, int]:
+    """Return multiply-adds and parameters of a head with rows of each name and means of so many."""
+    width, outputs = features.basis.shape[1], sum(rows) + means
+    return outputs * width, outputs * (width + 1)
 
 
 def scored(
@@ -167,7 +184,18 @@ def scored(
     return held_out_top1(features, some.labels, prior, parts, any_known=not all_unknown(resolution))
 
 
-def make_file(file: Path, given: Photographs, learned: Learned, config: PruneConfig, state: State) -> State:
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What a file says: a logit of each name, of so many rows, and how near a picture is to the nearest name."""
+
+    names: Sequence[str]
+    rows: Sequence[int]
+    means: np.ndarray | None
+    threshold: float | None
+    temperature: float
+
+
+def make_file(file: Path, zoo: BodyZoo, body: Body, head: Head, state: State, config: PruneConfig) -> State:
     """Write a network that was learned, with some weights, and return these as the file has them: in eight bits.
 
     The rows of the head stay as they are, as they are few.
@@ -175,21 +203,19 @@ def make_file(file: Path, given: Photographs, learned: Learned, config: PruneCon
     Raises:
         ExportError: it cannot be written.
     """
-    names, rows = given.resolution.task.names, torch.arange(sum(learned.rows)).split(list(learned.rows))
+    rows = torch.arange(sum(head.rows)).split(list(head.rows))
     groups = tuple(tuple(r.tolist()) for r in rows)
-    near = learned.nearness if config.unknown else None
-    graph = given.graph(state).graph
+    graph = graph_of(zoo, body, state).graph
     last = next(n for n in reversed(graph.node) if n.op_type == "Gemm")
-    body = {t.name for t in graph.initializer} & state.keys() - set(last.input)  # the graph has a stem of its own
-    forms = read_stored(serialise({k: state[k] for k in sorted(body)}, "int8-fine"))[0]
+    packed = {t.name for t in graph.initializer} & state.keys() - set(last.input)  # the graph has a stem of its own
+    forms = read_stored(serialise({k: state[k] for k in sorted(packed)}, "int8-fine"))[0]
     state = state | {k: torch.from_numpy(v) for k, v in in_full(forms).items()}
     model = attach_head(
-        given.graph(state), Split(groups, tuple(range(sum(learned.rows))), (), ()), names,
-        known_threshold=None if near is None else near.threshold, means=None if near is None else near.means,
-        temperature=learned.temperature,
+        graph_of(zoo, body, state), Split(groups, tuple(range(sum(head.rows))), (), ()), head.names,
+        known_threshold=head.threshold, means=head.means, temperature=head.temperature,
     )  # fmt: skip
     store_compactly(model, forms)
-    write_file(model, file, given.zoo, given.body, config.input, {"seed": str(config.seed)})
+    write_file(model, file, zoo, body, config.input, {"seed": str(config.seed)})
     return state
 
 
@@ -203,8 +229,11 @@ def deliver(
         ExportError: the file disagrees with the network, or cannot be written.
     """
     file, zoo, test = directory / FILES[0], given.zoo, given.test
+    near = learned.nearness if config.unknown else None
+    known = (None, None) if near is None else (near.means, near.threshold)
+    head = Head(given.resolution.task.names, learned.rows, *known, learned.temperature)
     with clock.time("export"), progress.stage("Writing"):
-        state = make_file(file, given, learned, config, learned.state)
+        state = make_file(file, zoo, given.body, head, learned.state, config)
         weights = {k: v.numpy() for k, v in state.items()}
         write_parts(directory, zoo, given.body, given.resolution.task.names, learned.rows, weights)
         parity = verify_onnx(
@@ -215,7 +244,7 @@ def deliver(
 
         def stand_in(other: Mapping[str, Tensor]) -> Path:
             file = Path(scratch) / FILES[0]
-            make_file(file, given, learned, config, dict(other))
+            make_file(file, zoo, given.body, head, dict(other), config)
             return file
 
         with clock.time("evaluate"), progress.stage("Evaluating"):
@@ -230,11 +259,10 @@ def deliver(
             precisions = compare(
                 file, config.precision, made, [timing, *other_timings], learned.unseen, test, stand_in, config.seed
             )  # fmt: skip
-        width = zoo.features(given.body).basis.shape[1]
-        head = sum(learned.rows) * width, sum(learned.rows) * (width + 1)
+        costs = head_costs(zoo.features(given.body), learned.rows, 0 if near is None else len(near.means))
         expected = expectations(zoo, given.resolution)
         own = next(e for b, e in expected if b is given.body)
-        stated = Made(given.body, own, file, None, head, parity, [base_timing, timing], whole.stat().st_size)
+        stated = Made(given.body, own, file, None, costs, parity, [base_timing, timing], whole.stat().st_size)
         report = report_of(Request(zoo, given.resolution, None, expected), stated, config, clock)
     nominal = nominal_training_flops(given.body.macs, 1.0, learned.trained, learned.fit.batch_size)
     steps = learned.interpolation

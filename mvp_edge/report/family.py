@@ -52,7 +52,7 @@ def render_family(index: FamilyReport, path: Path) -> None:
     rows = [
         {
             "directory": m.directory,
-            "top1": figures.percent(m.top1),
+            "top1": expected(m),
             "latency": f"{figures.significant(m.latency_ms)} ms",
             "size": figures.storage(1024 * m.size_kib),
             "macs": figures.quantity(m.macs),
@@ -71,11 +71,17 @@ def render_family(index: FamilyReport, path: Path) -> None:
         rows=rows,
         plots=plots,
         n=max(m.n for m in index.models),
+        sources=list(dict.fromkeys(m.source for m in index.models if m.source)),
         warnings=index.warnings,
         width=WIDTH,
         height=HEIGHT,
         box=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
     )
+
+
+def expected(model: FamilyModel) -> str:
+    """Return a model's top-1 in words; an estimate says so."""
+    return f"{'about ' if model.source else ''}{figures.percent(model.top1)}"
 
 
 def plot(models: Sequence[FamilyModel], cost: str, title: str) -> Plot:
@@ -91,7 +97,7 @@ def plot(models: Sequence[FamilyModel], cost: str, title: str) -> Plot:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low), 1)
 
     points = tuple(
-        Point(x(spent), y(score), m.directory, f"{m.directory}: {figures.percent(score)}", cost in m.front)
+        Point(x(spent), y(score), m.directory, f"{m.directory}: {expected(m)}", cost in m.front)
         for m, spent, score in zip(models, costs, top1, strict=True)
     )
     front = sorted((p.x, p.y) for p in points if p.front)

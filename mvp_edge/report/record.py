@@ -402,7 +402,10 @@ class Report(Record, frozen=True):
 
 
 class FamilyModel(Record, frozen=True):
-    """One model of a family; `front` names the costs in which no other model of at least its accuracy is cheaper."""
+    """One model of a family; `front` names the costs in which no other model of at least its accuracy is cheaper.
+
+    Its top-1 was measured on `n` test images, or is an estimate with a `source`.
+    """
 
     directory: str
     budget: dict[str, LimitRecord]
@@ -414,6 +417,7 @@ class FamilyModel(Record, frozen=True):
     params: int
     keep: float
     warnings: tuple[str, ...]
+    source: str | None = None
     front: tuple[Literal["latency_ms", "size_kib"], ...] = ()
 
 

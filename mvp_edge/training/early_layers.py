@@ -151,7 +151,7 @@ class ViewBatches:
     """
 
     def __init__(self, views: Views, labels: Tensor, index: np.ndarray, config: FitConfig, seed: int) -> None:
-        self.views, self.labels, self.device = views, labels.to(views.device), views.device
+        self.views, self.labels, self.device, self.seed = views, labels.to(views.device), views.device, seed
         self._index = torch.from_numpy(index)
         self._order = batches(len(index), config.batch_size, config.iterations, rng(seed, "batches"))
         self._draw = rng(seed, "views")

@@ -42,6 +42,7 @@ class Batches(Protocol):
     """Where `fit` gets its batches from."""
 
     device: torch.device
+    seed: int
 
     def next(self) -> Batch:
         """Return the next batch, on `device`."""
@@ -72,7 +73,7 @@ class BatchSource:
         self.images = data.images.to(device)
         self.labels = data.labels.to(device)
         self.teacher = None if teacher is None else teacher.to(device)
-        self.base, self.config, self.device = base, config, device
+        self.base, self.config, self.device, self.seed = base, config, device, seed
         self._order = batches(len(self._rows), config.batch_size, config.iterations, rng(seed, "batches"))
         self._augment = torch_rng(seed, "augment")
 
@@ -130,7 +131,7 @@ def fit(
     stage: Stage | None = None,
     bf16: bool = True,
 ) -> None:
-    """Train a model in place.
+    """Train a model in place; what it draws at random, as dropout does, is given by the source's seed and the step.
 
     Args:
         model: On the source's device, channels-last.
@@ -152,7 +153,10 @@ def fit(
     model.train()
     if config.norms == "fixed":
         fix_norms(model)
-    with quick_layers(model) if source.device.type == "cpu" else nullcontext():
+    with (
+        quick_layers(model) if source.device.type == "cpu" else nullcontext(),
+        torch.random.fork_rng([source.device] if source.device.type == "cuda" else []),
+    ):
         _steps(model, source, config, optimizer, start, before_step, after_step, stage, bf16)
     model.eval()
 
@@ -168,7 +172,9 @@ def _steps(
     stage: Stage,
     bf16: bool,
 ) -> None:
+    drawn = int(rng(source.seed, "network").integers(2**62))
     for step in range(start, config.iterations):
+        torch.manual_seed(drawn + step)
         if before_step is not None:
             before_step(step)
         for group in optimizer.param_groups:

@@ -17,7 +17,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,7 +60,6 @@ class Body:
         recipe: How its weights were made.
         like: Of a form, the id of its body.
         arithmetic: Of its convolutions and sums.
-        weight_bytes: Of its weights in a delivered file, up to the features; 0 if they are stored in float32.
     """
 
     id: str
@@ -76,7 +75,6 @@ class Body:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     like: str = ""
     arithmetic: Literal["fp32", "int8"] = "fp32"
-    weight_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
@@ -91,8 +89,7 @@ class Body:
             raise ValueError(f"{found.id!r} names files outside the zoo")
         if not 1 <= found.pixels <= MAX_SIDE or not all(1 <= n <= MANY and math.isfinite(v) for n, v in points):
             raise ValueError(f"{found.id} has {found.pixels} pixels, or figures for no class")
-        sizes = (found.macs, found.params, found.weight_bytes)
-        if not all(0 <= n <= MANY**2 for n in sizes) or not 0 < found.temperature < math.inf:
+        if not all(0 <= n <= MANY**2 for n in (found.macs, found.params)) or not 0 < found.temperature < math.inf:
             raise ValueError(f"{found.id} has {found.macs} multiply-adds or a temperature of {found.temperature}")
         return found
 
@@ -131,11 +128,10 @@ class Features:
     few: FewRows | None = None
     stored: Mapping[str, Stored] = field(default_factory=dict)
 
-    @cached_property
-    def logits(self) -> np.ndarray:
-        """Logits `(N, C)` of the pictures."""
-        found = self.coordinates @ self.rows.T + self.bias
-        found[:, self.exact_classes] = self.exact
+    def logits(self, index: np.ndarray) -> np.ndarray:
+        """Return logits `(len(index), C)` of some of the pictures."""
+        found = self.coordinates[index] @ self.rows.T + self.bias
+        found[:, self.exact_classes] = self.exact[index]
         return found
 
 
@@ -170,6 +166,7 @@ class BodyZoo:
     pictures: str
     about: Mapping[str, Any] = field(repr=False)
     forms: tuple[Body, ...] = ()
+    _seen: dict[str, Features] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def weights(self, body: Body) -> dict[str, np.ndarray]:
         """Return the tensors of a body by their names in torch, float32.
@@ -210,11 +207,16 @@ class BodyZoo:
         return next((f for f in self.forms if f.like == body.id and f.arithmetic == "int8"), None)
 
     def features(self, body: Body) -> Features:
-        """Return what a body sees in labelled pictures.
+        """Return what a body sees in labelled pictures; it is read once.
 
         Raises:
             ZooError: they are missing or damaged.
         """
+        if body.id not in self._seen:
+            self._seen[body.id] = self._features(body)
+        return self._seen[body.id]
+
+    def _features(self, body: Body) -> Features:
         tensors = self._tensors(body, f"features/{body.id}.safetensors.gz")[0]
         try:
             stored = {name: tensors[KNOWN + name] for name in FEW if KNOWN + name in tensors}
@@ -291,7 +293,7 @@ class BodyZoo:
         return list(problems)
 
     def _load(self, body: Body) -> None:
-        self.features(body)
+        self._features(body)
         self.graph(body, self.weights(body))
         self.kept(body)
         if body.arithmetic == "int8":

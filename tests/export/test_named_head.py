@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from mvp_edge.core.errors import ExportError
-from mvp_edge.export.named_head import KNOWN, LOGITS, TEMPERATURE, THRESHOLD, attach_head
+from mvp_edge.export.named_head import HEAD, KNOWN, LOGITS, TEMPERATURE, THRESHOLD, attach_head
 from mvp_edge.names.known import FewRows, Split, class_cosines, known_score, listed_logits
 
 CLASSES, FEATURES = 12, 5
@@ -139,9 +139,9 @@ def test_only_rows_that_are_used_remain():
     of = SPLITS[1]
     model = attached(body()[0], of, few_rows())
     shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    assert shapes["head.listed.weight"] == (3, FEATURES)
-    assert shapes["head.few.weight"] == (2, FEATURES)
-    assert shapes["head.unlisted.weight"] == (7, 2)
+    assert shapes[HEAD + "listed.weight"] == (3, FEATURES)
+    assert shapes[HEAD + "few.weight"] == (2, FEATURES)
+    assert shapes[HEAD + "unlisted.weight"] == (7, 2)
     assert not {"w", "b"} & shapes.keys()
     assert {n.op_type for n in model.graph.node} <= OPERATORS
 
@@ -152,7 +152,7 @@ def test_a_list_of_single_classes_gets_their_logits_as_they_are():
     assert node.op_type == "Gemm"
 
 
-@pytest.mark.parametrize("name", [LOGITS, KNOWN])
+@pytest.mark.parametrize("name", [LOGITS, KNOWN, "head.listed"])
 @pytest.mark.parametrize("kind", ["gemm", "logits"])
 def test_a_body_may_use_the_names_of_the_outputs(kind, name):
     x = np.random.default_rng(2).normal(size=(2, CLASSES if kind == "logits" else FEATURES)).astype(np.float32)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,6 +23,7 @@ from mvp_edge.config import Budget, FitOverrides, PruneConfig
 from mvp_edge.core.errors import BudgetError, ConfigError, DataError, ZooError
 from mvp_edge.data import open_source
 from mvp_edge.export import OnnxClassifier
+from mvp_edge.export.named_head import HEAD
 from mvp_edge.models.architectures import head_of, new_model
 from mvp_edge.names.base_classes import NamedClasses, Resolution
 from mvp_edge.names.tasks import Task, TaskClass
@@ -89,7 +91,8 @@ def test_the_weights_load_into_the_architecture(tmp_path: Path, bodies: BodyZoo,
     assert report.body is not None and (plan["body"], plan["rows"]) == (report.body.id, [1, 1])
     network = new_model(plan["base"]["arch"], 2)
     network.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
-    assert report.params < report.base_params
+    of_class = head_of(network).in_features + 1  # the base has three rows; two names have a row and a mean each
+    assert report.params - report.base_params == (2 * 2 - 3) * of_class
     assert report.base_accuracy is not None and report.base_accuracy.n == 8
     assert report.photographs is not None and report.photographs.names_top1 is not None
 
@@ -276,6 +279,24 @@ def test_a_family_has_a_body_for_each_budget(tmp_path: Path, bodies: BodyZoo, im
     assert made.models[0].macs < made.models[1].macs
 
 
+def test_a_budget_of_bytes_or_of_multiply_adds_counts_the_head(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    for names in ("tiger\napple\nplain\n", "apple\nrose\n"):
+        config = settings(tmp_path, bodies, images, names, force=True)
+        small = compress(replace(config, budget=Budget(macs=1e9)))
+        graph = onnx.load(config.out / "model.onnx").graph
+        sizes = {t.name: int(np.prod(t.dims)) for t in graph.initializer if t.name.startswith(HEAD)}
+        head = sum(n for name, n in sizes.items() if name.endswith((".weight", ".bias")))
+        body = bodies.body(small.body.id) if small.body else None
+        assert body is not None and small.params == body.params + head
+        for limit in (Budget(size_kib=small.bytes.onnx / 1024 + 0.1), Budget(macs=small.macs)):
+            assert compress(replace(config, budget=limit)).bytes.onnx <= small.bytes.onnx
+
+
+def test_all_classes_of_the_base_and_another(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    report = compress(settings(tmp_path, bodies, images, "apple\ncrab\nrose\ntiger\n", budget=Budget(macs=1e9)))
+    assert [bool(n.classes) for n in report.names] == [True, True, True, False]
+
+
 def test_as_many_parts_are_trained_for_as_judge_soundly() -> None:
     def parts(size: int) -> list[torch.Tensor]:
         return list(torch.arange(5 * size).split(size))
@@ -328,7 +349,7 @@ def test_a_head_that_errs_nowhere_is_not_trained_further() -> None:
     right = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 1]])  # the third is wrong, and does not judge
     choice = Choice(NAMES_ALONE, right, None, 75.0, (), (0.0, 0.0))
     assert not mistaken(choice, labels, judges)
-    assert mistaken(choice, labels, [torch.tensor([2, 3])]) and mistaken(None, labels, judges)
+    assert mistaken(choice, labels, [torch.tensor([2, 3])])
 
 
 def test_copies_are_shown_where_no_test_images_remain(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:

@@ -54,6 +54,10 @@ def test_nothing_is_said_of_models_whose_accuracy_is_unknown(tmp_path: Path) -> 
     render_family(index(marked, ("apple", "rose")), tmp_path / "some.html")
     page = (tmp_path / "some.html").read_text()
     assert page.count("<circle") == 2 * len(MODELS) and "\N{EM DASH}" in text_of(page)
+    guessed = [replace(m, n=0, source="estimate: mean over lists") for m in MODELS]
+    render_family(index(guessed, ("apple", "rose")), tmp_path / "guessed.html")
+    text = text_of((tmp_path / "guessed.html").read_text())
+    assert "accuracy is an estimate: mean over lists." in text and text.count("about 90") == 3  # a table and two plots
     none = [replace(m, n=0) for m in with_front(unknown)]
     render_family(index(none, ("apple", "rose")), tmp_path / "none.html")
     page = (tmp_path / "none.html").read_text()

@@ -26,7 +26,7 @@ def family() -> dict[str, Any]:
     model = {
         "directory": "1ms", "budget": {"latency_ms": {"limit": 1.0, "achieved": 0.9}}, "top1": None, "n": 0,
         "latency_ms": 0.9, "size_kib": 400.5, "macs": 7_000_000, "params": 100_000, "keep": 0.1, "warnings": [],
-        "front": ["size_kib"],
+        "source": None, "front": ["size_kib"],
     }  # fmt: skip
     shared = ("task", "base", "out", "files", "seed", "seconds", "environment", "warnings")
     return {key: report[key] for key in shared} | {"models": [model]}

@@ -1,6 +1,7 @@
+import copy
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -51,6 +52,24 @@ def test_training_learns_and_repeats_exactly() -> None:
     assert losses[-1] < 0.5 * losses[0]
     assert accuracy(predict(model, data.images, BASE, CPU), data).top1 >= 95
     assert train(1)[1] == train(1)[1] != train(2)[1]
+
+
+def test_dropout_repeats_too_and_leaves_other_draws_alone() -> None:
+    def weights(start: int) -> torch.Tensor:
+        model = copy.deepcopy(network)
+        config = FitConfig(iterations=4, batch_size=16, lr=0.02)
+        source = BatchSource(two_colours(), BASE, config, CPU, 0)
+        fit(model, source, config, optimizer=make_optimizer(model, config), start=start)
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    network = new_model("test_resnet", 2)
+    cast(Any, network).drop_rate = 0.5
+    torch.manual_seed(0)
+    drawn = torch.rand(3)
+    torch.manual_seed(0)
+    first, then = weights(0), torch.rand(3)
+    assert torch.equal(then, drawn) and torch.equal(first, weights(0))
+    assert not torch.equal(first, weights(1))
 
 
 @pytest.mark.parametrize("norms", ["batch", "fixed"])

@@ -61,7 +61,7 @@ def test_a_body_with_its_weights_tells_the_classes_apart(body_zoo: Path, name: s
     right = 100 * float((np.asarray(logits).argmax(1) == np.tile(np.arange(10), 20)).mean())
     assert right >= least
     features = zoo.features(body)
-    assert features.logits.shape == (len(features.labels), 10)
+    assert features.logits(np.arange(len(features.labels))).shape == (len(features.labels), 10)
     assert np.bincount(features.labels).tolist() == [20] * 9 + [4]
 
 
@@ -145,5 +145,5 @@ def test_a_description_that_is_damaged(own: Path, key: str) -> None:
 
 def test_logits_of_labelled_classes_are_exact() -> None:
     few = {"basis": np.eye(2, 3), "rows": np.ones((3, 2)), "bias": np.arange(3.0), "coordinates": np.ones((1, 2))}
-    found = Features(**few, labels=np.array([1]), exact=np.array([[9.0]]), exact_classes=np.array([1])).logits
-    assert found.tolist() == [[2.0, 9.0, 4.0]]
+    found = Features(**few, labels=np.array([1]), exact=np.array([[9.0]]), exact_classes=np.array([1]))
+    assert found.logits(np.array([0])).tolist() == [[2.0, 9.0, 4.0]]
