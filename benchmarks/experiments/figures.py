@@ -21,8 +21,9 @@ from benchmarks.suite import Context, Experiment, NotApplicableError, Row
 from benchmarks.tables import Frame
 from benchmarks.trials import counted, top1_by_task
 from mvp_edge.config import FitConfig, Similarity, VoteConfig
+from mvp_edge.core.errors import PlanError
 from mvp_edge.core.streams import rng
-from mvp_edge.models.plan import KeepPlan, iou, make_plan
+from mvp_edge.models.plan import KeepPlan, make_plan
 from mvp_edge.voting.neighbours import Neighbour, rank
 from mvp_edge.zoo.member import MemberInfo
 
@@ -232,6 +233,13 @@ def _near(similarity: Similarity, s: Setting) -> Line:
 
 def _own(s: Setting) -> MemberInfo:
     return next(i for i in s.zoo.infos() if i.kind == "specialist" and i.task.id == s.task.id)
+
+
+def iou(a: KeepPlan, b: KeepPlan) -> dict[str, float]:
+    """Return intersection over union of the kept units by group (Section 3.2)."""
+    if a.widths != b.widths:
+        raise PlanError("the two plans are for different base models")
+    return {g.name: len({*g.kept} & {*b[g.name]}) / len({*g.kept} | {*b[g.name]}) for g in a.groups}
 
 
 def _overlaps(plan: KeepPlan, groups: Mapping[int, Sequence[KeepPlan]]) -> dict[str, float]:

@@ -12,11 +12,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from benchmarks.command import Script
 from benchmarks.measurements.edge_latency import export
-from mvp_edge.prune.precision import try_precisions
+from mvp_edge.config import Precision
+from mvp_edge.data import ImageSet
+from mvp_edge.prune.gate import Candidate
+from mvp_edge.prune.precision import judge_precision, make_precision, scores_of
+from mvp_edge.report.record import PrecisionRecord
+from mvp_edge.timing.latency import Contender, time_in_turns
 
-SEED = 0
+ROUNDS, SEED = 16, 0
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,3 +42,29 @@ def main(argv: Sequence[str]) -> None:
                 variants = try_precisions(file, precision, train.images, test, SEED)
                 config = {"member": info.id, "precision": precision, "base_sha256": base.sha256, "seed": SEED}
                 script.record(config, {v.precision: v.to_json() for v in variants})
+
+
+def try_precisions(
+    file: Path, wanted: Precision, calibration: Tensor | None, images: ImageSet, seed: int
+) -> tuple[PrecisionRecord, ...]:
+    """Write `file` in the wanted precision beside it and measure both; a file that does not pass the gate is deleted.
+
+    Args:
+        file: As for `make_precision`.
+        wanted: As there; a precision that was requested by name is kept in any case, with the reasons.
+        calibration: As there.
+        images: Images that were not trained on; they decide, and their accuracy is what is recorded.
+        seed: As there.
+
+    Returns:
+        The float32 file first, then what was tried.
+
+    Raises:
+        ExportError: a precision that was requested by name cannot be made.
+    """
+    made = make_precision(file, wanted, calibration, seed)
+    timings, scores = [], None
+    if isinstance(made, Candidate):
+        timings = time_in_turns([Contender(file), Contender(made.path)], rounds=ROUNDS)
+        scores = scores_of(file, made.path, images)
+    return judge_precision(file, wanted, made, timings, scores or 0, scores)

@@ -130,10 +130,3 @@ def keep_count(width: int, keep: float, channel_multiple: int = 1, unit_channels
         raise PlanError(f"channel multiple is {channel_multiple}; it must be at least 1")
     units = channel_multiple // math.gcd(channel_multiple, unit_channels)
     return min(width, units * max(1, math.floor(keep * width / units + 0.5)))
-
-
-def iou(a: KeepPlan, b: KeepPlan) -> dict[str, float]:
-    """Return intersection over union of the kept units by group (Section 3.2)."""
-    if a.widths != b.widths:
-        raise PlanError("the two plans are for different base models")
-    return {g.name: len({*g.kept} & {*b[g.name]}) / len({*g.kept} | {*b[g.name]}) for g in a.groups}

@@ -37,11 +37,11 @@ from mvp_edge.prune.accuracy import (
     unknown_accuracy,
 )
 from mvp_edge.prune.fit import Tuned, Unseen
-from mvp_edge.prune.gate import failed_gate
+from mvp_edge.prune.gate import Candidate, failed_gate
 from mvp_edge.prune.limits import limits_of, missed, unused
 from mvp_edge.prune.measuring import Costs, measure, slower
 from mvp_edge.prune.pictures import Pictures
-from mvp_edge.prune.precision import Candidate, compare, make_precision
+from mvp_edge.prune.precision import compare, make_precision
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.samples import gallery, surest_errors
 from mvp_edge.prune.write import FILES

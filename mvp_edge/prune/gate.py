@@ -1,11 +1,17 @@
-"""When a file in another precision is delivered: the accuracy and size gate."""
+"""When a file in another precision is delivered: the accuracy and size gate. Nothing here needs torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-from mvp_edge.report.record import PrecisionRecord
+import msgspec
+
+from mvp_edge.config import Precision
+from mvp_edge.report.record import LatencyRecord, PrecisionRecord
+from mvp_edge.timing.latency import Timing
 
 JUDGED_IMAGES = 25  # held out at least, to decide anything: of fewer, one image is more than four points
 MAX_DROP = 1.0  # points of top-1
@@ -14,6 +20,14 @@ NOT_LARGER = 1.05  # of the bytes: a file whose weights lie in eight bits either
 SMALLER = 2 / 3  # of the bytes, or less
 SAVED_BYTES = 100 * 1024
 NOT_SLOWER = 1.1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file in another precision that was not measured yet."""
+
+    precision: Literal["int8", "fp16"]
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,48 @@ def judge(held_out: Scores | int, full: Figures, small: Figures, time_ratio: flo
     return Verdict(accurate and (faster or smaller), (first, second))
 
 
+def judge_candidate(
+    made: Candidate | None,
+    timings: Sequence[Timing],
+    held_out: Scores | int,
+    wanted: Precision,
+    test: Scores | None = None,
+) -> tuple[PrecisionRecord, ...]:
+    """Return the records of a float32 file and of its candidate, which is deleted if it does not pass the gate.
+
+    A candidate that was requested by name stays in any case, with the reasons.
+
+    Args:
+        made: The candidate, if there is one.
+        timings: Of the float32 file and the candidate, which took turns.
+        held_out: As for `judge`.
+        wanted: The precision that was requested; `auto` requests none by name.
+        test: Accuracy on test images, if there are any, for the record.
+    """
+    full = _measured("fp32", timings[0], None if test is None else test.full)
+    if made is None:
+        return (full,)
+    first, second = (Figures(t.contender.path.stat().st_size, t.latency().median_ms) for t in timings)
+    paired = timings[1].ratio_to(timings[0])
+    ratio = paired.median if paired else second.median_ms / first.median_ms
+    verdict = judge(held_out, first, second, ratio)
+    small = msgspec.structs.replace(
+        _measured(made.precision, timings[1], None if test is None else test.small),
+        kept=verdict.passed or wanted != "auto",
+        passed=verdict.passed,
+        reasons=verdict.reasons,
+        time_ratio=round(ratio, 4),
+    )
+    if not small.kept:
+        made.path.unlink()
+    return full, small
+
+
+def latency_record(timing: Timing) -> LatencyRecord:
+    """Return the latency of a file as the report holds it."""
+    return LatencyRecord.from_json(timing.latency().to_json())
+
+
 def failed_gate(files: Sequence[PrecisionRecord]) -> list[str]:
     """Return warnings about files that were requested by name and do not pass the gate."""
     return [
@@ -92,6 +148,14 @@ def failed_gate(files: Sequence[PrecisionRecord]) -> list[str]:
         for f in files
         if f.kept and not f.passed
     ]
+
+
+def _measured(precision: Literal["fp32", "int8", "fp16"], timing: Timing, top1: float | None) -> PrecisionRecord:
+    file = timing.contender.path
+    return PrecisionRecord(
+        precision=precision, file=file.name, kept=True, passed=True, top1=None if top1 is None else round(top1, 2),
+        bytes=file.stat().st_size, latency_ms=latency_record(timing), time_ratio=1.0,
+    )  # fmt: skip
 
 
 def _accuracy(scores: Scores | int) -> tuple[bool, str]:

@@ -14,7 +14,7 @@ from mvp_edge.export import take_inventory
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.macs import count_macs, count_params
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.prune.precision import latency_record
+from mvp_edge.prune.gate import latency_record
 from mvp_edge.report.record import BytesRecord, LatenciesRecord
 from mvp_edge.timing.latency import Timing, time_files
 

@@ -5,13 +5,11 @@ names -> classes of the base -> a body small enough and good enough -> head of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from mvp_edge.config import FitConfig, PruneConfig
 from mvp_edge.core.environment import host
@@ -24,7 +22,7 @@ from mvp_edge.export.named_head import KNOWN
 from mvp_edge.names.known import KEPT
 from mvp_edge.prune.body_size import PATIENCE_S, ROUNDS, RUNS, best_first, by_names, choose, head_costs
 from mvp_edge.prune.expected import UNMEASURED, Expected, Request, expectations
-from mvp_edge.prune.gate import Figures, Scores, failed_gate, judge
+from mvp_edge.prune.gate import Candidate, Scores, failed_gate, judge_candidate, latency_record
 from mvp_edge.prune.limits import limits_of, missed
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.write import FILES, check, open_body, take_rows, write_base, write_model, write_parts
@@ -38,7 +36,6 @@ from mvp_edge.report.record import (
     KeepRecord,
     KnownRecord,
     LatenciesRecord,
-    LatencyRecord,
     NameRecord,
     PrecisionRecord,
     PrecisionsRecord,
@@ -75,27 +72,27 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
         write_parts(directory, zoo, body, request.resolution.task.names, [len(g) for g in groups], rows)
     with clock.time("evaluate"), progress.stage("Checking"):
         parity = check(file, opened, request)
-    others: dict[Literal["int8", "fp16"], Path] = {}
+    other: Candidate | None = None
     if config.precision == "fp16":
         with clock.time("quantise"), progress.stage("Writing half precision"):
-            others["fp16"] = directory / "model-fp16.onnx"
-            write_model(others["fp16"], opened, request, config.input, "fp16")
-            check(others["fp16"], opened, request, HALF)
+            other = Candidate("fp16", directory / "model-fp16.onnx")
+            write_model(other.path, opened, request, config.input, "fp16")
+            check(other.path, opened, request, HALF)
     elif form is not None:
         with clock.time("quantise"), progress.stage("Writing INT8"):
-            others["int8"], rounded = directory / "model-int8.onnx", open_body(request, form, config)
-            write_model(others["int8"], rounded, request, config.input, "int8")
-            check(others["int8"], rounded, request)
+            other, rounded = Candidate("int8", directory / "model-int8.onnx"), open_body(request, form, config)
+            write_model(other.path, rounded, request, config.input, "int8")
+            check(other.path, rounded, request)
     with clock.time("measure"), progress.stage("Measuring"), TemporaryDirectory() as scratch:
         dense = write_base(zoo, body, weights, Path(scratch) / "base.onnx")
-        files = [dense, file, *others.values()]
+        files = [dense, file, *([] if other is None else [other.path])]
         timings = time_in_turns([Contender(f) for f in files], ROUNDS, RUNS, budget_s=PATIENCE_S)
         dense_bytes = dense.stat().st_size
     scores = expected.top1 if form is None else expectations(zoo, request.resolution, [form])[0][1].top1
     compared = 0
     if expected.top1 is not None and scores is not None:
         compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
-    precisions = judged(file, others, compared, timings[1:], config)
+    precisions = judge_candidate(other, timings[1:], compared, config.precision)
     head = head_costs(request, opened.features, opened.threshold is not None)
     made = Made(body, expected, file, opened.threshold, head, parity, timings[:2], dense_bytes, precisions)
     report = report_of(request, made, config, clock)
@@ -120,39 +117,6 @@ def int8_form(zoo: BodyZoo, body: Body, config: PruneConfig) -> Body | None:
     return form
 
 
-def judged(
-    file: Path,
-    others: Mapping[Literal["int8", "fp16"], Path],
-    scores: Scores | int,
-    timings: Sequence[Timing],
-    config: PruneConfig,
-) -> tuple[PrecisionRecord, ...]:
-    """Return the records of `model.onnx` and of the files beside it; one that does not pass the gate is deleted."""
-    every: list[tuple[Literal["fp32", "int8", "fp16"], Path]] = [("fp32", file), *others.items()]
-    full, *rest = [
-        PrecisionRecord(
-            precision=precision, file=f.name, kept=True, passed=True, bytes=f.stat().st_size,
-            latency_ms=LatencyRecord.from_json(t.latency().to_json()), time_ratio=1.0,
-        )
-        for (precision, f), t in zip(every, timings, strict=True)
-    ]  # fmt: skip
-    records = [full]
-    for record, timing in zip(rest, timings[1:], strict=True):
-        paired = timing.ratio_to(timings[0])
-        ratio = paired.median if paired else timing.latency().median_ms / timings[0].latency().median_ms
-        figures = [Figures(r.bytes or 0, r.latency_ms.median) for r in (full, record) if r.latency_ms]
-        verdict = judge(scores, figures[0], figures[1], ratio)
-        kept = verdict.passed or config.precision != "auto"
-        if not kept:
-            (file.parent / record.file).unlink()
-        records.append(
-            msgspec.structs.replace(
-                record, kept=kept, passed=verdict.passed, reasons=verdict.reasons, time_ratio=round(ratio, 4)
-            )
-        )
-    return tuple(records)
-
-
 @dataclass(frozen=True, eq=False)
 class Made:
     """A delivered file, multiply-adds and parameters of its head, and what was measured of it."""
@@ -173,7 +137,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
     zoo, body, base, file = request.zoo, made.body, request.zoo.bodies[0], made.file
     resolution, split = request.resolution, request.split
     inventory, interface = take_inventory(file), read_interface(file).to_json()
-    dense, pruned = (t.latency() for t in made.timings)
+    pruned = made.timings[1].latency()
     head_macs, head_params = made.head
     base_width = zoo.features(base).basis.shape[1]
     macs, params, classes = body.macs + head_macs, body.params + head_params, len(zoo.classes.classes)
@@ -210,7 +174,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         unprunable_macs=zoo.bodies[-1].macs,
         bytes=BytesRecord(onnx=inventory.file_bytes, parameters=inventory.parameter_bytes, dense_onnx=made.dense_bytes),
         latency_ms=LatenciesRecord(
-            dense=LatencyRecord.from_json(dense.to_json()), pruned=LatencyRecord.from_json(pruned.to_json()),
+            dense=latency_record(made.timings[0]), pruned=latency_record(made.timings[1]),
             threads=pruned.threads, runs=pruned.runs, clock=pruned.clock,
         ),
         budget=limits_of(config.budget, figures),

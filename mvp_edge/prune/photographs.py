@@ -35,11 +35,11 @@ from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file
 from mvp_edge.prune.body_size import Delivery, choose
 from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
-from mvp_edge.prune.gate import failed_gate
+from mvp_edge.prune.gate import Candidate, failed_gate
 from mvp_edge.prune.learn import Learned, Photographs, State, graph_of, learn, parts_of, prior_of, seen
 from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.pictures import open_data, read_pictures
-from mvp_edge.prune.precision import Candidate, compare, make_precision
+from mvp_edge.prune.precision import compare, make_precision
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.samples import gallery, surest_errors
 from mvp_edge.prune.write import FILES, write_base, write_file, write_parts

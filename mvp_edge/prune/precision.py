@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -18,48 +15,10 @@ from mvp_edge.data import ImageSet
 from mvp_edge.export.precision import CALIBRATION_IMAGES, convert_fp16, quantise_int8
 from mvp_edge.prune.accuracy import predict_file
 from mvp_edge.prune.fit import Unseen
-from mvp_edge.prune.gate import JUDGED_IMAGES, Figures, Scores, judge
-from mvp_edge.report.record import LatencyRecord, PrecisionRecord
-from mvp_edge.timing.latency import Contender, Timing, time_in_turns
+from mvp_edge.prune.gate import JUDGED_IMAGES, Candidate, Scores, judge_candidate
+from mvp_edge.report.record import PrecisionRecord
+from mvp_edge.timing.latency import Timing
 from mvp_edge.training.loop import accuracy
-
-ROUNDS = 16
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file in another precision that was not measured yet."""
-
-    precision: Literal["int8", "fp16"]
-    path: Path
-
-
-def try_precisions(
-    file: Path, wanted: Precision, calibration: Tensor | None, images: ImageSet, seed: int
-) -> tuple[PrecisionRecord, ...]:
-    """Write `file` in the wanted precision beside it and measure both; a file that does not pass the gate is deleted.
-
-    A precision that was requested by name is kept in any case, with the reasons.
-
-    Args:
-        file: The float32 file, `model.onnx`; others are called `model-int8.onnx` and `model-fp16.onnx`.
-        wanted: `auto` tries INT8.
-        calibration: uint8 RGB training images `(N, 3, H, W)`. None: no INT8 file can be made.
-        images: Images that were not trained on; they decide, and their accuracy is what is recorded.
-        seed: Seed of the sample of calibration images.
-
-    Returns:
-        The float32 file first, then what was tried.
-
-    Raises:
-        ExportError: a precision that was requested by name cannot be made.
-    """
-    made = make_precision(file, wanted, calibration, seed)
-    timings, scores = [], None
-    if isinstance(made, Candidate):
-        timings = time_in_turns([Contender(file), Contender(made.path)], rounds=ROUNDS)
-        scores = scores_of(file, made.path, images)
-    return judge_precision(file, wanted, made, timings, scores or 0, scores)
 
 
 def scores_of(full: Path, small: Path, images: ImageSet) -> Scores:
@@ -71,7 +30,13 @@ def scores_of(full: Path, small: Path, images: ImageSet) -> Scores:
 def make_precision(
     file: Path, wanted: Precision, calibration: Tensor | None, seed: int
 ) -> Candidate | PrecisionRecord | None:
-    """Write `file` in the wanted precision beside it; arguments as for `try_precisions`.
+    """Write `file` in the wanted precision beside it.
+
+    Args:
+        file: The float32 file, `model.onnx`; others are called `model-int8.onnx` and `model-fp16.onnx`.
+        wanted: `auto` tries INT8.
+        calibration: uint8 RGB training images `(N, 3, H, W)`. None: no INT8 file can be made.
+        seed: Seed of the sample of calibration images.
 
     Returns:
         The file, or a record with the reason why there is none; None if nothing is wanted.
@@ -119,7 +84,7 @@ def compare(
             is converted in the same way.
         test: Images that decide nothing.
         write: Writes the network with other tensors, and returns its file.
-        seed: As for `try_precisions`.
+        seed: As for `make_precision`.
 
     Raises:
         ExportError: the network that stands in cannot be written.
@@ -156,43 +121,16 @@ def judge_precision(
 
     Args:
         file: The float32 file.
-        wanted: As for `try_precisions`, whose result this returns.
+        wanted: As for `make_precision`.
         made: Result of `make_precision`.
-        timings: Of the float32 file and the candidate, which took turns; ignored if there is no candidate.
-        held_out: As for `judge`.
-        test: Accuracy on test images, if there are any, for the record.
+        timings: As for `judge_candidate`; ignored if there is no candidate.
+        held_out: As there.
+        test: As there.
+
+    Returns:
+        The float32 file first, then what was tried.
     """
+    if isinstance(made, Candidate):
+        return judge_candidate(made, timings, held_out, wanted, test)
     full = PrecisionRecord(precision="fp32", file=file.name, kept=True, passed=True)
-    if not isinstance(made, Candidate):
-        return (full,) if made is None else (full, made)
-    first, second = (Figures(t.contender.path.stat().st_size, t.latency().median_ms) for t in timings)
-    paired = timings[1].ratio_to(timings[0])
-    ratio = paired.median if paired else second.median_ms / first.median_ms
-    verdict = judge(held_out, first, second, ratio)
-    kept = verdict.passed or wanted != "auto"
-    if not kept:
-        made.path.unlink()
-    small = PrecisionRecord(
-        precision=made.precision, file=made.path.name, kept=kept, passed=verdict.passed, reasons=verdict.reasons
-    )
-    return (
-        _measured(full, None if test is None else test.full, first, timings[0], 1.0),
-        _measured(small, None if test is None else test.small, second, timings[1], ratio),
-    )
-
-
-def latency_record(timing: Timing) -> LatencyRecord:
-    """Return the latency of a file as the report holds it."""
-    return LatencyRecord.from_json(timing.latency().to_json())
-
-
-def _measured(
-    record: PrecisionRecord, top1: float | None, figures: Figures, timing: Timing, ratio: float
-) -> PrecisionRecord:
-    return msgspec.structs.replace(
-        record,
-        top1=None if top1 is None else round(top1, 2),
-        bytes=figures.size_bytes,
-        latency_ms=latency_record(timing),
-        time_ratio=round(ratio, 4),
-    )
+    return (full,) if made is None else (full, made)

@@ -1,13 +1,17 @@
 """What the measurements compute without training."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import RESNET_ZOO
 from benchmarks.cost import CostMeter
-from benchmarks.measurements import imbalance, plain, population, published
+from benchmarks.measurements import imbalance, plain, population, precision, published
 from mvp_edge.data import ImageSet
+from mvp_edge.export import export_onnx
 from mvp_edge.models.macs import count_params
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.zoo.member import Outputs
@@ -32,6 +36,17 @@ def test_only_the_classes_of_a_list_compete() -> None:
     assert np.mean(found == 50) == pytest.approx(0.2, abs=0.06)  # two of ten classes are drawn
     assert np.array_equal(found, population.accuracies(outputs(logits), 2, 400, 0))
     assert not np.array_equal(found, population.accuracies(outputs(logits), 2, 400, 1))
+
+
+def test_a_precision_is_compared_on_the_images_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "ROUNDS", 1)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    norm, images = (0.5, 0.5, 0.5), torch.arange(768 * 2).reshape(2, 3, 16, 16).byte()
+    export_onnx(net, file := tmp_path / "a.onnx", input_size=(16, 16), mean=norm, std=norm, labels="ab", metadata={})
+    (only,) = precision.try_precisions(file, "fp32", None, ImageSet(images, torch.arange(2), ("a", "b")), 0)
+    full, small = precision.try_precisions(file, "fp16", None, ImageSet(images, torch.arange(2), ("a", "b")), 0)
+    assert (only.top1, only.bytes, full.bytes) == (None, None, file.stat().st_size)
+    assert small.kept and small.top1 == full.top1 is not None and small.latency_ms is not None
 
 
 @pytest.mark.parametrize("name", published.PUBLISHED)

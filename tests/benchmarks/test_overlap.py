@@ -7,12 +7,13 @@ import pytest
 from matplotlib.image import imread
 
 from benchmarks.experiments import figures
-from benchmarks.experiments.figures import plot_overlap
+from benchmarks.experiments.figures import iou, plot_overlap
 from benchmarks.plots import CURVES, MOST, SHADES, legend, panels
 from benchmarks.records import Line
 from benchmarks.setting import Setting
 from benchmarks.tables.papers import _overlap
 from benchmarks.trials import SAME, counted
+from mvp_edge.core.errors import PlanError
 from mvp_edge.models.plan import make_plan
 
 VALUES = {
@@ -110,3 +111,11 @@ def test_random_plans_lie_among_the_units_and_have_the_size_of_the_target() -> N
     s = cast(Setting, SimpleNamespace(seed=0))
     assert figures._drawn(s, target, {"conv": np.array([2, 5])}) == {"values": {"1/conv": 1.0}}
     assert figures._drawn(s, target, {"conv": np.arange(8)})["values"]["1/conv"] < 0.5
+
+
+def test_overlap_of_hand_made_plans() -> None:
+    a, b = make_plan({"g": 6}, {"g": [0, 1, 2]}), make_plan({"g": 6}, {"g": [2, 1, 5]})
+    assert iou(a, b) == {"g": 0.5}
+    assert iou(a, a) == {"g": 1.0}
+    with pytest.raises(PlanError, match="different"):
+        iou(a, make_plan({"g": 7}, {"g": [0]}))

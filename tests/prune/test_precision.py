@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from mvp_edge.config import Precision
 from mvp_edge.core.errors import ExportError
 from mvp_edge.data import ImageSet
 from mvp_edge.export import export_onnx
@@ -18,19 +19,15 @@ from mvp_edge.prune.gate import (
     MAX_DROP,
     NOT_SLOWER,
     SAVED_BYTES,
+    Candidate,
     Figures,
     Scores,
     Verdict,
     failed_gate,
     judge,
 )
-from mvp_edge.prune.precision import (
-    Candidate,
-    compare,
-    judge_precision,
-    make_precision,
-    try_precisions,
-)
+from mvp_edge.prune.precision import compare, judge_precision, make_precision, scores_of
+from mvp_edge.report.record import PrecisionRecord
 from mvp_edge.timing.latency import Contender, time_in_turns
 
 FULL, SMALL = Figures(425_000, 0.23), Figures(136_000, 0.18)
@@ -109,12 +106,20 @@ def images() -> ImageSet:
 
 
 def verdict(monkeypatch: pytest.MonkeyPatch, passed: bool) -> None:
-    monkeypatch.setattr("mvp_edge.prune.precision.judge", lambda *_: Verdict(passed, ("top-1 so", "time so")))
+    monkeypatch.setattr("mvp_edge.prune.gate.judge", lambda *_: Verdict(passed, ("top-1 so", "time so")))
+
+
+def tried(file: Path, wanted: Precision, images: ImageSet) -> tuple[PrecisionRecord, ...]:
+    made = make_precision(file, wanted, images.images, seed=0)
+    assert isinstance(made, Candidate)
+    timings = time_in_turns([Contender(file), Contender(made.path)], rounds=2)
+    scores = scores_of(file, made.path, images)
+    return judge_precision(file, wanted, made, timings, scores, scores)
 
 
 def test_auto_keeps_what_earns_its_place(file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict(monkeypatch, True)
-    full, small = try_precisions(file, "auto", images.images, images, seed=0)
+    full, small = tried(file, "auto", images)
     assert (full.precision, full.kept, full.time_ratio) == ("fp32", True, 1.0)
     assert (small.precision, small.file, small.kept) == ("int8", "model-int8.onnx", True)
     assert small.bytes == file.with_name("model-int8.onnx").stat().st_size
@@ -127,7 +132,7 @@ def test_auto_drops_what_does_not_and_tells_both_figures(
     file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict(monkeypatch, False)
-    full, small = try_precisions(file, "auto", images.images, images, seed=0)
+    full, small = tried(file, "auto", images)
     assert [p.name for p in file.parent.iterdir()] == ["model.onnx"]
     assert (full.kept, small.kept, small.reasons) == (True, False, ("top-1 so", "time so"))
     assert small.top1 is not None and small.bytes and small.latency_ms
@@ -138,7 +143,7 @@ def test_what_is_asked_for_stays_with_a_warning(
     file: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch, precision: Any
 ) -> None:
     verdict(monkeypatch, False)
-    variants = try_precisions(file, precision, images.images, images, seed=0)
+    variants = tried(file, precision, images)
     assert file.with_name(f"model-{precision}.onnx").is_file()
     assert (variants[1].kept, variants[1].passed) == (True, False)
     assert failed_gate(variants) == [
@@ -147,7 +152,8 @@ def test_what_is_asked_for_stays_with_a_warning(
 
 
 def test_fp32_makes_nothing(file: Path, images: ImageSet) -> None:
-    (only,) = try_precisions(file, "fp32", images.images, images, seed=0)
+    made = make_precision(file, "fp32", images.images, seed=0)
+    (only,) = judge_precision(file, "fp32", made, [], 0, None)
     assert only.to_json() == {
         "precision": "fp32",
         "file": "model.onnx",
@@ -163,13 +169,13 @@ def test_fp32_makes_nothing(file: Path, images: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("calibration", [None, torch.zeros(0, 3, 16, 16, dtype=torch.uint8)])
-def test_without_calibration_images(file: Path, images: ImageSet, calibration: torch.Tensor | None) -> None:
-    _, small = try_precisions(file, "auto", calibration, images, seed=0)
+def test_without_calibration_images(file: Path, calibration: torch.Tensor | None) -> None:
+    _, small = judge_precision(file, "auto", make_precision(file, "auto", calibration, seed=0), [], 0, None)
     assert (small.kept, small.bytes) == (False, None)
     assert "--data" in small.reasons[0]
     with pytest.raises(ExportError, match="needs images to calibrate"):
-        try_precisions(file, "int8", calibration, images, seed=0)
-    assert try_precisions(file, "fp16", calibration, images, seed=0)[1].kept
+        make_precision(file, "int8", calibration, seed=0)
+    assert isinstance(make_precision(file, "fp16", calibration, seed=0), Candidate)
 
 
 @pytest.mark.parametrize(("held_out", "test", "kept"), [(80.0, 92.0, False), (92.0, 80.0, True), (None, 92.0, False)])
