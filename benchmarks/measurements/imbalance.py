@@ -35,11 +35,12 @@ from mvp_edge.core.progress import SilentProgress, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, evened
 from mvp_edge.names.base_classes import Resolution
-from mvp_edge.prune.fit import balanced_top1, fine_tune, is_low_data
+from mvp_edge.prune.fit import fine_tune, is_low_data
 from mvp_edge.prune.learn import Photographs, learn, seen
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.report.record import PicturesRecord
 from mvp_edge.training.frozen_head import named_logits
+from mvp_edge.training.interpolation import balanced_top1
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.voting.neighbours import Neighbour, sole_voter
 from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies

@@ -20,6 +20,11 @@ from mvp_edge.core.errors import ExportError
 NO_OPS = ("Identity", "Dropout")
 
 
+def last_gemm(graph: onnx.GraphProto) -> onnx.NodeProto:
+    """Return the last linear layer of a graph that has one; its inputs are features, weight and bias."""
+    return next(n for n in reversed(graph.node) if n.op_type == "Gemm")
+
+
 def tidy(model: onnx.ModelProto) -> None:
     """Remove no-op nodes, unused and repeated tensors, unused operator sets and notes from `model`, in place."""
     graph = model.graph

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,11 +111,20 @@ def base_accuracy(
         return None
     column = numbered(known.names)
     wanted = [column[canonical(n)] for n in task.names]
-    some = rng(seed, "base").permutation(len(test))[:BASE_IMAGES]
+    some = base_sample(test, seed)
     part = test.subset(some)
-    whole_score = accuracy(predict_file(whole, part)[:, wanted], part)
-    own = accuracy(logits[some], part)
-    return BaseAccuracyRecord(top1=round(whole_score.top1, 2), n=whole_score.n, model_top1=round(own.top1, 2))
+    return base_record(predict_file(whole, part)[:, wanted], logits[some], part)
+
+
+def base_sample(test: ImageSet, seed: int) -> np.ndarray:
+    """Return the positions of the test images that the base is tried on."""
+    return rng(seed, "base").permutation(len(test))[:BASE_IMAGES]
+
+
+def base_record(base: Tensor, own: Tensor, images: ImageSet) -> BaseAccuracyRecord:
+    """Return the accuracy of the base and of the delivered file, from the logits `(N, C)` of both for some images."""
+    whole, model = accuracy(base, images), accuracy(own, images)
+    return BaseAccuracyRecord(top1=round(whole.top1, 2), n=whole.n, model_top1=round(model.top1, 2))
 
 
 def predict_file(file: Path, images: ImageSet) -> Tensor:

@@ -42,10 +42,9 @@ from mvp_edge.prune.limits import limits_of, missed, unused
 from mvp_edge.prune.measuring import Costs, measure, slower
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.prune.precision import compare, make_precision
-from mvp_edge.prune.request import prune_command
-from mvp_edge.prune.samples import gallery, surest_errors
+from mvp_edge.prune.samples import extras_of
 from mvp_edge.prune.write import FILES
-from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
+from mvp_edge.report import Report, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
     BaseAccuracyRecord,
@@ -178,7 +177,7 @@ def _deliver(
     report = _report(outcome, found, member, config, clock)
     write_json(report, directory / "report.json")
     kept = {g.name: g.kept for g in outcome.plan.groups}
-    render_html(report, kept, _extras(file, logits, outcome, config), directory / "report.html")
+    render_html(report, kept, extras_of(file, outcome.pictures, logits, config), directory / "report.html")
     return Delivered(report, member, state)
 
 
@@ -271,19 +270,6 @@ def _member(
     recipe = member_recipe(_settings(outcome, config), budget, config.seed, *images)
     name, sha256 = member_id(outcome.task, recipe), outcome.prunable.base.sha256
     return MemberInfo(name, outcome.task, "specialist", outcome.plan, sha256, recipe, score.top1)
-
-
-def _extras(file: Path, logits: Tensor | None, outcome: Outcome, config: PruneConfig) -> Extras:
-    """Return what only the page shows: the command and, where it may, images."""
-    test, extras = outcome.test, Extras(command=prune_command(config))
-    if not config.thumbnails or outcome.pictures is None:
-        return extras
-    return replace(
-        extras,
-        samples=() if test is None else gallery(file, test),
-        errors=() if test is None or logits is None else surest_errors(logits, test),
-        copies=tuple((image_uri(one), image_uri(other)) for one, other in outcome.pictures.copied),
-    )
 
 
 def _write(directory: Path, file: Path, outcome: Outcome, config: PruneConfig, state: Mapping[str, Tensor]) -> float:

@@ -22,7 +22,7 @@ from mvp_edge.models.bases import Base
 from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune.gate import JUDGED_IMAGES
-from mvp_edge.training.interpolation import Interpolation, class_weights, fold_count, steps, tune_interpolated
+from mvp_edge.training.interpolation import Interpolation, balanced_top1, fold_count, steps, tune_interpolated
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
 from mvp_edge.training.optimizers import resolve_fit
 
@@ -277,11 +277,6 @@ def tune_low_data(
 def imbalanced(data: ImageSet) -> bool:
     """Return whether images of small classes have to be drawn more often."""
     return len(evened(data.labels)) > len(data)
-
-
-def balanced_top1(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean over the classes of the accuracy on their images, in percent."""
-    return 100 * float(((logits.argmax(1) == labels) * class_weights(labels)).mean())
 
 
 def gentle(config: FitConfig) -> FitConfig:

@@ -22,6 +22,7 @@ from mvp_edge.core.device import on_device, on_host
 from mvp_edge.core.progress import Progress, Stage, Stopwatch
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
+from mvp_edge.export.graph import last_gemm
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import fold
@@ -31,16 +32,19 @@ from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.nearness import Nearness, class_means, cosines, cosines_with, nearness_of
 from mvp_edge.prune.pictures import Pictures
+from mvp_edge.timing.session import session_in_memory
 from mvp_edge.training.early_layers import ViewBatches, Views, freeze_early, frozen_views, skipped
 from mvp_edge.training.frozen_head import Choice, Kind, Linear, NamedRows, choose_head, fit_head, named_logits
 from mvp_edge.training.interpolation import (
     Interpolation,
+    balanced_top1,
     best_temperature,
     calibrated_loss,
     class_weights,
     fold_count,
     folds,
     interpolate,
+    rest_of,
 )
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.optimizers import resolve_fit
@@ -118,8 +122,8 @@ def graph_of(zoo: BodyZoo, body: Body, state: Mapping[str, Tensor]) -> onnx.Mode
     """Return a body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""
     weights = {k: v.detach().cpu().numpy() for k, v in state.items()}
     graph = zoo.graph(body, weights)
-    last = next(n for n in reversed(graph.graph.node) if n.op_type == "Gemm")
-    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(weights[last.input[1]])
+    rows = len(weights[last_gemm(graph.graph).input[1]])
+    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = rows
     return graph
 
 
@@ -274,7 +278,7 @@ def take_steps(
     changed = number > 0 and (interpolation is None or interpolation.weight > 0)
     if not changed and parts:
         judged = [frozen(steps.heads, part) for part in parts]
-        unseen = unseen_by(train, parts[0], steps.start(rest_of(train, parts[0])))
+        unseen = unseen_by(train, parts[0], steps.start(rest_of(parts[0], len(train))))
     val = steps.given.pictures.val
     if val is not None and len(val) >= JUDGED_IMAGES:
         unseen = Unseen(val, train)
@@ -303,13 +307,9 @@ def temperature_of(taken: Taken, labels: Tensor) -> float:
 
 def seen(graph: onnx.ModelProto, images: Tensor, stage: Stage | None = None) -> tuple[Tensor, Tensor]:
     """Return what a body sees in uint8 images `(N, 3, H, W)`: features `(N, D)`, and its logits `(N, rows)`."""
-    import onnxruntime as ort
-
     (last,) = (n for n in graph.graph.node if graph.graph.output[0].name in n.output)
     graph.graph.output.append(helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, ["n", "features"]))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
-    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_in_memory(graph.SerializeToString(), torch.get_num_threads())
     logits, features = list[Tensor](), list[Tensor]()
     for part in images.split(AT_ONCE):
         feed = {graph.graph.input[0].name: part.numpy().astype(np.float32) / np.float32(255)}
@@ -334,11 +334,6 @@ def parts_of(train: ImageSet, seed: int) -> list[Tensor]:
     return parts if len(train) <= ALL_FOLDS else parts[:1]
 
 
-def rest_of(train: ImageSet, left_out: Tensor) -> Tensor:
-    """Return the positions of all photographs but some, ascending."""
-    return torch.from_numpy(np.setdiff1d(np.arange(len(train)), left_out.numpy()))
-
-
 def enough(parts: Sequence[Tensor]) -> list[Tensor]:
     """Return as many parts as hold `JUDGES` photographs, at most `TRAINED`: a network is trained for each."""
     held = np.cumsum([len(p) for p in parts])
@@ -361,7 +356,7 @@ def mistaken(choice: Choice, labels: Tensor, judges: Sequence[Tensor]) -> bool:
 
 def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen:
     """Return the photographs that a network has not seen, with it."""
-    return Unseen(train.subset(left_out), train.subset(rest_of(train, left_out)), state)
+    return Unseen(train.subset(left_out), train.subset(rest_of(left_out, len(train))), state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,7 +401,7 @@ class Heads:
 
 def frozen(heads: Heads, left_out: Tensor) -> LeftOut:
     """Return what the untrained network with a head that has not seen some photographs says of them."""
-    rest = torch.from_numpy(np.setdiff1d(np.arange(len(heads.labels)), left_out.numpy()))
+    rest = rest_of(left_out, len(heads.labels))
     logits = named_logits(heads.fitted(rest)(heads.features[left_out]), heads.rows)
     return LeftOut(left_out, logits, cosines(heads.features, heads.labels, rest, left_out))
 
@@ -476,7 +471,7 @@ class Steps:
         before, after = list[LeftOut](), list[LeftOut]()
         first: Unseen | None = None
         for left_out in judges:
-            rest = rest_of(train, left_out)
+            rest = rest_of(left_out, len(train))
             begin = self.start(rest)
             moved = interpolate(begin, self.take(begin, rest, stage), share)
             features, logits = seen(self.given.graph(moved), train.images)
@@ -487,7 +482,7 @@ class Steps:
         labels, said = train.labels[torch.cat(list(judges))], {0.0: before, share: after}
         balance, found = class_weights(labels), {w: torch.cat([s.logits for s in v]) for w, v in said.items()}
         losses = {w: calibrated_loss(v, labels, balance) for w, v in found.items()}
-        top1 = {w: 100 * float(((v.argmax(1) == labels) * balance).mean()) for w, v in found.items()}
+        top1 = {w: balanced_top1(v, labels) for w, v in found.items()}
         worse = harmful(losses[0.0], losses[share]) or top1[share] < top1[0.0]
         chosen = Interpolation(
             weight=0.0 if worse else share, images=len(labels), folds=len(judges),

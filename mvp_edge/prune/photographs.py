@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,20 +18,20 @@ from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import ConfigError, DataError
 from mvp_edge.core.packed import in_full, read_stored
 from mvp_edge.core.progress import Progress, Stage, Stopwatch
-from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.data.folder import unlabelled
 from mvp_edge.data.images import Size, decode_all, resize
 from mvp_edge.export import verify_onnx
 from mvp_edge.export.body import rewritten
 from mvp_edge.export.compact import store_compactly
+from mvp_edge.export.graph import last_gemm
 from mvp_edge.export.named_head import KNOWN, attach_head
 from mvp_edge.models.macs import nominal_training_flops
 from mvp_edge.models.slicing import load_sliced
 from mvp_edge.models.tensors import serialise
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.names.known import Split, listed_logits
-from mvp_edge.prune.accuracy import BASE_IMAGES, measured_accuracy, predict_file, unknown_accuracy
+from mvp_edge.prune.accuracy import base_record, base_sample, measured_accuracy, predict_file, unknown_accuracy
 from mvp_edge.prune.body_size import Delivery, choose
 from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
@@ -40,10 +40,9 @@ from mvp_edge.prune.learn import Learned, Photographs, State, graph_of, learn, p
 from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.pictures import open_data, read_pictures
 from mvp_edge.prune.precision import compare, make_precision
-from mvp_edge.prune.request import prune_command
-from mvp_edge.prune.samples import gallery, surest_errors
+from mvp_edge.prune.samples import extras_of
 from mvp_edge.prune.write import FILES, write_base, write_file, write_parts
-from mvp_edge.report import Extras, Report, image_uri, render_html, write_json
+from mvp_edge.report import Report, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
     BaseAccuracyRecord,
@@ -58,7 +57,6 @@ from mvp_edge.timing.latency import time_files
 from mvp_edge.timing.session import open_session
 from mvp_edge.training.early_layers import freeze_early
 from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, NamedRows, held_out_top1, named_logits
-from mvp_edge.training.loop import accuracy
 from mvp_edge.zoo.bodies import Body, BodyZoo, Features
 
 TRIED = 200  # photographs that choose a body
@@ -160,7 +158,7 @@ def with_photographs(zoo: BodyZoo, resolution: Resolution, config: PruneConfig) 
     def write(body: Body, file: Path) -> None:
         width = zoo.features(body).basis.shape[1]
         state = {k: torch.from_numpy(v) for k, v in zoo.weights(body).items()}
-        last = zoo.graph(body, zoo.weights(body)).graph.node[-1]
+        last = last_gemm(zoo.graph(body, zoo.weights(body)).graph)
         state |= {name: state[name][:1].repeat(sum(rows), *[1] * (state[name].ndim - 1)) for name in last.input[1:]}
         known = (np.ones((len(names), width), np.float32), 1 / 3) if config.unknown else (None, None)
         make_file(file, zoo, body, Head(names, rows, *known, 1 / 3), state, config)  # figures of many digits
@@ -206,8 +204,8 @@ def make_file(file: Path, zoo: BodyZoo, body: Body, head: Head, state: State, co
     rows = torch.arange(sum(head.rows)).split(list(head.rows))
     groups = tuple(tuple(r.tolist()) for r in rows)
     graph = graph_of(zoo, body, state).graph
-    last = next(n for n in reversed(graph.node) if n.op_type == "Gemm")
-    packed = {t.name for t in graph.initializer} & state.keys() - set(last.input)  # the graph has a stem of its own
+    own = state.keys() - set(last_gemm(graph).input)
+    packed = {t.name for t in graph.initializer} & own  # the graph has a stem of its own
     forms = read_stored(serialise({k: state[k] for k in sorted(packed)}, "int8-fine"))[0]
     state = state | {k: torch.from_numpy(v) for k, v in in_full(forms).items()}
     model = attach_head(
@@ -293,14 +291,7 @@ def deliver(
         ),
     )  # fmt: skip
     write_json(report, directory / "report.json")
-    extras = Extras(command=prune_command(config))
-    if config.thumbnails:
-        extras = replace(
-            extras, copies=tuple((image_uri(one), image_uri(other)) for one, other in given.pictures.copied)
-        )
-    if config.thumbnails and test is not None and logits is not None:
-        extras = replace(extras, samples=gallery(file, test), errors=surest_errors(logits, test))
-    render_html(report, {}, extras, directory / "report.html")
+    render_html(report, {}, extras_of(file, given.pictures, logits, config), directory / "report.html")
     return report
 
 
@@ -319,14 +310,14 @@ def evaluated(
     if learned.before is not None:
         before = named_logits(seen(given.graph(learned.before), given.test.images)[1], learned.rows)
     score, warnings = measured_accuracy(logits, given.test, before, given.source, given.pictures.record.coarse)
-    base_score, reasons = base_accuracy(whole, given, given.test, logits, seed)
+    base_score, reasons = base_by_names(whole, given, given.test, logits, seed)
     return score, base_score, [*warnings, *reasons]
 
 
-def base_accuracy(
+def base_by_names(
     whole: Path, given: Photographs, test: ImageSet, logits: Tensor, seed: int
 ) -> tuple[BaseAccuracyRecord | None, list[str]]:
-    """Return how often the base at its own pixels is right by names alone, on at most `BASE_IMAGES` test photographs.
+    """Return how often the base at its own pixels is right by names alone, on some test photographs.
 
     Args:
         whole: The base as an ONNX file.
@@ -343,16 +334,14 @@ def base_accuracy(
         return None, [f"no accuracy of the base to compare with: it does not know {unknown}"]
     if not test.files:
         return None, ["no accuracy of the base to compare with: these data have no files to read at its pixels"]
-    some = rng(seed, "base").permutation(len(test))[:BASE_IMAGES]
+    some = base_sample(test, seed)
     part = test.subset(some)
     pixels = decode_all(part.files, part.labels.tolist(), (given.zoo.pixels, given.zoo.pixels))
     if len(pixels.images) != len(part):
         return None, ["no accuracy of the base to compare with: test images changed while this ran"]
     session = open_session(whole, torch.get_num_threads())
     found = np.concatenate([session.run(session.feed(p.numpy())) for p in pixels.images.split(32)])
-    whole_score = accuracy(torch.from_numpy(listed_logits(found, given.resolution.groups)), part)
-    own = accuracy(logits[some], part)
-    return BaseAccuracyRecord(top1=round(whole_score.top1, 2), n=whole_score.n, model_top1=round(own.top1, 2)), []
+    return base_record(torch.from_numpy(listed_logits(found, given.resolution.groups)), logits[some], part), []
 
 
 def all_unknown(resolution: Resolution) -> bool:

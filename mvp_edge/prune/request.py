@@ -45,7 +45,7 @@ def requested_task(config: PruneConfig) -> Task:
         ConfigError: a setting needs images.
         ZooError: there is no such zoo.
     """
-    task = wordnet.resolve(config.task if isinstance(config.task, Task) else read_task(config.task))
+    task = wordnet.resolve(_listed(config))
     _, classes = read_base_classes(config.zoo)
     if config.data is None:
         _check_settings_without_images(config)
@@ -66,10 +66,8 @@ def requested_names(config: PruneConfig, zoo: BodyZoo) -> Resolution:
         ConfigError: a setting needs images.
     """
     _check_settings_without_images(config)
-    task = config.task if isinstance(config.task, Task) else read_task(config.task)
-    resolution = resolve_to_base(task, zoo.classes)
-    listing = shlex.join(["mvp-edge", "zoo", "classes", *([] if config.zoo is None else [config.zoo])])
-    resolution.require_known(zoo.base, listing)
+    resolution = resolve_to_base(_listed(config), zoo.classes)
+    resolution.require_known(zoo.base, _listing_command(config.zoo))
     return resolution
 
 
@@ -82,7 +80,7 @@ def requested_with_photographs(config: PruneConfig, zoo: BodyZoo) -> Resolution:
     """
     if config.add_to_zoo:
         raise ConfigError(f"--add-to-zoo needs a zoo whose members vote, and {zoo.name} has none; leave it out")
-    return resolve_to_base(config.task if isinstance(config.task, Task) else read_task(config.task), zoo.classes)
+    return resolve_to_base(_listed(config), zoo.classes)
 
 
 def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None) -> None:
@@ -96,9 +94,9 @@ def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None
     if missing := task.unknown_to(known):
         lines = [_unknown(c, base, known) for c in missing]
         lines += [ONE_A_LINE] if separated(c.name for c in missing) else []
-        listing = shlex.join(["mvp-edge", "zoo", "classes", *([] if zoo is None else [zoo])])
         raise TaskError(
-            f"{'; '.join(lines)}; write known classes (all of them: {listing}), or add images of them with --data DIR"
+            f"{'; '.join(lines)}; write known classes (all of them: {_listing_command(zoo)}), or add images of them "
+            "with --data DIR"
         )
 
 
@@ -131,6 +129,14 @@ def prune_command(config: PruneConfig) -> str:
     flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
     flags += [] if config.unknown else [("--no-unknown",)]
     return shlex.join(["mvp-edge", "prune", *(word for flag in flags for word in flag)])
+
+
+def _listed(config: PruneConfig) -> Task:
+    return config.task if isinstance(config.task, Task) else read_task(config.task)
+
+
+def _listing_command(zoo: str | None) -> str:
+    return shlex.join(["mvp-edge", "zoo", "classes", *([] if zoo is None else [zoo])])
 
 
 def _check_settings_without_images(config: PruneConfig) -> None:

@@ -1,19 +1,44 @@
-"""Test images in a report: some of each class, and the surest errors."""
+"""Images in a report: test images of each class, the surest errors, and copies that were left out of the test."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mvp_edge.config import PruneConfig
 from mvp_edge.data import ImageSet
 from mvp_edge.export import OnnxClassifier
-from mvp_edge.report import Sample, image_uri
+from mvp_edge.prune.pictures import Pictures
+from mvp_edge.prune.request import prune_command
+from mvp_edge.report import Extras, Sample, image_uri
 
 GALLERY = 6  # test images of each class in the report
 ERRORS, SAME_ERRORS = 12, 3  # wrongly classified test images in the report, and of one confusion
+
+
+def extras_of(file: Path, pictures: Pictures | None, logits: Tensor | None, config: PruneConfig) -> Extras:
+    """Return what only the page shows: the command and, where it may, images.
+
+    Args:
+        file: The delivered model.
+        pictures: All images of the run, if there are any.
+        logits: Of the model for the test images, if there are any.
+        config: Whether the page may show images.
+    """
+    extras = Extras(command=prune_command(config))
+    if not config.thumbnails or pictures is None:
+        return extras
+    test = pictures.test
+    return replace(
+        extras,
+        samples=() if test is None else gallery(file, test),
+        errors=() if test is None or logits is None else surest_errors(logits, test),
+        copies=tuple((image_uri(one), image_uri(other)) for one, other in pictures.copied),
+    )
 
 
 def gallery(file: Path, images: ImageSet) -> tuple[Sample, ...]:

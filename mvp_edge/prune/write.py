@@ -19,11 +19,12 @@ from mvp_edge.core.environment import own_version
 from mvp_edge.core.errors import ExportError
 from mvp_edge.core.packed import Stored, in_full
 from mvp_edge.export.compact import halve, store_compactly
+from mvp_edge.export.graph import last_gemm
 from mvp_edge.export.named_head import attach_head, stored_head
 from mvp_edge.export.static_int8 import quantise
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.expected import Request
-from mvp_edge.timing.session import open_session
+from mvp_edge.timing.session import open_session, session_in_memory
 from mvp_edge.zoo.bodies import Body, BodyZoo, Features
 
 FILES = ("model.onnx", "labels.txt", "plan.json", "weights.safetensors", "report.json", "report.html")
@@ -96,10 +97,10 @@ def write_model(
 
 def stored_rows(opened: Opened, split: Split) -> dict[str, Stored]:
     """Return the stored forms of the head's weights, by their names in the file."""
-    last = next((n for n in reversed(opened.graph.graph.node) if n.op_type == "Gemm"), None)
-    if last is None or last.input[1] not in opened.stored or not opened.features.stored:
+    weight = last_gemm(opened.graph.graph).input[1]
+    if weight not in opened.stored or not opened.features.stored:
         return {}
-    return stored_head(split, opened.stored[last.input[1]], *(opened.features.stored[k] for k in ("basis", "rows")))
+    return stored_head(split, opened.stored[weight], *(opened.features.stored[k] for k in ("basis", "rows")))
 
 
 def check(file: Path, opened: Opened, request: Request, relative: float = 0.0) -> float:
@@ -108,13 +109,9 @@ def check(file: Path, opened: Opened, request: Request, relative: float = 0.0) -
     Raises:
         ExportError: they differ by more than float32's rounding and more than that share of the largest logit.
     """
-    import onnxruntime as ort
-
     session, body, known = open_session(file), opened.body, opened.threshold is not None
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, body.pixels, body.pixels), np.uint8)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    whole = ort.InferenceSession(opened.graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    whole = session_in_memory(opened.graph.SerializeToString())
     logits = np.asarray(whole.run(None, {"image": pixels.astype(np.float32) / 255})[0])
     found = session.runner.run(None, {session.input_name: session.feed(pixels)})
     worst = float(np.abs(found[0] - listed_logits(logits, request.resolution.groups)).max())
@@ -199,8 +196,8 @@ def write_parts(
 
 def take_rows(graph: onnx.ModelProto, weights: Mapping[str, np.ndarray], order: Sequence[int]) -> dict[str, np.ndarray]:
     """Return weights with only some rows of the graph's last layer, in this order."""
-    last = next(n for n in reversed(graph.graph.node) if n.op_type == "Gemm")
-    return {name: v[list(order)] if name in last.input[1:] else v for name, v in weights.items()}
+    head = last_gemm(graph.graph).input[1:]
+    return {name: v[list(order)] if name in head else v for name, v in weights.items()}
 
 
 def write_base(zoo: BodyZoo, body: Body, weights: Mapping[str, np.ndarray], path: Path) -> Path:

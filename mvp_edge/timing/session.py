@@ -76,10 +76,7 @@ def open_session(
     # Imported here: the command line must start without it.
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options = _options(threads)
     if len(cpus) == threads > 1:
         # The runtime counts CPUs from 1.
         affinities = ";".join(str(cpu + 1) for cpu in cpus[1:])
@@ -87,7 +84,6 @@ def open_session(
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
-    options.log_severity_level = 4  # errors come as exceptions; the log would repeat them
     try:
         runner = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:  # ONNX Runtime's errors share no other base class
@@ -112,6 +108,13 @@ def open_session(
         )
     dtype = DTYPES[inputs[0].type]
     return ImageSession(runner, path, inputs[0].name, dtype, layout, batch, channels, (height, width), metadata)
+
+
+def session_in_memory(model: bytes, threads: int = 1) -> Any:
+    """Return the `onnxruntime.InferenceSession` of a model that is in no file, for sequential execution as above."""
+    import onnxruntime as ort
+
+    return ort.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
 
 
 def random_feed(model: ImageSession, batch: int) -> np.ndarray:
@@ -141,6 +144,17 @@ def warm_up(model: ImageSession, images: np.ndarray) -> None:
         raise ExportError(
             f"{model.path} fails on an image batch {images.shape}: {e}; give a file that mvp-edge made"
         ) from e
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # errors come as exceptions; the log would repeat them
+    return options
 
 
 def _layout(sides: Sequence[int | None]) -> Layout:

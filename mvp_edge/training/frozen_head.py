@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.core.device import one_thread
-from mvp_edge.training.interpolation import calibrated_loss, class_weights
+from mvp_edge.training.interpolation import balanced_top1, calibrated_loss, class_weights, rest_of
 
 DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of weights on features with a mean square of 1, descending
 PARTS = (0.25, 0.5, 1.0)  # of the images, for the learning curve
@@ -159,10 +159,7 @@ def choose_head(
     tried: dict[float, dict[Kind, Tensor]] = {}
     images: dict[float, float] = {}
     for part in PARTS:
-        rests = [
-            stratified(labels, np.setdiff1d(np.arange(len(labels)), left_out.numpy()), part, generator)
-            for left_out in folds
-        ]
+        rests = [stratified(labels, rest_of(left_out, len(labels)).numpy(), part, generator) for left_out in folds]
         images[part] = sum(map(len, rests)) / len(rests)
         tried[part] = {
             kind: logits
@@ -219,11 +216,10 @@ def held_out_top1(
         folds: Positions of the images that are left out together.
         any_known: Whether the base knows one of the names.
     """
-    rests = [torch.from_numpy(np.setdiff1d(np.arange(len(labels)), f.numpy())) for f in folds]
+    rests = [rest_of(left_out, len(labels)) for left_out in folds]
     tried = left_out_logits(features, labels, prior, folds, rests, any_known)
     out = torch.cat(list(folds))
-    right = (tried[_least(tried, labels, out)][out].argmax(1) == labels[out]).float()
-    return 100 * float((right * class_weights(labels[out])).mean())
+    return balanced_top1(tried[_least(tried, labels, out)][out], labels[out])
 
 
 def stratified(labels: Tensor, among: np.ndarray, part: float, generator: np.random.Generator) -> Tensor:

@@ -108,7 +108,7 @@ def tune_interpolated(
     logits = {s: torch.empty(len(data), len(data.classes)) for s in WEIGHTS}
     after = []
     for left_out in parts:
-        rest = _others(left_out, len(data))
+        rest = rest_of(left_out, len(data))
         copied = copy.deepcopy(model)
         part = data.subset(rest)
         source = BatchSource(part, base, config, device, seed, rows=evened(part.labels))
@@ -119,7 +119,7 @@ def tune_interpolated(
             logits[weight][left_out] = predict(copied, data.images[left_out], base, device)
     balance = class_weights(data.labels)
     losses = {s: calibrated_loss(v, data.labels, balance) for s, v in logits.items()}
-    top1 = {s: 100 * float(((v.argmax(1) == data.labels) * balance).mean()) for s, v in logits.items()}
+    top1 = {s: balanced_top1(v, data.labels) for s, v in logits.items()}
     # What is less accurate on held-out images than the network was before is not delivered, whatever its loss.
     weight = choose({s: v for s, v in losses.items() if top1[s] >= top1[0.0]})
     model.load_state_dict(interpolate(before, mean(after), weight))
@@ -131,12 +131,7 @@ def tune_interpolated(
         loss={s: float(v.mean()) for s, v in losses.items()},
         top1=top1,
     )
-    return chosen, Fold(parts[0], _others(parts[0], len(data)), interpolate(before, after[0], weight))
-
-
-def _others(positions: Tensor, count: int) -> Tensor:
-    """Return the positions below `count` that are not among these."""
-    return torch.ones(count, dtype=torch.bool).index_fill_(0, positions, value=False).nonzero().flatten()
+    return chosen, Fold(parts[0], rest_of(parts[0], len(data)), interpolate(before, after[0], weight))
 
 
 def steps(config: FitConfig, data: ImageSet) -> int:
@@ -163,6 +158,11 @@ def folds(labels: Tensor, rng: np.random.Generator, most: int = FOLDS) -> list[T
     return [order[first::count].sort().values for first in range(count)]
 
 
+def rest_of(left_out: Tensor, count: int) -> Tensor:
+    """Return the positions below `count` that are not left out, ascending."""
+    return torch.ones(count, dtype=torch.bool).index_fill_(0, left_out, value=False).nonzero().flatten()
+
+
 def interpolate(before: State, after: State, weight: float) -> dict[str, Tensor]:
     """Return (1 - `weight`) `before` + `weight` `after` of all tensors, norm statistics and biases among them.
 
@@ -185,6 +185,11 @@ def class_weights(labels: Tensor) -> Tensor:
     """Return a weight for each image `(N,)` with which every class counts alike; their mean is 1."""
     counts = torch.bincount(labels)
     return (len(labels) / (int((counts > 0).sum()) * counts[labels].double())).float()
+
+
+def balanced_top1(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean over the classes of the accuracy on their images, in percent."""
+    return 100 * float(((logits.argmax(1) == labels) * class_weights(labels)).mean())
 
 
 def calibrated_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from mvp_edge.prune.fit import (
     MANY_IMAGES,
     Tuned,
     a_tenth,
-    balanced_top1,
     gentle,
     hold_out,
     imbalanced,
@@ -215,11 +214,6 @@ def test_training_that_harms_held_out_images_is_left_out(
 def test_images_of_which_none_can_be_held_out_change_nothing(run: Run, train: ImageSet) -> None:
     tuned = run(partial(tune_checked, held=None), train.subset([0, len(train) - 1]))
     assert tuned.untouched and "a class has a single image" in tuned.warnings[0]
-
-
-def test_balanced_accuracy() -> None:
-    logits = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0], [1, 0]])
-    assert balanced_top1(logits, torch.tensor([0, 0, 0, 0, 1])) == pytest.approx(50)
 
 
 def test_imbalanced_images_are_cross_validated_however_many(train: ImageSet) -> None:

@@ -13,6 +13,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.models.architectures import new_model
 from mvp_edge.training.interpolation import (
     WEIGHTS,
+    balanced_top1,
     best_temperature,
     calibrated_loss,
     choose,
@@ -20,6 +21,7 @@ from mvp_edge.training.interpolation import (
     folds,
     interpolate,
     mean,
+    rest_of,
     steps,
     tune_interpolated,
 )
@@ -197,12 +199,21 @@ def test_steps_counts_all_folds() -> None:
     assert steps(CONFIG, colours(4)) == 20
 
 
+def test_the_rest_is_what_is_not_left_out() -> None:
+    assert rest_of(torch.tensor([3, 0]), 5).tolist() == [1, 2, 4]
+
+
 def test_every_class_counts_alike() -> None:
     labels = torch.tensor([0] * 200 + [1] * 5 + [3] * 5)
     weights = class_weights(labels)
     assert float(weights.mean()) == pytest.approx(1)
     assert [float(weights[labels == k].sum()) for k in (0, 1, 3)] == pytest.approx([70, 70, 70])
     assert class_weights(torch.arange(6) % 3).tolist() == [1] * 6
+
+
+def test_balanced_accuracy() -> None:
+    logits = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0], [1, 0]])
+    assert balanced_top1(logits, torch.tensor([0, 0, 0, 0, 1])) == pytest.approx(50)
 
 
 def test_the_temperature_makes_confidence_as_high_as_it_is_right() -> None:
