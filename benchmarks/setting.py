@@ -15,7 +15,7 @@ from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.voting.neighbours import Neighbour, rank
+from mvp_edge.voting.neighbours import LeepInputs, Neighbour, rank
 from mvp_edge.zoo.store import Zoo
 
 TASK_SEED = 1000  # never used to build a zoo
@@ -59,10 +59,8 @@ class Setting:
     @cached_property
     def ranked(self) -> list[Neighbour]:
         """All members, nearest first; the task's own member, if there is one, is left out."""
-        return rank(
-            self.zoo, self.prunable, self.task, self.train, VoteConfig(voters="any"), device=self.device,
-            seed=self.seed, exclude=frozenset([self.task.id]),
-        )  # fmt: skip
+        inputs = LeepInputs(self.prunable, self.train, self.device, self.seed)
+        return rank(self.zoo, self.task, VoteConfig(voters="any"), inputs, exclude=frozenset([self.task.id]))
 
     @cached_property
     def teacher(self) -> torch.Tensor | None:

@@ -86,7 +86,7 @@ def neighbours(
             from mvp_edge.core.device import resolve_device, use_threads
             from mvp_edge.models.prunable import PrunableModel
             from mvp_edge.prune.voted import far_warning
-            from mvp_edge.voting.neighbours import PREFILTER, rank, similarity_used
+            from mvp_edge.voting.neighbours import PREFILTER, LeepInputs, rank, similarity_used
             from mvp_edge.zoo.store import open_zoo
 
         use_threads(threads)
@@ -97,10 +97,9 @@ def neighbours(
         images = None if similarity == "wordnet" or data is None else _images(data, target, opened, progress)
         prunable = PrunableModel.of(opened.base, opened.load_base())
         with progress.stage("Ranking the zoo", None) as stage:
-            found = rank(
-                opened, prunable, target, images, config, device=place, seed=seed, stage=stage,
-                prefilter=PREFILTER if images is not None else max(PREFILTER, top),
-            )  # fmt: skip
+            inputs = None if images is None else LeepInputs(prunable, images, place, seed)
+            prefilter = PREFILTER if images is not None else max(PREFILTER, top)
+            found = rank(opened, target, config, inputs, stage=stage, prefilter=prefilter)
     used = similarity_used(config, images)
     warnings = guesses(wordnet.ambiguous(typed)) if used == "wordnet" else []
     if warning := far_warning(found, target, used):

@@ -24,7 +24,7 @@ from mvp_edge.config import FitConfig, Similarity, VoteConfig
 from mvp_edge.core.errors import PlanError
 from mvp_edge.core.streams import rng
 from mvp_edge.models.plan import KeepPlan, make_plan
-from mvp_edge.voting.neighbours import Neighbour, rank
+from mvp_edge.voting.neighbours import LeepInputs, Neighbour, rank
 from mvp_edge.zoo.member import MemberInfo
 
 ITERATIONS = (10, 30, 60, 100, 300, 1000)
@@ -99,8 +99,8 @@ def similarity_groups(scores: Sequence[float], groups: int = GROUPS) -> list[int
 def all_ranked(s: Setting, similarity: Similarity) -> list[Neighbour]:
     """Return all specialists, nearest first, without WordNet's limit on those that LEEP looks at."""
     return rank(
-        s.zoo, s.prunable, s.task, s.train, VoteConfig(voters="specialist", similarity=similarity), device=s.device,
-        seed=s.seed, exclude=frozenset([s.task.id]), prefilter=len(s.zoo.ids()),
+        s.zoo, s.task, VoteConfig(voters="specialist", similarity=similarity),
+        LeepInputs(s.prunable, s.train, s.device, s.seed), exclude=frozenset([s.task.id]), prefilter=len(s.zoo.ids()),
     )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from benchmarks.command import Script
 from mvp_edge.config import VoteConfig
@@ -109,7 +108,7 @@ def ranking(zoo: Zoo, file: Path) -> dict[str, Any]:
     catalogue = Catalogue.from_bytes(file.read_bytes())
     read_s = time.process_time() - begin
     stand_in = cast(Zoo, Simulated(one, catalogue))
-    found = rank(stand_in, None, task, None, VoteConfig(), device=torch.device("cpu"), seed=0)
+    found = rank(stand_in, task, VoteConfig())
     rank_s = time.process_time() - begin - read_s
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {

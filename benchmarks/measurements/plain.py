@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
             continue
         model = on_device(begin(script.prunable, rival.plan, start, args.seed), script.device)
         source = BatchSource(train, script.zoo.base, settings, script.device, args.seed, teacher)
-        fit(model, source, settings, optimizer=make_optimizer(model, settings), bf16=True)
+        fit(model, source, settings, optimizer=make_optimizer(model, settings))
         top1 = accuracy(predict(model, test.images, script.zoo.base, script.device), test).top1
         script.record(config, {"top1": round(top1, 2), "rival_top1": rival.top1, "n_test": len(test)})
 

@@ -25,7 +25,7 @@ from mvp_edge.prune.request import check_place, requested_task
 from mvp_edge.prune.size import Sizing, ratio_decides, ready_made_size, trained_size
 from mvp_edge.report import Report
 from mvp_edge.voting.meta_vote import assemble, stays_base, vote
-from mvp_edge.voting.neighbours import Neighbour, rank, select_voters, similarity_used, sole_voter
+from mvp_edge.voting.neighbours import LeepInputs, Neighbour, rank, select_voters, similarity_used, sole_voter
 from mvp_edge.zoo.member import Member, MemberKind
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -77,10 +77,11 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Tas
             generalists = [Neighbour(i, 0.0) for i in inputs.zoo.generalists()]
             alone = sole_voter(generalists, prunable, inputs.task, config.vote)
     with clock.time("rank"), progress.stage("Ranking the zoo") as stage:
-        ranked = rank(
-            inputs.zoo, prunable, inputs.task, inputs.train, config.vote, device=inputs.device, seed=config.seed,
-            stage=stage, members=[n.info.id for n in alone] or None,
-        )  # fmt: skip
+        compared = None
+        if inputs.train is not None:
+            compared = LeepInputs(prunable, inputs.train, inputs.device, config.seed)
+        members = [n.info.id for n in alone] or None
+        ranked = rank(inputs.zoo, inputs.task, config.vote, compared, stage=stage, members=members)
     return Prepared(inputs, prunable, ranked)
 
 

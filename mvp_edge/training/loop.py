@@ -129,9 +129,10 @@ def fit(
     before_step: BeforeStep | None = None,
     after_step: AfterStep | None = None,
     stage: Stage | None = None,
-    bf16: bool = True,
 ) -> None:
-    """Train a model in place; what it draws at random, as dropout does, is given by the source's seed and the step.
+    """Train a model in place, in bfloat16 where the process does (`core.device.trains_in_bf16`).
+
+    What it draws at random, as dropout does, is given by the source's seed and the step.
 
     Args:
         model: On the source's device, channels-last.
@@ -142,7 +143,6 @@ def fit(
         before_step: Called with the number of the step; it may slice the model and exchange the optimiser's parameters.
         after_step: Called with the number of the step and its loss.
         stage: Progress.
-        bf16: Compute in bfloat16 where the process trains in it (`core.device.trains_in_bf16`).
 
     Raises:
         ConfigError: the model's batch norms are folded and their statistics are to move, or training diverges.
@@ -157,7 +157,7 @@ def fit(
         quick_layers(model) if source.device.type == "cpu" else nullcontext(),
         torch.random.fork_rng([source.device] if source.device.type == "cuda" else []),
     ):
-        _steps(model, source, config, optimizer, start, before_step, after_step, stage, bf16)
+        _steps(model, source, config, optimizer, start, before_step, after_step, stage)
     model.eval()
 
 
@@ -170,7 +170,6 @@ def _steps(
     before_step: BeforeStep | None,
     after_step: AfterStep | None,
     stage: Stage,
-    bf16: bool,
 ) -> None:
     drawn = int(rng(source.seed, "network").integers(2**62))
     for step in range(start, config.iterations):
@@ -180,7 +179,7 @@ def _steps(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config) * group.get("scale", 1.0)
         batch = source.next()
-        with autocast(source.device, bf16=bf16):
+        with autocast(source.device, bf16=True):
             logits = model(batch.images)
         loss = loss_of(logits.float(), batch, config)
         optimizer.zero_grad(set_to_none=True)

@@ -46,15 +46,29 @@ class Neighbour:
     measure: Similarity = "leep"
 
 
+@dataclass(frozen=True, eq=False)
+class LeepInputs:
+    """What LEEP compares members by: their predictions for a sample of images.
+
+    Attributes:
+        prunable: The zoo's base model.
+        images: Training images of the task.
+        device: Computes the predictions.
+        seed: Of the sample.
+    """
+
+    prunable: PrunableModel
+    images: ImageSet
+    device: torch.device
+    seed: int
+
+
 def rank(
     zoo: Zoo,
-    prunable: PrunableModel | None,
     task: Task,
-    images: ImageSet | None,
     config: VoteConfig,
+    inputs: LeepInputs | None = None,
     *,
-    device: torch.device,
-    seed: int,
     stage: Stage | None = None,
     exclude: frozenset[str] = frozenset(),
     members: Collection[str] | None = None,
@@ -67,12 +81,9 @@ def rank(
 
     Args:
         zoo: Holds the members.
-        prunable: The zoo's base model; only LEEP needs it.
         task: With synsets.
-        images: Training images of the task, if there are any; only LEEP needs them.
         config: `similarity` and `voters` matter here.
-        device: Computes LEEP.
-        seed: Of the sample of images.
+        inputs: Only LEEP needs them.
         stage: Progress.
         exclude: Ids of tasks that must not be used, such as the task itself in a benchmark.
         members: Ids of members to rank; None ranks all of the zoo.
@@ -97,16 +108,17 @@ def rank(
     order = order[able[order]]
     generalists: list[int] = order[catalogue.generalist[order]].tolist()
     specialists: list[int] = order[~catalogue.generalist[order]].tolist()
-    if similarity_used(config, images) == "wordnet":
+    if similarity_used(config, None if inputs is None else inputs.images) == "wordnet":
         nearest = [*generalists, *specialists[: max(prefilter, config.neighbours)]]
         pairs = [Neighbour(zoo.info(catalogue.ids[i]), float(similar[i]), "wordnet") for i in nearest]
     else:
-        if images is None or prunable is None:
+        if inputs is None:
             raise ValueError("LEEP needs images and the base model")
         chosen = [zoo.info(catalogue.ids[i]) for i in (*generalists, *specialists[:prefilter])]
-        sample = images.subset(rng(seed, "ranking").permutation(len(images))[:RANKING_IMAGES])
+        drawn = rng(inputs.seed, "ranking").permutation(len(inputs.images))
+        sample = inputs.images.subset(drawn[:RANKING_IMAGES])
         pairs = []
-        for info, probabilities in predictions(zoo, prunable, chosen, sample.images, device):
+        for info, probabilities in predictions(zoo, inputs.prunable, chosen, sample.images, inputs.device):
             pairs.append(Neighbour(info, leep(probabilities, sample.labels)))
             if stage is not None:
                 stage.advance()

@@ -43,7 +43,7 @@ TASK = wordnet.resolve(Task((TaskClass("tiger"), TaskClass("apple"))))
 
 @pytest.fixture
 def model(zoo: Zoo, prunable: PrunableModel) -> nn.Module:
-    ranked = rank(zoo, None, TASK, None, VoteConfig(), device=CPU, seed=0)
+    ranked = rank(zoo, TASK, VoteConfig())
     member = zoo.load(knowing(ranked, TASK)[-1].info)
     return assemble(prunable, member.info.plan, [member], TASK, None, device=CPU)
 

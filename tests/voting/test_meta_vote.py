@@ -17,7 +17,7 @@ from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.pruners import target_counts
 from mvp_edge.training.loop import accuracy, predict
 from mvp_edge.voting.meta_vote import assemble, average, count_votes, select_units, vote
-from mvp_edge.voting.neighbours import Neighbour, rank
+from mvp_edge.voting.neighbours import LeepInputs, Neighbour, rank
 from mvp_edge.zoo.member import Member
 from mvp_edge.zoo.store import Zoo
 
@@ -131,7 +131,7 @@ def test_mean_weights_do_not_depend_on_the_order_of_the_voters(zoo: Zoo, prunabl
 def test_what_is_assembled_fits_the_task_before_any_training(
     zoo: Zoo, prunable: PrunableModel, task: Task, data: ImageSet
 ) -> None:
-    found = rank(zoo, prunable, task, data, CONFIG, device=CPU, seed=0)
+    found = rank(zoo, task, CONFIG, LeepInputs(prunable, data, CPU, 0))
     counts = target_counts(prunable.table, CONFIG.keep, CONFIG.channel_multiple)
     plan, voters = vote(zoo, prunable, found[:2], CONFIG, counts, seed=0)
     assert plan.counts == target_counts(prunable.table, 0.5, 4)

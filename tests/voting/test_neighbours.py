@@ -16,7 +16,7 @@ from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.names.wordnet import class_similarity
 from mvp_edge.pruners import target_counts
-from mvp_edge.voting.neighbours import Neighbour, knowing, rank, ready_made, select_voters, vote_weights
+from mvp_edge.voting.neighbours import LeepInputs, Neighbour, knowing, rank, ready_made, select_voters, vote_weights
 from mvp_edge.zoo import catalogue
 from mvp_edge.zoo.store import Zoo, open_zoo
 
@@ -27,16 +27,17 @@ CONFIG = VoteConfig(keep=0.5, channel_multiple=4, neighbours=2)
 def test_ranking_is_sorted_and_leaves_out_what_is_excluded(
     zoo: Zoo, prunable: PrunableModel, task: Task, data: ImageSet
 ) -> None:
-    found = rank(zoo, prunable, task, data, CONFIG, device=CPU, seed=0)
+    inputs = LeepInputs(prunable, data, CPU, 0)
+    found = rank(zoo, task, CONFIG, inputs)
     assert len(found) == len(zoo.ids())
     assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
     assert all(n.similarity <= 0 for n in found)
     own = frozenset([found[0].info.task.id])
-    assert found[0] not in rank(zoo, prunable, task, data, CONFIG, device=CPU, seed=0, exclude=own)
-    words = rank(zoo, None, task, None, replace(CONFIG, similarity="wordnet"), device=CPU, seed=0)
+    assert found[0] not in rank(zoo, task, CONFIG, inputs, exclude=own)
+    words = rank(zoo, task, replace(CONFIG, similarity="wordnet"))
     assert all(0 <= n.similarity <= 1 for n in words)
     with pytest.raises(ZooError, match="no generalist"):
-        rank(zoo, prunable, task, data, replace(CONFIG, voters="generalist"), device=CPU, seed=0)
+        rank(zoo, task, replace(CONFIG, voters="generalist"), inputs)
 
 
 def test_a_generalist_member_that_contains_the_task_votes_alone(zoo: Zoo, prunable: PrunableModel, task: Task) -> None:
@@ -129,14 +130,14 @@ def test_the_catalogue_ranks_as_descriptions_one_by_one(
     zoo = open_zoo(RESNET_ZOO)
     task = wordnet.resolve(Task(tuple(map(TaskClass, ("apple", "lion", "bus", "zxqv", "telephone")))))
     for _ in range(2):
-        all_of_them = rank(zoo, None, task, None, VoteConfig(voters="any"), device=CPU, seed=0, prefilter=1000)
+        all_of_them = rank(zoo, task, VoteConfig(voters="any"), prefilter=1000)
         wanted = by_hand(task, zoo)
         assert [(n.info.id, n.similarity) for n in all_of_them] == wanted
     generalists = {i.id for i in zoo.generalists()}
     nearest = [name for name, _ in wanted if name not in generalists][:70]
-    few = rank(zoo, None, task, None, VoteConfig(neighbours=70), device=CPU, seed=0)
+    few = rank(zoo, task, VoteConfig(neighbours=70))
     assert [n.info.id for n in few] == [name for name, _ in wanted if name in {*generalists, *nearest}]
-    (alone,) = rank(zoo, None, task, None, VoteConfig(), device=CPU, seed=0, members=[nearest[3]])
+    (alone,) = rank(zoo, task, VoteConfig(), members=[nearest[3]])
     assert (alone.info.id, alone.similarity) in wanted and alone.info.id == nearest[3]
-    kinds = {n.info.kind for n in rank(zoo, None, task, None, VoteConfig(voters="specialist"), device=CPU, seed=0)}
+    kinds = {n.info.kind for n in rank(zoo, task, VoteConfig(voters="specialist"))}
     assert kinds == {"specialist"}
