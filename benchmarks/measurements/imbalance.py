@@ -36,7 +36,8 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, evened
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.fit import fine_tune, is_low_data
-from mvp_edge.prune.learn import Photographs, learn, seen
+from mvp_edge.prune.heads import Photographs, seen
+from mvp_edge.prune.learn import learn
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.report.record import PicturesRecord
 from mvp_edge.training.frozen_head import named_logits

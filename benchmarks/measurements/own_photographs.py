@@ -31,7 +31,8 @@ from mvp_edge.data.images import decode_all
 from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.known import listed_logits
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.learn import Learned, Photographs, learn, seen
+from mvp_edge.prune.heads import Photographs, seen
+from mvp_edge.prune.learn import Learned, learn
 from mvp_edge.prune.nearness import cosines_with
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.prune.request import requested_with_photographs

@@ -50,7 +50,8 @@ from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.models.tensors import deserialise, serialise
-from mvp_edge.prune.learn import CROP, MIDWAY, parts_of
+from mvp_edge.prune.heads import parts_of
+from mvp_edge.prune.learn import CROP, MIDWAY
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.ifp import iterative_prune

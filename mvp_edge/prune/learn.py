@@ -2,58 +2,44 @@
 
 features of the photographs -> head, chosen on photographs left out -> steps, unless they harm -> nearness to a class
 
-The network runs as its ONNX graph, which is several times as fast as torch; torch takes the steps.
+Heads, and the network as an ONNX graph, are in `heads.py`; torch takes the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import onnx
 import torch
-from onnx import helper
 from torch import Tensor, nn
 
 from mvp_edge.config import FitConfig, PruneConfig
 from mvp_edge.core.device import on_device, on_host
 from mvp_edge.core.progress import Progress, Stage, Stopwatch
-from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
-from mvp_edge.export.graph import last_gemm
 from mvp_edge.models.architectures import head_of, set_head
-from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import fold
 from mvp_edge.models.slicing import load_sliced
-from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.gate import JUDGED_IMAGES
+from mvp_edge.prune.heads import Heads, LeftOut, Photographs, State, fit_to_features, frozen, parts_of, seen
 from mvp_edge.prune.nearness import Nearness, class_means, cosines, cosines_with, nearness_of
-from mvp_edge.prune.pictures import Pictures
-from mvp_edge.timing.session import session_in_memory
 from mvp_edge.training.early_layers import ViewBatches, Views, freeze_early, frozen_views, skipped
-from mvp_edge.training.frozen_head import Choice, Kind, Linear, NamedRows, choose_head, fit_head, named_logits
+from mvp_edge.training.frozen_head import Choice, Kind, NamedRows, named_logits
 from mvp_edge.training.interpolation import (
     Interpolation,
     balanced_top1,
     best_temperature,
     calibrated_loss,
     class_weights,
-    fold_count,
-    folds,
     interpolate,
     rest_of,
 )
 from mvp_edge.training.loop import BatchSource, fit, make_optimizer
 from mvp_edge.training.optimizers import resolve_fit
-from mvp_edge.zoo.bodies import Body, BodyZoo
 
-State = dict[str, Tensor]
-
-FOLDS = 5  # photographs of a fifth are left out at a time
-ALL_FOLDS = 2000  # photographs up to which each is left out once; beyond, one fifth tells enough
 JUDGES = 20  # photographs left out, at least, that judge steps: with fewer in a fifth, up to `TRAINED` fifths
 TRAINED = 3
 CROP = 16  # photographs are shifted by up to this fraction of their side
@@ -64,67 +50,6 @@ MIDWAY = 0.5
 # With five images a class 0.25 gains 2.4 +- 0.4 points on training images that neither learn nor judge and loses 2.4 at
 # worst; 0.5 gains 2.2 +- 0.6 and loses 4.0 (29 lists of Caltech-101, Clothing and Flowers-102, 64 pixels; a trial).
 EARLY, FEW = 0.25, 10  # kept with fewer than so many images a class
-AT_ONCE = 16  # photographs
-USUAL = Kind(prior=True, decay=1e-2)  # where a class has one photograph, so that none can be left out
-
-
-@dataclass(frozen=True, eq=False)
-class Photographs:
-    """A body with the photographs that it is given.
-
-    Attributes:
-        zoo: Where it is from.
-        resolution: What stands for each name; an unknown name has no classes.
-        body: The network.
-        pictures: The photographs.
-        source: Name of the data.
-        none: Pictures of none of the classes, uint8 `(N, 3, H, W)`, if there are some.
-    """
-
-    zoo: BodyZoo
-    resolution: Resolution
-    body: Body
-    pictures: Pictures
-    source: str
-    none: Tensor | None = None
-
-    @property
-    def base(self) -> Base:
-        """How images of the body are normalised, and their size."""
-        return replace(Base.from_json(dict(self.zoo.about)), input_size=(self.body.pixels, self.body.pixels))
-
-    @property
-    def train(self) -> ImageSet:
-        """Photographs to learn from."""
-        return self.pictures.train
-
-    @property
-    def test(self) -> ImageSet | None:
-        """Photographs that only tell how good the result is; None if all are copies of others."""
-        return self.pictures.test
-
-    @property
-    def all_known(self) -> bool:
-        """Whether the base knows each name."""
-        return not self.resolution.unknown
-
-    @property
-    def any_known(self) -> bool:
-        """Whether the base knows one of the names."""
-        return len(self.resolution.unknown) < len(self.resolution.named)
-
-    def graph(self, state: Mapping[str, Tensor]) -> onnx.ModelProto:
-        """Return the body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""
-        return graph_of(self.zoo, self.body, state)
-
-
-def graph_of(zoo: BodyZoo, body: Body, state: Mapping[str, Tensor]) -> onnx.ModelProto:
-    """Return a body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""
-    weights = {k: v.detach().cpu().numpy() for k, v in state.items()}
-    graph = zoo.graph(body, weights)
-    rows = len(weights[last_gemm(graph.graph).input[1]])
-    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = rows
-    return graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,21 +85,6 @@ class Learned:
     nearness: Nearness | None
     unseen: Unseen | None
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class LeftOut:
-    """What a network that has not seen some photographs says of them.
-
-    Attributes:
-        index: Their positions, ascending.
-        logits: `(len(index), names)`.
-        nearness: `(len(index),)`: cosine with the nearest mean of the photographs that it has seen.
-    """
-
-    index: Tensor
-    logits: Tensor
-    nearness: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,21 +146,6 @@ def unpacked(given: Photographs, config: PruneConfig) -> tuple[nn.Module, State,
     return network, start, settings
 
 
-def fit_to_features(
-    given: Photographs, own: nn.Linear, start: State, parts: Sequence[Tensor], seed: int, progress: Progress
-) -> tuple[Heads, Choice | None]:
-    """Return heads of the kind that photographs left out favour, and why; without any of these, of the usual kind."""
-    train = given.train
-    with progress.stage("Looking at the photographs", len(train)) as stage:
-        features, logits = seen(given.graph(start), train.images, stage)
-    with progress.stage("Fitting a head"):
-        prior = prior_of(logits, given.resolution)
-        choice = chosen_head(given, features, prior, parts, seed) if parts else None
-        kind = USUAL if choice is None else choice.kind
-        rows = Linear(own.weight.detach(), own.bias.detach())
-        return Heads(rows, given.resolution, features, prior, train.labels, kind), choice
-
-
 def take_steps(
     steps: Steps, choice: Choice | None, parts: Sequence[Tensor], config: PruneConfig, progress: Progress
 ) -> Taken:
@@ -305,47 +200,10 @@ def temperature_of(taken: Taken, labels: Tensor) -> float:
     return best_temperature(said, labels[index])
 
 
-def seen(graph: onnx.ModelProto, images: Tensor, stage: Stage | None = None) -> tuple[Tensor, Tensor]:
-    """Return what a body sees in uint8 images `(N, 3, H, W)`: features `(N, D)`, and its logits `(N, rows)`."""
-    (last,) = (n for n in graph.graph.node if graph.graph.output[0].name in n.output)
-    graph.graph.output.append(helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, ["n", "features"]))
-    session = session_in_memory(graph.SerializeToString(), torch.get_num_threads())
-    logits, features = list[Tensor](), list[Tensor]()
-    for part in images.split(AT_ONCE):
-        feed = {graph.graph.input[0].name: part.numpy().astype(np.float32) / np.float32(255)}
-        for kind, values in zip((logits, features), session.run(None, feed), strict=True):
-            kind.append(torch.from_numpy(np.asarray(values)))
-        if stage is not None:
-            stage.advance(len(part))
-    return torch.cat(features), torch.cat(logits)
-
-
-def prior_of(logits: Tensor, resolution: Resolution) -> Tensor:
-    """Return what names alone say, `(N, names)`, from logits of the base: 0 for an unknown name."""
-    nothing = torch.zeros(len(logits))
-    return torch.stack([logits[:, list(g)].logsumexp(1) if g else nothing for g in resolution.groups], 1)
-
-
-def parts_of(train: ImageSet, seed: int) -> list[Tensor]:
-    """Return the positions of the photographs that are left out at a time; none if a class has only one."""
-    if fold_count(train.labels, len(train.classes), FOLDS) < 2:
-        return []
-    parts = folds(train.labels, rng(seed, "folds"), FOLDS)
-    return parts if len(train) <= ALL_FOLDS else parts[:1]
-
-
 def enough(parts: Sequence[Tensor]) -> list[Tensor]:
     """Return as many parts as hold `JUDGES` photographs, at most `TRAINED`: a network is trained for each."""
     held = np.cumsum([len(p) for p in parts])
     return list(parts[: min(TRAINED, 1 + int((held < JUDGES).sum()))])
-
-
-def chosen_head(given: Photographs, features: Tensor, prior: Tensor, parts: Sequence[Tensor], seed: int) -> Choice:
-    """Return which kind of head names most photographs that it was not fitted to."""
-    return choose_head(
-        features, given.train.labels, prior, parts, all_known=given.all_known, any_known=given.any_known,
-        generator=rng(seed, "parts"),
-    )  # fmt: skip
 
 
 def mistaken(choice: Choice, labels: Tensor, judges: Sequence[Tensor]) -> bool:
@@ -357,53 +215,6 @@ def mistaken(choice: Choice, labels: Tensor, judges: Sequence[Tensor]) -> bool:
 def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen:
     """Return the photographs that a network has not seen, with it."""
     return Unseen(train.subset(left_out), train.subset(rest_of(left_out, len(train))), state)
-
-
-@dataclass(frozen=True, eq=False)
-class Heads:
-    """Heads of one kind.
-
-    Attributes:
-        own: The base's.
-        resolution: What stands for each name.
-        features: Of the training photographs.
-        prior: What names alone say of them.
-        labels: Theirs.
-        kind: Of the heads.
-    """
-
-    own: Linear
-    resolution: Resolution
-    features: Tensor
-    prior: Tensor
-    labels: Tensor
-    kind: Kind
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """How many rows each name has: those of its base classes where these count, else one."""
-        return tuple(max(1, len(g)) if self.kind.prior else 1 for g in self.resolution.groups)
-
-    def fitted(self, index: Tensor) -> Linear:
-        """Return the head that is fitted to some of the photographs.
-
-        What was fitted for a name is added to each of its rows, and so to their log-sum-exp.
-        """
-        added = fit_head(self.features[index], self.labels[index], self.prior[index], self.kind)
-        repeats = torch.tensor(self.rows)
-        weight, bias = (t.repeat_interleave(repeats, 0) for t in (added.weight, added.bias))
-        if self.kind.prior:
-            groups, own = self.resolution.groups, self.own
-            weight = weight + torch.cat([own.weight[list(g)] if g else 0 * own.weight[:1] for g in groups])
-            bias = bias + torch.cat([own.bias[list(g)] if g else 0 * own.bias[:1] for g in groups])
-        return Linear(weight, bias)
-
-
-def frozen(heads: Heads, left_out: Tensor) -> LeftOut:
-    """Return what the untrained network with a head that has not seen some photographs says of them."""
-    rest = rest_of(left_out, len(heads.labels))
-    logits = named_logits(heads.fitted(rest)(heads.features[left_out]), heads.rows)
-    return LeftOut(left_out, logits, cosines(heads.features, heads.labels, rest, left_out))
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,8 @@ from mvp_edge.prune.body_size import Delivery, choose
 from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.gate import Candidate, failed_gate
-from mvp_edge.prune.learn import Learned, Photographs, State, graph_of, learn, parts_of, prior_of, seen
+from mvp_edge.prune.heads import Photographs, State, graph_of, parts_of, prior_of, seen
+from mvp_edge.prune.learn import Learned, learn
 from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.pictures import open_data, read_pictures
 from mvp_edge.prune.precision import compare, make_precision

@@ -28,8 +28,9 @@ from mvp_edge.models.architectures import head_of, new_model
 from mvp_edge.names.base_classes import NamedClasses, Resolution
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune import photographs
+from mvp_edge.prune.heads import Heads, prior_of
 from mvp_edge.prune.job import compress, compress_family
-from mvp_edge.prune.learn import Heads, enough, harmful, mistaken, prior_of
+from mvp_edge.prune.learn import enough, harmful, mistaken
 from mvp_edge.prune.nearness import nearness_of
 from mvp_edge.report import Report
 from mvp_edge.training.early_layers import passed
