@@ -46,19 +46,6 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Measured figures of a file.
-
-    Attributes:
-        size_bytes: Bytes of the file.
-        median_ms: Latency of one image.
-    """
-
-    size_bytes: int
-    median_ms: float
-
-
-@dataclass(frozen=True)
 class Verdict:
     """A decision with its two reasons: the change of accuracy, and that of time and size."""
 
@@ -66,7 +53,7 @@ class Verdict:
     reasons: tuple[str, str]
 
 
-def judge(held_out: Scores | int, full: Figures, small: Figures, time_ratio: float) -> Verdict:
+def judge(held_out: Scores | int, full_bytes: int, small_bytes: int, time_ratio: float) -> Verdict:
     """Decide whether a second file passes the accuracy and size gate.
 
     It does if both hold:
@@ -78,16 +65,16 @@ def judge(held_out: Scores | int, full: Figures, small: Figures, time_ratio: flo
 
     Args:
         held_out: Accuracy on images held out of training, or how many these are, if they are too few.
-        full: The float32 file.
-        small: The candidate.
+        full_bytes: Of the float32 file.
+        small_bytes: Of the candidate.
         time_ratio: Time of the candidate divided by that of the float32 file, from a paired measurement.
 
     Example:
-        >>> judge(Scores(92.0, 91.8, 500), Figures(425_000, 0.23), Figures(136_000, 0.18), 0.8).passed
+        >>> judge(Scores(92.0, 91.8, 500), 425_000, 136_000, 0.8).passed
         True
     """
     accurate, first = _accuracy(held_out)
-    byte_ratio, saved = small.size_bytes / full.size_bytes, full.size_bytes - small.size_bytes
+    byte_ratio, saved = small_bytes / full_bytes, full_bytes - small_bytes
     faster = time_ratio <= FASTER and byte_ratio <= NOT_LARGER
     smaller = byte_ratio <= SMALLER and saved >= SAVED_BYTES and time_ratio <= NOT_SLOWER
     second = f"{_times(time_ratio)} the time and {_times(byte_ratio)} the bytes of float32"
@@ -120,12 +107,13 @@ def judge_candidate(
     full = _measured("fp32", timings[0], None if test is None else test.full)
     if made is None:
         return (full,)
-    first, second = (Figures(t.contender.path.stat().st_size, t.latency().median_ms) for t in timings)
-    paired = timings[1].ratio_to(timings[0])
-    ratio = paired.median if paired else second.median_ms / first.median_ms
-    verdict = judge(held_out, first, second, ratio)
+    first, second = timings
+    paired = second.ratio_to(first)
+    ratio = paired.median if paired else second.latency().median_ms / first.latency().median_ms
+    full_bytes, small_bytes = (t.contender.path.stat().st_size for t in timings)
+    verdict = judge(held_out, full_bytes, small_bytes, ratio)
     small = msgspec.structs.replace(
-        _measured(made.precision, timings[1], None if test is None else test.small),
+        _measured(made.precision, second, None if test is None else test.small),
         kept=verdict.passed or wanted != "auto",
         passed=verdict.passed,
         reasons=verdict.reasons,

@@ -20,7 +20,6 @@ from mvp_edge.prune.gate import (
     NOT_SLOWER,
     SAVED_BYTES,
     Candidate,
-    Figures,
     Scores,
     Verdict,
     failed_gate,
@@ -30,12 +29,12 @@ from mvp_edge.prune.precision import compare, judge_precision, make_precision, s
 from mvp_edge.report.record import PrecisionRecord
 from mvp_edge.timing.latency import Contender, time_in_turns
 
-FULL, SMALL = Figures(425_000, 0.23), Figures(136_000, 0.18)
+FULL, SMALL = 425_000, 136_000
 SAME = Scores(92.0, 92.0, 500)
 
 
 def test_faster_and_accurate_is_kept() -> None:
-    verdict = judge(Scores(92.0, 91.8, 500), FULL, Figures(420_000, 0.18), 0.8)
+    verdict = judge(Scores(92.0, 91.8, 500), FULL, 420_000, 0.8)
     assert verdict.passed
     assert verdict.reasons[0] == "top-1 is 0.20 points lower on 500 images held out of training"
     assert verdict.reasons[1].startswith("0.80 times the time and 0.99 times the bytes")
@@ -75,13 +74,13 @@ def test_accuracy_decides(held_out: Scores | int, passed: bool, words: str) -> N
     ],
 )
 def test_time_and_size_decide(size: int, ratio: float, passed: bool) -> None:
-    verdict = judge(SAME, FULL, Figures(size, 0.2), ratio)
+    verdict = judge(SAME, FULL, size, ratio)
     assert verdict.passed is passed
     assert ("needed" in verdict.reasons[1]) is not passed
 
 
 def test_a_few_kilobytes_are_not_worth_a_file() -> None:
-    assert not judge(SAME, Figures(90_000, 0.1), Figures(30_000, 0.1), 1.0).passed
+    assert not judge(SAME, 90_000, 30_000, 1.0).passed
 
 
 LABELS = ("apple", "pear")
