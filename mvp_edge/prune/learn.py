@@ -123,7 +123,7 @@ def learn(
     with clock.time("head"):
         parts = parts_of(given.train, config.seed)
         heads, choice = fit_to_features(given, head_of(network), start, parts, config.seed, progress)
-    steps = Steps(given, network, heads, settings, device, config.seed)
+    steps = Steps(given, network, start, heads, settings, device, config.seed)
     with clock.time("fine_tune"):
         taken = take_steps(steps, choice, parts, config, progress)
     with clock.time("known"), progress.stage("Learning what is none of these"):
@@ -219,24 +219,31 @@ def unseen_by(train: ImageSet, left_out: Tensor, state: State) -> Unseen:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Training of the later half of the network, which starts with a head that was fitted to its own features."""
+    """Training of the later half of the network, which starts with a head that was fitted to its own features.
+
+    Every training starts from `body`, the tensors of the network as it comes: what a training that left some
+    photographs out has learned must not reach the judgement on others that it has seen.
+    """
 
     given: Photographs
     network: nn.Module
+    body: State
     heads: Heads
     settings: FitConfig
     device: torch.device
     seed: int
 
     def start(self, index: Tensor) -> State:
-        """Return the network with the head that is fitted to some of the photographs."""
+        """Return the untrained network with the head that is fitted to some of the photographs."""
         head = self.heads.fitted(index)
         linear = nn.Linear(head.weight.shape[1], head.weight.shape[0])
         with torch.no_grad():
             linear.weight.copy_(head.weight)
             linear.bias.copy_(head.bias)
         set_head(self.network, linear)
-        return {k: v.clone() for k, v in self.network.state_dict().items()}
+        own = {id(p) for p in linear.parameters()}
+        state = self.network.state_dict(keep_vars=True)
+        return {k: (v if id(v) in own else self.body[k]).detach().clone() for k, v in state.items()}
 
     @cached_property
     def views(self) -> Views | None:

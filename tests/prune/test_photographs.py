@@ -28,10 +28,12 @@ from mvp_edge.models.architectures import head_of, new_model
 from mvp_edge.names.base_classes import NamedClasses, Resolution
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune import photographs
+from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.heads import Heads, prior_of
 from mvp_edge.prune.job import compress, compress_family
 from mvp_edge.prune.learn import enough, harmful, mistaken
 from mvp_edge.prune.nearness import nearness_of
+from mvp_edge.prune.precision import compare
 from mvp_edge.report import Report
 from mvp_edge.training.early_layers import passed
 from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, Kind, Linear, fit_head, named_logits
@@ -173,6 +175,37 @@ def test_training_that_ruins_is_not_kept(
     assert report.settings.fit.lr == 0.5
 
 
+@pytest.mark.usefixtures("errs")
+@pytest.mark.parametrize("kept", [False, True])
+def test_no_training_starts_from_what_another_has_learned(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    started, judged = list[list[torch.Tensor]](), list[Unseen | None]()
+
+    def learn_much(model: nn.Module, *_: object, **__: object) -> None:
+        head = {id(p) for p in head_of(model).parameters()}
+        started.append([p.detach().clone() for p in model.parameters() if id(p) not in head])
+        for p in model.parameters():
+            p.data += 0.01 * p.requires_grad
+
+    def compare_none(*given: Any) -> Any:
+        judged.append(given[4])
+        return compare(*given)
+
+    monkeypatch.setattr("mvp_edge.prune.learn.fit", learn_much)
+    monkeypatch.setattr("mvp_edge.prune.learn.harmful", lambda *_: not kept)
+    monkeypatch.setattr("mvp_edge.prune.photographs.compare", compare_none)
+    report = compress(settings(tmp_path, bodies, images, "apple\ntiger\n", fit=FitOverrides(iterations=1)))
+    assert report.interpolation is not None and len(started) >= report.interpolation.folds > 1
+    assert all(torch.equal(a, b) for later in started[1:] for a, b in zip(started[0], later, strict=True))
+    if not report.interpolation.weight:
+        (unseen,) = judged
+        assert unseen is not None and unseen.state is not None
+        whole = load_file(tmp_path / "out" / "weights.safetensors")
+        for name, value in unseen.state.items():
+            assert "classifier" in name or torch.allclose(value, whole[name], atol=1e-2)
+
+
 @pytest.mark.parametrize(("few", "share"), [(8, 0.5), (9, 0.25)])  # of eight images a class
 @pytest.mark.usefixtures("errs")
 def test_half_of_the_change_on_all_images_is_kept_or_a_quarter_of_that_on_few(
@@ -290,7 +323,8 @@ def test_a_budget_of_bytes_or_of_multiply_adds_counts_the_head(tmp_path: Path, b
         body = bodies.body(small.body.id) if small.body else None
         assert body is not None and small.params == body.params + head
         for limit in (Budget(size_kib=small.bytes.onnx / 1024 + 0.1), Budget(macs=small.macs)):
-            assert compress(replace(config, budget=limit)).bytes.onnx <= small.bytes.onnx
+            again = compress(replace(config, budget=limit))
+            assert again.body == small.body and again.macs <= small.macs and again.bytes.onnx == small.bytes.onnx
 
 
 def test_all_classes_of_the_base_and_another(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
