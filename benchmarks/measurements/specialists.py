@@ -51,7 +51,7 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.models.tensors import deserialise, serialise
 from mvp_edge.prune.heads import parts_of
-from mvp_edge.prune.learn import CROP, MIDWAY
+from mvp_edge.prune.learn import CROP, share_kept
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.ifp import iterative_prune
@@ -145,7 +145,7 @@ class Features(nn.Module):
 
 
 def trained(network: nn.Module, base: Base, train: ImageSet, settings: FitConfig, seed: int) -> nn.Module:
-    """Return the network with a head fitted to its features, trained, and half of the way back (WiSE-FT).
+    """Return the network with a head fitted to its features, trained, and part of the way back (WiSE-FT).
 
     As `prune` does for photographs of names that no base knows, but that it keeps the training unjudged.
     """
@@ -157,7 +157,7 @@ def trained(network: nn.Module, base: Base, train: ImageSet, settings: FitConfig
     freeze_early(network)
     source = BatchSource(train, base, settings, CPU, seed, rows=evened(train.labels))
     fit(network, source, settings, optimizer=make_optimizer(network, settings))
-    network.load_state_dict(interpolate(before, network.state_dict(), MIDWAY))
+    network.load_state_dict(interpolate(before, network.state_dict(), share_kept(train)))
     return network.eval()
 
 

@@ -42,7 +42,7 @@ STEP = 32  # pixels: most networks halve an image five times
 CLOSE = 1e-3  # of the largest logit: how far a network may be from itself with norms folded
 LAST = "Gemm"  # operator of a classifier
 PICTURES = "no pictures"
-PACKAGE, MAKERS = Path(__file__).parents[1], ("export", "models", "zoo")  # whose code makes zoos
+PACKAGE, MAKERS = Path(__file__).parents[1], ("export", "models", "zoo", "core")  # whose code makes zoos
 
 
 def zoo_of_base(name: str, weights: Path | None, progress: Progress) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ def choose(request: Request, config: PruneConfig, delivery: Delivery) -> tuple[B
     nothing is known of accuracy, it is the one with the most multiply-adds.
 
     Raises:
-        BudgetError: none is within the limits; the message tells how near the smallest comes.
+        BudgetError: none is within the limits; the message tells how near the nearest comes.
     """
     if config.budget is None:
         good = [pair for pair in request.expected if (drop := pair[1].drop) is not None and drop <= config.max_drop]
@@ -48,17 +48,21 @@ def choose(request: Request, config: PruneConfig, delivery: Delivery) -> tuple[B
     if "size_kib" in limits and config.data is None:
         small = [f for f in request.zoo.forms if f.arithmetic == "fp32"]
         offered += expectations(request.zoo, request.resolution, small) if small else []
+    excesses = list[tuple[float, Body, dict[str, float]]]()
     for body, expected in best_first(offered):
-        if all(cost <= limits[name] for name, cost in costs_of(body, limits, delivery)):
+        costs = costs_of(body, limits, delivery)
+        excess = max(cost / limits[name] for name, cost in costs.items())
+        if excess <= 1:
             return body, expected
-    smallest = offered[-1][0]
+        excesses.append((excess, body, costs))
+    _, nearest, costs = min(excesses, key=lambda e: e[0])
     missed = [
         f"{limited(name, cost)} where {limited(name, limits[name])} are allowed"
-        for name, cost in costs_of(smallest, limits, delivery)
+        for name, cost in costs.items()
         if cost > limits[name]
     ]
     raise BudgetError(
-        f"no network of {request.zoo.name} meets the budget; the smallest, {smallest.id}, has "
+        f"no network of {request.zoo.name} meets the budget; the nearest, {nearest.id}, has "
         f"{'; '.join(missed)}. Allow a little more than it has"
     )
 
@@ -70,19 +74,19 @@ def best_first(offered: Collection[tuple[Body, Expected]]) -> list[tuple[Body, E
     return sorted(offered, key=lambda pair: (-(pair[1].top1 or 0.0), pair[0].macs))
 
 
-def costs_of(body: Body, limits: Collection[str], delivery: Delivery) -> Iterator[tuple[str, float]]:
-    """Yield what a delivered body costs, by the names of limits; first what takes no file to find out."""
+def costs_of(body: Body, limits: Collection[str], delivery: Delivery) -> dict[str, float]:
+    """Return what a delivered body costs, by the names of limits; a file is written only if one of them is on it."""
     macs, params = delivery.head(body)
-    yield from ((n, c) for n, c in (("macs", body.macs + macs), ("params", body.params + params)) if n in limits)
+    found: dict[str, float] = {"macs": body.macs + macs, "params": body.params + params}
     if not {"size_kib", "latency_ms"}.isdisjoint(limits):
         with TemporaryDirectory() as scratch:
             file = Path(scratch) / "trial.onnx"
             delivery.write(body, file)
-            if "size_kib" in limits:
-                yield "size_kib", file.stat().st_size / 1024
+            found["size_kib"] = file.stat().st_size / 1024
             if "latency_ms" in limits:
                 (timing,) = time_in_turns([Contender(file)], ROUNDS, RUNS, budget_s=PATIENCE_S)
-                yield "latency_ms", timing.latency().median_ms
+                found["latency_ms"] = timing.latency().median_ms
+    return {name: cost for name, cost in found.items() if name in limits}
 
 
 def by_names(request: Request, config: PruneConfig) -> Delivery:

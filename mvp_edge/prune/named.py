@@ -239,7 +239,7 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
     if config.unknown and request.split is None:
         warnings.append(
             "the file has no output `known`, so that it takes every picture for one of the classes: all classes of "
-            f"{request.zoo.base} are listed, or nearly, and no picture shows none of them"
+            f"{request.zoo.base} are listed, or nearly, so that no others are left to compare with"
         )
     return warnings
 

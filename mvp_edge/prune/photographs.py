@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,13 +162,15 @@ def with_photographs(zoo: BodyZoo, resolution: Resolution, config: PruneConfig) 
         state = {k: torch.from_numpy(v) for k, v in zoo.weights(body).items()}
         last = last_gemm(zoo.graph(body, zoo.weights(body)).graph)
         state |= {name: state[name][:1].repeat(sum(rows), *[1] * (state[name].ndim - 1)) for name in last.input[1:]}
-        known = (np.ones((len(names), width), np.float32), 1 / 3) if config.unknown else (None, None)
-        make_file(file, zoo, body, Head(names, rows, *known, 1 / 3), state, config)  # figures of many digits
+        long = sys.float_info.min  # no figure has more digits
+        known = (np.ones((len(names), width), np.float32), -long) if config.unknown else (None, None)
+        make_file(file, zoo, body, Head(names, rows, *known, long), state, config)
 
-    return Delivery(lambda body: head_costs(zoo.features(body), rows, len(names) if config.unknown else 0), write)
+    means = len(names) if config.unknown else 0
+    return Delivery(lambda body: learned_head_costs(zoo.features(body), rows, means), write)
 
 
-def head_costs(features: Features, rows: Sequence[int], means: int) -> tuple[int, int]:
+def learned_head_costs(features: Features, rows: Sequence[int], means: int) -> tuple[int, int]:
     """Return multiply-adds and parameters of a head with rows of each name and means of so many."""
     width, outputs = features.basis.shape[1], sum(rows) + means
     return outputs * width, outputs * (width + 1)
@@ -258,7 +261,7 @@ def deliver(
             precisions = compare(
                 file, config.precision, made, [timing, *other_timings], learned.unseen, test, stand_in, config.seed
             )  # fmt: skip
-        costs = head_costs(zoo.features(given.body), learned.rows, 0 if near is None else len(near.means))
+        costs = learned_head_costs(zoo.features(given.body), learned.rows, 0 if near is None else len(near.means))
         expected = expectations(zoo, given.resolution)
         own = next(e for b, e in expected if b is given.body)
         stated = Made(given.body, own, file, None, costs, parity, [base_timing, timing], whole.stat().st_size)

@@ -112,7 +112,8 @@ def test_all_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         now, then = again.features(body), seen[body.id]
         assert now.few is not None and then.few is not None and now.few.mean.shape == then.few.mean.shape
         assert np.abs(now.few.mean - then.few.mean).max() > 0
-        every = np.arange(len(now.labels))  # below: of 40, packed to eight bits, which they were not
+        every = np.arange(len(now.labels))
+        # Logits reach 40; now they are packed to eight bits.
         np.testing.assert_allclose(now.logits(every), then.logits(every), atol=1.0)
         np.testing.assert_array_equal(now.labels, then.labels)
 

@@ -269,6 +269,11 @@ def test_bad_flag_of_prune(run: Run, task: Path, images: Path, tmp_path: Path, w
     usage_error(run, tmp_path, "prune", "--task", task, "--data", images, *words)
 
 
+def test_a_family_is_not_added_to_a_zoo(run: Run, task: Path, images: Path, tiny_zoo: Path) -> None:
+    done = run("prune", "--task", task, "--data", images, "--zoo", tiny_zoo, "--budgets", "1ms", "--add-to-zoo")
+    assert "mvp-edge zoo add out/1ms" in done.error() and not Path("out").exists()
+
+
 def test_a_class_list_without_its_flag(run: Run) -> None:
     done = run("prune", "my classes.txt", "--keep", "0.2")
     said = "'my classes.txt' has no option; give the class list with --task FILE and images with --data DIR"

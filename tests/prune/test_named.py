@@ -177,6 +177,7 @@ def test_few_pictures_give_an_estimate_over_all_lists(config: PruneConfig, zoo: 
 def test_a_list_of_all_classes_has_nothing_to_tell_them_from(config: PruneConfig, zoo: BodyZoo) -> None:
     report = compress(replace(config, task=task(*COLOURS)))
     assert report.known is None and list(outputs(config, ["beagle"], 16)) == ["logits"]
+    assert [w for w in report.warnings if "no others are left to compare with" in w]
 
 
 def test_what_is_refused_leaves_nothing(config: PruneConfig, zoo: BodyZoo) -> None:
