@@ -152,7 +152,7 @@ def read_bodies(path: Path, file: Path) -> None:
             assert all(is_file_path(name) for name in (body.id, body.weights, *body.sha256))
             swallow(lambda body=body: body.expected_top1(5), lambda body=body: body.threshold(3))
             if file.name == "zoo.json" or file.name.startswith(f"{body.id}."):
-                swallow(lambda body=body: zoo.features(body).logits(np.array([0, -1])))
+                swallow(lambda body=body: (seen := zoo.features(body)).logits(np.arange(len(seen.labels))))
                 swallow(lambda body=body: zoo.graph(body, zoo.weights(body)))
                 swallow(lambda body=body: body.arithmetic == "int8" and zoo.rounding(body))
 
