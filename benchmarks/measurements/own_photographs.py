@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -35,22 +34,18 @@ from mvp_edge.prune.heads import Photographs, seen
 from mvp_edge.prune.learn import Learned, learn
 from mvp_edge.prune.nearness import cosines_with
 from mvp_edge.prune.pictures import read_pictures
-from mvp_edge.prune.request import requested_with_photographs
 from mvp_edge.training.frozen_head import named_logits
 from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
 
 FOREIGN = 400  # pictures of other names, at most
 
 
-def resolved(names: Sequence[str], zoo: BodyZoo, data: Path) -> Resolution | None:
-    """Return what stands for each name; None if a name has several senses, as the command would refuse it."""
-    with TemporaryDirectory() as scratch:
-        task = Path(scratch) / "classes.txt"
-        task.write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
-        try:
-            return requested_with_photographs(PruneConfig(task, str(data), zoo=zoo.name), zoo)
-        except TaskError:
-            return None
+def resolved(names: Sequence[str], zoo: BodyZoo) -> Resolution | None:
+    """Return what stands for each name; None if the base does not tell them apart, so that names alone cannot do."""
+    try:
+        return resolve_to_base(Task(tuple(TaskClass(n, None) for n in names)), zoo.classes)
+    except TaskError:
+        return None
 
 
 def known_names(names: Sequence[str], zoo: BodyZoo) -> list[str]:
@@ -160,7 +155,7 @@ def main(argv: Sequence[str]) -> None:
             draw = rng(task, name)
             while True:
                 names = [classes[i] for i in draw.choice(len(classes), WAYS, replace=False)]
-                if (resolution := resolved(names, zoo, Path(directory))) is not None:
+                if (resolution := resolved(names, zoo)) is not None:
                     break
             for body in [b for b in zoo.bodies if b.id in args.body]:
                 for shots in map(int, args.shots.split(",")):

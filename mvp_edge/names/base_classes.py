@@ -127,7 +127,7 @@ class Resolution:
         ]
 
 
-def resolve_to_base(task: Task, base: Task) -> Resolution:
+def resolve_to_base(task: Task, base: Task, *, pictured: bool = False) -> Resolution:
     """Resolve each name of a class list to a WordNet noun, and that to the base classes at or below it.
 
     A base class that is itself the noun stands alone: where there are classes for whales and for dolphins, `whale`
@@ -140,13 +140,15 @@ def resolve_to_base(task: Task, base: Task) -> Resolution:
     Args:
         task: The class list as it was read: a synset in it is taken for the user's word.
         base: What the base knows, resolved (`wordnet.resolve_names`).
+        pictured: Whether there are photographs of each name, which tell apart what the base cannot.
 
     Returns:
         What stands for each name. A name that the base does not know stays without base classes.
 
     Raises:
-        TaskError: A synset does not exist, a name has several senses that the base knows, two names stand for the same
-            base classes, or all base classes of a name belong to more specific ones. The message has all such names.
+        TaskError: A synset does not exist; or, unless the names are pictured, one has several senses that the base
+            knows, two stand for the same base classes, or all base classes of one belong to more specific names. The
+            message has all such names. Pictured ones stay without base classes, with a note.
     """
     wordnet.check_synsets(task)
     known = _Known.of(base)
@@ -156,11 +158,11 @@ def resolve_to_base(task: Task, base: Task) -> Resolution:
         choice = _choose(c, known)
         if isinstance(choice, str):
             problems.append(choice)
-        else:
-            found.append(choice)
-    if problems:
+            choice = _by_photographs(_entry(c.name, None, (), None), choice)
+        found.append(choice)
+    if problems and not pictured:
         raise TaskError("; ".join(problems))
-    return Resolution(base, tuple(_disjoint(found)))
+    return Resolution(base, tuple(_disjoint(found, pictured=pictured)))
 
 
 @dataclass(frozen=True)
@@ -268,18 +270,32 @@ def _lines(name: str, senses: Sequence[Synset], what: Mapping[str, str] = Mappin
     return " or ".join(f"`{name} = {s.name}` ({shorten(s.meaning, 60)}{what.get(s.name, '')})" for s in senses)
 
 
-def _disjoint(found: Sequence[NamedClasses]) -> Iterable[NamedClasses]:
+def _by_photographs(n: NamedClasses, why: str) -> NamedClasses:
+    """Return a name for which nothing of the base stands, with a note."""
+    return replace(n, classes=(), coverage=None, note=f"{why}; it is learned from its photographs alone")
+
+
+def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[NamedClasses]:
     """Give each base class to the most specific of the names that claim it.
 
     Raises:
-        TaskError: Two names claim the same, or one is left with nothing.
+        TaskError: Two names claim the same, or one is left with nothing, and there are no photographs of them.
     """
     problems = []
-    first: dict[tuple[int, ...], NamedClasses] = {}
+    alike: dict[tuple[int, ...], list[NamedClasses]] = {}
     for n in (n for n in found if n.classes):
-        same = first.setdefault(n.classes, n)
-        if same is not n:
-            problems.append(f"{same.name!r} and {n.name!r} stand for the same classes of the base; leave one out")
+        alike.setdefault(n.classes, []).append(n)
+    for same in (same for same in alike.values() if len(same) > 1):
+        names = " and ".join(repr(n.name) for n in same)
+        problems.append(f"{names} stand for the same classes of the base; keep one of them")
+    if problems and not pictured:
+        raise TaskError("; ".join(problems))
+    if pictured:
+        found = [
+            n if len(same := alike.get(n.classes, [])) < 2
+            else _by_photographs(n, f"the base does not tell {n.name!r} from {_others(n, same)}")
+            for n in found
+        ]  # fmt: skip
     owner: dict[int, NamedClasses] = {}
     for n in sorted(found, key=lambda n: (len(n.classes), n.synset or "", canonical(n.name))):
         for i in n.classes:
@@ -291,12 +307,20 @@ def _disjoint(found: Sequence[NamedClasses]) -> Iterable[NamedClasses]:
             if owner[i] is not n:
                 taken.setdefault(owner[i].name, []).append(i)
         left = tuple(i for i in n.classes if owner[i] is n)
-        if n.classes and not left and not problems:
-            problems.append(f"nothing is left of {n.name!r} beside {', '.join(map(repr, taken))}; leave it out")
-        result.append(replace(n, classes=left, taken=tuple((name, tuple(of)) for name, of in sorted(taken.items()))))
-    if problems:
+        if left or not n.classes:
+            own = replace(n, classes=left, taken=tuple((name, tuple(of)) for name, of in sorted(taken.items())))
+        else:
+            why = f"nothing is left of {n.name!r} beside {', '.join(map(repr, taken))}"
+            problems.append(f"{why}; leave it out")
+            own = _by_photographs(n, why)
+        result.append(own)
+    if problems and not pictured:
         raise TaskError("; ".join(problems))
     return result
+
+
+def _others(n: NamedClasses, same: Sequence[NamedClasses]) -> str:
+    return " and ".join(repr(other.name) for other in same if other is not n)
 
 
 def _overlaps(n: NamedClasses) -> list[str]:

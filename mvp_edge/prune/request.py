@@ -72,7 +72,7 @@ def requested_names(config: PruneConfig, zoo: BodyZoo) -> Resolution:
 
 
 def requested_with_photographs(config: PruneConfig, zoo: BodyZoo) -> Resolution:
-    """Return what stands for each name of the class list; with photographs the base need not know a name.
+    """Return what stands for each name of the class list; with photographs the base need not tell names apart.
 
     Raises:
         TaskError: the class list cannot be used.
@@ -80,7 +80,7 @@ def requested_with_photographs(config: PruneConfig, zoo: BodyZoo) -> Resolution:
     """
     if config.add_to_zoo:
         raise ConfigError(f"--add-to-zoo needs a zoo whose members vote, and {zoo.name} has none; leave it out")
-    return resolve_to_base(_listed(config), zoo.classes)
+    return resolve_to_base(_listed(config), zoo.classes, pictured=True)
 
 
 def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None) -> None:

@@ -153,6 +153,18 @@ def test_a_name_of_which_nothing_is_left_is_an_error():
     assert "'toy poodle'" in message
 
 
+def test_photographs_tell_apart_what_the_base_cannot():
+    names = ("car", "automobile", "crane", "poodle", "toy poodle", "miniature poodle", "standard poodle", "dog")
+    result = resolve_to_base(task(*names), IMAGENET, pictured=True)
+    assert [n.name for n in result.unknown] == ["car", "automobile", "crane", "poodle"]
+    assert [len(n.classes) for n in result.named[4:]] == [1, 1, 1, 115]
+    car, automobile, crane, poodle = result.notes[:4]
+    assert car == "the base does not tell 'car' from 'automobile'; it is learned from its photographs alone"
+    assert automobile.startswith("the base does not tell 'automobile' from 'car'")
+    assert "`crane = crane.n.05`" in crane and crane.endswith("it is learned from its photographs alone")
+    assert poodle.startswith("nothing is left of 'poodle' beside 'toy poodle', ")
+
+
 TREE = resolve_names(
     ["n00015388", "n02084071", "n02113335", "n02088364", "n02121808", "n02123597"]
 )  # animal, dog, poodle, beagle, domestic cat, Siamese cat
@@ -268,11 +280,15 @@ SYNSETS = st.lists(st.sampled_from(sorted(set().union(*ABOVE))), min_size=1, max
 
 
 def of_synsets(synsets: list[str]) -> Resolution | None:
+    pictured = resolve_to_base(Task(tuple(TaskClass(s, s) for s in synsets)), IMAGENET, pictured=True)
     try:
-        return resolve_to_base(Task(tuple(TaskClass(s, s) for s in synsets)), IMAGENET)
+        strict = resolve_to_base(Task(tuple(TaskClass(s, s) for s in synsets)), IMAGENET)
     except TaskError as error:
         assert "same classes" in str(error) or "nothing is left" in str(error)  # noqa: PT017
+        assert pictured.unknown
         return None
+    assert strict == pictured
+    return strict
 
 
 @FEW
