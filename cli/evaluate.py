@@ -46,7 +46,7 @@ def evaluate(
         use_threads(threads)
         classifier = OnnxClassifier(model, torch.get_num_threads())
         source = open_source(data, group_by)
-        images = load_test(source, classifier.labels, classifier.input_size, progress)
+        images, copies = load_test(source, classifier.labels, classifier.input_size, progress)
         with progress.stage("Evaluating", None):
             score = accuracy(torch.as_tensor(classifier.predict(images.images)), images)
     result: dict[str, Any] = {
@@ -54,6 +54,8 @@ def evaluate(
         "accuracy": {**score.to_json(), "source": f"test images of {source.name}"},
         "warnings": [*source.notes, *skipped_warnings(images)],
     }
+    if copies:
+        result["warnings"].append(f"{copies} test images are copies of training images, and are not counted")
     if json:
         print_json(result)
     else:

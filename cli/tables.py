@@ -59,7 +59,7 @@ def names(classes: Sequence[str]) -> str:
 def name_in_words(classes: Sequence[str]) -> str:
     """Return the classes of the base that stand for a name, which with images there need not be."""
     if not classes:
-        return "unknown to the base, learned from the images"
+        return "no class of the base, learned from the images"
     more = len(classes) - SHOWN_BASE_CLASSES
     return ", ".join(classes) if more <= 1 else f"{', '.join(classes[:SHOWN_BASE_CLASSES])} and {more} more classes"
 
@@ -124,12 +124,13 @@ def _choice_rows(report: Report) -> Rows:
             names_alone = "" if shown.names_top1 is None else f", names alone {percent(shown.names_top1)}"
             yield "head", f"{percent(shown.head_top1)} of {shown.held_out} held-out images{names_alone}"
         yield "", f"[dim]{escape(shown.advice)}[/]"
-    if (chosen := report.interpolation) and chosen.weight > 0:
+    if chosen := report.interpolation:
         top1 = {row.weight: percent(row.top1) for row in chosen.held_out}
+        kept = f"{100 * chosen.weight:.0f} % of the way" if chosen.weight > 0 else "tried, and not kept"
         yield (
             "fine-tuned",
-            f"{100 * chosen.weight:.0f} % of the way: balanced accuracy {top1[0.0]} before, {top1[chosen.weight]} "
-            f"after, on {chosen.images} held-out images",
+            f"{kept}: balanced accuracy {top1[0.0]} before, {top1[chosen.weight or max(top1)]} after, on "
+            f"{chosen.images} held-out images",
         )
 
 

@@ -129,7 +129,8 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
     else:
         aside.setdefault((NOT_PICTURES, False), []).extend(root.all_lists())
         _name_lists(aside)
-        listing = _interpret(_unwrapped(root), {why: files for why, files in aside.items() if files}, group)
+        inner = _unwrapped(root, aside)
+        listing = _interpret(inner, {why: files for why, files in aside.items() if files}, group)
         listing = replace(listing, notes=(*listing.notes, *_merged(listing)))
     if not any(listing.used(split) for split in ("train", "test")):
         raise DataError(_no_images(folder, aside))
@@ -234,15 +235,24 @@ def _why_not(entry: os.DirEntry[str]) -> tuple[str, bool] | None:
     return why_not_picture(entry.path)
 
 
-def _unwrapped(root: _Folder) -> _Folder:
-    """Return the folder that holds the splits or classes: archives often unpack to folders inside folders."""
+def _unwrapped(root: _Folder, aside: Found) -> _Folder:
+    """Return the folder that holds the splits or classes: archives often unpack to folders inside folders.
+
+    Pictures beside a folder on the way go to `aside`.
+    """
     above = inner = root
-    while len(inner.folders) == 1 and not inner.pictures and inner.folders[0].role is None:
+    passed = []
+    while len(inner.folders) == 1 and inner.folders[0].role is None:
+        passed.append(inner)
         above, inner = inner, inner.folders[0]
     if inner.pictures or not inner.folders:  # one class
         return root
     splits = [each for each in inner.folders if each.name.lower() in ROLES]
-    return above if splits and not any(each.folders for each in splits) else inner  # a class with splits inside
+    if splits and not any(each.folders for each in splits):  # a class with splits inside
+        return above
+    for each in passed:
+        _set_aside_pictures(each, aside)
+    return inner
 
 
 def _interpret(root: _Folder, aside: Found, group: Group | None) -> Listing:

@@ -34,6 +34,12 @@ class Splits:
     alike: bool = False
     moved: int = 0
 
+    @property
+    def copied(self) -> np.ndarray:
+        """Which test images `(N,)` are copies of images of another split."""
+        seen = [groups for split, groups in self.groups.items() if split != "test"]
+        return np.isin(self.groups["test"], np.concatenate(seen))
+
 
 def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> Splits:
     """Read all images of some classes, and find copies.
@@ -72,8 +78,10 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
     return _together(found) if source.listing.carved == "by name" else found
 
 
-def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> ImageSet:
-    """Return the test images of some classes, divided as `load_splits` divides them.
+def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> tuple[ImageSet, int]:
+    """Return the test images of some classes, as `load_splits` divides them, without copies of training images.
+
+    Copies are not looked for where the data have no training images of these classes.
 
     Args:
         source: The data.
@@ -81,17 +89,23 @@ def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: 
         size: Height and width.
         progress: Progress reporter.
 
+    Returns:
+        The images, and how many were left out.
+
     Raises:
-        DataError: As `DataSource.load`; or no class has enough images to have any for testing.
+        DataError: As `DataSource.load`; or there is no image to test on that is not a copy.
     """
-    if source.listing.carved == "by name":
-        if not len(images := load_splits(source, classes, size, progress).images["test"]):
-            raise DataError(
-                f"{source.place} has no images to test on: each class is one image, or copies of one; add some"
-            )
-        return images
-    with progress.stage("Reading test images", source.count(classes, "test")) as stage:
-        return source.load(classes, "test", size, stage.advance)
+    if len(source.covered(classes, "train")) < len(classes):
+        with progress.stage("Reading test images", source.count(classes, "test")) as stage:
+            return source.load(classes, "test", size, stage.advance), 0
+    found = load_splits(source, classes, size, progress)
+    own = found.images["test"].subset(np.flatnonzero(~found.copied))
+    if not len(own):
+        raise DataError(
+            f"{source.place} has no images to test on: each class is one image, or all are copies of training images; "
+            "add some"
+        )
+    return own, int(found.copied.sum())
 
 
 def _among(classes: Sequence[str], images: ImageSet) -> ImageSet:

@@ -61,9 +61,11 @@ def choose(request: Request, config: PruneConfig, delivery: Delivery) -> tuple[B
         for name, cost in costs.items()
         if cost > limits[name]
     ]
+    small = "size_kib" in costs and config.data is not None and any(f.arithmetic == "fp32" for f in request.zoo.forms)
     raise BudgetError(
         f"no network of {request.zoo.name} meets the budget; the nearest, {nearest.id}, has "
         f"{'; '.join(missed)}. Allow a little more than it has"
+        + (", or leave --data out: there are smaller files for names alone" if small else "")
     )
 
 

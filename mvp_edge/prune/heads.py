@@ -24,7 +24,7 @@ from mvp_edge.prune.nearness import cosines
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.timing.session import session_in_memory
 from mvp_edge.training.frozen_head import Choice, Kind, Linear, choose_head, fit_head, named_logits
-from mvp_edge.training.interpolation import fold_count, folds, rest_of
+from mvp_edge.training.interpolation import folds, rest_of
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
 State = dict[str, Tensor]
@@ -150,10 +150,14 @@ class LeftOut:
 
 
 def parts_of(train: ImageSet, seed: int) -> list[Tensor]:
-    """Return the positions of the photographs that are left out at a time; none if a class has only one."""
-    if fold_count(train.labels, len(train.classes), FOLDS) < 2:
+    """Return the positions of the photographs that are left out at a time: a fifth of each class.
+
+    A class of fewer than five is in fewer parts, and one of a single photograph in none; none if fewer than two classes
+    have two.
+    """
+    if int((torch.bincount(train.labels) > 1).sum()) < 2:
         return []
-    parts = folds(train.labels, rng(seed, "folds"), FOLDS)
+    parts = [part for part in folds(train.labels, rng(seed, "folds"), FOLDS) if len(part)]
     return parts if len(train) <= ALL_FOLDS else parts[:1]
 
 

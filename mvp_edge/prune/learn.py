@@ -154,8 +154,8 @@ def take_steps(
     if settings.iterations > 0 and choice is None and config.schedule == "auto":
         settings = replace(settings, iterations=0)
         warnings.append(
-            "a class has a single photograph, so that none can be left out to judge by: the network was not trained, "
-            "only its head; add photographs, or train it unjudged with --schedule fixed"
+            "fewer than two classes have two photographs, so that none can be left out to judge by: the network was "
+            "not trained, only its head; add photographs"
         )
     everything, interpolation, number = torch.arange(len(train)), None, 0
     before = after = steps.start(everything)

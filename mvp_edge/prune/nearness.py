@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mvp_edge.names.known import KEPT, known_threshold
+from mvp_edge.names.known import known_threshold
 
 FEWEST = 10  # photographs left out, for such a threshold to mean anything
 
@@ -20,8 +20,8 @@ class Nearness:
 
     Attributes:
         means: Mean features `(names, D)` of the photographs of each name.
-        threshold: Nearness to the nearest class that `kept` of the photographs left out reach.
-        kept: `KEPT`, unless pictures of none of the classes set the threshold.
+        threshold: Nearness to the nearest class below which a picture shows none of them.
+        kept: The share of the photographs left out that reach the threshold.
         photographs: How many were left out.
         none: How many pictures of none of the classes there were.
         refused: The share of these below the threshold; 0 if there were none.
@@ -62,7 +62,9 @@ def nearness_of(means: Tensor, left_out: np.ndarray | None, none: np.ndarray | N
     if left_out is None or len(left_out) < FEWEST:
         return None
     if none is None:
-        return Nearness(means.numpy(), known_threshold(left_out), KEPT, len(left_out))
-    threshold = float(max(left_out, key=lambda t: ((left_out >= t).mean() + (none < t).mean(), -t)))
-    kept, refused = float((left_out >= threshold).mean()), float((none < threshold).mean())
-    return Nearness(means.numpy(), threshold, kept, len(left_out), len(none), refused)
+        threshold = known_threshold(left_out)
+    else:
+        threshold = float(max(left_out, key=lambda t: ((left_out >= t).mean() + (none < t).mean(), -t)))
+    kept = float((left_out >= threshold).mean())
+    count, refused = (0, 0.0) if none is None else (len(none), float((none < threshold).mean()))
+    return Nearness(means.numpy(), threshold, kept, len(left_out), count, refused)

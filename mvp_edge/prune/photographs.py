@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +19,7 @@ from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import ConfigError, DataError
 from mvp_edge.core.packed import in_full, read_stored
 from mvp_edge.core.progress import Progress, Stage, Stopwatch
-from mvp_edge.data import DataSource, ImageSet
+from mvp_edge.data import DataSource, ImageSet, skipped_warnings
 from mvp_edge.data.folder import unlabelled
 from mvp_edge.data.images import Size, decode_all, resize
 from mvp_edge.export import verify_onnx
@@ -76,14 +76,17 @@ def make_photographed(
     """
     device = resolve_device(config.device)
     source = open_data(config)
+    none_files = () if config.none is None else unlabelled(Path(config.none))
     with clock.time("size"):
         require_trainable(zoo)
         body = choose_body(config, zoo, resolution, source, progress)
     with clock.time("load"):
         size = (body.pixels, body.pixels)
         pictures = read_pictures(source, resolution.task.names, size, progress)
-        none = None if config.none is None else read_none(Path(config.none), size)
-    given = Photographs(zoo, resolution, body, pictures, source.name, none)
+        none = read_none(none_files, size) if none_files else None
+    if none is not None:
+        pictures = replace(pictures, warnings=(*pictures.warnings, *skipped_warnings(none)))
+    given = Photographs(zoo, resolution, body, pictures, source.name, None if none is None else none.images)
     learned = learn(given, config, device, progress, clock)
     return deliver(given, learned, config, device, directory, progress, clock)
 
@@ -108,18 +111,18 @@ def require_trainable(zoo: BodyZoo) -> None:
         )
 
 
-def read_none(directory: Path, size: Size) -> Tensor:
-    """Return the pictures in a directory of none of the classes, uint8 `(N, 3, H, W)`; unreadable ones are left out.
+def read_none(files: Sequence[str], size: Size) -> ImageSet:
+    """Return pictures of none of the classes; those that cannot be read are left out.
 
     Raises:
-        DataError: there is no such directory, or no picture in it can be read.
+        DataError: none of them can be read.
     """
-    files = unlabelled(directory)
     read = decode_all(files, [0] * len(files), size)
     if not len(read.images):
         path, reason = read.failures[0]
-        raise DataError(f"no picture in {directory} can be read, such as {path} ({reason}); give others with --none")
-    return read.images
+        raise DataError(f"no picture of --none can be read, such as {path} ({reason}); give others")
+    skipped = tuple(path for path, _ in read.failures)
+    return ImageSet(read.images, read.labels, (), skipped, read.files, read.origins)
 
 
 def choose_body(
@@ -386,9 +389,11 @@ def photographs_record(given: Photographs, learned: Learned) -> PhotographsRecor
 def advice(choice: Choice | None) -> str:
     """Return one sentence on whether more photographs would help."""
     if choice is None:
-        return "whether more photographs would help is unknown: a class has a single one"
+        return "whether more photographs would help is unknown: too few classes have two"
     gain, error = choice.gain
     few, many = choice.curve[-2].images, choice.curve[-1].images
+    if few == many:
+        return "whether more photographs would help is unknown: there are too few to learn from half of them"
     what = f"from {few} to {many} photographs the head changed by {gain:+.1f} points (standard error {error:.1f})"
     if gain > error and gain > 0:
         return f"more photographs would probably help: {what}"
@@ -410,10 +415,11 @@ def no_known(learned: Learned, config: PruneConfig) -> list[str]:
     """Return a warning that the file has no output `known`, if one may be expected."""
     if not config.unknown or learned.nearness is not None:
         return []
-    why = (
-        "--schedule fixed leaves no photographs" if config.schedule == "fixed" else "too few photographs could be left"
-    )
+    why, advice = "too few photographs could be left out", "add photographs"
+    if config.schedule == "fixed" and learned.changed:
+        why, advice = "--schedule fixed leaves no photographs out", "leave that out"
+    told = "" if config.none is None else ", and --none has no effect"
     return [
-        f"the file has no output `known`, so that it takes every picture for one of the classes: {why} out, to learn "
-        "which pictures show none of them; " + ("leave that out" if config.schedule == "fixed" else "add photographs")
+        f"the file has no output `known`, so that it takes every picture for one of the classes{told}: {why}, to learn "
+        f"which pictures show none of them; {advice}"
     ]

@@ -74,9 +74,7 @@ def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progre
     """
     found = load_splits(source, classes, size, progress)
     used, by_split = found.images, found.groups
-    seen = np.concatenate([by_split[split] for split in used if split != "test"])
-    left = np.isin(by_split["test"], seen)
-    kept, out = np.flatnonzero(~left), np.flatnonzero(left)
+    kept, out = np.flatnonzero(~found.copied), np.flatnonzero(found.copied)
     test = used["test"].subset(kept) if len(kept) else None
     pairs = [_original(used, by_split, int(i)) for i in out[:SHOWN_COPIES]]
     counts: dict[str, int] = {split: len(images) for split, images in used.items()} | {"test": len(kept)}

@@ -58,7 +58,9 @@ def _python(image: ImageRecord, output: OutputRecord, known: KnownRecord | None)
         (
             "import numpy as np, onnxruntime as ort",
             "from PIL import Image, ImageOps",
-            'picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
+            'picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")',
+            'page = Image.new("RGBA", picture.size, "white")',
+            'picture = Image.alpha_composite(page, picture).convert("RGB")',
             f"pixels = np.stack([ImageOps.fit(picture, {size}, Image.BILINEAR)]){axes}",
             'session = ort.InferenceSession("model.onnx")',
             f'feed = {{"{image.name}": pixels{scale}}}',

@@ -148,7 +148,7 @@ def choose_head(
 
     Args:
         features: `(N, D)`.
-        labels: `(N,)`, each class in every fold and outside of it.
+        labels: `(N,)`, each class outside of every fold.
         prior: What names alone say, logits `(N, K)`; 0 for a name that the base does not know.
         folds: Positions of the images that are left out together, for each time.
         all_known: Whether the base knows all names, so that they may suffice.

@@ -104,7 +104,7 @@ def tune_interpolated(
         What was chosen, and the first fold: the network itself gets the mean over all folds, which has seen all images.
     """
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    parts = folds(data.labels, rng(seed, "folds"))
+    parts = folds(data.labels, rng(seed, "folds"), fold_count(data.labels, len(data.classes)))
     logits = {s: torch.empty(len(data), len(data.classes)) for s in WEIGHTS}
     after = []
     for left_out in parts:
@@ -144,17 +144,20 @@ def fold_count(labels: Tensor, classes: int, most: int = FOLDS) -> int:
     return min(most, int(torch.bincount(labels, minlength=classes).min()))
 
 
-def folds(labels: Tensor, rng: np.random.Generator, most: int = FOLDS) -> list[Tensor]:
+def folds(labels: Tensor, rng: np.random.Generator, count: int) -> list[Tensor]:
     """Return the positions of labels `(N,)` in folds that hold every class in equal numbers, give or take one.
 
+    A class of fewer images than folds is in as many of them as it has images; one of a single image is in none, so that
+    every class is outside of every fold.
+
     Raises:
-        ValueError: a class has fewer than two images.
+        ValueError: there are fewer than two folds.
     """
-    count = fold_count(labels, int(labels.max()) + 1, most)
     if count < 2:
-        raise ValueError(f"a class has {count} images; cross-validation needs at least 2 of each")
+        raise ValueError(f"images cannot be left out in {count} folds; at least 2 are needed")
     order = torch.from_numpy(rng.permutation(len(labels)))
     order = order[labels[order].argsort(stable=True)]
+    order = order[torch.bincount(labels)[labels[order]] > 1]
     return [order[first::count].sort().values for first in range(count)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,19 @@ def test_eval(run: Run, pruned: tuple[Path, Done], images: Path) -> None:
     assert found["accuracy"]["top1"] == pruned[1].json["accuracy"]["top1"]
     assert found["accuracy"]["per_class"].keys() == {"tiger", "apple", "rose"}
     assert "tiger" in run("eval", pruned[0] / "model.onnx", "--data", images).out
+
+
+def test_eval_leaves_out_what_prune_leaves_out(
+    run: Run, pruned: tuple[Path, Done], images: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(images, tmp_path / "own"))
+    shutil.copy(next((own / "train" / "tiger").iterdir()), own / "test" / "tiger" / "again.png")
+    found = run("eval", pruned[0] / "model.onnx", "--data", own, "--json").json
+    assert found["accuracy"]["n"] == pruned[1].json["accuracy"]["n"]
+    assert "1 test images are copies of training images, and are not counted" in found["warnings"]
+    shutil.rmtree(own / "train")
+    alone = run("eval", pruned[0] / "model.onnx", "--data", own, "--json").json
+    assert alone["accuracy"]["n"] == 1 + found["accuracy"]["n"]
 
 
 def test_bench(run: Run, pruned: tuple[Path, Done]) -> None:

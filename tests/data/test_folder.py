@@ -556,6 +556,18 @@ def test_exports_of_boxes_in_folders_are_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
+def test_a_picture_beside_the_one_folder_of_the_data_is_set_aside(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            fill(tmp_path / "photos" / split / label, 1)
+    fill(tmp_path, 1)
+    listing = open_source(str(tmp_path)).listing
+    assert listing.classes == ("a", "b") and not listing.carved
+    assert [(each.reason, [Path(f).name for f in each.files]) for each in listing.aside] == [
+        ("beside the folders, so of no class", ["image000.png"])
+    ]
+
+
 def test_a_split_of_loose_pictures_is_named_as_one(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "apple", 9)
     fill(tmp_path / "test", 2)

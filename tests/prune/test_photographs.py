@@ -33,10 +33,11 @@ from mvp_edge.prune.heads import Heads, prior_of
 from mvp_edge.prune.job import compress, compress_family
 from mvp_edge.prune.learn import enough, harmful, mistaken
 from mvp_edge.prune.nearness import nearness_of
+from mvp_edge.prune.photographs import advice
 from mvp_edge.prune.precision import compare
 from mvp_edge.report import Report
 from mvp_edge.training.early_layers import passed
-from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, Kind, Linear, fit_head, named_logits
+from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, Kind, Linear, Point, fit_head, named_logits
 from mvp_edge.training.loop import Batches
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 from mvp_edge.zoo.store import open_zoo
@@ -290,8 +291,62 @@ def test_a_class_with_one_photograph_cannot_be_judged(tmp_path: Path, bodies: Bo
     report = compress(settings(tmp_path, bodies, own, "tiger\napple\n", fit=FitOverrides(iterations=2, batch_size=4)))
     assert report.photographs is not None
     assert (report.photographs.held_out, report.photographs.head_top1, report.photographs.trained) == (0, None, False)
-    assert any("single photograph" in w for w in report.warnings)
+    assert any("fewer than two classes have two photographs" in w for w in report.warnings)
+    assert "unknown: too few classes have two" in report.photographs.advice
     assert report.settings.fit.iterations == 0
+
+
+def test_one_photograph_of_a_class_leaves_the_others_to_judge(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    own = Path(shutil.copytree(images, tmp_path / "few"))
+    for file in sorted((own / "train" / "tiger").iterdir())[1:]:
+        file.unlink()
+    fit = FitOverrides(iterations=2, batch_size=4)
+    report = compress(settings(tmp_path, bodies, own, "tiger\napple\nplain\n", fit=fit))
+    shown = report.photographs
+    assert shown is not None and (shown.train, shown.held_out) == (17, 16)
+    assert report.known is not None and report.known.photographs >= 10
+    assert not any("fewer than two classes" in w for w in report.warnings)
+
+
+def test_half_of_too_few_photographs_tells_nothing(images: Path) -> None:
+    points = (Point(3, 50.0), Point(3, 50.0))
+    choice = Choice(NAMES_ALONE, torch.zeros(0, 2), None, 50.0, points, (0.0, 0.0))
+    assert advice(choice) == (
+        "whether more photographs would help is unknown: there are too few to learn from half of them"
+    )
+    assert "would probably not help" in advice(replace(choice, curve=(Point(3, 50.0), Point(6, 50.0))))
+
+
+@pytest.mark.parametrize("schedule", ["auto", "fixed"])
+def test_pictures_of_none_of_the_classes_that_set_nothing(
+    tmp_path: Path, bodies: BodyZoo, images: Path, schedule: Any
+) -> None:
+    own = Path(shutil.copytree(images, tmp_path / "few"))
+    for name in ("tiger", "apple"):
+        for file in sorted((own / "train" / name).iterdir())[2:]:
+            file.unlink()
+    (own / "none").mkdir()
+    shutil.copy(next((images / "train" / "rose").iterdir()), own / "none")
+    (own / "none" / "broken.png").write_bytes(b"x")
+    fit = FitOverrides(iterations=2, batch_size=4)
+    given = settings(tmp_path, bodies, own, "tiger\napple\n", fit=fit, schedule=schedule, none=str(own / "none"))
+    report = compress(given)
+    assert report.known is None
+    (warning,) = (w for w in report.warnings if "--none has no effect" in w)
+    assert warning.endswith("leave that out" if schedule == "fixed" else "add photographs")
+    assert any("unreadable" in w and "broken.png" in w for w in report.warnings)
+
+
+def test_names_that_the_base_does_not_tell_apart(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
+    own = Path(shutil.copytree(images, tmp_path / "alike"))
+    for split in ("train", "test"):
+        (own / split / "plain").rename(own / split / "edible fruit")
+    report = compress(settings(tmp_path, bodies, own, "apple\nedible fruit\nrose\n"))
+    assert [list(n.classes) for n in report.names] == [[], [], ["rose"]]
+    assert [n.note.partition(";")[0] for n in report.names[:2]] == [
+        "the base does not tell 'apple' from 'edible fruit'", "the base does not tell 'edible fruit' from 'apple'"
+    ]  # fmt: skip
+    assert report.accuracy.top1 is not None and report.accuracy.top1 > 60
 
 
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
@@ -435,7 +490,11 @@ def test_pictures_of_none_of_the_classes_set_the_threshold(tmp_path: Path, bodie
 def test_the_threshold_is_where_most_are_told_rightly() -> None:
     left_out, means = np.linspace(0.5, 0.95, 10), torch.eye(2)
     alone = nearness_of(means, left_out, None)
-    assert alone is not None and alone.threshold == pytest.approx(0.5) and alone.kept == 0.95
+    assert (
+        alone is not None and alone.threshold == pytest.approx(0.5) and alone.kept == 1
+    )  # as the least of ten sets it
+    many = nearness_of(means, np.linspace(0.5, 0.95, 40), None)
+    assert many is not None and many.kept == 0.95
     told = nearness_of(means, left_out, np.array([0.1, 0.52, 0.58]))
     assert told is not None and told.threshold == pytest.approx(0.6)
     assert (told.kept, told.refused, told.none) == (pytest.approx(0.8), 1.0, 3)

@@ -104,7 +104,8 @@ def test_bursts_are_on_one_side_of_a_split_of_ours(tmp_path: Path) -> None:
     assert not bursts[0] & bursts[1]
     assert sum(map(len, bursts)) == 5
     assert "images changed sides" in found.warnings[1]
-    again = load_test(source, ("a", "b"), (32, 32), SilentProgress())
+    again, copies = load_test(source, ("a", "b"), (32, 32), SilentProgress())
+    assert copies == 0
     assert again.files == found.test.files
     assert again.sha256 == found.test.sha256
     for images in (found.train, found.test):

@@ -38,7 +38,9 @@ def test_the_lines_of_python_run_the_model(
     )
     (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES))
     picture = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / "photo.jpg", "PNG")  # Pillow looks inside; JPEG would change the pixels
+    painted = np.concatenate([picture, np.full((24, 40, 1), 255, np.uint8)], 2)
+    picture[:12], painted[:12, :, 3] = 255, 0  # what is transparent is white, as for `predict`
+    Image.fromarray(painted).save(tmp_path / "photo.jpg", "PNG")  # Pillow looks inside; JPEG would change the pixels
     interface = {k: v for k, v in read_interface(file).to_json().items() if k != "classes"}
     logits, known = OnnxClassifier(file).predict(picture.transpose(2, 0, 1)[None]), None
     if threshold is not None:

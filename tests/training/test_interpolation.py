@@ -18,6 +18,7 @@ from mvp_edge.training.interpolation import (
     calibrated_loss,
     choose,
     class_weights,
+    fold_count,
     folds,
     interpolate,
     mean,
@@ -60,7 +61,8 @@ def model(trained: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(("counts", "parts"), [((9, 12), 3), ((2, 50), 2), ((4, 3, 5), 3)])
 def test_every_image_is_left_out_once_and_every_part_has_every_class(counts: tuple[int, ...], parts: int) -> None:
     labels = torch.cat([torch.full((n,), k) for k, n in enumerate(counts)])
-    found = folds(labels, np.random.default_rng(0))
+    assert fold_count(labels, len(counts)) == parts
+    found = folds(labels, np.random.default_rng(0), parts)
     assert len(found) == parts
     assert torch.cat(found).sort().values.tolist() == list(range(len(labels)))
     for k, n in enumerate(counts):
@@ -70,13 +72,18 @@ def test_every_image_is_left_out_once_and_every_part_has_every_class(counts: tup
 
 def test_folds_are_drawn() -> None:
     labels = torch.arange(40) % 2
-    one, same, other = (folds(labels, np.random.default_rng(seed))[0].tolist() for seed in (0, 0, 1))
+    one, same, other = (folds(labels, np.random.default_rng(seed), 3)[0].tolist() for seed in (0, 0, 1))
     assert one == same != other
 
 
-def test_a_single_image_cannot_be_left_out() -> None:
-    with pytest.raises(ValueError, match="a class has 1 images"):
-        folds(torch.tensor([0, 0, 1]), np.random.default_rng(0))
+def test_a_single_image_is_not_left_out_and_every_class_is_outside_of_every_fold() -> None:
+    labels = torch.tensor([2, 0, 1, 0, 2, 2, 2, 2, 2, 2])
+    for seed in range(20):
+        found = folds(labels, np.random.default_rng(seed), 5)
+        assert torch.cat(found).sort().values.tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+        assert all(set(labels[rest_of(part, len(labels))].tolist()) == {0, 1, 2} for part in found)
+    with pytest.raises(ValueError, match="at least 2"):
+        folds(labels, np.random.default_rng(0), fold_count(labels, 3))
 
 
 def test_mixed_weights_lie_on_the_line() -> None:
