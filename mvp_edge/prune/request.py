@@ -48,7 +48,8 @@ def requested_task(config: PruneConfig) -> Task:
     task = wordnet.resolve(_listed(config))
     _, classes = read_base_classes(config.zoo)
     if config.data is None:
-        _check_settings_without_images(config)
+        _check_votes_without_images(config)
+        _check_none(config)
         if config.precision == "int8":
             raise ConfigError(
                 "--precision int8 needs images to calibrate with; add --data DIR, or choose another precision"
@@ -63,9 +64,10 @@ def requested_names(config: PruneConfig, zoo: BodyZoo) -> Resolution:
 
     Raises:
         TaskError: the class list cannot be used, or the base does not know a name.
-        ConfigError: a setting needs images.
+        ConfigError: a setting needs images, or members.
     """
-    _check_settings_without_images(config)
+    _check_bodies(config, zoo)
+    _check_none(config)
     resolution = resolve_to_base(_listed(config), zoo.classes)
     resolution.require_known(zoo.base, _listing_command(config.zoo))
     return resolution
@@ -78,8 +80,7 @@ def requested_with_photographs(config: PruneConfig, zoo: BodyZoo) -> Resolution:
         TaskError: the class list cannot be used.
         ConfigError: the result is to be added to the zoo.
     """
-    if config.add_to_zoo:
-        raise ConfigError(f"--add-to-zoo needs a zoo whose members vote, and {zoo.name} has none; leave it out")
+    _check_bodies(config, zoo)
     return resolve_to_base(_listed(config), zoo.classes, pictured=True)
 
 
@@ -139,7 +140,17 @@ def _listing_command(zoo: str | None) -> str:
     return shlex.join(["mvp-edge", "zoo", "classes", *([] if zoo is None else [zoo])])
 
 
-def _check_settings_without_images(config: PruneConfig) -> None:
+def _check_bodies(config: PruneConfig, zoo: BodyZoo) -> None:
+    if config.add_to_zoo:
+        raise ConfigError(f"--add-to-zoo needs a zoo whose members vote, and {zoo.name} has none; leave it out")
+
+
+def _check_none(config: PruneConfig) -> None:
+    if config.none is not None:
+        raise ConfigError("--none needs images of the classes to compare with; add --data DIR, or leave it out")
+
+
+def _check_votes_without_images(config: PruneConfig) -> None:
     if config.vote.similarity == "leep":
         raise ConfigError(
             "--similarity leep compares images; add --data DIR, or compare names with --similarity wordnet"
@@ -148,8 +159,6 @@ def _check_settings_without_images(config: PruneConfig) -> None:
         raise ConfigError("--method smsp needs images to train on; add --data DIR, or leave the option out")
     if config.vote.voters == "specialist":
         raise ConfigError("--voters specialist needs images to train on; add --data DIR, or leave the option out")
-    if config.none is not None:
-        raise ConfigError("--none needs images of the classes to compare with; add --data DIR, or leave it out")
     if config.add_to_zoo:
         raise ConfigError(
             "--add-to-zoo needs images: without them the model is a member of the zoo already; add --data DIR"

@@ -142,7 +142,7 @@ def test_flags_of_other_zoos_are_told(run: Run, task: Path, generalist_zoo: Path
     assert "pruned members, so --max-drop, --no-unknown has no effect" in told
     assert "without images a network is delivered unchanged, so --vote has no effect" in told
     task.write_text("espresso\nbicycle\n")
-    voting = ["--method", "mvp", "--similarity", "wordnet", "--voters", "any", "--vote", "sample", "--lr", 1]
+    voting = ["--method", "smsp", "--similarity", "leep", "--voters", "specialist", "--vote", "sample", "--lr", 1]
     budget = ["--max-macs", "1G", "--max-drop", 2, "--no-unknown", "--force"]
     told = " ".join(run(*words(task, body_zoo, *voting, *budget)).err.split())
     assert "none vote, so --vote, --method, --similarity, --voters has no effect" in told
