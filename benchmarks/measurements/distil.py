@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from benchmarks.command import Script, log
 from benchmarks.lite0 import at, body, kept_by, lite0
 from benchmarks.measurements import teach
-from benchmarks.reconstruction import counts_within, importance, reconstructed
 from mvp_edge.config import FitConfig
 from mvp_edge.core.device import on_device
 from mvp_edge.core.environment import environment
@@ -32,8 +31,9 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import normalise
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import Base, save_base
-from mvp_edge.models.plan import KeepPlan, make_plan
+from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.pruners.reconstruction import counts_within, importance, reconstructed
 from mvp_edge.pruners.units import top_plan
 from mvp_edge.training.checkpoint import Checkpoint
 from mvp_edge.training.loop import Batch, fit, make_optimizer
@@ -103,17 +103,6 @@ def sliced(prunable: PrunableModel, macs: int, images: Tensor) -> tuple[nn.Modul
     return reconstructed(prunable, plan, images), plan
 
 
-def within(outer: KeepPlan, inner: KeepPlan) -> KeepPlan:
-    """Return what a network keeps of the whole base if it was cut (`inner`) from one that is cut itself (`outer`).
-
-    Raises:
-        ValueError: the second plan is not one for the first one's network.
-    """
-    if inner.widths != outer.counts:
-        raise ValueError("the second plan is for another network than the first one leaves")
-    return make_plan(outer.widths, {g.name: [outer[g.name][i] for i in g.kept] for g in inner.groups})
-
-
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Return uint8 images `(N, 3, H, W)` at another size."""
     if images.shape[2:] == size:
@@ -156,7 +145,7 @@ def main(argv: Sequence[str]) -> None:
     if args.macs is not None:
         most = int(1e6 * args.macs) + head_of(network).weight.numel()
         network, plan = sliced(PrunableModel.of(base, network), most, batches.pictures(SOLVED_ON))
-        kept = plan if kept is None else within(kept, plan)
+        kept = plan if kept is None else kept.then(plan)
     if kept is not None:
         recipe["plan"] = kept.to_json()
     network = on_device(network, device)

@@ -36,7 +36,7 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, evened
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.fit import fine_tune, is_low_data
-from mvp_edge.prune.heads import Photographs, seen
+from mvp_edge.prune.heads import Network, Photographs, seen
 from mvp_edge.prune.learn import learn
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.report.record import PicturesRecord
@@ -96,7 +96,7 @@ def of_member(s: Setting) -> dict[str, float]:
 def of_body(zoo: BodyZoo, body: Body, resolution: Resolution, s: Setting) -> dict[str, float]:
     """Return the same of a body, whose head is fitted first."""
     record = PicturesRecord(len(s.train), {}, {}, 0, (), (), "")
-    given = Photographs(zoo, resolution, body, Pictures(s.train, None, None, (), record, ()), "")
+    given = Photographs(zoo, resolution, Network.of(zoo, body), Pictures(s.train, None, None, (), record, ()), "")
     config, found = PruneConfig(Path(), "", schedule="fixed", seed=s.seed), {}
     for drawn, limit in DRAWN.items():
         with patch(RULE, limit):
@@ -125,7 +125,7 @@ def drawn_names(source: DataSource, zoo: BodyZoo, seed: int) -> Resolution:
     draw = rng(seed, source.name)
     while True:
         names = [source.classes[i] for i in draw.choice(len(source.classes), WAYS, replace=False)]
-        if (resolution := resolved(names, zoo, source.location)) is not None:
+        if (resolution := resolved(names, zoo)) is not None:
             return resolution
 
 

@@ -30,7 +30,7 @@ from mvp_edge.data.images import decode_all
 from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.known import listed_logits
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune.heads import Photographs, seen
+from mvp_edge.prune.heads import Network, Photographs, seen
 from mvp_edge.prune.learn import Learned, learn
 from mvp_edge.prune.nearness import cosines_with
 from mvp_edge.prune.pictures import read_pictures
@@ -96,7 +96,7 @@ def trial(
     if (test := pictures.test) is None:
         raise ConfigError("all test images are copies of training images")
     pictures = replace(pictures, train=pictures.train.at_most(shots, rng(seed, "shots")), val=None)
-    given, labels = Photographs(zoo, resolution, body, pictures, source.name), test.labels
+    given, labels = Photographs(zoo, resolution, Network.of(zoo, body), pictures, source.name), test.labels
     config = replace(config, data=source.name, seed=seed)
     began = time.perf_counter()
     learned = learn(given, config, torch.device("cpu"), SilentProgress(), Stopwatch())

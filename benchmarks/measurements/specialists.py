@@ -35,7 +35,6 @@ from torch import Tensor, nn
 from benchmarks.command import Script, log
 from benchmarks.lite0 import body
 from benchmarks.measurements.photographs import SUFFIXES, WAYS
-from benchmarks.reconstruction import counts_within, hidden_groups, importance, reconstructed
 from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.progress import SilentProgress
@@ -55,6 +54,7 @@ from mvp_edge.prune.learn import CROP, share_kept
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.ifp import iterative_prune
+from mvp_edge.pruners.reconstruction import counts_within, hidden_groups, importance, reconstructed
 from mvp_edge.pruners.units import top_plan
 from mvp_edge.training.early_layers import freeze_early
 from mvp_edge.training.frozen_head import choose_head, fit_head

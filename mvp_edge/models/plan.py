@@ -67,6 +67,16 @@ class KeepPlan:
                 return group.kept
         raise KeyError(name)
 
+    def then(self, inner: KeepPlan) -> KeepPlan:
+        """Return what is kept of the base if the network that this plan leaves is cut again.
+
+        Raises:
+            PlanError: `inner` is not a plan for that network.
+        """
+        if inner.widths != self.counts:
+            raise PlanError("the second plan is for another network than the first one leaves")
+        return make_plan(self.widths, {g.name: [self[g.name][i] for i in g.kept] for g in inner.groups})
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready value; `from_json` is its inverse."""
         return {

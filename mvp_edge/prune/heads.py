@@ -19,6 +19,7 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
 from mvp_edge.export.graph import last_gemm
 from mvp_edge.models.bases import Base
+from mvp_edge.models.plan import KeepPlan
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.nearness import cosines
 from mvp_edge.prune.pictures import Pictures
@@ -36,13 +37,35 @@ USUAL = Kind(prior=True, decay=1e-2)  # where a class has one photograph, so tha
 
 
 @dataclass(frozen=True, eq=False)
+class Network:
+    """A ready-made body, or what was cut from one.
+
+    Attributes:
+        body: The body; multiply-adds, parameters and share of units are those of what was cut.
+        weights: Tensors by their names in torch.
+        kept: Which of the base's units it keeps; None if it keeps them all.
+        cut: Whether it was cut from the body that the zoo has.
+    """
+
+    body: Body
+    weights: Mapping[str, np.ndarray]
+    kept: KeepPlan | None
+    cut: bool = False
+
+    @staticmethod
+    def of(zoo: BodyZoo, body: Body) -> Network:
+        """Return a body as it is."""
+        return Network(body, zoo.weights(body), zoo.kept(body))
+
+
+@dataclass(frozen=True, eq=False)
 class Photographs:
-    """A body with the photographs that it is given.
+    """A network with the photographs that it is given.
 
     Attributes:
         zoo: Where it is from.
         resolution: What stands for each name; an unknown name has no classes.
-        body: The network.
+        network: The network.
         pictures: The photographs.
         source: Name of the data.
         none: Pictures of none of the classes, uint8 `(N, 3, H, W)`, if there are some.
@@ -50,10 +73,15 @@ class Photographs:
 
     zoo: BodyZoo
     resolution: Resolution
-    body: Body
+    network: Network
     pictures: Pictures
     source: str
     none: Tensor | None = None
+
+    @property
+    def body(self) -> Body:
+        """The body that it is, or was cut from."""
+        return self.network.body
 
     @property
     def base(self) -> Base:
@@ -86,9 +114,16 @@ class Photographs:
 
 
 def graph_of(zoo: BodyZoo, body: Body, state: Mapping[str, Tensor]) -> onnx.ModelProto:
-    """Return a body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""
+    """Return a body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head.
+
+    The weights may be those of fewer units than the body has.
+    """
     weights = {k: v.detach().cpu().numpy() for k, v in state.items()}
     graph = zoo.graph(body, weights)
+    for node in graph.graph.node:
+        if node.op_type == "Conv" and (own := weights.get(node.input[1])) is not None and own.shape[1] == 1:
+            for attribute in (a for a in node.attribute if a.name == "group"):
+                attribute.i = len(own)
     rows = len(weights[last_gemm(graph.graph).input[1]])
     graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = rows
     return graph

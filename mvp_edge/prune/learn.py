@@ -138,7 +138,7 @@ def learn(
 
 def unpacked(given: Photographs, config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
     """Return the body in torch, its tensors, and how it is trained."""
-    start = {k: torch.from_numpy(np.array(v)) for k, v in given.zoo.weights(given.body).items()}
+    start = {k: torch.from_numpy(np.array(v)) for k, v in given.network.weights.items()}
     network = load_sliced(given.zoo.arch, start, len(given.zoo.classes.classes))
     settings = resolve_fit(config.fit, "photographs", network)
     if not isinstance(config.fit, FitConfig):

@@ -69,7 +69,7 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
         weights = in_full(opened.stored)
         groups = request.resolution.groups
         rows = take_rows(opened.graph, weights, [i for group in groups for i in group])
-        write_parts(directory, zoo, body, request.resolution.task.names, [len(g) for g in groups], rows)
+        write_parts(directory, zoo, body, zoo.kept(body), request.resolution.task.names, [len(g) for g in groups], rows)
     with clock.time("evaluate"), progress.stage("Checking"):
         parity = check(file, opened, request)
     other: Candidate | None = None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,33 +16,30 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.device import resolve_device
 from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import ConfigError, DataError
-from mvp_edge.core.packed import in_full, read_stored
-from mvp_edge.core.progress import Progress, Stage, Stopwatch
-from mvp_edge.data import DataSource, ImageSet, skipped_warnings
+from mvp_edge.core.progress import Progress, Stopwatch
+from mvp_edge.data import ImageSet, skipped_warnings
 from mvp_edge.data.folder import unlabelled
-from mvp_edge.data.images import Size, decode_all, resize
+from mvp_edge.data.images import Size, decode_all
 from mvp_edge.export import verify_onnx
 from mvp_edge.export.body import rewritten
-from mvp_edge.export.compact import store_compactly
-from mvp_edge.export.graph import last_gemm
-from mvp_edge.export.named_head import KNOWN, attach_head
+from mvp_edge.export.named_head import KNOWN
 from mvp_edge.models.macs import nominal_training_flops
 from mvp_edge.models.slicing import load_sliced
-from mvp_edge.models.tensors import serialise
 from mvp_edge.names.base_classes import Resolution
-from mvp_edge.names.known import Split, listed_logits
+from mvp_edge.names.known import listed_logits
 from mvp_edge.prune.accuracy import base_record, base_sample, measured_accuracy, predict_file, unknown_accuracy
-from mvp_edge.prune.body_size import Delivery, choose
 from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.gate import Candidate, failed_gate
-from mvp_edge.prune.heads import Photographs, State, graph_of, parts_of, prior_of, seen
+from mvp_edge.prune.heads import Network, Photographs, State, seen
 from mvp_edge.prune.learn import Learned, learn
+from mvp_edge.prune.learned_file import Head, learned_head_costs, make_file
 from mvp_edge.prune.named import Made, report_of
+from mvp_edge.prune.network_size import choose_network
 from mvp_edge.prune.pictures import open_data, read_pictures
 from mvp_edge.prune.precision import compare, make_precision
 from mvp_edge.prune.samples import extras_of
-from mvp_edge.prune.write import FILES, write_base, write_file, write_parts
+from mvp_edge.prune.write import FILES, write_base, write_parts
 from mvp_edge.report import Report, render_html, write_json
 from mvp_edge.report.record import (
     AccuracyRecord,
@@ -58,12 +54,8 @@ from mvp_edge.report.record import (
 from mvp_edge.timing.latency import time_files
 from mvp_edge.timing.session import open_session
 from mvp_edge.training.early_layers import freeze_early
-from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, NamedRows, held_out_top1, named_logits
-from mvp_edge.zoo.bodies import Body, BodyZoo, Features
-
-TRIED = 200  # photographs that choose a body
-TRIED_EACH = 5  # of a class, at least
-JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
+from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, NamedRows, named_logits
+from mvp_edge.zoo.bodies import BodyZoo
 
 
 def make_photographed(
@@ -79,14 +71,14 @@ def make_photographed(
     none_files = () if config.none is None else unlabelled(Path(config.none))
     with clock.time("size"):
         require_trainable(zoo)
-        body = choose_body(config, zoo, resolution, source, progress)
+        network = choose_network(config, zoo, resolution, source, progress)
     with clock.time("load"):
-        size = (body.pixels, body.pixels)
+        size = (network.body.pixels, network.body.pixels)
         pictures = read_pictures(source, resolution.task.names, size, progress)
         none = read_none(none_files, size) if none_files else None
     if none is not None:
         pictures = replace(pictures, warnings=(*pictures.warnings, *skipped_warnings(none)))
-    given = Photographs(zoo, resolution, body, pictures, source.name, None if none is None else none.images)
+    given = Photographs(zoo, resolution, network, pictures, source.name, None if none is None else none.images)
     learned = learn(given, config, device, progress, clock)
     return deliver(given, learned, config, device, directory, progress, clock)
 
@@ -125,105 +117,6 @@ def read_none(files: Sequence[str], size: Size) -> ImageSet:
     return ImageSet(read.images, read.labels, (), skipped, read.files, read.origins)
 
 
-def choose_body(
-    config: PruneConfig, zoo: BodyZoo, resolution: Resolution, source: DataSource, progress: Progress
-) -> Body:
-    """Return the body to train.
-
-    Without a budget some training photographs decide: it is the smallest of which a head on its features is right on
-    photographs left out at most `max_drop` points less often than on the features of the best body. Over 60 lists each
-    of Caltech-101 and of Clothing, on other training photographs, that is 0.6 and 0.9 points below the base; allowing
-    for a standard error besides would halve the multiply-adds, and lose 1.1 and 2.2 points. With a budget, or
-    with fewer than `JUDGING` photographs, it is the one that `body_size.choose` takes; what is expected of unknown
-    names goes by their number.
-
-    Raises:
-        BudgetError: no body meets the budget.
-        DataError: the photographs do not fit the class list, or cannot be read.
-    """
-    expected = expectations(zoo, resolution)
-    names, largest = resolution.task.names, max(b.pixels for b in zoo.bodies)
-    each = max(TRIED_EACH, TRIED // len(names))
-    if config.budget is None and sum(min(each, source.count([n], "train")) for n in names) >= JUDGING:
-        with progress.stage("Reading some images", min(each * len(names), source.count(names, "train"))) as stage:
-            some = source.load(names, "train", (largest, largest), stage.advance, each)
-        if parts := parts_of(some, config.seed):
-            with progress.stage("Choosing a size", len(some) * len(zoo.bodies)) as stage:
-                scores = [scored(zoo, body, resolution, some, parts, stage) for body in zoo.bodies]
-            drops = [round(max(scores) - score, 6) for score in scores]
-            good = [b for b, drop in zip(zoo.bodies, drops, strict=True) if drop <= config.max_drop]
-            return min(good, key=lambda b: b.macs)
-    return choose(Request(zoo, resolution, None, expected), config, with_photographs(zoo, resolution, config))[0]
-
-
-def with_photographs(zoo: BodyZoo, resolution: Resolution, config: PruneConfig) -> Delivery:
-    """Return what is delivered of a body with photographs, at most: each class of the base has a row of its own."""
-    names, rows = resolution.task.names, tuple(max(1, len(g)) for g in resolution.groups)
-
-    def write(body: Body, file: Path) -> None:
-        width = zoo.features(body).basis.shape[1]
-        state = {k: torch.from_numpy(v) for k, v in zoo.weights(body).items()}
-        last = last_gemm(zoo.graph(body, zoo.weights(body)).graph)
-        state |= {name: state[name][:1].repeat(sum(rows), *[1] * (state[name].ndim - 1)) for name in last.input[1:]}
-        long = sys.float_info.min  # no figure has more digits
-        known = (np.ones((len(names), width), np.float32), -long) if config.unknown else (None, None)
-        make_file(file, zoo, body, Head(names, rows, *known, long), state, config)
-
-    means = len(names) if config.unknown else 0
-    return Delivery(lambda body: learned_head_costs(zoo.features(body), rows, means), write)
-
-
-def learned_head_costs(features: Features, rows: Sequence[int], means: int) -> tuple[int, int]:
-    """Return multiply-adds and parameters of a head with rows of each name and means of so many."""
-    width, outputs = features.basis.shape[1], sum(rows) + means
-    return outputs * width, outputs * (width + 1)
-
-
-def scored(
-    zoo: BodyZoo, body: Body, resolution: Resolution, some: ImageSet, parts: Sequence[Tensor], stage: Stage
-) -> float:
-    """Return the percent of some photographs that a head on a body's features names without having seen them."""
-    pixels = resize(some.images, (body.pixels, body.pixels))
-    features, logits = seen(zoo.graph(body, zoo.weights(body)), pixels, stage)
-    prior = prior_of(logits, resolution)
-    return held_out_top1(features, some.labels, prior, parts, any_known=not all_unknown(resolution))
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """What a file says: a logit of each name, of so many rows, and how near a picture is to the nearest name."""
-
-    names: Sequence[str]
-    rows: Sequence[int]
-    means: np.ndarray | None
-    threshold: float | None
-    temperature: float
-
-
-def make_file(file: Path, zoo: BodyZoo, body: Body, head: Head, state: State, config: PruneConfig) -> State:
-    """Write a network that was learned, with some weights, and return these as the file has them: in eight bits.
-
-    The rows of the head stay as they are, as they are few.
-
-    Raises:
-        ExportError: it cannot be written.
-    """
-    rows = torch.arange(sum(head.rows)).split(list(head.rows))
-    groups = tuple(tuple(r.tolist()) for r in rows)
-    graph = graph_of(zoo, body, state).graph
-    own = state.keys() - set(last_gemm(graph).input)
-    packed = {t.name for t in graph.initializer} & own  # the graph has a stem of its own
-    forms = read_stored(serialise({k: state[k] for k in sorted(packed)}, "int8-fine"))[0]
-    state = state | {k: torch.from_numpy(v) for k, v in in_full(forms).items()}
-    model = attach_head(
-        graph_of(zoo, body, state), Split(groups, tuple(range(sum(head.rows))), (), ()), head.names,
-        known_threshold=head.threshold, means=head.means, temperature=head.temperature,
-    )  # fmt: skip
-    store_compactly(model, forms)
-    write_file(model, file, zoo, body, config.input, {"seed": str(config.seed)})
-    return state
-
-
 def deliver(
     given: Photographs, learned: Learned, config: PruneConfig, device: torch.device, directory: Path,
     progress: Progress, clock: Stopwatch,
@@ -240,7 +133,8 @@ def deliver(
     with clock.time("export"), progress.stage("Writing"):
         state = make_file(file, zoo, given.body, head, learned.state, config)
         weights = {k: v.numpy() for k, v in state.items()}
-        write_parts(directory, zoo, given.body, given.resolution.task.names, learned.rows, weights)
+        names, kept = given.resolution.task.names, given.network.kept
+        write_parts(directory, zoo, given.body, kept, names, learned.rows, weights)
         parity = verify_onnx(
             file, in_torch(given, learned, state), given.base.input_size, given.base.mean, given.base.std
         )
@@ -266,14 +160,14 @@ def deliver(
             )  # fmt: skip
         costs = learned_head_costs(zoo.features(given.body), learned.rows, 0 if near is None else len(near.means))
         expected = expectations(zoo, given.resolution)
-        own = next(e for b, e in expected if b is given.body)
+        own = next(e for b, e in expected if b.id == given.body.id)
         stated = Made(given.body, own, file, None, costs, parity, [base_timing, timing], whole.stat().st_size)
         report = report_of(Request(zoo, given.resolution, None, expected), stated, config, clock)
     nominal = nominal_training_flops(given.body.macs, 1.0, learned.trained, learned.fit.batch_size)
     steps = learned.interpolation
     report = msgspec.structs.replace(
         report,
-        method=method_in_words(given.body, learned),
+        method=method_in_words(given.network, learned),
         origin="photographs",
         accuracy=score,
         base_accuracy=base_score,
@@ -351,18 +245,14 @@ def base_by_names(
     return base_record(torch.from_numpy(listed_logits(found, given.resolution.groups)), logits[some], part), []
 
 
-def all_unknown(resolution: Resolution) -> bool:
-    """Return whether the base knows none of the names."""
-    return len(resolution.unknown) == len(resolution.named)
-
-
-def method_in_words(body: Body, learned: Learned) -> str:
+def method_in_words(network: Network, learned: Learned) -> str:
     """Return how a model was made, in the words of a report."""
     kind = learned.kind
     head = "the base's own head" if kind == NAMES_ALONE else "a head fitted to the photographs"
     if kind.prior and kind != NAMES_ALONE:
         head += ", starting from what the base knows of the names"
-    return f"a ready-made network at {body.pixels} pixels, {head}" + (
+    cut = ", cut to the budget: units that matter to the photographs, projections solved on them" * network.cut
+    return f"a ready-made network at {network.body.pixels} pixels{cut}, {head}" + (
         "" if not learned.changed else ", then its later half trained on them"
     )
 

@@ -22,6 +22,7 @@ from mvp_edge.export.compact import halve, store_compactly
 from mvp_edge.export.graph import last_gemm
 from mvp_edge.export.named_head import attach_head, stored_head
 from mvp_edge.export.static_int8 import quantise
+from mvp_edge.models.plan import KeepPlan
 from mvp_edge.names.known import Split, listed_logits
 from mvp_edge.prune.expected import Request
 from mvp_edge.timing.session import open_session, session_in_memory
@@ -171,7 +172,7 @@ def from_bytes(graph: onnx.GraphProto) -> None:
 
 
 def write_parts(
-    directory: Path, zoo: BodyZoo, body: Body, names: Sequence[str], rows: Sequence[int],
+    directory: Path, zoo: BodyZoo, body: Body, kept: KeepPlan | None, names: Sequence[str], rows: Sequence[int],
     weights: Mapping[str, np.ndarray],
 ) -> None:  # fmt: skip
     """Write labels, plan and weights, which load into the base's architecture with a head of so many rows.
@@ -180,11 +181,11 @@ def write_parts(
         directory: Where.
         zoo: Of the body.
         body: What the model is made of.
+        kept: Which of the base's units it keeps; None if it keeps them all.
         names: Of the classes.
         rows: Rows of the head for each name.
         weights: By their names in torch; the head has these rows.
     """
-    kept = zoo.kept(body)
     plan = {
         "format": 1, "base": dict(zoo.about), "body": body.id, "pixels": body.pixels, "achieved_keep": body.keep,
         "groups": [] if kept is None else kept.to_json()["groups"], "rows": list(rows),

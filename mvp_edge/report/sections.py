@@ -71,6 +71,7 @@ def sections(report: Report, kept: Mapping[str, Sequence[int]]) -> dict[str, Any
         "method": report.method,
         "keep": {
             "achieved": figures.percent(100 * report.keep.achieved),
+            "part": report.keep.achieved < 1,
             "requested": _requested(report.keep.requested, report.budget),
         },
         "total": figures.duration(report.seconds["total"]),

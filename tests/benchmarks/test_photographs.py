@@ -8,11 +8,10 @@ import torch
 from PIL import Image
 
 from benchmarks.lite0 import WNIDS, at
-from benchmarks.measurements.distil import CropBatches, resized, within
+from benchmarks.measurements.distil import CropBatches, resized
 from benchmarks.measurements.photographs import Pictures, accuracy, lists, read
 from benchmarks.measurements.teach import Crops, centre, random_box, squares
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.models.plan import make_plan
 from mvp_edge.names.wordnet import imagenet_classes
 
 CPU = torch.device("cpu")
@@ -96,11 +95,3 @@ def test_lists_restrict_the_outputs(tmp_path: Path) -> None:
     beaten = right.copy()
     beaten[:, 9] = 2  # the most likely class of all pictures, which counts only where it is listed
     assert accuracy(beaten, pictures, chosen) == pytest.approx(100 * (1 - 0.5 * 0.8), abs=4)
-
-
-def test_a_plan_within_another_is_one_of_the_base() -> None:
-    outer = make_plan({"a": 6, "b": 3}, {"a": [0, 2, 5], "b": [0, 1, 2]})
-    inner = make_plan({"a": 3, "b": 3}, {"a": [1, 2], "b": [2]})
-    assert within(outer, inner) == make_plan({"a": 6, "b": 3}, {"a": [2, 5], "b": [2]})
-    with pytest.raises(ValueError, match="another network"):
-        within(inner, outer)

@@ -58,3 +58,11 @@ def test_what_is_no_plan_is_named_so(value: dict[str, object]) -> None:
 
 def test_a_full_plan_keeps_everything() -> None:
     assert full_plan(WIDTHS).achieved == 1.0
+
+
+def test_a_plan_for_what_another_leaves_is_one_of_the_base() -> None:
+    outer = make_plan({"a": 6, "b": 3}, {"a": [0, 2, 5], "b": [0, 1, 2]})
+    inner = make_plan({"a": 3, "b": 3}, {"a": [1, 2], "b": [2]})
+    assert outer.then(inner) == make_plan({"a": 6, "b": 3}, {"a": [2, 5], "b": [2]})
+    with pytest.raises(PlanError, match="another network"):
+        inner.then(outer)

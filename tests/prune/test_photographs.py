@@ -27,7 +27,7 @@ from mvp_edge.export.named_head import HEAD
 from mvp_edge.models.architectures import head_of, new_model
 from mvp_edge.names.base_classes import NamedClasses, Resolution
 from mvp_edge.names.tasks import Task, TaskClass
-from mvp_edge.prune import photographs
+from mvp_edge.prune import network_size
 from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.heads import Heads, prior_of
 from mvp_edge.prune.job import compress, compress_family
@@ -455,9 +455,9 @@ def test_copies_are_shown_where_no_test_images_remain(tmp_path: Path, bodies: Bo
 def test_images_choose_the_smallest_body_that_is_nearly_as_good(
     tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(photographs, "JUDGING", 10)
+    monkeypatch.setattr(network_size, "JUDGING", 10)
     found = {body.id: 90.0 + i for i, body in enumerate(reversed(bodies.bodies))}
-    monkeypatch.setattr(photographs, "scored", lambda _, body, *__: found[body.id])
+    monkeypatch.setattr(network_size, "scored", lambda _, network, *__: found[network.body.id])
     small, large = bodies.bodies[-1].id, bodies.bodies[0].id
     for drop, expected in ((1.0, small), (0.5, large)):
         config = settings(tmp_path, bodies, images, "apple\ntiger\n", max_drop=drop, force=True)

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from mvp_edge.data import normalise
 from mvp_edge.models.groups import GroupTable
-from mvp_edge.models.macs import count_macs
+from mvp_edge.models.macs import macs_by_module
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
-from mvp_edge.pruners.units import top_plan
 
 PROJECTION = "conv_pwl"  # timm's name for what projects hidden units back
 RIDGE = 1.0  # of the mean square of the hidden units; of 0.0001 to 1 the best on training images left out
@@ -37,39 +36,42 @@ def hidden_groups(table: GroupTable) -> tuple[str, ...]:
     )
 
 
-def counts_within(prunable: PrunableModel, scores: Mapping[str, np.ndarray], macs: int) -> dict[str, int]:
-    """Return how many units of each group are kept, within `macs` multiply-adds of one image.
+def ever_fewer(prunable: PrunableModel, scores: Mapping[str, np.ndarray]) -> list[tuple[int, dict[str, int]]]:
+    """Return ever smaller networks, the whole one first: multiply-adds of one image, and units of each group.
 
-    Hidden units go eight at a time, first those whose share of their block's output is least for what they cost.
+    Hidden units go eight at a time, first those whose share of their block's output is least for the multiply-adds that
+    they cost, down to a fifth of each block's.
 
     Args:
         prunable: The whole network.
         scores: Result of `importance`.
-        macs: The most that may be needed.
+    """
+    done, steps = macs_by_module(prunable.model, prunable.base.input_size), list[tuple[float, str, int]]()
+    for group in (g for g in prunable.table.groups if g.name in hidden_groups(prunable.table)):
+        block = group.consumers[0].module.rpartition(".")[0]
+        behind = _norm_name(prunable.model.get_submodule(block))  # all else in a block has to do with hidden units
+        whole = sum(n for name, n in done.items() if name.startswith(f"{block}.") and name != f"{block}.{behind}")
+        cost = MULTIPLE * whole // group.width
+        able = np.sort(scores[group.name])[: MULTIPLE * int((1 - LEAST) * group.width / MULTIPLE)]
+        steps += [(float(part.sum()) / cost, group.name, cost) for part in able.reshape(-1, MULTIPLE)]
+    macs, counts = sum(done.values()), dict(prunable.table.widths)
+    found = [(macs, dict(counts))]
+    for _, name, cost in sorted(steps):
+        macs, counts[name] = macs - cost, counts[name] - MULTIPLE
+        found.append((macs, dict(counts)))
+    return found
+
+
+def counts_within(prunable: PrunableModel, scores: Mapping[str, np.ndarray], macs: int) -> dict[str, int]:
+    """Return the units of the largest network of `ever_fewer` that needs at most so many multiply-adds for one image.
 
     Raises:
-        ValueError: the smallest network needs more.
+        ValueError: the smallest needs more.
     """
-    counts, hidden = dict(prunable.table.widths), hidden_groups(prunable.table)
-    left, least = _macs(prunable, counts), []
-    for name in hidden:
-        fewer = counts | {name: counts[name] - MULTIPLE}
-        cost = left - _macs(prunable, fewer)
-        able = np.sort(scores[name])[: MULTIPLE * int((1 - LEAST) * counts[name] / MULTIPLE)]
-        least += [(float(part.sum()) / cost, name, cost) for part in able.reshape(-1, MULTIPLE)]
-    for _, name, cost in sorted(least):
-        if left <= macs:
+    for needed, counts in ever_fewer(prunable, scores):
+        if needed <= macs:
             return counts
-        counts[name] -= MULTIPLE
-        left -= cost
-    if _macs(prunable, counts) > macs:
-        raise ValueError(f"no share of the hidden units needs {macs} multiply-adds or fewer")
-    return counts
-
-
-def _macs(prunable: PrunableModel, counts: Mapping[str, int]) -> int:
-    plan = top_plan(prunable.table, {n: np.zeros(w) for n, w in prunable.table.widths.items()}, dict(counts))
-    return count_macs(sliced_copy(prunable.model, prunable.table, plan), prunable.base.input_size)
+    raise ValueError(f"no share of the hidden units needs {macs} multiply-adds or fewer")
 
 
 @torch.no_grad()
@@ -143,7 +145,11 @@ def _scale(block: Any) -> Tensor:
 
 
 def _norm(block: Any) -> Any:
-    return getattr(block, "bn3", None) or block.bn2  # fused blocks have two norms
+    return getattr(block, _norm_name(block))
+
+
+def _norm_name(block: Any) -> str:
+    return "bn3" if hasattr(block, "bn3") else "bn2"  # fused blocks have two norms
 
 
 def _solve(block: Any, x: list[Tensor], wanted: list[Tensor]) -> None:

@@ -9,13 +9,13 @@ import pytest
 import timm
 import torch
 
-from benchmarks.reconstruction import counts_within, hidden_groups, importance, reconstructed
 from mvp_edge.data import normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.models.macs import count_macs
 from mvp_edge.models.plan import full_plan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
+from mvp_edge.pruners.reconstruction import counts_within, hidden_groups, importance, reconstructed
 from mvp_edge.pruners.units import top_plan
 
 SIZE = (32, 32)

@@ -1,0 +1,78 @@
+"""A ready-made body cut to a budget: the units that matter to the photographs stay, projections are solved on them.
+
+photographs -> each hidden unit's share of its block's output -> ever fewer units until the budget is met -> projections
+in closed form
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mvp_edge.core.errors import PlanError
+from mvp_edge.models.bases import Base
+from mvp_edge.models.macs import count_params
+from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.prunable import PrunableModel
+from mvp_edge.models.slicing import load_sliced, sliced_copy
+from mvp_edge.prune.heads import Network
+from mvp_edge.pruners.reconstruction import ever_fewer, hidden_groups, importance, reconstructed
+from mvp_edge.pruners.units import top_plan
+from mvp_edge.zoo.bodies import Body, BodyZoo
+
+
+def cut(zoo: BodyZoo, body: Body, images: Tensor, meets: Callable[[Network], bool]) -> Network | None:
+    """Return the largest part of a body that meets a budget; None if no part does, or the body cannot be cut.
+
+    Args:
+        zoo: Of the body.
+        body: One that does not meet the budget.
+        images: Photographs at its pixels, uint8 `(N, 3, H, W)`; no labels are needed.
+        meets: Says whether a network meets the budget; only its costs and the shapes of its weights count.
+    """
+    if (prunable := _prunable(zoo, body)) is None:
+        return None
+    scores = importance(prunable, images)
+    path = ever_fewer(prunable, scores)
+
+    def plan(at: int) -> KeepPlan:
+        return top_plan(prunable.table, scores, path[at][1])
+
+    def part(at: int, network: nn.Module) -> Network:
+        return _network(zoo, body, plan(at), network, path[0][0] - path[at][0], prunable)
+
+    at = bisect_left(
+        range(len(path)), x=True, key=lambda i: meets(part(i, sliced_copy(prunable.model, prunable.table, plan(i))))
+    )
+    return None if at == len(path) else part(at, reconstructed(prunable, plan(at), images))
+
+
+def _prunable(zoo: BodyZoo, body: Body) -> PrunableModel | None:
+    """Return a body in torch with its groups; None if it has no hidden units that can go."""
+    weights = {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(body).items()}
+    network = load_sliced(zoo.arch, weights, len(zoo.classes.classes)).eval()
+    base = replace(Base.from_json(dict(zoo.about)), input_size=(body.pixels, body.pixels))
+    try:
+        prunable = PrunableModel.of(base, network)
+    except PlanError:
+        return None
+    return prunable if hidden_groups(prunable.table) else None
+
+
+def _network(
+    zoo: BodyZoo, body: Body, plan: KeepPlan, network: nn.Module, saved: int, prunable: PrunableModel
+) -> Network:
+    outer = zoo.kept(body)
+    kept = plan if outer is None else outer.then(plan)
+    params = body.params - count_params(prunable.model) + count_params(network)
+    costs = replace(body, macs=body.macs - saved, params=params, keep=kept.achieved)
+    return Network(costs, _arrays(network.state_dict()), kept, cut=True)
+
+
+def _arrays(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {k: v.detach().numpy() for k, v in state.items()}

@@ -1,0 +1,141 @@
+"""Ready-made bodies cut to a budget on photographs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mvp_edge.config import Budget, FitOverrides, PruneConfig
+from mvp_edge.core.errors import BudgetError
+from mvp_edge.data import open_source
+from mvp_edge.deploy.result import read_result
+from mvp_edge.export.classifier import OnnxClassifier
+from mvp_edge.models.slicing import load_sliced
+from mvp_edge.prune import network_size
+from mvp_edge.prune.cut import cut
+from mvp_edge.prune.heads import Network, graph_of
+from mvp_edge.prune.job import compress
+from mvp_edge.timing.session import session_in_memory
+from mvp_edge.zoo.bodies import BodyZoo, open_bodies
+from tests.prune.body_zoo import make_body_zoo
+
+KNOWN = ("apple", "crab", "rose")
+
+
+@pytest.fixture(scope="module")
+def bodies(images: Path, tmp_path_factory: pytest.TempPathFactory) -> BodyZoo:
+    zoo = open_bodies(str(make_body_zoo(tmp_path_factory.mktemp("zoo") / "tiny", images, KNOWN)))
+    assert zoo is not None
+    return zoo
+
+
+@pytest.fixture(scope="module")
+def photographs(images: Path) -> torch.Tensor:
+    return open_source(str(images)).load(["apple", "tiger"], "train", (48, 48)).images
+
+
+def settings(tmp_path: Path, bodies: BodyZoo, images: Path, limit: Budget, **more: Any) -> PruneConfig:
+    task = tmp_path / "classes.txt"
+    task.write_text("tiger\napple\n")
+    config = PruneConfig(task, str(images), out=tmp_path / "out", zoo=str(bodies.path), budget=limit)
+    usual: dict[str, Any] = {"precision": "fp32", "fit": FitOverrides(iterations=2, batch_size=4), "device": "cpu"}
+    return replace(config, **(usual | more))
+
+
+@pytest.mark.parametrize("share", [0.75, 0.85, 0.95])
+def test_the_largest_part_that_meets_the_budget(bodies: BodyZoo, photographs: torch.Tensor, share: float) -> None:
+    body = bodies.bodies[0]
+    limit, tried = share * body.macs, list[Network]()
+
+    def meets(network: Network) -> bool:
+        tried.append(network)
+        return network.body.macs <= limit
+
+    part = cut(bodies, body, photographs, meets)
+    assert part is not None and part.cut and part.kept is not None
+    assert part.body.macs == max(n.body.macs for n in tried if n.body.macs <= limit)
+    assert part.body.macs > 0.95 * limit and part.body.params < body.params
+    assert part.body.keep == part.kept.achieved < 1
+    assert sum(v.size for v in part.weights.values()) < sum(v.size for v in bodies.weights(body).values())
+
+
+def test_the_graph_of_a_part_computes_what_the_part_does(bodies: BodyZoo, photographs: torch.Tensor) -> None:
+    body = bodies.bodies[0]
+    part = cut(bodies, body, photographs, lambda network: network.body.macs <= 0.7 * body.macs)
+    assert part is not None
+    state = {k: torch.from_numpy(np.array(v)) for k, v in part.weights.items()}
+    network = load_sliced(bodies.arch, state, len(KNOWN)).eval()
+    x = photographs[:5].float() / 255
+    session = session_in_memory(graph_of(bodies, part.body, state).SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    mean, std = (torch.tensor(bodies.about[k])[:, None, None] for k in ("mean", "std"))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), network((x - mean) / std), rtol=1e-3, atol=1e-3)
+
+
+def test_no_part_is_small_enough(bodies: BodyZoo, photographs: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cut(bodies, bodies.bodies[0], photographs, lambda network: False) is None
+    monkeypatch.setattr("mvp_edge.prune.cut.hidden_groups", lambda table: ())
+    assert cut(bodies, bodies.bodies[0], photographs, lambda network: True) is None
+
+
+@pytest.mark.parametrize("name", ["macs", "params", "size_kib"])
+def test_a_budget_is_filled(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(network_size, "JUDGING", 10)
+    whole = compress(settings(tmp_path, bodies, images, Budget(macs=1e9)))
+    assert whole.keep.achieved == 1 and "cut" not in whole.method
+    cost = {"macs": whole.macs, "params": whole.params, "size_kib": whole.bytes.onnx / 1024}[name]
+    least = {"macs": min(b.macs for b in bodies.bodies), "params": 0, "size_kib": 0}[name]
+    limit = Budget(**{name: (cost + least) / 2 if least else 0.9 * cost})
+    monkeypatch.setattr(network_size, "scored", lambda _, network, *__: float(network.cut))
+    report = compress(settings(tmp_path, bodies, images, limit, force=True))
+    assert report.budget is not None and report.body is not None
+    assert 0.9 * report.budget[name].limit < report.budget[name].achieved <= report.budget[name].limit
+    assert report.keep.achieved < 1 and "cut to the budget" in report.method
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert plan["achieved_keep"] == pytest.approx(report.keep.achieved) and plan["groups"]
+    weights = load_file(tmp_path / "out" / "weights.safetensors")
+    for group in plan["groups"]:
+        assert len(weights[f"{group['name']}.weight"]) == len(group["kept"])
+    assert read_result(tmp_path / "out").labels == ("tiger", "apple")
+    test = open_source(str(images)).load(("tiger", "apple"), "test", (report.body.pixels, report.body.pixels))
+    logits = OnnxClassifier(tmp_path / "out" / "model.onnx").predict(test.images.numpy())
+    right = 100 * float((logits.argmax(1) == test.labels.numpy()).mean())
+    assert report.accuracy.top1 == pytest.approx(right, abs=0.01)
+    assert "of its units" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_better_of_two_networks_is_taken(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_size, "JUDGING", 10)
+    large, small = bodies.bodies
+    limit = Budget(macs=(large.macs + small.macs) / 2)
+    for better, keep in ((0.0, 1.0), (1.0, None)):
+        monkeypatch.setattr(network_size, "scored", lambda _, network, *__, own=better: own if network.cut else 0.5)
+        report = compress(settings(tmp_path, bodies, images, limit, force=True))
+        assert report.body is not None
+        assert (report.body.id, report.keep.achieved == 1) == ((small.id, True) if keep else (large.id, False))
+
+
+def test_a_budget_below_all_bodies(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = Budget(macs=0.8 * bodies.bodies[-1].macs)
+    with pytest.raises(BudgetError, match="or give 60 photographs or more"):
+        compress(settings(tmp_path, bodies, images, limit))
+    monkeypatch.setattr(network_size, "JUDGING", 10)
+    report = compress(settings(tmp_path, bodies, images, limit))
+    assert report.body is not None and report.body.id == bodies.bodies[-1].id
+    assert report.keep.achieved < 1 and report.macs <= 0.8 * bodies.bodies[-1].macs
+    with pytest.raises(BudgetError, match="the nearest"):
+        compress(settings(tmp_path, bodies, images, Budget(macs=10), force=True))
