@@ -53,6 +53,7 @@ SCRIPTS = {
     "known": "what its `known` needs: unlisted classes in few dimensions, thresholds",
     "photographs": "how often it is right about photographs by names alone",
     "own-photographs": "what photographs of one's own are worth",
+    "cut": "what a network cut to a budget is worth with photographs",
     "specialists": "do votes win on photographs",
     "training-speed": "what faster forms of layers gain in a training step",
     "imbalance": "from which imbalance on should classes be drawn equally often",

@@ -137,8 +137,8 @@ def _choice_rows(report: Report) -> Rows:
 def _origin_rows(report: Report) -> Rows:
     """Yield what the model was made of, what its names stand for, and what else there is."""
     if (body := report.body) is not None:
-        share = f", {percent(100 * report.keep.achieved)} of its units" if report.keep.achieved < 1 else ""
-        yield "network", f"{escape(body.id)}: {body.pixels} of {body.base_pixels} pixels of {escape(report.base)}{share}"
+        kept = f", {percent(100 * report.keep.achieved)} of its units" if report.keep.achieved < 1 else ""
+        yield "network", f"{escape(body.id)}: {body.pixels} pixels{kept}; {escape(report.base)} has {body.base_pixels}"
     else:
         yield "kept", f"{percent(100 * report.keep.achieved)} of the units of {escape(report.base)}"
     if (known := report.known) is not None:

@@ -10,7 +10,7 @@ near, the test images of other names of the data, and far, those of another dire
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from mvp_edge.prune.learn import Learned, learn
 from mvp_edge.prune.nearness import cosines_with
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.training.frozen_head import named_logits
-from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
+from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 
 FOREIGN = 400  # pictures of other names, at most
 
@@ -81,23 +81,19 @@ def _accepted(scores: np.ndarray, threshold: float) -> float:
 
 
 def trial(
-    zoo: BodyZoo,
-    body: Body,
-    source: DataSource,
-    resolution: Resolution,
-    shots: int,
-    seed: int,
-    far: Sequence[Path],
-    config: PruneConfig,
-) -> dict[str, float | bool]:
-    """Learn from so many photographs of each name and return accuracies on the test images, and seconds."""
-    size = (body.pixels, body.pixels)
+    zoo: BodyZoo, network: Network, source: DataSource, resolution: Resolution, shots: int, config: PruneConfig
+) -> tuple[Photographs, Learned, ImageSet, dict[str, float | bool]]:
+    """Learn from so many photographs of each name.
+
+    Returns:
+        What was given and learned, the test images, and accuracies on these, with seconds.
+    """
+    size = (network.body.pixels, network.body.pixels)
     pictures = read_pictures(source, resolution.task.names, size, SilentProgress())
     if (test := pictures.test) is None:
         raise ConfigError("all test images are copies of training images")
-    pictures = replace(pictures, train=pictures.train.at_most(shots, rng(seed, "shots")), val=None)
-    given, labels = Photographs(zoo, resolution, Network.of(zoo, body), pictures, source.name), test.labels
-    config = replace(config, data=source.name, seed=seed)
+    pictures = replace(pictures, train=pictures.train.at_most(shots, rng(config.seed, "shots")), val=None)
+    given = Photographs(zoo, resolution, network, pictures, source.name)
     began = time.perf_counter()
     learned = learn(given, config, torch.device("cpu"), SilentProgress(), Stopwatch())
     found: dict[str, float | bool] = {"seconds": time.perf_counter() - began, "trained": learned.changed}
@@ -105,20 +101,29 @@ def trial(
         found["left_out"] = learned.choice.top1
     for name, state in (("delivered", learned.state), ("head", learned.before or learned.state)):
         logits = named_logits(seen(given.graph(state), test.images)[1], learned.rows)
-        found[name] = accuracy(logits.numpy(), labels.numpy())
-    if given.all_known:
-        _, logits = seen(zoo.graph(body, zoo.weights(body)), test.images)
-        found["names"] = accuracy(listed_logits(logits.numpy(), resolution.groups), labels.numpy())
-    others = [c for c in source.classes if c not in resolution.task.names]
-    near = source.load(others, "test", size).images
-    foreign = {
+        found[name] = accuracy(logits.numpy(), test.labels.numpy())
+    return given, learned, test, found
+
+
+def foreign(source: DataSource, names: Sequence[str], pixels: int, seed: int, far: Sequence[Path]) -> dict[str, Tensor]:
+    """Return pictures of none of the names, at so many pixels: of other names of the data, and from elsewhere."""
+    size = (pixels, pixels)
+    near = source.load([c for c in source.classes if c not in names], "test", size).images
+    return {
         "near": near[rng(seed, "foreign").permutation(len(near))[:FOREIGN]],
         "far": decode_all(far, [0] * len(far), size).images,
     }
-    for kind, images in foreign.items():
-        told = none_of_these(given, learned, test, images)
-        found |= {k if k == "kept" else f"{kind}_{k}": v for k, v in told.items()}
-    return found
+
+
+def random_tasks(data: str, classes: Sequence[str], zoo: BodyZoo, count: int) -> Iterator[Resolution]:
+    """Yield tasks of five random classes of the data of this name, which the base tells apart."""
+    for task in range(count):
+        draw = rng(task, data)
+        while True:
+            names = [classes[int(i)] for i in draw.choice(len(classes), WAYS, replace=False)]
+            if (resolution := resolved(names, zoo)) is not None:
+                yield resolution
+                break
 
 
 def main(argv: Sequence[str]) -> None:
@@ -151,12 +156,8 @@ def main(argv: Sequence[str]) -> None:
         classes = source.classes
         if args.known:
             classes = known_names(classes, zoo)
-        for task in range(args.tasks):
-            draw = rng(task, name)
-            while True:
-                names = [classes[i] for i in draw.choice(len(classes), WAYS, replace=False)]
-                if (resolution := resolved(names, zoo)) is not None:
-                    break
+        for task, resolution in enumerate(random_tasks(name, classes, zoo, args.tasks)):
+            names = list(resolution.task.names)
             for body in [b for b in zoo.bodies if b.id in args.body]:
                 for shots in map(int, args.shots.split(",")):
                     about = {
@@ -166,6 +167,13 @@ def main(argv: Sequence[str]) -> None:
                     }  # fmt: skip
                     if about in script.done():
                         continue
-                    found = trial(zoo, body, source, resolution, shots, task, far, config)
+                    seeded, network = replace(config, data=source.name, seed=task), Network.of(zoo, body)
+                    given, learned, test, found = trial(zoo, network, source, resolution, shots, seeded)
+                    if given.all_known:
+                        _, logits = seen(zoo.graph(body, network.weights), test.images)
+                        found["names"] = accuracy(listed_logits(logits.numpy(), resolution.groups), test.labels.numpy())
+                    for kind, images in foreign(source, names, body.pixels, task, far).items():
+                        told = none_of_these(given, learned, test, images)
+                        found |= {k if k == "kept" else f"{kind}_{k}": v for k, v in told.items()}
                     script.record(about, {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()})
                     log.info("%s task %d, %s, %d a class: %s", name, task, body.id, shots, found)
