@@ -98,6 +98,7 @@ class CropBatches:
 
 def sliced(prunable: PrunableModel, macs: int, images: Tensor) -> tuple[nn.Module, KeepPlan]:
     """Return a network within `macs` multiply-adds, solved on uint8 images `(N, 3, H, W)`, and what it keeps."""
+    images = normalise(images, prunable.base.mean, prunable.base.std)
     scores = importance(prunable, images)
     plan = top_plan(prunable.table, scores, counts_within(prunable, scores, macs))
     return reconstructed(prunable, plan, images), plan

@@ -39,7 +39,7 @@ from mvp_edge.config import FitConfig, PruneSchedule
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.core.streams import rng
-from mvp_edge.data import ImageSet, evened, open_source
+from mvp_edge.data import ImageSet, evened, normalise, open_source
 from mvp_edge.data.images import decode_all
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.bases import Base
@@ -105,8 +105,13 @@ class Larger:
 
     def for_pictures(self, images: Tensor) -> tuple[KeepPlan, nn.Module]:
         """Return the units that matter to some pictures, and the network with projections solved on them."""
+        images = self.normal(images)
         plan = self.plan(importance(self.prunable, images))
         return plan, reconstructed(self.prunable, plan, images)
+
+    def normal(self, images: Tensor) -> Tensor:
+        """Return uint8 images as the network takes them."""
+        return normalise(images, self.base.mean, self.base.std)
 
     def voted(self, voters: Sequence[Specialist], seed: int) -> KeepPlan:
         """Return the plan that specialists vote for (Equation 1, temperature to 0)."""
@@ -271,7 +276,7 @@ class Ways:
         plan = larger.voted(voters, seed)
         if way == "MVP":
             return larger.averaged(plan, voters)
-        return reconstructed(larger.prunable, plan, train.images)
+        return reconstructed(larger.prunable, plan, larger.normal(train.images))
 
     def nearest(self, train: ImageSet, seed: int) -> list[Specialist]:
         """Return the specialists that vote, nearest first by LEEP on training images."""
@@ -302,7 +307,7 @@ def main(argv: Sequence[str]) -> None:
     settings = replace(recipe("photographs", "adamw"), crop=prunable.base.input_size[0] // CROP)
     pictures = class_pictures(args.pictures)
     everything = images_of({n: p[-10:] for n, p in pictures.items()}, slice(None), prunable.base)
-    scores = importance(prunable, everything.images)
+    scores = importance(prunable, normalise(everything.images, prunable.base.mean, prunable.base.std))
     larger = Larger(prunable, counts_within(prunable, scores, count_macs(small, base.input_size)))
     make_specialists(script, pictures, larger, smaller, settings)
     specialists = read_specialists(args.members)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_edge.core.errors import PlanError
+from mvp_edge.data import normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.models.macs import count_params
 from mvp_edge.models.plan import KeepPlan
@@ -37,6 +38,7 @@ def cut(zoo: BodyZoo, body: Body, images: Tensor, meets: Callable[[Network], boo
     """
     if (prunable := _prunable(zoo, body)) is None:
         return None
+    images = normalise(images, prunable.base.mean, prunable.base.std)
     scores = importance(prunable, images)
     path = ever_fewer(prunable, scores)
 

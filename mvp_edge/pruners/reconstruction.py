@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvp_edge.data import normalise
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.models.macs import macs_by_module
 from mvp_edge.models.plan import KeepPlan
@@ -82,7 +81,7 @@ def importance(prunable: PrunableModel, images: Tensor) -> dict[str, np.ndarray]
 
     Args:
         prunable: The network.
-        images: uint8 `(N, 3, H, W)`.
+        images: `(N, 3, H, W)`, normalised.
     """
     network, seen = prunable.model.eval(), dict[str, Variance]()
     scores = {g.name: np.zeros(g.width) for g in prunable.table.groups}
@@ -95,7 +94,7 @@ def importance(prunable: PrunableModel, images: Tensor) -> dict[str, np.ndarray]
         handles.append(block.conv_pwl.register_forward_pre_hook(lambda _, given, to=hidden: to.add(given[0])))
         handles.append(block.register_forward_hook(lambda _, __, given, to=output: to.add(given)))
     for part in images.split(AT_ONCE):
-        network(normalise(part, prunable.base.mean, prunable.base.std))
+        network(part)
     for handle in handles:
         handle.remove()
     for name, place in blocks.items():
@@ -124,11 +123,10 @@ class Variance:
 
 @torch.no_grad()
 def reconstructed(prunable: PrunableModel, plan: KeepPlan, images: Tensor) -> nn.Module:
-    """Return the sliced network with its projections solved on uint8 images `(N, 3, H, W)`, in evaluation mode."""
+    """Return the sliced network, in evaluation mode, its projections solved on normalised images `(N, 3, H, W)`."""
     whole: Any = prunable.model.eval()
     sliced: Any = sliced_copy(prunable.model, prunable.table, plan).eval()
-    mean, std = prunable.base.mean, prunable.base.std
-    x = y = [whole.bn1(whole.conv_stem(normalise(part, mean, std))) for part in images.split(AT_ONCE)]
+    x = y = [whole.bn1(whole.conv_stem(part)) for part in images.split(AT_ONCE)]
     for stage, stage_whole in zip(sliced.blocks, whole.blocks, strict=True):
         for block, block_whole in zip(stage, stage_whole, strict=True):
             y_next = [block_whole(part) for part in y]
