@@ -27,6 +27,8 @@ PIPED_WIDTH = 120
 WIDE = 90
 OWN_TOP1 = "top-1 on its\nown classes"
 SHOWN_NODES = 8
+SHOWN_WARNINGS = 20
+SHOWN_NAMES = 30
 SHOWN_BASE_CLASSES = 3  # for a name
 SCALES = {"wordnet": "WordNet similarity (1 is best)", "leep": "LEEP (0 is best)"}
 
@@ -39,9 +41,11 @@ def console() -> Console:
 
 def warn(warnings: Iterable[str]) -> None:
     """Show warnings on stderr."""
-    err = Console(stderr=True, highlight=False, soft_wrap=True)
-    for text in warnings:
+    err, found = Console(stderr=True, highlight=False, soft_wrap=True), list(warnings)
+    for text in found[:SHOWN_WARNINGS]:
         err.print(f"[yellow]warning:[/] {escape(text)}")
+    if len(found) > SHOWN_WARNINGS:
+        err.print(f"[yellow]warning:[/] and {len(found) - SHOWN_WARNINGS} more; all of them with --json")
 
 
 def bar(share: float) -> str:
@@ -61,7 +65,8 @@ def name_in_words(classes: Sequence[str]) -> str:
     if not classes:
         return "no class of the base, learned from the images"
     more = len(classes) - SHOWN_BASE_CLASSES
-    return ", ".join(classes) if more <= 1 else f"{', '.join(classes[:SHOWN_BASE_CLASSES])} and {more} more classes"
+    shown = classes if more <= SHOWN_BASE_CLASSES else (*classes[:SHOWN_BASE_CLASSES], f"and {more} more classes")
+    return ", ".join(shown).replace(", and ", " and ")
 
 
 def member_in_words(member: dict[str, Any]) -> str:
@@ -148,8 +153,10 @@ def _origin_rows(report: Report) -> Rows:
             f"output {known.output!r} below {known.threshold:.2f}; {percent(100 * known.kept)} of pictures of listed "
             f"classes are above{refused}",
         )
-    for index, name in enumerate(report.names):
+    for index, name in enumerate(report.names[:SHOWN_NAMES]):
         yield "" if index else "names", escape(f"{name.name}: {name_in_words(name.classes)}")
+    if len(report.names) > SHOWN_NAMES:
+        yield "", f"[dim]and {len(report.names) - SHOWN_NAMES} more, in report.json[/]"
     here = [v.id for v in report.voters]
     if others := [s for s in report.sizes if s.member not in here]:
         yield "other sizes", ", ".join(f"{percent(s.top1)} at {s.flag}" for s in others)
@@ -194,6 +201,8 @@ def show_family(index: FamilyReport) -> None:
     out.print(table)
     for source in dict.fromkeys(m.source for m in index.models if m.source):
         out.print(f"[dim]{escape(source)}[/]")
+    if any("latency_ms" in m.front for m in index.models):
+        out.print("[dim]best: no other model is both faster and more accurate[/]")
     out.print(f"[dim]{index.seconds['total']:.1f} s; compare them in {escape(index.out)}/index.html[/]")
 
 

@@ -13,10 +13,17 @@ from typing import Any
 from mvp_edge.core.errors import TaskError
 from mvp_edge.names import wordnet
 from mvp_edge.names.dictionary import Synset, nouns
-from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
+from mvp_edge.names.tasks import Task, TaskClass, canonical, in_short, numbered
 
 LOW_COVERAGE = 0.1  # `fish` (16 of ImageNet's classes) has 0.05, `bird` (59) 0.16
 _MAX_SHOWN = 3
+# Everyday words for classes of ImageNet that WordNet does not call so.
+MEANT = {
+    "fridge": "refrigerator.n.01",
+    "rooster": "cock.n.05",
+    "smartphone": "cellular_telephone.n.01",
+    "tv": "television.n.02",
+}
 
 
 @dataclass(frozen=True)
@@ -78,19 +85,19 @@ class Resolution:
 
     @property
     def warnings(self) -> list[str]:
-        """The names of which the base knows little."""
+        """The names of which the base knows little, or one kind only."""
         return [
             f"{n.name!r} ({n.synset}) stands for {self.shown(n)} only, {100 * n.coverage:.1f} % of its kinds in "
             "WordNet; photographs of other kinds may not be recognised"
             for n in self.named
-            if n.coverage is not None and n.coverage < LOW_COVERAGE
+            if n.coverage is not None and n.coverage < (1 if len(n.classes) == 1 else LOW_COVERAGE)
         ]
 
     def shown(self, named: NamedClasses) -> str:
         """Return the base classes of a name in words: their names, or how many there are."""
         names = [self.base.names[i] for i in named.classes]
         more = len(names) - _MAX_SHOWN
-        return ", ".join(names) if more <= 1 else f"{', '.join(names[:_MAX_SHOWN])} and {more} more classes"
+        return ", ".join(names) if more <= _MAX_SHOWN else f"{', '.join(names[:_MAX_SHOWN])} and {more} more classes"
 
     def require_known(self, base: str, listing: str) -> None:
         """Refuse names that the base does not know.
@@ -105,7 +112,7 @@ class Resolution:
         if self.unknown:
             lines = [f"class {n.name!r} is unknown to {base}{_nearest(n)}" for n in self.unknown]
             raise TaskError(
-                f"{'; '.join(lines)}; write a known class (all of them: {listing}) or a wider noun, such as `dog` for "
+                f"{in_short(lines)}; write a known class (all of them: {listing}) or a wider noun, such as `dog` for "
                 "a breed, or add images with --data DIR"
             )
 
@@ -161,7 +168,7 @@ def resolve_to_base(task: Task, base: Task, *, pictured: bool = False) -> Resolu
             choice = _by_photographs(_entry(c.name, None, (), None), choice)
         found.append(choice)
     if problems and not pictured:
-        raise TaskError("; ".join(problems))
+        raise TaskError(in_short(problems))
     return Resolution(base, tuple(_disjoint(found, pictured=pictured)))
 
 
@@ -223,6 +230,9 @@ def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
             entry = _entry(c.name, taken, known.classes(taken), known.coverage(taken))
             others = [s for s in in_base if s != taken]
             return replace(entry, note=_sense_note(entry, (checked or senses[0]).name, others))
+    if c.synset is None and (other := nouns().find(MEANT.get(canonical(c.name), ""))) and known.classes(other):
+        entry = _entry(c.name, other, known.classes(other), known.coverage(other))
+        return replace(entry, note=_sense_note(entry, None, ()))
     (wanted,) = wordnet.resolve(Task((c,))).classes
     near = tuple(wordnet.nearest_classes(wanted, known.base, _MAX_SHOWN)) or _spelled_alike(c.name, known)
     return replace(_entry(c.name, nouns().find(wanted.synset or ""), (), None), near=near)
@@ -262,7 +272,10 @@ def _sense_note(n: NamedClasses, usual: str | None, others: Sequence[Synset]) ->
 def _ambiguous(name: str, in_base: Sequence[Synset], known: _Known) -> str:
     shown = Resolution(known.base, ()).shown
     what = {s.name: f": {shown(_entry(name, s, known.classes(s), None))}" for s in in_base if s.offset not in known.at}
-    return f"class {name!r} has several meanings that the base knows: write {_lines(name, in_base, what)}"
+    return (
+        f"class {name!r} has several meanings that the base knows: write {_lines(name, in_base, what)}; what stands "
+        "before `=` is your name for it"
+    )
 
 
 def _lines(name: str, senses: Sequence[Synset], what: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -289,7 +302,7 @@ def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[Name
         names = " and ".join(repr(n.name) for n in same)
         problems.append(f"{names} stand for the same classes of the base; keep one of them")
     if problems and not pictured:
-        raise TaskError("; ".join(problems))
+        raise TaskError(in_short(problems))
     if pictured:
         found = [
             n if len(same := alike.get(n.classes, [])) < 2
@@ -310,12 +323,12 @@ def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[Name
         if left or not n.classes:
             own = replace(n, classes=left, taken=tuple((name, tuple(of)) for name, of in sorted(taken.items())))
         else:
-            why = f"nothing is left of {n.name!r} beside {', '.join(map(repr, taken))}"
+            why = f"nothing is left of {n.name!r} beside {in_short(list(map(repr, taken)), ', ')}"
             problems.append(f"{why}; leave it out")
             own = _by_photographs(n, why)
         result.append(own)
     if problems and not pictured:
-        raise TaskError("; ".join(problems))
+        raise TaskError(in_short(problems))
     return result
 
 

@@ -11,10 +11,11 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.prune.expected import Expected, Request, expectations
 from mvp_edge.prune.write import open_body, threshold_of, write_model
-from mvp_edge.report.figures import limited
+from mvp_edge.report.figures import enough, limited
 from mvp_edge.timing.latency import Contender, time_in_turns
 from mvp_edge.zoo.bodies import Body, Features
 
+FEW = 1000  # multiply-adds or parameters: nobody means so few
 ROUNDS, RUNS, PATIENCE_S = 6, 5, 1.0  # of a measurement: the base takes tens of milliseconds a call
 
 
@@ -58,13 +59,15 @@ def choose(request: Request, config: PruneConfig, delivery: Delivery) -> tuple[B
     _, nearest, costs = min(excesses, key=lambda e: e[0])
     missed = [
         f"{limited(name, cost)} where {limited(name, limits[name])} are allowed"
+        + (" (for millions write M behind the number)" if name in ("macs", "params") and limits[name] < FEW else "")
         for name, cost in costs.items()
         if cost > limits[name]
     ]
+    allow = " ".join(enough(name, cost) for name, cost in costs.items() if cost > limits[name])
     small = "size_kib" in costs and config.data is not None and any(f.arithmetic == "fp32" for f in request.zoo.forms)
     raise BudgetError(
         f"no network of {request.zoo.name} meets the budget; the nearest, {nearest.id}, has "
-        f"{'; '.join(missed)}. Allow a little more than it has"
+        f"{'; '.join(missed)}. Type {allow}"
         + (", or leave --data out: there are smaller files for names alone" if small else "")
     )
 

@@ -16,6 +16,7 @@ from mvp_edge.zoo.bodies import Body, BodyZoo, Features
 LEAST_PICTURES = 10  # of a name, for its accuracy to be told from its own
 UNMEASURED = "not measured: no pictures of yours were given"
 POOLED = "estimate: mean over random lists of as many names, {pictures}"
+MORE = "upper bound: mean over random lists of {most} names, the longest that were tried, {pictures}"
 OWN = "estimate: {n} pictures of these classes, {pictures}"
 
 
@@ -78,7 +79,8 @@ def expectations(zoo: BodyZoo, resolution: Resolution, forms: Sequence[Body] = (
         found = {b.id: b.expected_top1(len(groups)) for b in (whole, *(forms or zoo.bodies))}
         if None in found.values():
             return [(b, Expected(None, None, UNMEASURED, 0)) for b in forms or zoo.bodies]
-        source = POOLED.format(pictures=zoo.pictures)
+        beyond = len(groups) > whole.most_names
+        source = (MORE if beyond else POOLED).format(most=whole.most_names, pictures=zoo.pictures)
         rounded = {name: round(v or 0.0, 1) for name, v in found.items()}
         return [(b, Expected(rounded[b.id], rounded[whole.id], source, 0)) for b in forms or zoo.bodies]
     source, base = OWN.format(n=len(index), pictures=zoo.pictures), right(first, groups, index)

@@ -27,6 +27,7 @@ from mvp_edge.prune.limits import limits_of, missed
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.write import FILES, check, open_body, take_rows, write_base, write_model, write_parts
 from mvp_edge.report import Extras, Report, render_html, write_json
+from mvp_edge.report.figures import enough, upward
 from mvp_edge.report.record import (
     AccuracyRecord,
     BodyRecord,
@@ -48,7 +49,6 @@ from mvp_edge.timing.latency import Contender, Timing, time_in_turns
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
 HALF = 1e-2  # of the largest logit: weights in half precision
-FINE = 10**7  # multiply-adds below which limits are in thousands
 
 
 def make_named(request: Request, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch) -> Report:
@@ -204,8 +204,8 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         environment=host(),
         seconds=clock.rounded(),
         warnings=(
-            *resolution.notes, *resolution.warnings, *unmeasured(request, made, config),
-            *missed(config.budget, figures, pruned.clock), *failed_gate(made.precisions),
+            *missed(config.budget, figures, pruned.clock), *unmeasured(request, made, config),
+            *failed_gate(made.precisions), *resolution.notes, *resolution.warnings,
         ),
     )  # fmt: skip
 
@@ -232,9 +232,12 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
             "with mvp-edge eval, or add images with --data DIR" + (f"; other sizes: {others}" if others else "")
         )
     if config.unknown and made.threshold is None and request.split is not None:
+        why = "its threshold needs pictures"
+        if made.body.thresholds:
+            why = f"its threshold is known for at most {made.body.thresholds[-1][0]} classes of {request.zoo.base}"
         warnings.append(
-            "the file has no output `known`, so that it takes every picture for one of the classes: its threshold "
-            "needs pictures; add images with --data DIR"
+            "the file has no output `known`, so that it takes every picture for one of the classes: "
+            f"{why}; add images with --data DIR"
         )
     if config.unknown and request.split is None:
         warnings.append(
@@ -250,8 +253,8 @@ def sizes(request: Request, made: Made) -> list[SizeRecord]:
         return []
     records = []
     for body, expected in reversed(request.expected):
-        number, unit = _limit(request, body, made)
-        within = [pair for pair in request.expected if _macs(request, pair[0], made) <= number * unit]
+        limit = upward(_macs(request, body, made))[0]
+        within = [pair for pair in request.expected if _macs(request, pair[0], made) <= limit]
         if body is made.body or best_first(within)[0][0] is body:
             flag = _flag(request, body, made)
             records.append(
@@ -264,16 +267,8 @@ def _macs(request: Request, body: Body, made: Made) -> int:
     return body.macs + head_costs(request, request.zoo.features(body), made.threshold is not None)[0]
 
 
-def _limit(request: Request, body: Body, made: Made) -> tuple[int, int]:
-    """Return a limit on multiply-adds that is enough: thousands of a small body, or millions, and what these are."""
-    macs = _macs(request, body, made)
-    unit = 10**3 if macs < FINE else 10**6
-    return -(-macs // unit), unit
-
-
 def _flag(request: Request, body: Body, made: Made) -> str:
-    number, unit = _limit(request, body, made)
-    return f"--max-macs {number}{'k' if unit == 10**3 else 'M'}"
+    return enough("macs", _macs(request, body, made))
 
 
 def _pictures(recipe: Any) -> int:

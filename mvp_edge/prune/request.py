@@ -13,7 +13,7 @@ from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.output import check_output
 from mvp_edge.names import wordnet
 from mvp_edge.names.base_classes import Resolution, resolve_to_base
-from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, read_task, separated
+from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, in_short, read_task, separated
 from mvp_edge.training.recipes import recipe
 from mvp_edge.zoo.bodies import BodyZoo
 from mvp_edge.zoo.catalogue import read_known_classes
@@ -96,7 +96,7 @@ def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None
         lines = [_unknown(c, base, known) for c in missing]
         lines += [ONE_A_LINE] if separated(c.name for c in missing) else []
         raise TaskError(
-            f"{'; '.join(lines)}; write known classes (all of them: {_listing_command(zoo)}), or add images of them "
+            f"{in_short(lines)}; write known classes (all of them: {_listing_command(zoo)}), or add images of them "
             "with --data DIR"
         )
 

@@ -83,6 +83,22 @@ def limited(name: str, value: float) -> str:
     return f"{significant(value)} {'ms' if name == 'latency_ms' else 'KiB'}"
 
 
+def upward(count: float) -> tuple[int, str]:
+    """Return a limit that allows a count, of few digits, and how it is typed: `(24000000, "24M")`."""
+    factor, prefix = next(((f, p) for f, p in ((10**6, "M"), (10**3, "k")) if count >= 10 * f), (1, ""))
+    number = math.ceil(count / factor)
+    return number * factor, f"{number}{prefix}"
+
+
+def enough(name: str, value: float) -> str:
+    """Return the option that allows a figure: `--max-macs 24M`."""
+    if name in ("macs", "params"):
+        text = upward(value)[1]
+    else:
+        text = f"{math.ceil(100 * value) / 100:g}" if name == "latency_ms" else f"{math.ceil(value)}"
+    return f"--max-{name.replace('_', '-')} {text}"
+
+
 def duration(seconds: float) -> str:
     """Return seconds, to hundredths below ten."""
     return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"

@@ -94,11 +94,24 @@ class Body:
         return found
 
     def expected_top1(self, names: int) -> float | None:
-        """Return the percent right on lists of so many names, between those that were measured; None if none was."""
+        """Return the percent right on lists of so many names, between those that were measured; None if none was.
+
+        For more names than were measured it is that of the most.
+        """
         return _between(self.curve, names)
 
+    @property
+    def most_names(self) -> int:
+        """How many names the longest lists have that were measured; 0 if none was."""
+        return self.curve[-1][0] if self.curve else 0
+
     def threshold(self, listed: int) -> float | None:
-        """Return the `known` score that 95 % of pictures of so many listed classes of the base reach."""
+        """Return the `known` score that 95 % of pictures of so many listed classes of the base reach.
+
+        None if none was measured, or none of so many: with more listed classes ever more other pictures reach it.
+        """
+        if not self.thresholds or listed > self.thresholds[-1][0]:
+            return None
         return _between(self.thresholds, listed)
 
 

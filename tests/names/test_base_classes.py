@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks import RESNET_ZOO
 from mvp_edge.core.errors import TaskError
-from mvp_edge.names.base_classes import LOW_COVERAGE, NamedClasses, Resolution, resolve_to_base
+from mvp_edge.names.base_classes import LOW_COVERAGE, MEANT, NamedClasses, Resolution, resolve_to_base
 from mvp_edge.names.dictionary import Synset, nouns
 from mvp_edge.names.tasks import Task, TaskClass, canonical
 from mvp_edge.names.wordnet import imagenet_classes, resolve_names
@@ -200,6 +200,38 @@ def test_a_noun_of_which_little_is_known_is_warned_of(name, classes):
     assert repr(name) in warning
     assert len(result.named[0].classes) == classes
     assert (result.named[0].coverage or 0) < LOW_COVERAGE
+
+
+@pytest.mark.parametrize(("name", "kind"), [("motorcycle", "moped"), ("goat", "ibex"), ("pool", "rain barrel")])
+def test_a_noun_of_which_one_kind_is_known_is_warned_of(name, kind):
+    (warning,) = resolve_to_base(task(name, "espresso", "jersey"), IMAGENET).warnings
+    assert f"stands for {kind} only" in warning
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("TV", "television"), ("Rooster", "cock"), ("smartphone", "cellular telephone"), ("fridge", "refrigerator")],
+)
+def test_everyday_words_for_what_the_base_knows(name, known):
+    result = resolve_to_base(task(name, "dog"), IMAGENET)
+    assert [result.base.names[i] for i in result.named[0].classes] == [known]
+    assert len(result.notes) == 1
+
+
+def test_everyday_words_mean_what_there_is():
+    assert all(nouns().find(synset) is not None for synset in MEANT.values())
+    assert resolve_to_base(task("smartphone", "apple"), CIFAR).groups[0] == ()
+
+
+def test_long_messages_are_cut():
+    twice = [
+        name for noun in ("car", "dog", "cat", "bird", "espresso", "teapot") for name in (noun, noun.upper() + "s")
+    ]
+    message = refused(*twice, *(f"zx{i}" for i in range(30)))
+    assert len(message) < 3000
+    with pytest.raises(TaskError, match="and 20 more") as error:
+        resolve_to_base(task("dog", *(f"zx{i}" for i in range(30))), IMAGENET).require_known("base", "list")
+    assert "zx9" in str(error.value) and "zx10" not in str(error.value)
 
 
 def test_a_noun_that_is_known_well_is_not_warned_of():

@@ -155,9 +155,11 @@ def test_under_a_budget_the_best_is_taken(config: PruneConfig, zoo: BodyZoo, bud
 
 
 def test_a_budget_out_of_reach(config: PruneConfig, zoo: BodyZoo) -> None:
-    with pytest.raises(BudgetError, match=r"tiny-8.*MACs where 100 MACs"):
+    with pytest.raises(BudgetError, match=r"tiny-8.*MACs where 100 MACs.*write M behind the number") as error:
         compress(replace(config, budget=Budget(macs=100)))
     assert not config.out.exists()
+    typed = str(error.value).rpartition("Type --max-macs ")[2]
+    assert body_of(compress(replace(config, budget=Budget(macs=1e3 * int(typed.removesuffix("k")))))) == "tiny-8"
 
 
 def test_a_family_has_a_model_for_each_budget(config: PruneConfig, zoo: BodyZoo) -> None:
@@ -300,8 +302,21 @@ def test_the_flags_of_other_sizes_are_enough(tmp_path: Path) -> None:
 def test_a_budget_of_bytes_goes_by_the_file(config: PruneConfig) -> None:
     made = compress(config).bytes.onnx
     assert compress(replace(config, force=True, budget=Budget(size_kib=made / 1024))).bytes.onnx == made
-    with pytest.raises(BudgetError, match="Allow a little more"):
+    with pytest.raises(BudgetError, match=r"Type --max-size-kib \d+") as error:
         compress(replace(config, force=True, budget=Budget(size_kib=1)))
+    compress(replace(config, force=True, budget=Budget(size_kib=int(str(error.value).rpartition(" ")[2]))))
+
+
+def test_more_names_and_classes_than_were_tried(
+    config: PruneConfig, zoo: BodyZoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = tuple(replace(b, curve=((2, 90.0),), thresholds=((1, 0.5), (2, 0.6))) for b in zoo.bodies)
+    monkeypatch.setattr("mvp_edge.prune.job.open_bodies", lambda _: replace(zoo, bodies=bodies))
+    report = compress(replace(config, task=task("jay", "banana", "beagle")))
+    assert report.estimate is not None and report.estimate.top1 == 90.0
+    assert report.estimate.source.startswith("upper bound: mean over random lists of 2 names, the longest")
+    assert report.known is None
+    assert any("its threshold is known for at most 2 classes" in w for w in report.warnings)
 
 
 def test_a_drop_in_tenths_is_compared_exactly() -> None:

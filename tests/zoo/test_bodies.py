@@ -73,7 +73,8 @@ def test_json_and_back(body_zoo: Path) -> None:
 def test_between_measured_numbers_of_names_the_logarithm_counts() -> None:
     body = Body("b", 8, "base", 1, 1, curve=((2, 90.0), (8, 70.0)), thresholds=((1, 1.0), (100, 3.0)))
     assert [body.expected_top1(n) for n in (2, 4, 8, 50)] == pytest.approx([90, 80, 70, 70])
-    assert body.threshold(10) == pytest.approx(2)
+    assert body.threshold(10) == pytest.approx(2) and body.threshold(100) == 3
+    assert body.threshold(101) is None and body.most_names == 8
     assert replace(body, curve=()).expected_top1(4) is None and replace(body, thresholds=()).threshold(4) is None
 
 
