@@ -154,6 +154,38 @@ def result_directory(out: Path, check: Callable[[], None]) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def checksum_line(data: bytes, name: str) -> str:
+    """Return the line of a file in a list of checksums, as `sha256sum` reads it."""
+    return f"{hashlib.sha256(data).hexdigest()}  {name}"
+
+
+def by_checksum(directory: Path, sums: str) -> tuple[dict[str, str], list[str]]:
+    """Return the files of a directory that are as its list of checksums has them, and the others.
+
+    Args:
+        directory: It.
+        sums: Name of the list in it; without one, all that the directory holds is of others.
+
+    Returns:
+        The line of each file that is as it was written, by name; and names of what was added or edited since.
+    """
+    try:
+        lines = {*(directory / sums).read_text(encoding="utf-8").splitlines()}
+    except (OSError, ValueError):
+        return {}, sorted(p.name for p in directory.iterdir() if p.name not in _CLUTTER)
+    ours, others, known = dict[str, str](), list[str](), {line.partition("  ")[2] for line in lines}
+    for path in sorted(directory.rglob("*")):  # not the names in the list, which may lead out of the directory
+        name = path.relative_to(directory).as_posix()
+        if (path.is_dir() and not path.is_symlink()) or path.name in _CLUTTER or name == sums:
+            continue
+        line = _line_of(path, name) if name in known else None
+        if line is not None and line in lines:
+            ours[name] = line
+        else:
+            others.append(name)
+    return ours, others
+
+
 def _check_replaceable(out: Path, contents: Contents | None, *, force: bool) -> None:
     if contents is None:
         raise ConfigError(
@@ -162,14 +194,15 @@ def _check_replaceable(out: Path, contents: Contents | None, *, force: bool) -> 
     if contents.foreign:
         raise ConfigError(
             f"{out} also contains files that mvp-edge did not write, which --force does not delete: "
-            f"{_listed(contents.foreign)}; move them, or choose another directory with --out"
+            f"{listed(contents.foreign)}; move them, or choose another directory with --out"
         )
     if not force:
-        exports = f", with its exports ({_listed(contents.exports)})," if contents.exports else ""
+        exports = f", with its exports ({listed(contents.exports)})," if contents.exports else ""
         raise ConfigError(f"{out} exists; replace it{exports} with --force, or choose another directory with --out")
 
 
-def _listed(entries: Sequence[str]) -> str:
+def listed(entries: Sequence[str]) -> str:
+    """Return the first few of some names, and how many more there are."""
     more = len(entries) - SHOWN_ENTRIES
     return ", ".join(entries[:SHOWN_ENTRIES]) + (f" and {more} more" if more > 0 else "")
 
@@ -191,7 +224,7 @@ def _is_ours(entry: Path, kind: Kind, record: dict[str, Any]) -> bool:
     if kind == "export" and entry.name == _PACKAGE and entry.is_dir() and not entry.is_symlink():
         return all(p.is_dir() or p.name in (*_CLUTTER, *_PACKAGED) for p in entry.rglob("*"))
     if kind == "export" and entry.name == SAMPLE and entry.is_dir() and not entry.is_symlink():
-        return _is_unchanged(entry)
+        return not by_checksum(entry, SAMPLE_SUMS)[1]
     if entry.is_dir():
         return False
     if kind == "export":
@@ -199,15 +232,11 @@ def _is_ours(entry: Path, kind: Kind, record: dict[str, Any]) -> bool:
     return entry.name in (*_CLUTTER, *_files(record))
 
 
-def _is_unchanged(sample: Path) -> bool:
-    """Whether a sample project is as it was written: nothing in it is edited, added or built."""
+def _line_of(path: Path, name: str) -> str | None:
     try:
-        lines = (sample / SAMPLE_SUMS).read_text(encoding="utf-8").splitlines()
-        found = [p for p in sample.rglob("*") if not p.is_dir() and p.name not in _CLUTTER]
-        sums = {hashlib.sha256(p.read_bytes()).hexdigest() + f"  {p.relative_to(sample).as_posix()}" for p in found}
-    except (OSError, ValueError):
-        return False
-    return {line for line in sums if not line.endswith(f"  {SAMPLE_SUMS}")} == set(lines)
+        return checksum_line(path.read_bytes(), name) if path.is_file() and not path.is_symlink() else None
+    except OSError:
+        return None
 
 
 def _files(record: dict[str, Any]) -> list[str]:

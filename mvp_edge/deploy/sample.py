@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from mvp_edge.core.environment import own_version
-from mvp_edge.core.output import SAMPLE_SUMS
+from mvp_edge.core.output import SAMPLE_SUMS, checksum_line
 from mvp_edge.core.templates import load_template
 from mvp_edge.data.images import decode
 from mvp_edge.export import OnnxClassifier
@@ -57,7 +56,7 @@ def write_sample(platform: Platform, model: Path, interface: Interface, folder: 
     for place, data in files.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(data)
-    sums = [f"{hashlib.sha256(data).hexdigest()}  {place.as_posix()}\n" for place, data in sorted(files.items())]
+    sums = [f"{checksum_line(data, place.as_posix())}\n" for place, data in sorted(files.items())]
     (folder / SAMPLE_SUMS).write_text("".join(sums), encoding="utf-8")
 
 

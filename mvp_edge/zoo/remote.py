@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +20,10 @@ from typing import Any, BinaryIO
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError, ZooError
 from mvp_edge.core.network import errors_only, require_network
+from mvp_edge.core.output import by_checksum, checksum_line, listed
 
 INDEX = "index.json.gz"  # of a published zoo
+PUSHED = ".mvp-edge.sha256"  # checksums of what was pushed to a directory
 _BLOCK = 4 << 20  # bytes
 _HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w./-]*))?/?")
 _STORE = re.compile(r"(s3|gs|https|http)://([^\s?#@]+)")
@@ -97,7 +99,8 @@ def upload(where: Address | Path, files: Mapping[str, bytes | Path], *, private:
     """Publish files, the last of them last; on the Hub as one commit.
 
     Args:
-        where: A repository of the Hub is made if there is none. A directory may hold older ones of these files only.
+        where: A repository of the Hub is made if there is none. A directory may hold only what was pushed to it
+            before, unchanged; files that are no longer among these are removed.
         files: By path: bytes, or where they are.
         private: Whether a new repository is private.
         message: Of the commit.
@@ -106,7 +109,7 @@ def upload(where: Address | Path, files: Mapping[str, bytes | Path], *, private:
         The address, with the commit if there is one, or the directory.
 
     Raises:
-        ZooError: they cannot be written there, or the directory holds something else.
+        ZooError: they cannot be written there, or the directory holds other files.
     """
     if isinstance(where, Path):
         _write(where, files)
@@ -129,17 +132,32 @@ def upload(where: Address | Path, files: Mapping[str, bytes | Path], *, private:
 
 
 def _write(directory: Path, files: Mapping[str, bytes | Path]) -> None:
-    ours = {name.split("/")[0] for name in files}
     try:
-        if directory.exists() and (foreign := sorted({f.name for f in directory.iterdir()} - ours)):
-            raise ZooError(f"{directory} holds {foreign[0]}, which is not part of it; choose another directory")
+        ours, others = by_checksum(directory, PUSHED) if directory.exists() else ({}, [])
+        if others:
+            raise ZooError(
+                f"{directory} holds files that `mvp-edge push` did not write, or that were changed since: "
+                f"{listed(others)}; move them, or choose a new directory"
+            )
+        lines = {name: checksum_line(_bytes_of(content), name) for name, content in files.items()}
+        directory.mkdir(parents=True, exist_ok=True)
+        _list(directory, {*ours.values(), *lines.values()})  # both, so that what breaks off can be pushed again
         for name, content in files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(directory / name, _bytes_of(content))
+        for name in ours.keys() - lines.keys():
+            (directory / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it holds more
+                (directory / name).parent.rmdir()
+        _list(directory, lines.values())
     except OSError as e:
         raise ZooError(
             f"{directory} cannot be written ({e.strerror or e}); choose another directory or make room"
         ) from e
+
+
+def _list(directory: Path, lines: Iterable[str]) -> None:
+    write_atomically(directory / PUSHED, "".join(f"{line}\n" for line in sorted(lines)).encode())
 
 
 def _bytes_of(content: bytes | Path) -> bytes:

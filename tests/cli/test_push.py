@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from mvp_edge.core.atomic import write_atomically
 from tests.hub import Hub, serving
 
 from .conftest import Done, Run
@@ -108,13 +111,74 @@ def test_an_estimate_is_called_one(run: Run, body_zoo: Path, tmp_path: Path) -> 
     assert "expected" in head(card.encode())["model-index"][0]["results"][0]["metrics"][0]["name"]
 
 
+def files_in(directory: Path) -> dict[str, bytes]:
+    return {p.relative_to(directory).as_posix(): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.onnx", "zoo.json", "members/mine.txt", "fifo"])
+def test_files_of_the_user_are_not_overwritten(
+    run: Run, pruned: tuple[Path, Done], zoo: Path, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / "site"
+    (target / name).parent.mkdir(parents=True)
+    os.mkfifo(target / name) if name == "fifo" else (target / name).write_text("mine")
+    before = files_in(target)
+    for words in (("push", pruned[0]), ("zoo", "push", zoo)):
+        error = run(*words, target).error()
+        assert name.split("/")[0] in error and "did not write" in error and "move them, or choose" in error
+        assert files_in(target) == before
+
+
+def test_a_directory_is_pushed_to_again(run: Run, pruned: tuple[Path, Done], zoo: Path, tmp_path: Path) -> None:
+    result = Path(shutil.copytree(pruned[0], tmp_path / "own"))
+    (result / "model-fp16.onnx").write_bytes(b"half")
+    for words, part in ((("push", result), result / "model-fp16.onnx"), (("zoo", "push", zoo), first_member(zoo))):
+        target = tmp_path / f"site-{words[0]}"
+        assert run(*words, target).code == run(*words, target).code == 0
+        gone = {n for n in files_in(target) if part.name in n}
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+        assert gone and run(*words, target).code == 0
+        assert not gone & files_in(target).keys() and not list(target.rglob(part.name))
+        other = ("zoo", "push", zoo) if words[0] == "push" else ("push", result)
+        assert run(*other, target).code == 0  # all there is was written by a push
+        (target / "README.md").write_text("my own words")
+        assert "README.md" in run(*other, target).error()
+        assert (target / "README.md").read_text() == "my own words"
+
+
+def test_a_push_that_broke_off_can_be_repeated(
+    run: Run, pruned: tuple[Path, Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, target = Path(shutil.copytree(pruned[0], tmp_path / "own")), tmp_path / "site"
+    assert run("push", result, target).code == 0
+    (result / "labels.txt").write_text("lion\napple\nrose\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("mvp_edge.zoo.remote.write_atomically", breaking_at("config.json"))
+        assert "No space left" in run("push", result, target).error()
+    assert run("push", result, target).code == 0
+    assert (target / "labels.txt").read_text() == "lion\napple\nrose\n"
+
+
+def first_member(zoo: Path) -> Path:
+    return sorted((zoo / "members").iterdir())[0]
+
+
+def breaking_at(name: str) -> Callable[[Path, bytes], None]:
+    def write(path: Path, data: bytes) -> None:
+        if path.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, data)
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["zoo", "push", "ZOO", "https://host/zoo"], "cannot be written over HTTP"),
         (["zoo", "push", "ZOO", "ftp://host/zoo"], "must be one of hf://"),
         (["zoo", "push", "ZOO", "out", "--private"], "--private is for"),
-        (["zoo", "push", "ZOO", "."], "which is not part of it"),
+        (["zoo", "push", "ZOO", "."], "did not write"),
         (["zoo", "push", "nothing", "hf://me/zoo"], "neither bundled"),
         (["zoo", "fetch", "hf://me/nothing"], "does not exist or is private"),
         (["zoo", "fetch", "animals"], "must be one of hf://"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.output import Contents, check_output, result_directory, survey
+from mvp_edge.core.output import Contents, by_checksum, check_output, checksum_line, result_directory, survey
 
 RECORD = {"task": {}, "base": "b", "keep": {}, "settings": {}, "environment": {}, "files": ["report.json"]}
 
@@ -124,3 +124,21 @@ def test_names_in_a_record_are_not_patterns(tmp_path: Path) -> None:
     assert found is not None and "notes.txt" in found.foreign
     (tmp_path / "out" / "report.json").write_text(json.dumps({**RESULT, "files": None}))
     assert survey(tmp_path / "out", "result") == Contents("result", (), ("notes.txt", "report.json"))
+
+
+def test_files_by_their_checksums(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    assert by_checksum(folder, "sums") == ({}, [])
+    (folder / "sub").mkdir()
+    (tmp_path / "victim").write_bytes(b"v")
+    for name in ("a", "sub/b", "edited", "added", ".DS_Store"):
+        (folder / name).write_bytes(b"1")
+    (folder / "link").symlink_to(folder / "a")
+    (folder / "ring").symlink_to("ring")
+    assert by_checksum(folder, "sums") == ({}, ["a", "added", "edited", "link", "ring", "sub"])
+    names = {"a": b"1", "sub/b": b"1", "edited": b"2", "link": b"1", "ring": b"1", "gone": b"1", "../victim": b"v"}
+    lines = {name: checksum_line(data, name) for name, data in names.items()}
+    (folder / "sums").write_text("\n".join([*lines.values(), checksum_line(b"3", "sub/b")]))
+    ours, others = by_checksum(folder, "sums")
+    assert ours == {name: lines[name] for name in ("a", "sub/b")} and others == ["added", "edited", "link", "ring"]
