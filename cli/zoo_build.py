@@ -11,6 +11,7 @@ import typer
 
 from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Launcher, Parent, Pruner, VoteConfig
 from mvp_edge.core.errors import ZooError
+from mvp_edge.core.places import resolved
 from mvp_edge.training.recipes import recipe
 
 from .options import (
@@ -336,14 +337,15 @@ def _open_or_create(
     from mvp_edge.zoo.remote import is_address
     from mvp_edge.zoo.store import open_zoo
 
-    exists = (directory / "zoo.json").exists()
-    if exists and open_bodies(str(directory.resolve())) is not None:
+    whole = resolved(directory)
+    exists = (whole / "zoo.json").exists()
+    if exists and open_bodies(str(whole)) is not None:
         raise ZooError(
             f"{directory} is a zoo of ready-made bodies, which is not built by pruning; choose another directory, and "
             f"take its base with --base {directory}"
         )
     if base is None and weights is None and exists:
-        opened = open_zoo(str(directory.resolve()))
+        opened = open_zoo(str(whole))
         if embedding not in (None, opened.base.embedding):
             raise ZooError(
                 f"{directory} was built with --embedding {opened.base.embedding}; use that, or choose another directory"
@@ -359,4 +361,4 @@ def _open_or_create(
     else:
         found, model = load_base(str(weights)) if base is None else load_base(base, weights)
     found = replace(found, embedding=embedding or found.embedding)
-    return prepare_zoo(directory.resolve(), found, model, source, device=device, progress=progress)
+    return prepare_zoo(whole, found, model, source, device=device, progress=progress)

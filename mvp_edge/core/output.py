@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.places import resolved
 
 Kind = Literal["result", "family", "export"]
 
@@ -47,7 +49,7 @@ class Contents:
     Attributes:
         kind: One model, a family of models, or a folder made by `export`.
         exports: Folders inside made by `export`, relative to the directory.
-        foreign: Files and folders that this tool did not write, relative to the directory.
+        foreign: Files and folders that are not part of it, another result among them, relative to the directory.
     """
 
     kind: Kind
@@ -85,11 +87,11 @@ def check_output(
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; choose a directory with --out")
-    place = out.resolve()
+    place = resolved(out)
     if Path.cwd().is_relative_to(place):  # the swap would leave the shell in a deleted directory
         raise ConfigError(f"{out} is or contains the current directory; choose a directory inside it with --out")
     for kept in inputs:
-        if kept is not None and Path(kept).exists() and Path(kept).resolve().is_relative_to(place):
+        if kept is not None and Path(kept).exists() and resolved(Path(kept)).is_relative_to(place):
             raise ConfigError(f"{out} contains the input {kept}; choose another directory with --out")
     if out.exists() and any(out.iterdir()):
         _check_replaceable(out, survey(out, *kinds), force=force)
@@ -104,9 +106,9 @@ def check_writable(out: Path, option: str = "--out") -> None:
         option: The command's option that names it.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it cannot, or is a loop of symbolic links.
     """
-    parent = out.resolve().parent
+    parent = resolved(out).parent
     while not parent.exists():
         parent = parent.parent
     probe = parent / f".{out.name}.{secrets.token_hex(4)}"
@@ -129,7 +131,7 @@ def result_directory(out: Path, check: Callable[[], None]) -> Iterator[Path]:
     Raises:
         ConfigError: the directory may not be replaced or cannot be written, or the disk is full.
     """
-    out = out.resolve()
+    out = resolved(out)
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     old = partial.with_name(f"{partial.name}.old")
     try:
@@ -192,9 +194,11 @@ def _check_replaceable(out: Path, contents: Contents | None, *, force: bool) -> 
             f"{out} is not a result of mvp-edge, so --force does not replace it; choose another directory with --out"
         )
     if contents.foreign:
+        first = shlex.quote(str(out / contents.foreign[0]))
         raise ConfigError(
-            f"{out} also contains files that mvp-edge did not write, which --force does not delete: "
-            f"{listed(contents.foreign)}; move them, or choose another directory with --out"
+            f"{out} also contains what is not part of the {contents.kind}, which --force does not delete: "
+            f"{listed(contents.foreign)}; move it away (mv {first} ELSEWHERE), or choose another "
+            "directory with --out"
         )
     if not force:
         exports = f", with its exports ({listed(contents.exports)})," if contents.exports else ""

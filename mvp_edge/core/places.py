@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import shutil
 import tempfile
@@ -61,6 +62,22 @@ def located(path: str | Path) -> str | Path:
     """Return where a file is: in a temporary directory, if its path is below what one stands in for."""
     text = str(path)
     return next((place / text.removeprefix(n) for n, place in _stand_ins.items() if text.startswith(n)), path)
+
+
+def resolved(path: Path) -> Path:
+    """Return a whole path without symbolic links; it need not exist.
+
+    Not `Path.resolve`: of a loop of links Python 3.11 raises RuntimeError, and later versions return a path.
+
+    Raises:
+        ConfigError: the path leads into a loop of links.
+    """
+    try:
+        path.stat()
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            raise ConfigError(f"{path} is a loop of symbolic links; remove the link, or name another path") from e
+    return path.resolve()
 
 
 def _place(variable: str, default: Callable[[], str]) -> Path:

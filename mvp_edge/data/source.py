@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from mvp_edge.core.errors import DataError
+from mvp_edge.core.places import resolved
 from mvp_edge.data import archive, table
 from mvp_edge.data.folder import LAYOUTS, identity_of, list_folder
 from mvp_edge.data.hub import PREFIX, list_hub
@@ -70,7 +71,7 @@ class DataSource:
                 while folder.startswith(root) and folder not in folders:
                     folders.add(folder)
                     folder = os.path.dirname(folder)  # noqa: PTH120
-        path = path.resolve()
+        path = resolved(path)
         above = {identity_of(each.stat()) for each in (path, *path.parents) if each.exists()}
         return any(identity_of(status) in above for status in map(os.stat, folders))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp_edge.core.environment import own_version
+from mvp_edge.core.places import resolved
 from mvp_edge.core.progress import Progress
 from mvp_edge.core.templates import load_template
 from mvp_edge.deploy.result import MODELS, Result, read_result
@@ -43,7 +44,7 @@ def publish_result(directory: Path, target: str, *, private: bool, progress: Pro
     where = destination(target, private=private)
     result = read_result(directory)
     interface = read_interface(result.models["fp32"])
-    name = where.place.rsplit("/", 1)[-1] if isinstance(where, Address) else where.resolve().name
+    name = where.place.rsplit("/", 1)[-1] if isinstance(where, Address) else resolved(where).name
     contents: dict[str, bytes | Path] = {file.name: file for file in result.models.values()}
     contents["labels.txt"] = result.path / "labels.txt"
     contents[CONFIG] = json.dumps(_config(result, interface), indent=2, ensure_ascii=False).encode()

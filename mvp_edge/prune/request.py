@@ -11,6 +11,7 @@ from typing import Any
 from mvp_edge.config import FitOverrides, PruneConfig
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.output import check_output
+from mvp_edge.core.places import resolved
 from mvp_edge.names import wordnet
 from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, in_short, read_task, separated
@@ -26,7 +27,7 @@ def check_place(config: PruneConfig) -> None:
     Raises:
         ConfigError: see `check_output`; or the place is in the folder of the data, which is read again next time.
     """
-    if config.data and config.out.resolve().is_relative_to(folder := Path(config.data).resolve()) and folder.is_dir():
+    if config.data and resolved(config.out).is_relative_to(folder := resolved(Path(config.data))) and folder.is_dir():
         raise inside_data(config)
     listed = None if isinstance(config.task, Task) else config.task
     check_output(config.out, force=config.force, inputs=(listed, config.data, config.zoo, config.base, config.weights))

@@ -385,3 +385,51 @@ def usage_error(run: Run, directory: Path, *words: object) -> None:
     done.usage_error()
     assert done.out == ""
     assert sorted(directory.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prune --task LOOP",
+        "prune --task TASK --data LOOP",
+        "prune --task TASK --none LOOP --data IMAGES",
+        "prune --task TASK --zoo LOOP",
+        "prune --task TASK --base timm:test_resnet --weights LOOP",
+        "prune --task TASK --out LOOP",
+        "prune --task TASK --out LOOP/inside",
+        "prune --task TASK --zoo ZOO --out LOOP/inside/further --force",
+        "neighbours --task LOOP",
+        "bench LOOP",
+        "eval LOOP --data IMAGES",
+        "eval MODEL --data LOOP",
+        "data LOOP",
+        "data IMAGES --contact-sheet LOOP",
+        "predict LOOP photo.jpg",
+        "predict MODEL LOOP",
+        "export LOOP --target ort",
+        "export RESULT --target ort --out LOOP",
+        "export RESULT --target web --ort-web LOOP",
+        "push LOOP site",
+        "push RESULT LOOP",
+        "zoo push LOOP site",
+        "zoo push ZOO LOOP",
+        "zoo trim ZOO --members 1 --out LOOP",
+        "zoo merge ZOO ZOO --out LOOP",
+        "zoo build LOOP --base timm:test_resnet --data IMAGES --members 0",
+        "zoo build new --base timm:test_resnet --data LOOP --members 0",
+        "zoo add LOOP --zoo ZOO",
+        "zoo verify LOOP",
+        "pretrain --base vit-cifar100 --data LOOP --out new.safetensors",
+        "pretrain --base vit-cifar100 --data IMAGES --out LOOP.safetensors",
+    ],
+)
+def test_a_loop_of_links_is_one_line(
+    run: Run, words: str, pruned: tuple[Path, Done], images: Path, tiny_zoo: Path, task: Path, tmp_path: Path
+) -> None:
+    for name in ("ring", "ring.safetensors"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    before = left(tmp_path)
+    stands = {"TASK": task, "IMAGES": images, "ZOO": tiny_zoo, "RESULT": pruned[0], "MODEL": pruned[0] / "model.onnx"}
+    done = run(*(stands.get(word, word.replace("LOOP", "ring")) for word in words.split()))
+    assert "ring" in done.error() and "Traceback" not in done.err
+    assert left(tmp_path) == before

@@ -142,3 +142,17 @@ def test_files_by_their_checksums(tmp_path: Path) -> None:
     (folder / "sums").write_text("\n".join([*lines.values(), checksum_line(b"3", "sub/b")]))
     ours, others = by_checksum(folder, "sums")
     assert ours == {name: lines[name] for name in ("a", "sub/b")} and others == ["added", "edited", "link", "ring"]
+
+
+@pytest.mark.parametrize(("record", "value"), [("report.json", RESULT), ("index.json", FAMILY)])
+@pytest.mark.parametrize(("kind", "inner"), [("report.json", RESULT), ("index.json", FAMILY), ("notes.txt", {})])
+def test_what_is_not_part_of_a_result_is_called_so(
+    tmp_path: Path, record: str, value: dict[str, Any], kind: str, inner: dict[str, Any]
+) -> None:
+    out = fill(tmp_path / "my out", record, value)
+    fill(out / "inner", kind, inner)
+    with pytest.raises(ConfigError, match=r"not part of the (result|family)") as told:
+        check_output(out, force=True)
+    assert "did not write" not in str(told.value) and f"(mv '{out}/inner' ELSEWHERE)" in str(told.value)
+    (out / "inner").rename(tmp_path / "elsewhere")
+    check_output(out, force=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvp_edge.core.errors import ConfigError
-from mvp_edge.core.places import cache_dir, user_directory
+from mvp_edge.core.places import cache_dir, resolved, user_directory
 
 PLACES = [
     (cache_dir, "MVP_EDGE_CACHE", ".cache/mvp-edge"),
@@ -40,3 +40,13 @@ def test_nobody_has_no_home(
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does where nobody knows the user
     with pytest.raises(ConfigError, match=f"HOME, or {variable}"):
         place()
+
+
+def test_a_loop_of_links_has_no_place(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for path in (tmp_path / "a", tmp_path / "b" / "inside"):
+        with pytest.raises(ConfigError, match="loop of symbolic links"):
+            resolved(path)
+    (tmp_path / "c").symlink_to(tmp_path / "new")
+    assert resolved(tmp_path / "c" / ".." / "d") == tmp_path.resolve() / "d"
