@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
                     found = dict[str, float | str]()
                     tried = networks(zoo, source, resolution, shots, config)
                     for role, network in tried.items():
-                        if role == "ready" and not tried["taken"].cut:
+                        if role == "ready" and tried["taken"].solve is None:
                             continue  # it is the one that is taken
                         *_, told = trial(zoo, network, source, resolution, shots, replace(config, budget=None))
                         found |= {role: network.body.id, f"{role}_keep": round(network.body.keep, 4)}

@@ -222,6 +222,28 @@ def votes_on_photographs() -> str:
     return markdown(head, rows)
 
 
+def cut_to_budgets() -> str:
+    """Networks cut to a budget on photographs, beside the best ready-made body within it; means over tasks."""
+    found = defaultdict(list)
+    for r in records.read("cut"):
+        c = r["config"]
+        found[OWN[c["data"]], c["max_mmacs"], c["shots"]].append(r["result"])
+    rows = []
+    for (data, mmacs, shots), results in sorted(found.items()):
+        ready = [v.get("ready_delivered", v["taken_delivered"]) for v in results]
+        gains = np.array([v["taken_delivered"] - r for v, r in zip(results, ready, strict=True)])
+        none = all(v["taken_keep"] < 1 and "ready" not in v for v in results)  # no body is so small
+        rows.append((
+            data, f"{mmacs:g}", shots, len(results), sum("ready" in v or none for v in results),
+            "" if none else _mean(ready), f"**{_mean(v['taken_delivered'] for v in results)}**",
+            "" if none else _with_error(gains), "" if none else f"{max(0.0, -gains.min()):.1f}",
+        ))  # fmt: skip
+    head = (
+        "data", "MMACs allowed", "images a class", "tasks", "cut in", "ready-made", "delivered", "gain", "most lost",
+    )  # fmt: skip
+    return markdown(head, rows)
+
+
 def _with_error(gains: np.ndarray) -> str:
     """Return a mean with its standard error."""
     error = f" ± {gains.std(ddof=1) / len(gains) ** 0.5:.1f}" if len(gains) > 1 else ""

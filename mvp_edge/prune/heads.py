@@ -5,7 +5,7 @@ The network runs as its ONNX graph, which is several times as fast as torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,13 +44,13 @@ class Network:
         body: The body; multiply-adds, parameters and share of units are those of what was cut.
         weights: Tensors by their names in torch.
         kept: Which of the base's units it keeps; None if it keeps them all.
-        cut: Whether it was cut from the body that the zoo has.
+        solve: Of what was cut: returns its weights, solved on other images, uint8 `(N, 3, H, W)` at its pixels.
     """
 
     body: Body
     weights: Mapping[str, np.ndarray]
     kept: KeepPlan | None
-    cut: bool = False
+    solve: Callable[[Tensor], Mapping[str, np.ndarray]] | None = None
 
     @staticmethod
     def of(zoo: BodyZoo, body: Body) -> Network:

@@ -117,11 +117,16 @@ class Taken:
 def learn(
     given: Photographs, config: PruneConfig, device: torch.device, progress: Progress, clock: Stopwatch
 ) -> Learned:
-    """Fit a head to the frozen features of the photographs, then take steps unless these harm photographs left out."""
+    """Fit a head to the frozen features of the photographs, then take steps unless these harm photographs left out.
+
+    A network that was cut has not seen those left out: its projections are solved anew on the others.
+    """
+    parts = parts_of(given.train, config.seed)
+    if given.network.solve is not None:
+        parts = enough(parts)
     with clock.time("load"), progress.stage("Unpacking"):
-        network, start, settings = unpacked(given, config)
+        network, start, settings = unpacked(given, parts, config)
     with clock.time("head"):
-        parts = parts_of(given.train, config.seed)
         heads, choice = fit_to_features(given, head_of(network), start, parts, config.seed, progress)
     steps = Steps(given, network, start, heads, settings, device, config.seed)
     with clock.time("fine_tune"):
@@ -136,9 +141,12 @@ def learn(
     )  # fmt: skip
 
 
-def unpacked(given: Photographs, config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
-    """Return the body in torch, its tensors, and how it is trained."""
-    start = {k: torch.from_numpy(np.array(v)) for k, v in given.network.weights.items()}
+def unpacked(given: Photographs, parts: Sequence[Tensor], config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
+    """Return the network in torch, its tensors, and how it is trained."""
+    weights, solve = given.network.weights, given.network.solve
+    if solve is not None and parts:
+        weights = solve(given.train.images[rest_of(torch.cat(list(parts)), len(given.train))])
+    start = {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}
     network = load_sliced(given.zoo.arch, start, len(given.zoo.classes.classes))
     settings = resolve_fit(config.fit, "photographs", network)
     if not isinstance(config.fit, FitConfig):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +19,13 @@ from mvp_edge.prune.cut import cut
 from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.heads import Network, graph_of, parts_of, prior_of, seen
 from mvp_edge.prune.learned_file import delivery_of
-from mvp_edge.training.frozen_head import held_out_top1
+from mvp_edge.training.frozen_head import Kind, best_top1, left_out_logits
+from mvp_edge.training.interpolation import rest_of
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
 TRIED = 200  # photographs that choose a network
 TRIED_EACH = 5  # of a class, at least
+COMPARED = 3  # fifths of them, on which a network that was cut is compared with one that was not
 JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
 
 
@@ -114,10 +117,10 @@ def within_budget(
     if some_at is None or not larger:
         return ready
     some = some_at(larger[-1].pixels)
-    part, parts = part_of(larger[-1], some), parts_of(some, config.seed)
+    part, parts = part_of(larger[-1], some), parts_of(some, config.seed)[:COMPARED]
     if part is None or not parts:
         return ready
-    with progress.stage("Comparing networks", 2 * len(some)) as stage:
+    with progress.stage("Comparing networks", (1 + len(parts)) * len(some)) as stage:
         scores = [scored(zoo, network, resolution, some, parts, stage) for network in (ready, part)]
     return part if scores[1] >= scores[0] else ready
 
@@ -125,8 +128,26 @@ def within_budget(
 def scored(
     zoo: BodyZoo, network: Network, resolution: Resolution, some: ImageSet, parts: Sequence[Tensor], stage: Stage
 ) -> float:
-    """Return the percent of some photographs that a head on a network's features names without having seen them."""
-    body, state = network.body, {k: torch.from_numpy(v) for k, v in network.weights.items()}
-    features, logits = seen(graph_of(zoo, body, state), resize(some.images, (body.pixels, body.pixels)), stage)
-    prior, any_known = prior_of(logits, resolution), len(resolution.unknown) < len(resolution.named)
-    return held_out_top1(features, some.labels, prior, parts, any_known=any_known)
+    """Return the percent of some photographs, left out in parts, that a head on a network's features names rightly.
+
+    Of a network that was cut, projections are solved without the part, too.
+    """
+    pixels, labels = resize(some.images, (network.body.pixels, network.body.pixels)), some.labels
+    rests = [rest_of(part, len(some)) for part in parts]
+    if network.solve is None:
+        looks = [_look(zoo, network.body, network.weights, resolution, pixels, stage)] * len(parts)
+    else:
+        looks = [_look(zoo, network.body, network.solve(pixels[r]), resolution, pixels, stage) for r in rests]
+    any_known, tried = len(resolution.unknown) < len(resolution.named), dict[Kind, Tensor]()
+    for (features, prior), part, rest in zip(looks, parts, rests, strict=True):
+        for kind, logits in left_out_logits(features, labels, prior, [part], [rest], any_known).items():
+            tried.setdefault(kind, logits)[part] = logits[part]
+    return best_top1(tried, labels, torch.cat(list(parts)))
+
+
+def _look(
+    zoo: BodyZoo, body: Body, weights: Mapping[str, np.ndarray], resolution: Resolution, pixels: Tensor, stage: Stage
+) -> tuple[Tensor, Tensor]:
+    """Return the features of a body with some weights, and what names alone say."""
+    features, logits = seen(graph_of(zoo, body, {k: torch.from_numpy(v) for k, v in weights.items()}), pixels, stage)
+    return features, prior_of(logits, resolution)

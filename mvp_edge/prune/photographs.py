@@ -251,7 +251,8 @@ def method_in_words(network: Network, learned: Learned) -> str:
     head = "the base's own head" if kind == NAMES_ALONE else "a head fitted to the photographs"
     if kind.prior and kind != NAMES_ALONE:
         head += ", starting from what the base knows of the names"
-    cut = ", cut to the budget: units that matter to the photographs, projections solved on them" * network.cut
+    how = ", cut to the budget: units that matter to the photographs, projections solved on them"
+    cut = "" if network.solve is None else how
     return f"a ready-made network at {network.body.pixels} pixels{cut}, {head}" + (
         "" if not learned.changed else ", then its later half trained on them"
     )

@@ -204,21 +204,14 @@ def left_out_logits(
     return found
 
 
-def held_out_top1(
-    features: Tensor, labels: Tensor, prior: Tensor, folds: Sequence[Tensor], *, any_known: bool
-) -> float:
-    """Return the percent of images left out that the best head on these features names; every class counts alike.
+def best_top1(tried: dict[Kind, Tensor], labels: Tensor, out: Tensor) -> float:
+    """Return the percent of images left out that the best kind of head names; every class counts alike.
 
     Args:
-        features: `(N, D)`.
+        tried: Logits `(N, K)` of images left out, by kind of head.
         labels: `(N,)`.
-        prior: What names alone say, logits `(N, K)`.
-        folds: Positions of the images that are left out together.
-        any_known: Whether the base knows one of the names.
+        out: Positions of these images.
     """
-    rests = [rest_of(left_out, len(labels)) for left_out in folds]
-    tried = left_out_logits(features, labels, prior, folds, rests, any_known)
-    out = torch.cat(list(folds))
     return balanced_top1(tried[_least(tried, labels, out)][out], labels[out])
 
 

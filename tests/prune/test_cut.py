@@ -18,7 +18,8 @@ from mvp_edge.data import open_source
 from mvp_edge.deploy.result import read_result
 from mvp_edge.export.classifier import OnnxClassifier
 from mvp_edge.models.slicing import load_sliced
-from mvp_edge.prune import network_size
+from mvp_edge.prune import cut as cut_module
+from mvp_edge.prune import learn, network_size
 from mvp_edge.prune.cut import cut
 from mvp_edge.prune.heads import Network, graph_of
 from mvp_edge.prune.job import compress
@@ -59,7 +60,7 @@ def test_the_largest_part_that_meets_the_budget(bodies: BodyZoo, photographs: to
         return network.body.macs <= limit
 
     part = cut(bodies, body, photographs, meets)
-    assert part is not None and part.cut and part.kept is not None
+    assert part is not None and part.solve is not None and part.kept is not None
     assert part.body.macs == max(n.body.macs for n in tried if n.body.macs <= limit)
     assert part.body.macs > 0.95 * limit and part.body.params < body.params
     assert part.body.keep == part.kept.achieved < 1
@@ -80,6 +81,33 @@ def test_the_graph_of_a_part_computes_what_the_part_does(bodies: BodyZoo, photog
         torch.testing.assert_close(torch.from_numpy(found), network((x - mean) / std), rtol=1e-3, atol=1e-3)
 
 
+def test_solving_on_other_pictures_gives_other_projections_only(bodies: BodyZoo, photographs: torch.Tensor) -> None:
+    body = bodies.bodies[0]
+    part = cut(bodies, body, photographs, lambda network: network.body.macs <= 0.7 * body.macs)
+    assert part is not None and part.solve is not None
+    again, other = part.solve(photographs), part.solve(photographs[::3])
+    changed = {k for k, v in part.weights.items() if not np.array_equal(v, other[k])}
+    assert changed and all("conv_pwl" in k or "bn" in k for k in changed)
+    assert all(np.array_equal(v, again[k]) for k, v in part.weights.items())
+
+
+def test_what_judges_was_not_solved_on(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_size, "JUDGING", 10)
+    monkeypatch.setattr(network_size, "scored", lambda _, network, *__: float(network.solve is not None))
+    solved, judged = list[torch.Tensor](), list[torch.Tensor]()
+    solve, frozen = cut_module.reconstructed, learn.frozen
+    monkeypatch.setattr(cut_module, "reconstructed", lambda p, plan, x: solved.append(x) or solve(p, plan, x))
+    monkeypatch.setattr(learn, "frozen", lambda heads, part: judged.append(part) or frozen(heads, part))
+    large, small = bodies.bodies
+    report = compress(settings(tmp_path, bodies, images, Budget(macs=(large.macs + small.macs) / 2)))
+    assert report.keep.achieved < 1 and report.photographs is not None
+    left_out = torch.cat(judged[: report.photographs.held_out]).unique()
+    assert len(solved[-1]) == report.photographs.train - len(left_out) < len(solved[0])
+    assert report.photographs.held_out == len(left_out)
+
+
 def test_no_part_is_small_enough(bodies: BodyZoo, photographs: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cut(bodies, bodies.bodies[0], photographs, lambda network: False) is None
     monkeypatch.setattr("mvp_edge.prune.cut.hidden_groups", lambda table: ())
@@ -96,7 +124,7 @@ def test_a_budget_is_filled(
     cost = {"macs": whole.macs, "params": whole.params, "size_kib": whole.bytes.onnx / 1024}[name]
     least = {"macs": min(b.macs for b in bodies.bodies), "params": 0, "size_kib": 0}[name]
     limit = Budget(**{name: (cost + least) / 2 if least else 0.9 * cost})
-    monkeypatch.setattr(network_size, "scored", lambda _, network, *__: float(network.cut))
+    monkeypatch.setattr(network_size, "scored", lambda _, network, *__: float(network.solve is not None))
     report = compress(settings(tmp_path, bodies, images, limit, force=True))
     assert report.budget is not None and report.body is not None
     assert 0.9 * report.budget[name].limit < report.budget[name].achieved <= report.budget[name].limit
@@ -121,7 +149,7 @@ def test_the_better_of_two_networks_is_taken(
     large, small = bodies.bodies
     limit = Budget(macs=(large.macs + small.macs) / 2)
     for better, keep in ((0.0, 1.0), (1.0, None)):
-        monkeypatch.setattr(network_size, "scored", lambda _, network, *__, own=better: own if network.cut else 0.5)
+        monkeypatch.setattr(network_size, "scored", lambda _, network, *__, own=better: own if network.solve else 0.5)
         report = compress(settings(tmp_path, bodies, images, limit, force=True))
         assert report.body is not None
         assert (report.body.id, report.keep.achieved == 1) == ((small.id, True) if keep else (large.id, False))
