@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock
 
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.places import resolved
@@ -135,25 +138,29 @@ def result_directory(out: Path, check: Callable[[], None]) -> Iterator[Path]:
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     old = partial.with_name(f"{partial.name}.old")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        check()
-        try:
-            if out.exists():
-                out.rename(old)
-            partial.rename(out)
-        except BaseException:
-            if old.exists() and not out.exists():
-                old.rename(out)
-            raise
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(out)
+        with _in_use(partial):
+            try:
+                partial.mkdir()
+                yield partial
+                check()
+                try:
+                    if out.exists():
+                        out.rename(old)
+                    partial.rename(out)
+                except BaseException:
+                    if old.exists() and not out.exists():
+                        old.rename(out)
+                    raise
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True)
     except OSError as e:
         raise ConfigError(
             f"cannot write the result to {out} ({e.strerror or e}); free some space, or choose another directory with "
             "--out"
         ) from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def checksum_line(data: bytes, name: str) -> str:
@@ -186,6 +193,41 @@ def by_checksum(directory: Path, sums: str) -> tuple[dict[str, str], list[str]]:
         else:
             others.append(name)
     return ours, others
+
+
+@contextmanager
+def _in_use(partial: Path) -> Iterator[None]:
+    """Hold a lock beside a temporary directory, made before and freed after it; the system frees that of a killed one.
+
+    Where the file system has no locks none is held, and none can be taken to remove the directory either.
+    """
+    lock = FileLock(f"{partial}.lock", timeout=0)
+    try:
+        with suppress(OSError, NotImplementedError):
+            lock.acquire()
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove temporary directories that killed processes left beside `out`, and no other that may be named alike."""
+    lock_of = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.lock")
+    found: list[Path] = []
+    with suppress(OSError):
+        found += [f for f in out.parent.iterdir() if lock_of.fullmatch(f.name)]
+    for file in found:
+        partial = file.with_suffix("")
+        old = partial.with_name(f"{partial.name}.old")
+        if not (partial.exists() or old.exists()):
+            continue  # its process may not hold the lock yet
+        with suppress(OSError, NotImplementedError), FileLock(file, timeout=0):  # it is held while the process runs
+            shutil.rmtree(partial, ignore_errors=True)
+            if out.exists():  # else the process was killed before it had replaced the older result
+                shutil.rmtree(old, ignore_errors=True)
+            if not old.exists():
+                file.unlink(missing_ok=True)
 
 
 def _check_replaceable(out: Path, contents: Contents | None, *, force: bool) -> None:

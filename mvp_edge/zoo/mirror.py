@@ -164,7 +164,13 @@ def _index(root: Path) -> Index:
 
 
 def _begin(address: Address, place: Path) -> None:
-    """Fetch the index and put the directory that it makes in its place, with unchanged files of an older one."""
+    """Fetch the index and put the directory that it makes in its place, with unchanged files of an older one.
+
+    The lock of the place is held, so that other temporary directories of it are those of killed processes.
+    """
+    for left in place.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(place.name)}\.[0-9a-f]{{8}}(\.old)?", left.name):
+            shutil.rmtree(left, ignore_errors=True)
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     old = partial.with_name(f"{partial.name}.old")
     partial.mkdir()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,66 @@ def test_what_appears_during_the_run_is_spared(
 def test_what_may_be_replaced_is(tmp_path: Path, force: bool, meanwhile: dict[str, str]) -> None:
     write(tmp_path / "out", force=force, meanwhile=meanwhile)
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["model.onnx"]
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
+WORK = """
+import os, sys
+from pathlib import Path
+from mvp_edge.core.output import result_directory
+
+with result_directory(Path("out"), lambda: None) as directory:
+    (directory / "model.onnx").write_text("half of it")
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_but_not_what_one_uses(tmp_path: Path) -> None:
+    foreign = tmp_path / ".out.0123abcd"  # named alike, without a lock
+    foreign.mkdir()
+    running, killed = (
+        subprocess.Popen([sys.executable, "-c", WORK], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    )
+    with running, killed:
+        for each in (running, killed):
+            assert each.stdout is not None and each.stdout.readline() == b"ready\n"
+        killed.kill()
+        killed.wait()
+        left = {f for f in tmp_path.iterdir() if f.is_dir()}
+        write(tmp_path / "out", force=False, meanwhile={})
+        used = {f for f in tmp_path.iterdir() if f.is_dir()} - {foreign, tmp_path / "out"}
+        assert len(left) == 3 and len(used) == 1 and used < left
+        shutil.rmtree(tmp_path / "out")
+        running.communicate(b"\n")
+    assert running.returncode == 0 and (tmp_path / "out" / "model.onnx").read_text() == "half of it"
+    assert {f.name for f in tmp_path.iterdir()} == {"out", foreign.name}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_an_older_result_that_a_killed_process_had_set_aside(tmp_path: Path, swapped: bool) -> None:
+    old, out = tmp_path / ".out.0123abcd.old", tmp_path / "out"
+    (tmp_path / ".out.0123abcd.lock").touch()
+    fill(old, "report.json", RECORD)
+    if swapped:
+        fill(out, "report.json", RECORD)
+    write(out, force=swapped, meanwhile={})
+    assert old.exists() is not swapped  # it may have been the only one
+    (out / "model.onnx").unlink()
+    write(out, force=True, meanwhile={})
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no flock")
+
+    monkeypatch.setattr("mvp_edge.core.output.FileLock.acquire", refuse)
+    (tmp_path / ".out.0123abcd").mkdir()
+    (tmp_path / ".out.0123abcd.lock").touch()
+    write(tmp_path / "out", force=False, meanwhile={})
+    assert {f.name for f in tmp_path.iterdir()} == {"out", ".out.0123abcd", ".out.0123abcd.lock"}
 
 
 RESULT = {

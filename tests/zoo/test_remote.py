@@ -114,6 +114,17 @@ def test_a_revision_stays_until_a_newer_one_is_wanted(hub: Hub, tiny_zoo: Path, 
     assert len(open_zoo(first).ids()) == 3
 
 
+def test_what_a_killed_process_left_is_removed(hub: Hub, tiny_zoo: Path, cache: Path) -> None:
+    publish(tiny_zoo, HERE)
+    name = mirror(HERE).name
+    for left in (f".{name}.0123abcd", f".{name}.0123abcd.old"):
+        (cache / "zoos" / left / "members").mkdir(parents=True)
+    other = cache / "zoos" / ".other-0.0123abcd"
+    other.mkdir()
+    assert mirror(HERE, newest=True).is_dir()
+    assert {f.name for f in (cache / "zoos").iterdir() if f.is_dir()} == {name, other.name}
+
+
 def test_what_breaks_off_goes_on_later(hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what is lost when it breaks off
     publish(tiny_zoo, HERE)
@@ -405,7 +416,7 @@ def test_half_a_file_goes_on_at_its_end(
 
 def test_a_directory_that_holds_other_things(tiny_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(ZooError, match=r"holds .*, which is not part of it"):
+    with pytest.raises(ZooError, match=r"did not write.*: notes.txt; move them"):
         publish(tiny_zoo, str(tmp_path))
     with pytest.raises(ZooError, match="cannot be written"):
         publish(tiny_zoo, str(tmp_path / "notes.txt" / "zoo"))
