@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -116,21 +118,36 @@ def open_picture(path: str | Path) -> Image.Image:
     """Open a picture by its content, whatever its suffix.
 
     Raises:
-        OSError: The file cannot be opened or is not a picture; other errors of Pillow if it is damaged.
+        OSError: The file cannot be opened, is no file (a pipe would be waited for) or is not a picture; other errors of
+            Pillow if it is damaged.
         ValueError: The picture has too many pixels (a decompression bomb), or its format needs a missing package.
     """
     path = located(path)
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise OSError(errno.EINVAL, f"{what}, not a file", str(path))
     try:
-        return Image.open(path, formats=_readable())
+        return _opened(path)
     except Image.DecompressionBombError:
         # Pillow refuses by the size of the whole picture, although JPEGs are decoded at a fraction of it.
         if sniff(path) != "JPEG":
-            raise
-        picture = JpegImagePlugin.JpegImageFile(path)
-        if picture.width * picture.height > MAX_JPEG_PIXELS:
-            picture.close()
-            raise
-        return picture
+            raise too_many_pixels(Image.MAX_IMAGE_PIXELS, "pictures other than JPEG") from None
+    picture = JpegImagePlugin.JpegImageFile(path)
+    if picture.width * picture.height > MAX_JPEG_PIXELS:
+        picture.close()
+        raise too_many_pixels(MAX_JPEG_PIXELS, "JPEG pictures")
+    return picture
+
+
+def too_many_pixels(limit: int | None, of: str) -> ValueError:
+    """Return the error for a picture with more pixels than are decoded, and of which pictures this is the limit."""
+    return ValueError(f"more than {limit:,} pixels, the limit for {of}")
+
+
+def _opened(path: str | Path) -> Image.Image:
+    try:
+        return Image.open(path, formats=_readable())
     except UnidentifiedImageError:
         name = sniff(path)
         if name is None or name in _readable():

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from mvp_edge.data.formats import open_picture
+from mvp_edge.data.formats import open_picture, too_many_pixels
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -194,7 +194,8 @@ def _decode(path: str | Path, size: Size) -> tuple[np.ndarray, Origin]:
             image.draft("RGB", (round(image.width * factor), round(image.height * factor)))
         limit, decoded = Image.MAX_IMAGE_PIXELS, image.width * image.height
         if limit is not None and decoded > limit:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {limit}")
+            jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
+            raise too_many_pixels(limit, "a JPEG that is needed this large" if jpeg else "pictures other than JPEG")
         # Pillow stores four bytes per pixel; libjpeg keeps a progressive picture whole.
         needed = max(4 * decoded, 3 * whole if image.info.get("progressive") else 0)
         if needed > _BIG_BYTES:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import socket
 import struct
 import subprocess
 import sys
@@ -225,10 +228,10 @@ def test_a_jpeg_beyond_pillow_s_own_limit(tmp_path: Path, monkeypatch: pytest.Mo
     path = _save(_gradient(1600, 1200), tmp_path / "a.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1600 * 1200 // 3)
     assert decode(path, (32, 32)).shape == (32, 32, 3)
-    with pytest.raises(ValueError, match="pixels, more than the limit"):
+    with pytest.raises(ValueError, match="the limit for a JPEG that is needed this large"):
         decode(path, (1200, 1200))
     monkeypatch.setattr("mvp_edge.data.formats.MAX_JPEG_PIXELS", 1000)
-    with pytest.raises(Image.DecompressionBombError):
+    with pytest.raises(ValueError, match="more than 1,000 pixels, the limit for JPEG"):
         decode(path, (32, 32))
 
 
@@ -253,6 +256,7 @@ def _webp_bomb() -> bytes:
     ("name", "data"),
     [
         ("a.png", _bomb(40_000, 25_000)),
+        ("just.png", _bomb(9_500, 9_500)),
         ("a.tif", _tiff_bomb()),
         ("a.webp", _webp_bomb()),
     ],
@@ -261,7 +265,30 @@ def test_a_thousand_megapixels_are_refused_with_the_reason(tmp_path: Path, name:
     (tmp_path / name).write_bytes(data)
     [(path, reason)] = decode_all([tmp_path / name], [0], (32, 32)).failures
     assert path.endswith(name)
-    assert "1000000000 pixels" in reason
+    assert reason == f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, the limit for pictures other than JPEG"
+
+
+def test_a_jpeg_of_more_than_300_megapixels_is_refused_with_its_own_limit(tmp_path: Path) -> None:
+    data = bytearray(_save(Image.new("L", (16, 16)), tmp_path / "a.jpg").read_bytes())
+    at = data.index(b"\xff\xc0") + 5
+    reasons = {}
+    for side in (17_000, 17_330):
+        data[at : at + 4] = struct.pack(">HH", side, side)
+        (tmp_path / "a.jpg").write_bytes(data)
+        reasons[side] = [reason for _, reason in decode_all([tmp_path / "a.jpg"], [0], (32, 32)).failures]
+    assert reasons == {17_000: [], 17_330: ["more than 300,000,000 pixels, the limit for JPEG pictures"]}
+
+
+def test_what_is_no_file_is_refused_unopened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):  # names of sockets are short
+        server.bind("socket.jpg")
+    paths = [*sorted(tmp_path.iterdir()), Path("/dev/zero")]
+    reasons = {Path(path).name: reason for path, reason in decode_all(paths, range(len(paths)), (8, 8)).failures}
+    assert reasons.pop("folder.jpg") == "a directory, not a file"
+    assert set(reasons.values()) == {"a pipe, socket or device, not a file"} and len(reasons) == 4
 
 
 MEMORY = """
