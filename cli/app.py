@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -32,6 +33,7 @@ COMMANDS = {
     "bases": "List the registered base models and those of the bundled zoos, or show what of a network can be pruned.",
 }
 MODULES = {"eval": "evaluate"}  # `eval` is a builtin
+_ADDRESS = re.compile(r"\b(https?|ftp|hf|s3|gs):/(?=[^/])")
 
 
 class Commands(TyperGroup):
@@ -90,7 +92,8 @@ def load(name: str) -> Any:
 
 def one_line(error: Exception) -> str:
     """Return an error's message on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _ADDRESS.sub(r"\1://", str(error))  # a path that is an address has lost a slash
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(line if line.endswith((":", ";", ".", ",")) else f"{line};" for line in lines).removesuffix(";")
 
 

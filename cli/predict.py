@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A directory that `prune` made, or an ONNX file.")],
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures to classify.")],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Pictures to classify.")],
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -39,24 +39,27 @@ def predict(
             import torch
 
             from mvp_edge.core.device import use_threads
-            from mvp_edge.core.errors import DataError
+            from mvp_edge.core.errors import DataError, ExportError
+            from mvp_edge.data.formats import sniff
             from mvp_edge.data.images import decode_all
             from mvp_edge.export import OnnxClassifier
 
         use_threads(threads)
-        classifier = OnnxClassifier(model / MODEL if model.is_dir() else model, torch.get_num_threads())
+        if model.is_file() and sniff(model):
+            raise ExportError(f"{model} is a picture; give the model first: mvp-edge predict MODEL {model}")
+        file = model / MODEL
+        classifier = OnnxClassifier(file if file.is_file() else model, torch.get_num_threads())
         with progress.stage("Reading pictures", len(photos)) as stage:
             pixels = decode_all(photos, range(len(photos)), classifier.input_size, stage.advance)
         if not len(pixels.images):
-            path, reason = pixels.failures[0]
-            raise DataError(f"{path} cannot be read: {reason}; no picture is left to classify")
+            raise DataError(f"{_unread(*pixels.failures[0])}; no picture is left to classify")
         with progress.stage("Classifying", None):
             logits, scores = classifier.outputs(pixels.images)
             probabilities = torch.as_tensor(logits / classifier.temperature).softmax(1).numpy()
     best = probabilities.argmax(1)
     predictions = [
         {
-            "file": str(photos[position]),
+            "file": photos[position],
             "class": classifier.labels[best[row]],
             "probability": round(float(probabilities[row, best[row]]), 4),
             "known": None if scores is None else bool(scores[row] >= (classifier.known_threshold or 0.0)),
@@ -66,7 +69,7 @@ def predict(
         }
         for row, position in enumerate(np.asarray(pixels.labels))
     ]
-    warnings = [f"{path} cannot be read: {reason}" for path, reason in pixels.failures]
+    warnings = [_unread(path, reason) for path, reason in pixels.failures]
     result: dict[str, Any] = {"model": str(model), "predictions": predictions, "warnings": warnings}
     if json:
         print_json(result)
@@ -74,3 +77,11 @@ def predict(
         from .tables import show_predictions
 
         show_predictions(result)
+
+
+def _unread(path: str, reason: str) -> str:
+    if "://" in path:
+        return f"{path} is an address; download the picture, and give the file"
+    if Path(path).is_dir():
+        return f"{path} is a directory; give the pictures in it: {Path(path) / '*'}"
+    return f"{path} cannot be read: {reason}"

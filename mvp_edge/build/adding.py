@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mvp_edge.core.errors import PlanError, ZooError
+from mvp_edge.core.output import listed, results_inside
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
@@ -30,9 +31,11 @@ def add_result(zoo: Zoo, result: Path) -> Added:
         The member, and whether it is new; one that is there already stays as it is.
 
     Raises:
-        ZooError: a file is missing or damaged, no images were used, the weights do not fit the plan, the model was cut
-            from another base, or the zoo cannot be written.
+        ZooError: it is a family of results, a file is missing or damaged, no images were used, the weights do not fit
+            the plan, the model was cut from another base, or the zoo cannot be written.
     """
+    if inside := results_inside(result):
+        raise ZooError(f"{result} holds several results; give one of them: {listed(inside)}")
     plan_json, report_json = _read_json(result / "plan.json"), _read_json(result / "report.json")
     if report_json.get("data", "") is None:
         raise ZooError(
@@ -48,7 +51,7 @@ def add_result(zoo: Zoo, result: Path) -> Added:
         report = Report.from_json(report_json)
         task = Task(tuple(map(TaskClass, report.task.classes, report.task.synsets)))
     except (KeyError, TypeError, ValueError, PlanError) as e:
-        raise ZooError(f"{result} is not a complete result ({e!r}); make it again with: mvp-edge prune --force") from e
+        raise ZooError(f"{result} is not a complete result ({e!r}); make it again: mvp-edge prune --out DIR") from e
     if base_sha256 != zoo.base.sha256:
         raise ZooError(
             f"{result} was cut from {base_name} ({base_sha256[:12]}), but zoo {zoo.name} is for {zoo.base.name} "
@@ -97,7 +100,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(_read(path))
     except ValueError as e:
-        raise ZooError(f"{path} is damaged ({e}); make it again with: mvp-edge prune --force") from e
+        raise ZooError(f"{path} is damaged ({e}); make it again with: mvp-edge prune --out DIR") from e
     if not isinstance(value, dict):
-        raise ZooError(f"{path} is damaged (no JSON object); make it again with: mvp-edge prune --force")
+        raise ZooError(f"{path} is damaged (no JSON object); make it again with: mvp-edge prune --out DIR")
     return value

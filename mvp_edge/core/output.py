@@ -70,6 +70,12 @@ def survey(directory: Path, *kinds: Kind) -> Contents | None:
     return None
 
 
+def results_inside(directory: Path) -> list[str]:
+    """Return the results in a directory that is not one itself, as the models of a family are."""
+    name, _ = _RECORDS["result"]
+    return [] if (directory / name).exists() else [str(p.parent) for p in sorted(directory.glob(f"*/{name}"))]
+
+
 def check_output(
     out: Path,
     *,
@@ -109,8 +115,13 @@ def check_writable(out: Path, option: str = "--out") -> None:
         option: The command's option that names it.
 
     Raises:
-        ConfigError: it cannot, or is a loop of symbolic links.
+        ConfigError: it cannot, is an address, or is a loop of symbolic links.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        raise ConfigError(
+            f"{out} is an address; choose a place on this computer with {option}, and publish from there with: "
+            "mvp-edge push"
+        )
     parent = resolved(out).parent
     while not parent.exists():
         parent = parent.parent

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from mvp_edge.core.errors import ConfigError, ExportError, ZooError
+from mvp_edge.core.output import listed, results_inside
 from mvp_edge.export import export_onnx
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import Base
@@ -42,10 +43,12 @@ def read_result(directory: Path) -> Result:
     """Read a result directory, and report all of its problems at once.
 
     Raises:
-        ExportError: the directory does not exist, or files are missing or damaged.
+        ExportError: the directory does not exist or is a family of results, or files are missing or damaged.
     """
     if not directory.is_dir():
         raise ExportError(f"{directory} is not a directory; give a result of `mvp-edge prune`, such as out/")
+    if inside := results_inside(directory):
+        raise ExportError(f"{directory} holds several results; give one of them: {listed(inside)}")
     problems: list[str] = []
     report = _report(directory / "report.json", problems)
     plan = _json(directory / "plan.json", problems)
@@ -57,7 +60,7 @@ def read_result(directory: Path) -> Result:
     if problems or base is None or report is None:
         raise ExportError(
             f"{directory} is not a complete result: {'; '.join(problems)}; give a result of `mvp-edge prune`, or make "
-            "it again with: mvp-edge prune --force"
+            "it again with: mvp-edge prune --out DIR"
         )
     return Result(directory, report, base, labels, models)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mvp_edge.core.errors import ExportError
+from mvp_edge.core.output import listed
 
 Layout = Literal["nchw", "nhwc"]
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -72,7 +73,9 @@ def open_session(
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
     if not path.is_file():
-        raise ExportError(f"{path} is not a file; give an .onnx file, such as out/model.onnx from `mvp-edge prune`")
+        inside = _models_in(path)
+        found = f"one of its models: {listed(inside)}" if inside else "an .onnx file, such as out/model.onnx"
+        raise ExportError(f"{path} is not a file; give {found} from `mvp-edge prune`")
     # Imported here: the command line must start without it.
     import onnxruntime as ort
 
@@ -88,6 +91,7 @@ def open_session(
         runner = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:  # ONNX Runtime's errors share no other base class
         reason = str(e).removeprefix("[ONNXRuntimeError] : ").splitlines()[0]
+        reason = "its content is something else, or damaged" if "INVALID_PROTOBUF" in reason else reason
         raise ExportError(f"{path} cannot be loaded as an ONNX model ({reason}); make one with: mvp-edge prune") from e
     metadata = dict(runner.get_modelmeta().custom_metadata_map)
     inputs = runner.get_inputs()
@@ -144,6 +148,12 @@ def warm_up(model: ImageSession, images: np.ndarray) -> None:
         raise ExportError(
             f"{model.path} fails on an image batch {images.shape}: {e}; give a file that mvp-edge made"
         ) from e
+
+
+def _models_in(directory: Path) -> list[str]:
+    """Return models of a result, an export or a family; the main one of a result alone."""
+    patterns = ("model.onnx", "model.ort", "*/model.onnx", "*/model.ort")
+    return next((found for p in patterns if (found := sorted(map(str, directory.glob(p))))), [])
 
 
 def _options(threads: int) -> Any:

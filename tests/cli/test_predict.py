@@ -1,5 +1,7 @@
 """`mvp-edge predict`: what a delivered model sees in pictures."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,63 @@ def test_an_unreadable_picture_is_named_and_the_others_are_classified(
 def test_nothing_readable_is_an_error(run: Run, pruned: tuple[Path, Done], tmp_path: Path) -> None:
     assert "gone.jpg" in run("predict", pruned[0], tmp_path / "gone.jpg").error()
     assert "model.onnx" in run("predict", tmp_path, tmp_path / "gone.jpg").error()
+
+
+def family(pruned: tuple[Path, Done], directory: Path) -> Path:
+    for name in ("60MMACs", "90MMACs"):
+        shutil.copytree(pruned[0], directory / "family" / name)
+    (directory / "family" / "index.json").write_text("{}")
+    return directory / "family"
+
+
+def test_a_picture_that_is_none_says_what_to_give(
+    run: Run, pruned: tuple[Path, Done], images: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder").mkdir()
+    told = {
+        "folder/": "folder/*",
+        "https://x.org/a.jpg": "https://x.org/a.jpg is an address; download",
+        "pipe.jpg": "a pipe",
+    }
+    for name, words in told.items():
+        assert words in run("predict", pruned[0], name).error()
+    done = run("predict", pruned[0], *told, *pictures(images, "rose"), "--json")
+    assert done.code == 0 and len(done.json["predictions"]) == 1
+    assert all(words in warning for words, warning in zip(told.values(), done.json["warnings"], strict=True))
+
+
+def test_a_model_that_is_none_says_what_to_give(
+    run: Run, pruned: tuple[Path, Done], images: Path, tmp_path: Path
+) -> None:
+    (photo,) = pictures(images, "rose")
+    assert f"give the model first: mvp-edge predict MODEL {photo}" in run("predict", photo, pruned[0]).error()
+    (tmp_path / "notes.onnx").write_text("not a model")
+    for words in (("predict", "notes.onnx", photo), ("eval", "notes.onnx", "--data", images), ("bench", photo)):
+        error = run(*words).error()
+        assert "cannot be loaded as an ONNX model" in error and "PROTOBUF" not in error
+    for words in (("predict", "https://x.org/m.onnx", photo), ("bench", "https://x.org/m.onnx")):
+        assert "https://x.org/m.onnx is not a file" in run(*words).error()
+
+
+def test_a_family_is_not_a_model(
+    run: Run, pruned: tuple[Path, Done], images: Path, tiny_zoo: Path, tmp_path: Path
+) -> None:
+    place, (photo,) = family(pruned, tmp_path), pictures(images, "rose")
+    for words in (("predict", place, photo), ("eval", place, "--data", images), ("bench", place)):
+        assert f"{place}/60MMACs/model.onnx, {place}/90MMACs/model.onnx" in run(*words).error()
+    for words in (
+        ("export", place, "--target", "ort"),
+        ("push", place, "site"),
+        ("zoo", "add", place, "--zoo", tiny_zoo),
+    ):
+        error = run(*words).error()
+        assert f"give one of them: {place}/60MMACs, {place}/90MMACs" in error and "--force" not in error
+    for words in (("eval", pruned[0], "--data", images), ("bench", pruned[0])):
+        assert f"one of its models: {pruned[0]}/model.onnx from" in run(*words).error()
+
+
+def test_results_are_not_written_to_addresses(run: Run, task: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert "s3://bucket/out is an address" in run("prune", "--task", task, "--out", "s3://bucket/out").error()
+    assert sorted(tmp_path.rglob("*")) == before
