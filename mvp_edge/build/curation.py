@@ -59,6 +59,7 @@ def merge(zoos: Sequence[Zoo], out: Path, progress: Progress) -> Zoo:
                 f"zoo {zoo.name} is of {zoo.base.name} ({zoo.base.sha256[:12]}), zoo {first.name} of "
                 f"{first.base.name} ({first.base.sha256[:12]}); only zoos of one base can be merged"
             )
+    _require_members(zoos)
     found: dict[str, Zoo] = {}
     for zoo in zoos:
         found |= {name: zoo for name in zoo.ids() if name not in found}
@@ -81,11 +82,15 @@ def trim(zoo: Zoo, members: int, out: Path, seed: int, progress: Progress) -> Tr
 
     Raises:
         ConfigError: the directory exists or cannot be written.
-        ZooError: the zoo has no more members than these, or more generalists; it is damaged, or has ready-made bodies.
+        ZooError: the zoo has no more members than these, more generalists or no specialists; it is damaged, or has
+            ready-made bodies.
     """
+    _require_members([zoo])
     infos = zoo.infos()
     kept = [i.id for i in infos if i.kind == "generalist"]
     specialists = [i for i in infos if i.kind == "specialist"]
+    if not specialists:
+        raise ZooError(f"zoo {zoo.name} has {len(infos)} members and no specialist among them, so none can be dropped")
     if not len(kept) <= members < len(infos):
         raise ZooError(
             f"--members is {members}; zoo {zoo.name} has {len(infos)} members, {len(kept)} of them generalists, which "
@@ -141,12 +146,15 @@ def _nearest(similarity: np.ndarray, neighbours: int) -> float:
     return float(-np.sort(-similarity, axis=1)[:, :neighbours].mean())
 
 
-def _write(zoos: Sequence[Zoo], members: Mapping[str, Zoo], out: Path, progress: Progress) -> Zoo:
-    """Write a zoo with the base of the first of some zoos and some of their members, all or nothing."""
-    first = zoos[0]
+def _require_members(zoos: Sequence[Zoo]) -> None:
     for zoo in zoos:
         if "bodies" in read_zoo_file(str(zoo.path))[1]:
             raise ZooError(f"zoo {zoo.name} has ready-made bodies, not only members; this is for zoos of members")
+
+
+def _write(zoos: Sequence[Zoo], members: Mapping[str, Zoo], out: Path, progress: Progress) -> Zoo:
+    """Write a zoo with the base of the first of some zoos and some of their members, all or nothing."""
+    first = zoos[0]
     with progress.stage("Checking", len(zoos)) as stage:
         for zoo in zoos:  # which fetches what is elsewhere
             if problems := zoo.verify():

@@ -64,10 +64,11 @@ class Address:
             return Address("hf", hub[1], hub[2] or "")
         store = _STORE.fullmatch(text)
         if store is None or (store[1] == "http" and not _LOCAL.fullmatch(store[2])):
-            shown = text.split("://")[0]  # the rest may hold a password
+            scheme, marked, _ = text.partition("://")  # the rest may hold a password
+            shown = f"an address that starts with {scheme}://" if marked else f"{text!r} is not an address; it"
             raise ConfigError(
-                f"an address that starts with {shown}:// must be one of hf://ORG/NAME[@REVISION], s3://BUCKET/PATH, "
-                "gs://BUCKET/PATH and https://HOST/PATH, without passwords or a query"
+                f"{shown} must be one of hf://ORG/NAME[@REVISION], s3://BUCKET/PATH, gs://BUCKET/PATH and "
+                "https://HOST/PATH, without passwords or a query"
             )
         return Address(store[1], store[2].rstrip("/"))
 

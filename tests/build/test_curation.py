@@ -82,6 +82,20 @@ def test_a_zoo_is_trimmed(generalist_zoo: Path, tmp_path: Path) -> None:
             trim(zoo, wrong, tmp_path / "other", 0, SILENT)
 
 
+def test_zoos_that_cannot_be_trimmed(body_zoo: Path, generalist_zoo: Path, tiny_base: Path, tmp_path: Path) -> None:
+    new = create_zoo(tmp_path / "new", *load_base(str(tiny_base)))
+    general = trim(open_zoo(str(generalist_zoo)), 2, tmp_path / "general", 0, SILENT).zoo
+    for zoo, told in (
+        (open_zoo(str(body_zoo)), "ready-made bodies"),
+        (new, "no specialist"),
+        (general, "no specialist"),
+    ):
+        for members in (0, 2, 3):
+            with pytest.raises(ZooError, match=told):
+                trim(zoo, members, tmp_path / "few", 0, SILENT)
+    assert not (tmp_path / "few").exists()
+
+
 def test_class_lists_are_as_long_as_those_of_specialists(tiny_zoo: Path) -> None:
     infos = open_zoo(str(tiny_zoo)).infos()
     lists = class_lists(infos, 20, 0)
