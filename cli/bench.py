@@ -100,7 +100,7 @@ def _result(timings: Sequence[Timing], counts: Sequence[int], batch: int) -> dic
                 "clock": latency.clock,
                 "waited": round(latency.waited, 3),
                 "ratio": ratio and round(ratio.median, 4),
-                "ratio_quartiles": ratio and [round(ratio.low, 4), round(ratio.high, 4)],
+                "ratio_quartiles": ratio and ratio.quartiles and [round(q, 4) for q in ratio.quartiles],
             }
         )
     return {"models": rows, "runs": timings[0].times_ms.size, "threads": list(counts), "batch": batch}
@@ -131,7 +131,7 @@ def _profile(found: Profile) -> dict[str, Any]:
 def _draw(result: dict[str, Any], path: Path) -> None:
     from mvp_edge.timing.plot import LatencyBar, plot_latencies
 
-    from .tables import short_paths, versus
+    from .tables import compared, short_paths
 
     names = short_paths([row["path"] for row in result["models"]])
     bars = [
@@ -140,7 +140,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
             row["threads"],
             row["latency_ms"]["median"],
             row["latency_ms"]["iqr"],
-            versus(row["ratio"]) if index >= len(result["threads"]) else "",
+            compared(row["ratio"], row["ratio_quartiles"]) if index >= len(result["threads"]) else "",
         )
         for index, (name, row) in enumerate(zip(names, result["models"], strict=True))
     ]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from mvp_edge.report.figures import gain, limited, percent, quantity, significant, storage, threads
+from mvp_edge.report.figures import TIMES, gain, limited, percent, quantity, significant, storage, threads
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -250,6 +250,9 @@ def show_bench(result: dict[str, Any]) -> None:
     )
     for profile in result.get("profiles", []):
         show_profile(profile)
+    against_first = rows[len(result["threads"]) :]
+    if any(m["ratio"] is not None and m["ratio_quartiles"] is None for m in against_first):
+        warn(["these are too few runs for a range, so which is faster is not known; use more, such as --runs 160"])
     if any(m["ratio"] is None for m in rows):
         waited = max(m["waited"] for m in rows)
         warn([f"other programs took up to {100 * waited:.0f} % of the time; compare threads on an idle machine"])
@@ -281,14 +284,23 @@ def show_profile(profile: dict[str, Any]) -> None:
     out.print(nodes)
 
 
-def versus(ratio: float | None, quartiles: Sequence[float] | None = None) -> str:
-    """Return a ratio of times, and a range of it, in words: "51.6 times faster (51.2 to 52.0)", "1.20 times slower"."""
+def compared(ratio: float | None, quartiles: Sequence[float] | None) -> str:
+    """Return a ratio of times in words: "51.6 times faster", or "1.20 times the time" if its range does not decide."""
     if ratio is None:
         return "- (machine too busy)"
-    text = gain(1, ratio, "faster", "slower", digits=3)
-    if quartiles is None:
+    if quartiles is None or quartiles[0] <= 1 <= quartiles[1]:
+        return f"{significant(ratio)}{TIMES} the time"
+    return gain(1, ratio, "faster", "slower", digits=3)
+
+
+def versus(ratio: float | None, quartiles: Sequence[float] | None) -> str:
+    """Return a ratio of times and its range in words: "51.6 times faster (51.2 to 52.0)"."""
+    text = compared(ratio, quartiles)
+    if ratio is None:
         return text
-    low, high = sorted(1 / q if ratio <= 1 else q for q in quartiles)
+    if quartiles is None:
+        return f"{text} (no range)"
+    low, high = sorted(1 / q if text.endswith("faster") else q for q in quartiles)
     return f"{text} ({significant(low)} to {significant(high)})"
 
 

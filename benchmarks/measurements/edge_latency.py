@@ -122,4 +122,7 @@ def figures(timing: Timing, model: nn.Module | None, prunable: PrunableModel) ->
 def ratio(slow: Timing, fast: Timing) -> dict[str, float] | None:
     """Return how many times faster, paired by rounds, with the quartiles."""
     paired = slow.ratio_to(fast)
-    return paired and {"median": round(paired.median, 3), "low": round(paired.low, 3), "high": round(paired.high, 3)}
+    if paired is None or paired.quartiles is None:
+        return None
+    low, high = paired.quartiles
+    return {"median": round(paired.median, 3), "low": round(low, 3), "high": round(high, 3)}

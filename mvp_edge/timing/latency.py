@@ -104,6 +104,8 @@ SETTLE_S = 0.005
 FINE_CLOCK_S = 1e-6
 # Time for measuring all files of a result: long enough for several rounds on a busy machine.
 PATIENCE_S = 6.0
+# Rounds below which a quartile would not have a round on each side.
+QUARTERS = 4
 # Share of wall time taken by other programs above which a comparison by the wall clock is void.
 BUSY = 0.1
 
@@ -147,13 +149,11 @@ class Ratio:
 
     Attributes:
         median: Median over the rounds of the ratio of the two medians of a round.
-        low: Lower quartile over the rounds.
-        high: Upper quartile over the rounds.
+        quartiles: Lower and upper quartile over the rounds; None if there are fewer than `QUARTERS`.
     """
 
     median: float
-    low: float
-    high: float
+    quartiles: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Timing:
             return None
         rounds = np.median(self.times_ms, axis=1) / np.median(other.times_ms, axis=1)
         low, median, high = np.percentile(rounds, [25, 50, 75]).tolist()
-        return Ratio(median, low, high)
+        return Ratio(median, (low, high) if len(rounds) >= QUARTERS else None)
 
 
 def time_files(paths: Sequence[Path]) -> list[Timing]:

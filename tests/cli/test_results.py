@@ -182,7 +182,12 @@ def test_bench(run: Run, pruned: tuple[Path, Done]) -> None:
     assert found["models"][0]["ratio"] == 1
     assert found["runs"] >= 30
     assert (found["threads"], found["batch"]) == ([1], 2)
-    assert "median" in run("bench", model, "--runs", 3).out
+    assert found["models"][1]["ratio_quartiles"] is None  # of two rounds
+    assert len(run("bench", model, model, "--runs", 80, "--json").json["models"][1]["ratio_quartiles"]) == 2
+    done = run("bench", model, model, "--runs", 3)
+    assert "too few runs for a range" in done.err and "slower" not in done.out and "faster" not in done.out
+    done = run("bench", model, "--runs", 3)
+    assert "median" in done.out and done.err == ""
 
 
 def test_bench_of_several_threads_with_profile_and_plot(run: Run, pruned: tuple[Path, Done], tmp_path: Path) -> None:

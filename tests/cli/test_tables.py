@@ -75,7 +75,11 @@ def test_a_precision_is_told_with_its_paired_time_only(capsys: pytest.CaptureFix
     [
         (1 / 51.6, (1 / 52, 1 / 51.2), "51.6\N{MULTIPLICATION SIGN} faster (51.2 to 52.0)"),
         (1.02, (1.01, 1.03), "1.02\N{MULTIPLICATION SIGN} slower (1.01 to 1.03)"),
-        (1.2, None, "1.20\N{MULTIPLICATION SIGN} slower"),
+        (1.2, None, "1.20\N{MULTIPLICATION SIGN} the time (no range)"),
+        (0.8, None, "0.800\N{MULTIPLICATION SIGN} the time (no range)"),
+        (1.02, (0.99, 1.03), "1.02\N{MULTIPLICATION SIGN} the time (0.990 to 1.03)"),
+        (0.98, (0.97, 1.0), "0.980\N{MULTIPLICATION SIGN} the time (0.970 to 1.00)"),
+        (1.0, (1.0, 1.0), "1.00\N{MULTIPLICATION SIGN} the time (1.00 to 1.00)"),
         (None, None, "- (machine too busy)"),
     ],
 )

@@ -148,12 +148,19 @@ def timing(rounds: list[list[float]], clock: Clock = "processor", waited: float 
 
 def test_ratio_by_hand() -> None:
     """Load in the second round slows both and cancels; one slow call in the third does not count."""
-    one, other = timing([[2, 2, 2], [8, 8, 8], [2, 2, 90]]), timing([[1, 1, 1], [4, 4, 4], [1, 1, 1]])
+    one = timing([[2, 2, 2], [8, 8, 8], [2, 2, 90], [2, 2, 2]])
+    other = timing([[1, 1, 1], [4, 4, 4], [1, 1, 1], [1, 1, 1]])
     ratio = one.ratio_to(other)
     assert ratio is not None
-    assert (ratio.low, ratio.median, ratio.high) == (2, 2, 2)
+    assert (ratio.median, ratio.quartiles) == (2, (2, 2))
     assert one.latency().median_ms == 2
-    assert one.latency().runs == 9
+    assert one.latency().runs == 12
+
+
+@pytest.mark.parametrize(("rounds", "quartiles"), [(1, None), (3, None), (4, (1.75, 3.25)), (5, (2, 4))])
+def test_quartiles_need_a_round_on_each_side(rounds: int, quartiles: tuple[float, float] | None) -> None:
+    ratio = timing([[i + 1.0] for i in range(rounds)]).ratio_to(timing([[1.0]] * rounds))
+    assert ratio is not None and ratio.quartiles == quartiles
 
 
 def test_clocks_that_cannot_be_compared() -> None:
