@@ -52,7 +52,8 @@ def predict(
         with progress.stage("Reading pictures", len(photos)) as stage:
             pixels = decode_all(photos, range(len(photos)), classifier.input_size, stage.advance)
         if not len(pixels.images):
-            raise DataError(f"{_unread(*pixels.failures[0])}; no picture is left to classify")
+            none = f"; none of {len(photos)} pictures can be read" if len(photos) > 1 else ""
+            raise DataError(f"{_unread(*pixels.failures[0])}{none}")
         with progress.stage("Classifying", None):
             logits, scores = classifier.outputs(pixels.images)
             probabilities = torch.as_tensor(logits / classifier.temperature).softmax(1).numpy()
