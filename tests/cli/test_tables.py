@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.tables import show_report, show_support, versus
+from cli.tables import show_report, show_support, versus, warn
 from mvp_edge.models.support import Support
 from mvp_edge.report import Report
 from tests.report.example import example_report
@@ -56,6 +56,32 @@ def test_the_base_is_told_with_the_model_on_the_same_images(
 ) -> None:
     show_report(Report.from_json(report(base_accuracy={"top1": 96.2, "n": n, "model_top1": 93.0})))
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (0.5, "50 % of the way: balanced accuracy 80.0 % before, 84.0 % after, on 40 held-out images"),
+        (0.0, "tried, and not kept: balanced accuracy 80.0 % before, 84.0 % after, on 40 held-out images"),
+    ],
+)
+def test_training_is_told_whether_it_was_kept_or_not(
+    weight: float, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = [{"weight": w, "loss": 0.5, "top1": t} for w, t in ((0.0, 80.0), (0.5, 84.0))]
+    steps = {"weight": weight, "images": 40, "folds": 1, "held_out": held_out}
+    show_report(Report.from_json(report(interpolation=steps)))
+    assert f"fine-tuned {said}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_many_warnings_and_names_are_cut_short(capsys: pytest.CaptureFixture[str]) -> None:
+    name = {"name": "x", "synset": None, "meaning": "", "classes": ["a"], "taken": {}, "coverage": 1.0, "note": ""}
+    show_report(Report.from_json(report(names=[name | {"name": f"n{i}", "near": []} for i in range(100)])))
+    out = capsys.readouterr().out
+    assert "n29: a" in out and "n30: a" not in out and "and 70 more, in report.json" in out
+    warn(f"w{i}" for i in range(50))
+    told = capsys.readouterr().err
+    assert "w19" in told and "w20" not in told and "and 30 more" in told
 
 
 def test_a_precision_is_told_with_its_paired_time_only(capsys: pytest.CaptureFixture[str]) -> None:
