@@ -25,6 +25,7 @@ from mvp_edge.zoo.bodies import Body, BodyZoo
 
 TRIED = 200  # photographs that choose a network
 TRIED_EACH = 5  # of a class, at least
+FILLED = 0.9  # of a budget
 COMPARED = 3  # fifths of them, on which a network that was cut is compared with one that was not
 JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
 
@@ -82,6 +83,8 @@ def within_budget(
 ) -> Network:  # fmt: skip
     """Return the next larger body cut to the budget, unless the best within it does better on photographs left out.
 
+    It is not cut if the best within the budget nearly fills it: at equal costs nothing was gained.
+
     Args:
         config: Settings of the run.
         zoo: Of the bodies.
@@ -95,13 +98,13 @@ def within_budget(
     assert config.budget is not None
     request, limits = Request(zoo, resolution, None, expectations(zoo, resolution)), config.budget.given
 
-    def meets(network: Network) -> bool:
-        delivery = delivery_of(zoo, resolution, config, network.weights)
-        return all(cost <= limits[name] for name, cost in costs_of(network.body, limits, delivery).items())
+    def used(network: Network) -> float:
+        costs = costs_of(network.body, limits, delivery_of(zoo, resolution, config, network.weights))
+        return max(cost / limits[name] for name, cost in costs.items())
 
     def part_of(body: Body, some: ImageSet) -> Network | None:
         with progress.stage("Cutting to the budget"):
-            return cut(zoo, body, some.images, meets)
+            return cut(zoo, body, some.images, lambda network: used(network) <= 1)
 
     try:
         ready = Network.of(zoo, choose(request, config, delivery_of(zoo, resolution, config))[0])
@@ -114,7 +117,7 @@ def within_budget(
             raise
         return part
     larger = [body for body in zoo.bodies if body.macs > ready.body.macs]
-    if some_at is None or not larger:
+    if some_at is None or not larger or used(ready) > FILLED:
         return ready
     some = some_at(larger[-1].pixels)
     part, parts = part_of(larger[-1], some), parts_of(some, config.seed)[:COMPARED]

@@ -155,6 +155,18 @@ def test_the_better_of_two_networks_is_taken(
         assert (report.body.id, report.keep.achieved == 1) == ((small.id, True) if keep else (large.id, False))
 
 
+def test_a_body_that_fills_the_budget_is_not_compared(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_size, "JUDGING", 10)
+    monkeypatch.setattr(network_size, "scored", lambda _, network, *__: float(network.solve is not None))
+    enough = compress(settings(tmp_path, bodies, images, Budget(macs=1.05 * bodies.bodies[1].macs)))
+    assert enough.body is not None and enough.body.id == bodies.bodies[1].id and enough.keep.achieved == 1
+    for share, keeps_all in ((0.95, True), (0.6, False)):
+        report = compress(settings(tmp_path, bodies, images, Budget(macs=enough.macs / share), force=True))
+        assert (report.keep.achieved == 1) == keeps_all
+
+
 def test_a_budget_below_all_bodies(
     tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
