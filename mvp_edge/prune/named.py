@@ -205,7 +205,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         seconds=clock.rounded(),
         warnings=(
             *missed(config.budget, figures, pruned.clock), *unmeasured(request, made, config),
-            *failed_gate(made.precisions), *resolution.notes, *resolution.warnings,
+            *failed_gate(made.precisions), *resolution.notes, *(resolution.warnings if config.data is None else ()),
         ),
     )  # fmt: skip
 

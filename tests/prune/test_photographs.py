@@ -87,6 +87,7 @@ def test_unknown_names_get_a_head_from_the_images_alone(tmp_path: Path, bodies: 
     assert sorted(p.name for p in config.out.iterdir()) == sorted(report.files)
     page = (config.out / "report.html").read_text()
     assert "more photographs" in page and "24 training images" in page and "learned from the images" in page
+    assert "<code>None</code>" not in page
 
 
 def test_the_weights_load_into_the_architecture(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
@@ -342,6 +343,7 @@ def test_names_that_the_base_does_not_tell_apart(tmp_path: Path, bodies: BodyZoo
     for split in ("train", "test"):
         (own / split / "plain").rename(own / split / "edible fruit")
     report = compress(settings(tmp_path, bodies, own, "apple\nedible fruit\nrose\n"))
+    assert not any("of its kinds in WordNet" in w for w in report.warnings)  # the photographs show the kinds
     assert [list(n.classes) for n in report.names] == [[], [], ["rose"]]
     assert [n.note.partition(";")[0] for n in report.names[:2]] == [
         "the base does not tell 'apple' from 'edible fruit'", "the base does not tell 'edible fruit' from 'apple'"
