@@ -23,10 +23,9 @@ from mvp_edge.core.streams import rng
 from mvp_edge.data import DataSource, ImageSet, open_source
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.body_size import choose
-from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.heads import Network
 from mvp_edge.prune.learned_file import delivery_of
-from mvp_edge.prune.network_size import TRIED, within_budget
+from mvp_edge.prune.network_size import TRIED, request_of, within_budget
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 
 
@@ -35,15 +34,16 @@ def networks(
 ) -> dict[str, Network]:
     """Return what `prune` takes with so many photographs of each name, and the best body within the budget, if any."""
     names = resolution.task.names
-    request = Request(zoo, resolution, None, expectations(zoo, resolution))
 
     def some_at(pixels: int) -> ImageSet:
         images = source.load(names, "train", (pixels, pixels))
         return images.at_most(min(shots, TRIED // len(names)), rng(config.seed, "shots"))
 
-    found = {"taken": within_budget(config, zoo, resolution, some_at, SilentProgress())}
+    assert config.budget is not None
+    found = {"taken": within_budget(config, config.budget, zoo, resolution, some_at, SilentProgress())}
     try:
-        return found | {"ready": Network.of(zoo, choose(request, config, delivery_of(zoo, resolution, config))[0])}
+        ready = choose(request_of(zoo, resolution), config, delivery_of(zoo, resolution, config))[0]
+        return found | {"ready": Network.of(zoo, ready)}
     except BudgetError:
         return found
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
                     found = dict[str, float | str]()
                     tried = networks(zoo, source, resolution, shots, config)
                     for role, network in tried.items():
-                        if role == "ready" and tried["taken"].solve is None:
+                        if role == "ready" and tried["taken"].cut_on is None:
                             continue  # it is the one that is taken
                         *_, told = trial(zoo, network, source, resolution, shots, replace(config, budget=None))
                         found |= {role: network.body.id, f"{role}_keep": round(network.body.keep, 4)}

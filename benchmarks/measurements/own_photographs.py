@@ -31,7 +31,7 @@ from mvp_edge.names.base_classes import Resolution, resolve_to_base
 from mvp_edge.names.known import listed_logits
 from mvp_edge.names.tasks import Task, TaskClass
 from mvp_edge.prune.heads import Network, Photographs, seen
-from mvp_edge.prune.learn import Learned, learn
+from mvp_edge.prune.learn import Learned, cut_without, learn
 from mvp_edge.prune.nearness import cosines_with
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.training.frozen_head import named_logits
@@ -93,6 +93,7 @@ def trial(
     if (test := pictures.test) is None:
         raise ConfigError("all test images are copies of training images")
     pictures = replace(pictures, train=pictures.train.at_most(shots, rng(config.seed, "shots")), val=None)
+    network = cut_without(network, pictures.train, config.seed)
     given = Photographs(zoo, resolution, network, pictures, source.name)
     began = time.perf_counter()
     learned = learn(given, config, torch.device("cpu"), SilentProgress(), Stopwatch())

@@ -79,6 +79,11 @@ class Resolution:
         return tuple(n for n in self.named if not n.classes)
 
     @property
+    def any_known(self) -> bool:
+        """Whether the base knows one of the names."""
+        return any(n.classes for n in self.named)
+
+    @property
     def notes(self) -> list[str]:
         """What was decided: classes that went to a more specific name, and senses that were not taken."""
         return [note for n in self.named for note in (*_overlaps(n), n.note) if note]
@@ -90,7 +95,7 @@ class Resolution:
             f"{n.name!r} ({n.synset}) stands for {self.shown(n)} only, {100 * n.coverage:.1f} % of its kinds in "
             "WordNet; photographs of other kinds may not be recognised"
             for n in self.named
-            if n.coverage is not None and n.coverage < (1 if len(n.classes) == 1 else LOW_COVERAGE)
+            if n.coverage is not None and n.coverage < (1 if len(n.classes) == 1 and not n.taken else LOW_COVERAGE)
         ]
 
     def shown(self, named: NamedClasses) -> str:

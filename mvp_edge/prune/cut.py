@@ -26,14 +26,14 @@ from mvp_edge.pruners.reconstruction import ever_fewer, hidden_groups, importanc
 from mvp_edge.pruners.units import top_plan
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
-SOLVED_ON = 200  # photographs, at most
+CUT_ON = 200  # photographs, at most
 
 
 def cut(zoo: BodyZoo, body: Body, images: Tensor, meets: Callable[[Network], bool]) -> Network | None:
     """Return the largest part of a body that meets a budget; None if no part does, or the body cannot be cut.
 
-    Pictures on which projections were solved look easier to it than others, so that they cannot tell how good it is:
-    `Network.solve` leaves some out.
+    Photographs on which a network was cut look easier to it than others do, so that they cannot tell how good it is:
+    `Network.cut_on` leaves some out.
 
     Args:
         zoo: Of the body.
@@ -44,22 +44,24 @@ def cut(zoo: BodyZoo, body: Body, images: Tensor, meets: Callable[[Network], boo
     if (prunable := _prunable(zoo, body)) is None:
         return None
     scores = importance(prunable, _normal(prunable, images))
-    path = ever_fewer(prunable, scores)
+    (whole, _), *path = ever_fewer(prunable, scores)
 
-    def part(at: int) -> tuple[KeepPlan, Network]:
+    def part(at: int) -> Network:
         plan = top_plan(prunable.table, scores, path[at][1])
-        return plan, _part(zoo, body, prunable, plan, path[0][0] - path[at][0])
+        return _part(zoo, body, whole - path[at][0], plan, prunable, sliced_copy(prunable.model, prunable.table, plan))
 
-    at = bisect_left(range(len(path)), x=True, key=lambda i: meets(part(i)[1]))
+    at = bisect_left(range(len(path)), x=True, key=lambda i: meets(part(i)))
     if at == len(path):
         return None
-    plan, found = part(at)
+    macs, counts = path[at]
 
-    def solve(some: Tensor) -> dict[str, np.ndarray]:
-        some = some[:: -(-len(some) // SOLVED_ON)]
-        return _arrays(reconstructed(prunable, plan, _normal(prunable, some)))
+    def cut_on(some: Tensor) -> Network:
+        x = _normal(prunable, some[torch.linspace(0, len(some) - 1, min(len(some), CUT_ON)).round().long()])
+        plan = top_plan(prunable.table, importance(prunable, x), counts)
+        found = _part(zoo, body, whole - macs, plan, prunable, reconstructed(prunable, plan, x))
+        return replace(found, cut_on=cut_on)
 
-    return replace(found, weights=solve(images), solve=solve)
+    return cut_on(images)
 
 
 def _prunable(zoo: BodyZoo, body: Body) -> PrunableModel | None:
@@ -74,9 +76,9 @@ def _prunable(zoo: BodyZoo, body: Body) -> PrunableModel | None:
     return prunable if hidden_groups(prunable.table) else None
 
 
-def _part(zoo: BodyZoo, body: Body, prunable: PrunableModel, plan: KeepPlan, saved: int) -> Network:
-    """Return what a plan leaves of a body, which saves so many multiply-adds; its projections are not solved yet."""
-    network, outer = sliced_copy(prunable.model, prunable.table, plan), zoo.kept(body)
+def _part(zoo: BodyZoo, body: Body, saved: int, plan: KeepPlan, prunable: PrunableModel, network: nn.Module) -> Network:
+    """Return what a plan leaves of a body; it saves so many multiply-adds."""
+    outer = zoo.kept(body)
     kept = plan if outer is None else outer.then(plan)
     params = body.params - count_params(prunable.model) + count_params(network)
     return Network(replace(body, macs=body.macs - saved, params=params, keep=kept.achieved), _arrays(network), kept)

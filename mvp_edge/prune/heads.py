@@ -33,7 +33,7 @@ State = dict[str, Tensor]
 FOLDS = 5  # photographs of a fifth are left out at a time
 ALL_FOLDS = 2000  # photographs up to which each is left out once; beyond, one fifth tells enough
 AT_ONCE = 16  # photographs
-USUAL = Kind(prior=True, decay=1e-2)  # where a class has one photograph, so that none can be left out
+USUAL = Kind(prior=True, decay=1e-2)  # where none can be left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +44,13 @@ class Network:
         body: The body; multiply-adds, parameters and share of units are those of what was cut.
         weights: Tensors by their names in torch.
         kept: Which of the base's units it keeps; None if it keeps them all.
-        solve: Of what was cut: returns its weights, solved on other images, uint8 `(N, 3, H, W)` at its pixels.
+        cut_on: Of what was cut: returns as much of the body, cut on other images, uint8 `(N, 3, H, W)` at its pixels.
     """
 
     body: Body
     weights: Mapping[str, np.ndarray]
     kept: KeepPlan | None
-    solve: Callable[[Tensor], Mapping[str, np.ndarray]] | None = None
+    cut_on: Callable[[Tensor], Network] | None = None
 
     @staticmethod
     def of(zoo: BodyZoo, body: Body) -> Network:
@@ -80,7 +80,7 @@ class Photographs:
 
     @property
     def body(self) -> Body:
-        """The body that it is, or was cut from."""
+        """The body, with the costs of what was cut if it was."""
         return self.network.body
 
     @property
@@ -106,7 +106,7 @@ class Photographs:
     @property
     def any_known(self) -> bool:
         """Whether the base knows one of the names."""
-        return len(self.resolution.unknown) < len(self.resolution.named)
+        return self.resolution.any_known
 
     def graph(self, state: Mapping[str, Tensor]) -> onnx.ModelProto:
         """Return the body with some weights as an ONNX graph: logits `(N, rows)` of the rows of its head."""

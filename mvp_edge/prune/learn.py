@@ -24,7 +24,7 @@ from mvp_edge.models.norms import fold
 from mvp_edge.models.slicing import load_sliced
 from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.gate import JUDGED_IMAGES
-from mvp_edge.prune.heads import Heads, LeftOut, Photographs, State, fit_to_features, frozen, parts_of, seen
+from mvp_edge.prune.heads import Heads, LeftOut, Network, Photographs, State, fit_to_features, frozen, parts_of, seen
 from mvp_edge.prune.nearness import Nearness, class_means, cosines, cosines_with, nearness_of
 from mvp_edge.training.early_layers import ViewBatches, Views, freeze_early, frozen_views, skipped
 from mvp_edge.training.frozen_head import Choice, Kind, NamedRows, named_logits
@@ -119,13 +119,11 @@ def learn(
 ) -> Learned:
     """Fit a head to the frozen features of the photographs, then take steps unless these harm photographs left out.
 
-    A network that was cut has not seen those left out: its projections are solved anew on the others.
+    What was cut must have been cut without those that `left_out` leaves out.
     """
-    parts = parts_of(given.train, config.seed)
-    if given.network.solve is not None:
-        parts = enough(parts)
+    parts = left_out(given.network, given.train, config.seed)
     with clock.time("load"), progress.stage("Unpacking"):
-        network, start, settings = unpacked(given, parts, config)
+        network, start, settings = unpacked(given, config)
     with clock.time("head"):
         heads, choice = fit_to_features(given, head_of(network), start, parts, config.seed, progress)
     steps = Steps(given, network, start, heads, settings, device, config.seed)
@@ -141,12 +139,23 @@ def learn(
     )  # fmt: skip
 
 
-def unpacked(given: Photographs, parts: Sequence[Tensor], config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
+def cut_without(network: Network, train: ImageSet, seed: int) -> Network:
+    """Return a network that was cut, cut anew without the photographs that are left out; a body as it is."""
+    parts = left_out(network, train, seed)
+    if network.cut_on is None or not parts:
+        return network
+    return network.cut_on(train.images[rest_of(torch.cat(parts), len(train))])
+
+
+def left_out(network: Network, train: ImageSet, seed: int) -> list[Tensor]:
+    """Return the positions of the photographs that are left out at a time; of what was cut, those that judge steps."""
+    parts = parts_of(train, seed)
+    return parts if network.cut_on is None else enough(parts)
+
+
+def unpacked(given: Photographs, config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
     """Return the network in torch, its tensors, and how it is trained."""
-    weights, solve = given.network.weights, given.network.solve
-    if solve is not None and parts:
-        weights = solve(given.train.images[rest_of(torch.cat(list(parts)), len(given.train))])
-    start = {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}
+    start = {k: torch.from_numpy(np.array(v)) for k, v in given.network.weights.items()}
     network = load_sliced(given.zoo.arch, start, len(given.zoo.classes.classes))
     settings = resolve_fit(config.fit, "photographs", network)
     if not isinstance(config.fit, FitConfig):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mvp_edge.config import PruneConfig
+from mvp_edge.config import Budget, PruneConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import Progress, Stage
 from mvp_edge.data import DataSource, ImageSet
@@ -28,14 +27,16 @@ TRIED_EACH = 5  # of a class, at least
 FILLED = 0.9  # of a budget
 COMPARED = 3  # fifths of them, on which a network that was cut is compared with one that was not
 JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
+CUTTING = 100  # photographs, at least, for a network to be cut: a fifth of them judges alone what is learned later
 
 
 def choose_network(
     config: PruneConfig, zoo: BodyZoo, resolution: Resolution, source: DataSource, progress: Progress
 ) -> Network:
-    """Return the network to train; with fewer than `JUDGING` photographs the body that `body_size.choose` takes.
+    """Return the network to train.
 
-    What that expects of unknown names goes by their number.
+    With fewer than `JUDGING` photographs, or `CUTTING` where there is a budget, it is the body that `body_size.choose`
+    takes, by estimates; of names that the base does not know these go by how many there are.
 
     Raises:
         BudgetError: no network meets the budget.
@@ -43,18 +44,23 @@ def choose_network(
     """
     names = resolution.task.names
     each = max(TRIED_EACH, TRIED // len(names))
+    count = sum(min(each, source.count([n], "train")) for n in names)
 
     def some_at(pixels: int) -> ImageSet:
         with progress.stage("Reading some images", min(each * len(names), source.count(names, "train"))) as stage:
             return source.load(names, "train", (pixels, pixels), stage.advance, each)
 
-    enough = sum(min(each, source.count([n], "train")) for n in names) >= JUDGING
     if config.budget is not None:
-        return within_budget(config, zoo, resolution, some_at if enough else None, progress)
-    if enough and (found := good_enough(config, zoo, resolution, some_at(max(b.pixels for b in zoo.bodies)), progress)):
+        return within_budget(config, config.budget, zoo, resolution, some_at if count >= CUTTING else None, progress)
+    largest = max(b.pixels for b in zoo.bodies)
+    if count >= JUDGING and (found := good_enough(config, zoo, resolution, some_at(largest), progress)):
         return found
-    request = Request(zoo, resolution, None, expectations(zoo, resolution))
-    return Network.of(zoo, choose(request, config, delivery_of(zoo, resolution, config))[0])
+    return Network.of(zoo, choose(request_of(zoo, resolution), config, delivery_of(zoo, resolution, config))[0])
+
+
+def request_of(zoo: BodyZoo, resolution: Resolution) -> Request:
+    """Return what each body of a zoo is expected to do for some names."""
+    return Request(zoo, resolution, None, expectations(zoo, resolution))
 
 
 def good_enough(
@@ -78,25 +84,26 @@ def good_enough(
 
 
 def within_budget(
-    config: PruneConfig, zoo: BodyZoo, resolution: Resolution, some_at: Callable[[int], ImageSet] | None,
-    progress: Progress,
+    config: PruneConfig, budget: Budget, zoo: BodyZoo, resolution: Resolution,
+    some_at: Callable[[int], ImageSet] | None, progress: Progress,
 ) -> Network:  # fmt: skip
-    """Return the next larger body cut to the budget, unless the best within it does better on photographs left out.
+    """Return the next larger body cut to the budget, if it does better on photographs left out than the best within it.
 
-    It is not cut if the best within the budget nearly fills it: at equal costs nothing was gained.
+    The next larger one is that of the fewest multiply-adds which does not meet the budget, whatever it limits. It is
+    not cut if the best within the budget nearly fills it: at equal costs nothing was gained.
 
     Args:
         config: Settings of the run.
+        budget: Its limits.
         zoo: Of the bodies.
         resolution: What stands for each name.
-        some_at: Reads some photographs at so many pixels; None if there are too few to choose by.
+        some_at: Reads some photographs at so many pixels; None if there are too few to cut on.
         progress: Progress reporter.
 
     Raises:
         BudgetError: no network meets the budget.
     """
-    assert config.budget is not None
-    request, limits = Request(zoo, resolution, None, expectations(zoo, resolution)), config.budget.given
+    limits = budget.given
 
     def used(network: Network) -> float:
         costs = costs_of(network.body, limits, delivery_of(zoo, resolution, config, network.weights))
@@ -107,25 +114,28 @@ def within_budget(
             return cut(zoo, body, some.images, lambda network: used(network) <= 1)
 
     try:
-        ready = Network.of(zoo, choose(request, config, delivery_of(zoo, resolution, config))[0])
+        ready = Network.of(zoo, choose(request_of(zoo, resolution), config, delivery_of(zoo, resolution, config))[0])
     except BudgetError as error:
         if some_at is None:
-            raise BudgetError(
-                f"{error}, or give {JUDGING} photographs or more: then a network is cut to the budget"
-            ) from error
-        if (part := part_of(zoo.bodies[-1], some_at(zoo.bodies[-1].pixels))) is None:
-            raise
+            raise BudgetError(f"{error}, or give {CUTTING} photographs: then a network is cut to the budget") from error
+        smallest = zoo.bodies[-1]
+        if (part := part_of(smallest, some_at(smallest.pixels))) is None:
+            raise BudgetError(f"{error}; nor does what can be cut from {smallest.id} meet the budget") from error
         return part
-    larger = [body for body in zoo.bodies if body.macs > ready.body.macs]
-    if some_at is None or not larger or used(ready) > FILLED:
+    if some_at is None or used(ready) > FILLED:
         return ready
-    some = some_at(larger[-1].pixels)
-    part, parts = part_of(larger[-1], some), parts_of(some, config.seed)[:COMPARED]
-    if part is None or not parts:
+    larger = (body for body in reversed(zoo.bodies) if body.macs > ready.body.macs)
+    beyond = next((body for body in larger if used(Network.of(zoo, body)) > 1), None)
+    if beyond is None:
+        return ready
+    some = some_at(beyond.pixels)
+    parts = parts_of(some, config.seed)[:COMPARED]
+    part = part_of(beyond, some) if parts else None
+    if part is None:
         return ready
     with progress.stage("Comparing networks", (1 + len(parts)) * len(some)) as stage:
         scores = [scored(zoo, network, resolution, some, parts, stage) for network in (ready, part)]
-    return part if scores[1] >= scores[0] else ready
+    return part if scores[1] > scores[0] else ready
 
 
 def scored(
@@ -133,24 +143,25 @@ def scored(
 ) -> float:
     """Return the percent of some photographs, left out in parts, that a head on a network's features names rightly.
 
-    Of a network that was cut, projections are solved without the part, too.
+    What was cut is cut without the part, too.
     """
     pixels, labels = resize(some.images, (network.body.pixels, network.body.pixels)), some.labels
     rests = [rest_of(part, len(some)) for part in parts]
-    if network.solve is None:
-        looks = [_look(zoo, network.body, network.weights, resolution, pixels, stage)] * len(parts)
+    if network.cut_on is None:
+        looks = [_look(zoo, network, resolution, pixels, stage)] * len(parts)
     else:
-        looks = [_look(zoo, network.body, network.solve(pixels[r]), resolution, pixels, stage) for r in rests]
-    any_known, tried = len(resolution.unknown) < len(resolution.named), dict[Kind, Tensor]()
+        looks = [_look(zoo, network.cut_on(pixels[rest]), resolution, pixels, stage) for rest in rests]
+    tried = dict[Kind, Tensor]()
     for (features, prior), part, rest in zip(looks, parts, rests, strict=True):
-        for kind, logits in left_out_logits(features, labels, prior, [part], [rest], any_known).items():
+        for kind, logits in left_out_logits(features, labels, prior, [part], [rest], resolution.any_known).items():
             tried.setdefault(kind, logits)[part] = logits[part]
     return best_top1(tried, labels, torch.cat(list(parts)))
 
 
 def _look(
-    zoo: BodyZoo, body: Body, weights: Mapping[str, np.ndarray], resolution: Resolution, pixels: Tensor, stage: Stage
+    zoo: BodyZoo, network: Network, resolution: Resolution, pixels: Tensor, stage: Stage
 ) -> tuple[Tensor, Tensor]:
-    """Return the features of a body with some weights, and what names alone say."""
-    features, logits = seen(graph_of(zoo, body, {k: torch.from_numpy(v) for k, v in weights.items()}), pixels, stage)
+    """Return the features of a network, and what names alone say."""
+    state = {k: torch.from_numpy(v) for k, v in network.weights.items()}
+    features, logits = seen(graph_of(zoo, network.body, state), pixels, stage)
     return features, prior_of(logits, resolution)

@@ -32,7 +32,7 @@ from mvp_edge.prune.deliver import rounding
 from mvp_edge.prune.expected import Request, expectations
 from mvp_edge.prune.gate import Candidate, failed_gate
 from mvp_edge.prune.heads import Network, Photographs, State, seen
-from mvp_edge.prune.learn import Learned, learn
+from mvp_edge.prune.learn import Learned, cut_without, learn
 from mvp_edge.prune.learned_file import Head, learned_head_costs, make_file
 from mvp_edge.prune.named import Made, report_of
 from mvp_edge.prune.network_size import choose_network
@@ -76,6 +76,8 @@ def make_photographed(
         size = (network.body.pixels, network.body.pixels)
         pictures = read_pictures(source, resolution.task.names, size, progress)
         none = read_none(none_files, size) if none_files else None
+    with clock.time("size"), progress.stage("Unpacking"):
+        network = cut_without(network, pictures.train, config.seed)
     if none is not None:
         pictures = replace(pictures, warnings=(*pictures.warnings, *skipped_warnings(none)))
     given = Photographs(zoo, resolution, network, pictures, source.name, None if none is None else none.images)
@@ -252,7 +254,7 @@ def method_in_words(network: Network, learned: Learned) -> str:
     if kind.prior and kind != NAMES_ALONE:
         head += ", starting from what the base knows of the names"
     how = ", cut to the budget: units that matter to the photographs, projections solved on them"
-    cut = "" if network.solve is None else how
+    cut = "" if network.cut_on is None else how
     return f"a ready-made network at {network.body.pixels} pixels{cut}, {head}" + (
         "" if not learned.changed else ", then its later half trained on them"
     )
