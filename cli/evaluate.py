@@ -55,7 +55,7 @@ def evaluate(
         "warnings": [*source.notes, *skipped_warnings(images)],
     }
     if copies:
-        result["warnings"].append(f"{copies} test images are copies of training images, and are not counted")
+        result["warnings"].append(f"{copies} test images are copies of images of other splits, and are not counted")
     if json:
         print_json(result)
     else:

@@ -86,7 +86,7 @@ class Idle(NamedTuple):
 
 IDLE = (
     Idle(TRAINING_FLAGS, UNCHANGED, images=False),
-    Idle(("device", "threads", "seed", "thumbnails"), UNCHANGED, images=False, bodies=True),
+    Idle(("device", "seed", "thumbnails"), UNCHANGED, images=False, bodies=True),
     Idle(VOTING_FLAGS, UNCHANGED, images=False, bodies=False),
     Idle((*VOTING_FLAGS, "method", "similarity", "voters"), NO_VOTE, bodies=True),
     Idle(("max_drop", "unknown"), MEMBERS, bodies=False),

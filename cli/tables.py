@@ -65,8 +65,9 @@ def name_in_words(classes: Sequence[str]) -> str:
     if not classes:
         return "no class of the base, learned from the images"
     more = len(classes) - SHOWN_BASE_CLASSES
-    shown = classes if more <= SHOWN_BASE_CLASSES else (*classes[:SHOWN_BASE_CLASSES], f"and {more} more classes")
-    return ", ".join(shown).replace(", and ", " and ")
+    if more <= SHOWN_BASE_CLASSES:
+        return ", ".join(classes)
+    return f"{', '.join(classes[:SHOWN_BASE_CLASSES])} and {more} more classes"
 
 
 def member_in_words(member: dict[str, Any]) -> str:

@@ -119,8 +119,8 @@ def check_writable(out: Path, option: str = "--out") -> None:
     """
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
         raise ConfigError(
-            f"{out} is an address; choose a place on this computer with {option}, and publish from there with: "
-            "mvp-edge push"
+            f"{out} is an address; choose a place on this computer with {option}; `mvp-edge push` and "
+            "`mvp-edge zoo push` publish results and zoos"
         )
     parent = resolved(out).parent
     while not parent.exists():
@@ -184,7 +184,7 @@ def by_checksum(directory: Path, sums: str) -> tuple[dict[str, str], list[str]]:
 
     Args:
         directory: It.
-        sums: Name of the list in it; without one, all that the directory holds is of others.
+        sums: Name of the list in it; without one, nothing in the directory was written by mvp-edge.
 
     Returns:
         The line of each file that is as it was written, by name; and names of what was added or edited since.

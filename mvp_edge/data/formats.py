@@ -118,8 +118,8 @@ def open_picture(path: str | Path) -> Image.Image:
     """Open a picture by its content, whatever its suffix.
 
     Raises:
-        OSError: The file cannot be opened, is no file (a pipe would be waited for) or is not a picture; other errors of
-            Pillow if it is damaged.
+        OSError: The file cannot be opened, is a pipe, socket or device, or is not a picture; other errors of Pillow if
+            it is damaged.
         ValueError: The picture has too many pixels (a decompression bomb), or its format needs a missing package.
     """
     path = located(path)

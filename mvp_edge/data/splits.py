@@ -36,7 +36,7 @@ class Splits:
 
     @property
     def copied(self) -> np.ndarray:
-        """Which test images `(N,)` are copies of images of another split."""
+        """Which test images `(N,)` are copies of training or validation images."""
         seen = [groups for split, groups in self.groups.items() if split != "test"]
         return np.isin(self.groups["test"], np.concatenate(seen))
 
@@ -79,9 +79,9 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
 
 
 def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> tuple[ImageSet, int]:
-    """Return the test images of some classes, as `load_splits` divides them, without copies of training images.
+    """Return the test images of some classes, as `load_splits` divides them, without copies of images of other splits.
 
-    Copies are not looked for where the data have no training images of these classes.
+    Copies are not looked for unless the data have training images of all these classes.
 
     Args:
         source: The data.
@@ -102,7 +102,7 @@ def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: 
     own = found.images["test"].subset(np.flatnonzero(~found.copied))
     if not len(own):
         raise DataError(
-            f"{source.place} has no images to test on: each class is one image, or all are copies of training images; "
+            f"{source.place} has no images to test on: each class is one image, or all are copies of other images; "
             "add some"
         )
     return own, int(found.copied.sum())

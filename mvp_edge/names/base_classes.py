@@ -164,17 +164,13 @@ def resolve_to_base(task: Task, base: Task, *, pictured: bool = False) -> Resolu
     """
     wordnet.check_synsets(task)
     known = _Known.of(base)
-    problems: list[str] = []
-    found = []
-    for c in task.classes:
-        choice = _choose(c, known)
-        if isinstance(choice, str):
-            problems.append(choice)
-            choice = _by_photographs(_entry(c.name, None, (), None), choice)
-        found.append(choice)
-    if problems and not pictured:
+    chosen = [_choose(c, known) for c in task.classes]
+    if (problems := [problem for _, problem in chosen if problem]) and not pictured:
         raise TaskError(in_short(problems))
-    return Resolution(base, tuple(_disjoint(found, pictured=pictured)))
+    found = _disjoint([entry for entry, _ in chosen], pictured=pictured)
+    return Resolution(
+        base, tuple(_by_photographs(n, why) if why else n for n, (_, why) in zip(found, chosen, strict=True))
+    )
 
 
 @dataclass(frozen=True)
@@ -215,8 +211,8 @@ class _Known:
         return len(leaves & covered) / len(leaves)
 
 
-def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
-    """Return what stands for one name, or what is wrong with it."""
+def _choose(c: TaskClass, known: _Known) -> tuple[NamedClasses, str]:
+    """Return what stands for one name, and what is wrong with it, if anything: then it is all that it may mean."""
     namesake = known.by_name.get(canonical(c.name))
     own = known.base.classes[namesake].synset if namesake is not None else None
     if namesake is not None and (c.synset is None or own is None or nouns().find(c.synset) == nouns().find(own)):
@@ -224,23 +220,24 @@ def _choose(c: TaskClass, known: _Known) -> NamedClasses | str:
         classes = known.classes(synset) if known.tree and synset is not None else (namesake,)
         entry = _entry(c.name, synset, classes, 1.0)
         usual = wordnet.resolve(Task((c,))).classes[0].synset
-        return replace(entry, note=_sense_note(entry, usual, ()))
+        return replace(entry, note=_sense_note(entry, usual, ())), ""
     given = nouns().find(c.synset if c.synset is not None else c.name.strip().lower())
     for word, senses, used in [("", [given], 1)] if given is not None else wordnet.meanings(c.name):
         if in_base := [s for s in senses if known.classes(s)]:
             checked = wordnet.checked_sense(word)
             taken = _preferred(checked, senses[:used], in_base, known)
             if taken is None:
-                return _ambiguous(c.name, in_base, known)
+                every = tuple(sorted({i for s in in_base for i in known.classes(s)}))
+                return _entry(c.name, None, every, None), _ambiguous(c.name, in_base, known)
             entry = _entry(c.name, taken, known.classes(taken), known.coverage(taken))
             others = [s for s in in_base if s != taken]
-            return replace(entry, note=_sense_note(entry, (checked or senses[0]).name, others))
+            return replace(entry, note=_sense_note(entry, (checked or senses[0]).name, others)), ""
     if c.synset is None and (other := nouns().find(MEANT.get(canonical(c.name), ""))) and known.classes(other):
         entry = _entry(c.name, other, known.classes(other), known.coverage(other))
-        return replace(entry, note=_sense_note(entry, None, ()))
+        return replace(entry, note=_sense_note(entry, None, ())), ""
     (wanted,) = wordnet.resolve(Task((c,))).classes
     near = tuple(wordnet.nearest_classes(wanted, known.base, _MAX_SHOWN)) or _spelled_alike(c.name, known)
-    return replace(_entry(c.name, nouns().find(wanted.synset or ""), (), None), near=near)
+    return replace(_entry(c.name, nouns().find(wanted.synset or ""), (), None), near=near), ""
 
 
 def _entry(name: str, synset: Synset | None, classes: tuple[int, ...], coverage: float | None) -> NamedClasses:
@@ -289,8 +286,8 @@ def _lines(name: str, senses: Sequence[Synset], what: Mapping[str, str] = Mappin
 
 
 def _by_photographs(n: NamedClasses, why: str) -> NamedClasses:
-    """Return a name for which nothing of the base stands, with a note."""
-    return replace(n, classes=(), coverage=None, note=f"{why}; it is learned from its photographs alone")
+    """Return a name for which nothing of the base stands, with a note; its classes do not go to other names, either."""
+    return replace(n, classes=(), taken=(), coverage=None, note=f"{why}; it is learned from its photographs alone")
 
 
 def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[NamedClasses]:
@@ -308,12 +305,6 @@ def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[Name
         problems.append(f"{names} stand for the same classes of the base; keep one of them")
     if problems and not pictured:
         raise TaskError(in_short(problems))
-    if pictured:
-        found = [
-            n if len(same := alike.get(n.classes, [])) < 2
-            else _by_photographs(n, f"the base does not tell {n.name!r} from {_others(n, same)}")
-            for n in found
-        ]  # fmt: skip
     owner: dict[int, NamedClasses] = {}
     for n in sorted(found, key=lambda n: (len(n.classes), n.synset or "", canonical(n.name))):
         for i in n.classes:
@@ -325,7 +316,9 @@ def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[Name
             if owner[i] is not n:
                 taken.setdefault(owner[i].name, []).append(i)
         left = tuple(i for i in n.classes if owner[i] is n)
-        if left or not n.classes:
+        if len(same := alike.get(n.classes, [])) > 1:
+            own = _by_photographs(n, f"the base does not tell {n.name!r} from {_others(n, same)}")
+        elif left or not n.classes:
             own = replace(n, classes=left, taken=tuple((name, tuple(of)) for name, of in sorted(taken.items())))
         else:
             why = f"nothing is left of {n.name!r} beside {in_short(list(map(repr, taken)), ', ')}"

@@ -64,7 +64,8 @@ def choose(request: Request, config: PruneConfig, delivery: Delivery) -> tuple[B
         if cost > limits[name]
     ]
     allow = " ".join(enough(name, cost) for name, cost in costs.items() if cost > limits[name])
-    small = "size_kib" in costs and config.data is not None and any(f.arithmetic == "fp32" for f in request.zoo.forms)
+    small = "size_kib" in costs and config.data is not None and not request.resolution.unknown
+    small &= any(f.arithmetic == "fp32" for f in request.zoo.forms)
     raise BudgetError(
         f"no network of {request.zoo.name} meets the budget; the nearest, {nearest.id}, has "
         f"{'; '.join(missed)}. Type {allow}"

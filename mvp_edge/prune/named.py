@@ -171,7 +171,7 @@ def report_of(request: Request, made: Made, config: PruneConfig, clock: Stopwatc
         base_params=base.params + classes * (base_width + 1),
         macs=macs,
         base_macs=base.macs + classes * base_width,
-        unprunable_macs=zoo.bodies[-1].macs,
+        unprunable_macs=min(zoo.bodies[-1].macs, body.macs),
         bytes=BytesRecord(onnx=inventory.file_bytes, parameters=inventory.parameter_bytes, dense_onnx=made.dense_bytes),
         latency_ms=LatenciesRecord(
             dense=latency_record(made.timings[0]), pruned=latency_record(made.timings[1]),

@@ -310,7 +310,7 @@ def no_known(learned: Learned, config: PruneConfig) -> list[str]:
         return []
     why, advice = "too few photographs could be left out", "add photographs"
     if config.schedule == "fixed" and learned.changed:
-        why, advice = "--schedule fixed leaves no photographs out", "leave that out"
+        why, advice = "--schedule fixed trains on all photographs", "leave that out"
     told = "" if config.none is None else ", and --none has no effect"
     return [
         f"the file has no output `known`, so that it takes every picture for one of the classes{told}: {why}, to learn "

@@ -147,8 +147,8 @@ def fold_count(labels: Tensor, classes: int, most: int = FOLDS) -> int:
 def folds(labels: Tensor, rng: np.random.Generator, count: int) -> list[Tensor]:
     """Return the positions of labels `(N,)` in folds that hold every class in equal numbers, give or take one.
 
-    A class of fewer images than folds is in as many of them as it has images; one of a single image is in none, so that
-    every class is outside of every fold.
+    A class of fewer images than folds is in as many of them as it has images, the first among them; one of a single
+    image is in none, so that every class is outside of every fold.
 
     Raises:
         ValueError: there are fewer than two folds.
@@ -157,8 +157,12 @@ def folds(labels: Tensor, rng: np.random.Generator, count: int) -> list[Tensor]:
         raise ValueError(f"images cannot be left out in {count} folds; at least 2 are needed")
     order = torch.from_numpy(rng.permutation(len(labels)))
     order = order[labels[order].argsort(stable=True)]
-    order = order[torch.bincount(labels)[labels[order]] > 1]
-    return [order[first::count].sort().values for first in range(count)]
+    counts = torch.bincount(labels)
+    order = order[counts[labels[order]] > 1]
+    place = torch.arange(len(order))
+    in_class = place - torch.searchsorted(labels[order].contiguous(), labels[order].contiguous())
+    fold = torch.where(counts[labels[order]] < count, in_class, place) % count
+    return [order[fold == k].sort().values for k in range(count)]
 
 
 def rest_of(left_out: Tensor, count: int) -> Tensor:

@@ -169,7 +169,7 @@ def test_eval_leaves_out_what_prune_leaves_out(
     shutil.copy(next((own / "train" / "tiger").iterdir()), own / "test" / "tiger" / "again.png")
     found = run("eval", pruned[0] / "model.onnx", "--data", own, "--json").json
     assert found["accuracy"]["n"] == pruned[1].json["accuracy"]["n"]
-    assert "1 test images are copies of training images, and are not counted" in found["warnings"]
+    assert "1 test images are copies of images of other splits, and are not counted" in found["warnings"]
     shutil.rmtree(own / "train")
     alone = run("eval", pruned[0] / "model.onnx", "--data", own, "--json").json
     assert alone["accuracy"]["n"] == 1 + found["accuracy"]["n"]

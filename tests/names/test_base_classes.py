@@ -165,6 +165,19 @@ def test_photographs_tell_apart_what_the_base_cannot():
     assert poodle.startswith("nothing is left of 'poodle' beside 'toy poodle', ")
 
 
+@pytest.mark.parametrize(("name", "wide"), [("car", "vehicle"), ("automobile", "vehicle"), ("crane", "bird")])
+def test_what_is_learned_from_photographs_is_not_part_of_a_wider_name(name, wide):
+    own = {
+        i
+        for sense in ("car.n.01", "crane.n.05")
+        for i in resolve_to_base(task(f"x = {sense}", "espresso"), IMAGENET).groups[0]
+    }
+    lines = ["car", "automobile", "crane", wide]
+    result = {n.name: n for n in resolve_to_base(task(*lines), IMAGENET, pictured=True).named}
+    assert result[name].classes == ()
+    assert result[wide].classes and own.isdisjoint(result[wide].classes)
+
+
 TREE = resolve_names(
     ["n00015388", "n02084071", "n02113335", "n02088364", "n02121808", "n02123597"]
 )  # animal, dog, poodle, beagle, domestic cat, Siamese cat

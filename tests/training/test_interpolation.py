@@ -82,6 +82,7 @@ def test_a_single_image_is_not_left_out_and_every_class_is_outside_of_every_fold
         found = folds(labels, np.random.default_rng(seed), 5)
         assert torch.cat(found).sort().values.tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
         assert all(set(labels[rest_of(part, len(labels))].tolist()) == {0, 1, 2} for part in found)
+        assert set(labels[found[0]].tolist()) == {0, 2}
     with pytest.raises(ValueError, match="at least 2"):
         folds(labels, np.random.default_rng(0), fold_count(labels, 3))
 
