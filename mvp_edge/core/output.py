@@ -223,7 +223,10 @@ def _in_use(partial: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Remove temporary directories that killed processes left beside `out`, and no other that may be named alike."""
+    """Remove temporary directories that killed processes left beside `out`, and no other that may be named alike.
+
+    A result that such a process had set aside, and not replaced yet, is put back.
+    """
     lock_of = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.lock")
     found: list[Path] = []
     with suppress(OSError):
@@ -235,8 +238,10 @@ def _remove_leftovers(out: Path) -> None:
             continue  # its process may not hold the lock yet
         with suppress(OSError, NotImplementedError), FileLock(file, timeout=0):  # it is held while the process runs
             shutil.rmtree(partial, ignore_errors=True)
-            if out.exists():  # else the process was killed before it had replaced the older result
+            if out.exists():
                 shutil.rmtree(old, ignore_errors=True)
+            elif old.exists():
+                old.rename(out)
             if not old.exists():
                 file.unlink(missing_ok=True)
 

@@ -96,9 +96,10 @@ def test_an_older_result_that_a_killed_process_had_set_aside(tmp_path: Path, swa
     fill(old, "report.json", RECORD)
     if swapped:
         fill(out, "report.json", RECORD)
-    write(out, force=swapped, meanwhile={})
-    assert old.exists() is not swapped  # it may have been the only one
-    (out / "model.onnx").unlink()
+    else:
+        with pytest.raises(ConfigError, match="exists"):  # it is put back
+            write(out, force=False, meanwhile={})
+        assert (out / "report.json").is_file()
     write(out, force=True, meanwhile={})
     assert [f.name for f in tmp_path.iterdir()] == ["out"]
 
