@@ -90,7 +90,7 @@ def within_budget(
     """Return the next larger body cut to the budget, if it does better on photographs left out than the best within it.
 
     The next larger one is that of the fewest multiply-adds which does not meet the budget, whatever it limits. It is
-    not cut if the best within the budget nearly fills it: at equal costs nothing was gained.
+    not cut if the best within the budget nearly fills it: then there is little to gain for the seconds that it takes.
 
     Args:
         config: Settings of the run.
