@@ -206,6 +206,14 @@ def by_checksum(directory: Path, sums: str) -> tuple[dict[str, str], list[str]]:
     return ours, others
 
 
+def _is_unchanged(sample: Path) -> bool:
+    """Return whether a project of `export` has all of its files as they were written, and no others."""
+    ours, others = by_checksum(sample, SAMPLE_SUMS)
+    if not ours or others:
+        return False
+    return {*ours.values()} == {*(sample / SAMPLE_SUMS).read_text(encoding="utf-8").splitlines()}
+
+
 @contextmanager
 def _in_use(partial: Path) -> Iterator[None]:
     """Hold a lock beside a temporary directory, made before and freed after it; the system frees that of a killed one.
@@ -286,7 +294,7 @@ def _is_ours(entry: Path, kind: Kind, record: dict[str, Any]) -> bool:
     if kind == "export" and entry.name == _PACKAGE and entry.is_dir() and not entry.is_symlink():
         return all(p.is_dir() or p.name in (*_CLUTTER, *_PACKAGED) for p in entry.rglob("*"))
     if kind == "export" and entry.name == SAMPLE and entry.is_dir() and not entry.is_symlink():
-        return not by_checksum(entry, SAMPLE_SUMS)[1]
+        return _is_unchanged(entry)
     if entry.is_dir():
         return False
     if kind == "export":
