@@ -19,6 +19,7 @@ MAX_JSON = 64 << 20
 MAX_HEADER = 4 << 20  # of safetensors: a network of 1,000 layers has a tenth of that
 MAX_RATIO = 64  # of gzip: weights in eight bits become a third shorter, graphs a quarter of their size
 SLACK = 16 << 20  # bytes that any file may unpack to, whatever its own size
+_PIECE = 8 << 20  # bytes that are unpacked at a time, as zlib moves what it has when its buffer grows
 _GZIP = 31  # zlib's number for gzip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]{0,199}")
 
@@ -43,17 +44,17 @@ def unzipped(data: bytes) -> bytes:
     Raises:
         ValueError: they are damaged or hold more.
     """
-    limit = MAX_RATIO * len(data) + SLACK
-    parts: list[bytes] = []
+    limit, parts = MAX_RATIO * len(data) + SLACK, list[bytes]()
     try:
         while data:  # gzip allows several streams one after the other
             stream = zlib.decompressobj(_GZIP)
-            parts.append(stream.decompress(data, max(1, limit)))
-            limit -= len(parts[-1])
-            if stream.unconsumed_tail:
-                raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
-            if not stream.eof:
-                raise ValueError("it ends too early")
+            while not stream.eof:
+                parts.append(stream.decompress(data, _PIECE))
+                data, limit = stream.unconsumed_tail, limit - len(parts[-1])
+                if limit < 0:
+                    raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+                if not parts[-1] and not stream.eof:
+                    raise ValueError("it ends too early")
             data = stream.unused_data
     except zlib.error as e:
         raise ValueError(str(e)) from e
