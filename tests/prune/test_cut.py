@@ -17,6 +17,7 @@ from mvp_edge.config import Budget, FitOverrides, PruneConfig
 from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import normalise, open_source
+from mvp_edge.data.images import resize
 from mvp_edge.deploy.result import read_result
 from mvp_edge.export.classifier import OnnxClassifier
 from mvp_edge.models.bases import Base
@@ -73,18 +74,26 @@ def test_the_largest_part_that_meets_the_budget(bodies: BodyZoo, photographs: to
     assert sum(v.size for v in part.weights.values()) < sum(v.size for v in bodies.weights(body).values())
 
 
-def test_the_graph_of_a_part_computes_what_the_part_does(bodies: BodyZoo, photographs: torch.Tensor) -> None:
-    body = bodies.bodies[0]
-    part = cut(bodies, body, photographs, lambda network: network.body.macs <= 0.7 * body.macs)
-    assert part is not None
+@pytest.mark.parametrize("bundled", [False, True])
+def test_the_graph_of_a_part_computes_what_the_part_does(
+    bodies: BodyZoo, photographs: torch.Tensor, bundled: bool
+) -> None:
+    zoo = open_bodies(None) if bundled else bodies  # the bundled one has depthwise convolutions among its hidden units
+    assert zoo is not None
+    body = zoo.bodies[-1] if bundled else zoo.bodies[0]
+    images = resize(photographs[:5], (body.pixels, body.pixels))
+    part = cut(zoo, body, images, lambda network: network.body.macs <= 0.7 * body.macs)
+    assert part is not None and part.kept is not None
+    outer = zoo.kept(body)
+    assert outer is None or part.kept.widths == outer.widths
     state = {k: torch.from_numpy(np.array(v)) for k, v in part.weights.items()}
-    network = load_sliced(bodies.arch, state, len(KNOWN)).eval()
-    x = photographs[:5].float() / 255
-    session = session_in_memory(graph_of(bodies, part.body, state).SerializeToString())
-    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    mean, std = (torch.tensor(bodies.about[k])[:, None, None] for k in ("mean", "std"))
+    network = load_sliced(zoo.arch, state, len(zoo.classes.classes)).eval()
+    session = session_in_memory(graph_of(zoo, part.body, state).SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.float().numpy() / np.float32(255)})
+    base = base_of(zoo)
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(found), network((x - mean) / std), rtol=1e-3, atol=1e-3)
+        wanted = network(normalise(images, base.mean, base.std))
+    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_as_much_is_cut_on_other_pictures(bodies: BodyZoo, photographs: torch.Tensor) -> None:
