@@ -216,3 +216,9 @@ def test_groups_of_a_list(tmp_path: Path) -> None:
     assert not sides["train"] & sides["test"]
     with pytest.raises(DataError, match="not a regular expression"):
         open_source(str(tmp_path / "a.csv"), "(")
+
+
+def test_a_list_in_the_folder_with_a_path_in_another_case(tmp_path: Path) -> None:
+    fill(tmp_path / "photos", 2)
+    (tmp_path / "metadata.csv").write_text("file_name,label\nphotos/image000.png,a\nphotos/Image001.PNG,a\n")
+    assert MISSPELT in [each.reason for each in open_source(str(tmp_path)).listing.aside]

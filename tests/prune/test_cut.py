@@ -32,16 +32,6 @@ from mvp_edge.prune.job import compress
 from mvp_edge.timing.session import session_in_memory
 from mvp_edge.training.interpolation import rest_of
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
-from tests.prune.body_zoo import make_body_zoo
-
-KNOWN = ("apple", "crab", "rose")
-
-
-@pytest.fixture(scope="module")
-def bodies(images: Path, tmp_path_factory: pytest.TempPathFactory) -> BodyZoo:
-    zoo = open_bodies(str(make_body_zoo(tmp_path_factory.mktemp("zoo") / "tiny", images, KNOWN)))
-    assert zoo is not None
-    return zoo
 
 
 @pytest.fixture(scope="module")

@@ -43,15 +43,6 @@ from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 from mvp_edge.zoo.store import open_zoo
 from tests.prune.body_zoo import make_body_zoo
 
-KNOWN = ("apple", "crab", "rose")
-
-
-@pytest.fixture(scope="module")
-def bodies(images: Path, tmp_path_factory: pytest.TempPathFactory) -> BodyZoo:
-    zoo = open_bodies(str(make_body_zoo(tmp_path_factory.mktemp("zoo") / "tiny", images, KNOWN)))
-    assert zoo is not None
-    return zoo
-
 
 def settings(tmp_path: Path, bodies: BodyZoo, images: Path, names: str, **more: Any) -> PruneConfig:
     task = tmp_path / "classes.txt"
