@@ -592,13 +592,3 @@ def test_accents_of_a_class_folder_in_two_forms(tmp_path: Path) -> None:
         pytest.skip("the file system takes them for one")
     with pytest.raises(DataError, match="alike to the eye: their accents are stored in two ways"):
         open_source(str(tmp_path))
-
-
-def test_a_list_of_another_name_is_named(tmp_path: Path) -> None:
-    fill(tmp_path / "photos", 4)
-    (tmp_path / "labels.csv").write_text("file_name,label\nphotos/image000.png,a\n")
-    (tmp_path / "sizes.csv").write_text("file_name,width\nphotos/image000.png,8\n")
-    (tmp_path / "latin.csv").write_bytes(b"file_name,label\nphotos/image000.png,B\xe4r\n")
-    source = open_source(str(tmp_path))
-    assert source.listing.given == 7
-    assert any(note.startswith("1 not used: lists of pictures and classes") for note in source.notes)

@@ -222,3 +222,13 @@ def test_a_list_in_the_folder_with_a_path_in_another_case(tmp_path: Path) -> Non
     fill(tmp_path / "photos", 2)
     (tmp_path / "metadata.csv").write_text("file_name,label\nphotos/image000.png,a\nphotos/Image001.PNG,a\n")
     assert MISSPELT in [each.reason for each in open_source(str(tmp_path)).listing.aside]
+
+
+def test_a_list_of_another_name_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "photos", 4)
+    (tmp_path / "labels.csv").write_text("file_name,label\nphotos/image000.png,a\n")
+    (tmp_path / "sizes.csv").write_text("file_name,width\nphotos/image000.png,8\n")
+    (tmp_path / "latin.csv").write_bytes(b"file_name,label\nphotos/image000.png,B\xe4r\n")
+    source = open_source(str(tmp_path))
+    assert source.listing.given == 7
+    assert any(note.startswith("1 not used: lists of pictures and classes") for note in source.notes)
