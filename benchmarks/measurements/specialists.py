@@ -1,7 +1,7 @@
 """Whether votes win on photographs: networks of equal multiply-adds, the same head and training; who decides differs.
 
     python -m benchmarks specialists --pictures DIR --data caltech101=DIR --members DIR [--larger lite0-64]
-        [--smaller lite0-64-pruned] [--count 60] [--tasks 10] [--shots 20] [--ifp 0]
+        [--smaller lite0-64-pruned] [--count 60] [--tasks 10] [--shots 20] [--ways NAME,NAME]
 
 Two bodies of the photograph zoo: the multiply-adds of the smaller are the budget of all others, which keep a part of
 the larger one's hidden units. A specialist is made for five random classes of the pictures (`DIR/CLASS/*`): its units
@@ -67,7 +67,8 @@ from mvp_edge.voting.meta_vote import average, count_votes, select_units
 Network = tuple[Base, nn.Module]
 
 CPU = torch.device("cpu")
-WAYS_COMPARED = ("smaller body", "generic units", "own units", "votes", "votes of all", "MVP")
+IFP = "IFP"
+COMPARED = ("smaller body", "generic units", "own units", "votes", "votes of all", "MVP")
 MADE_OF = 100  # pictures of a class that a specialist is made of; as many others tell how good it is
 ASKED = 100  # training images that rank the specialists
 VOTERS = 5
@@ -270,7 +271,7 @@ class Ways:
             return self.generic
         if way == "own units":
             return larger.for_pictures(train.images)[1]
-        if way == "IFP":
+        if way == IFP:
             return iteratively_pruned(larger, train, settings, seed)
         voters = self.specialists if way == "votes of all" else self.nearest(train, seed)
         plan = larger.voted(voters, seed)
@@ -299,8 +300,11 @@ def main(argv: Sequence[str]) -> None:
     script.add("--count", type=int, default=60, help="specialists")
     script.add("--tasks", type=int, default=10)
     script.add("--shots", type=int, default=20)
-    script.add("--ifp", type=int, default=0, help="tasks on which IFP is run, too")
+    script.add("--ways", default=",".join(COMPARED), help="who decides; IFP takes minutes a task")
     args = script.parse(argv)
+    compared = args.ways.split(",")
+    if unknown := set(compared) - {*COMPARED, IFP}:
+        raise ConfigError(f"--ways: {', '.join(sorted(unknown))} is none of {', '.join((*COMPARED, IFP))}")
     args.members.mkdir(parents=True, exist_ok=True)
     base, small = smaller = body(args.smaller)
     prunable = PrunableModel.of(*body(args.larger))
@@ -317,7 +321,7 @@ def main(argv: Sequence[str]) -> None:
         source = open_source(directory)
         for task in range(args.tasks):
             names = [source.classes[i] for i in rng(task, name).choice(len(source.classes), WAYS, replace=False)]
-            for way in [*WAYS_COMPARED, *(["IFP"] if task < args.ifp else [])]:
+            for way in compared:
                 about = {
                     "data": name, "task": task, "names": names, "shots": args.shots, "way": way,
                     "larger": args.larger, "smaller": args.smaller, "specialists": len(specialists),
@@ -331,7 +335,7 @@ def main(argv: Sequence[str]) -> None:
                 train = read.train.at_most(args.shots, rng(task, "shots"))
                 began = time.perf_counter()
                 network, found = ways.make(way, train, settings, task), dict[str, float]()
-                if way != "IFP":
+                if way != IFP:
                     head = trained(network, at, train, replace(settings, iterations=0), task)
                     found["head"] = accuracy(head, at, read.test)
                     network = trained(network, at, train, settings, task)
