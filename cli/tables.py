@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from mvp_edge.core.words import in_short
 from mvp_edge.report.figures import TIMES, gain, limited, percent, quantity, significant, storage, threads
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def bar(share: float) -> str:
 
 def names(classes: Sequence[str]) -> str:
     """Return class names as one short text."""
-    more = f", and {len(classes) - SHOWN_CLASSES} more" if len(classes) > SHOWN_CLASSES else ""
-    return escape(", ".join(classes[:SHOWN_CLASSES])) + more
+    return escape(in_short(classes, SHOWN_CLASSES))
 
 
 def name_in_words(classes: Sequence[str]) -> str:

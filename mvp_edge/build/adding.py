@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from mvp_edge.core.errors import PlanError, ZooError
-from mvp_edge.core.output import listed, results_inside
+from mvp_edge.core.output import results_inside
+from mvp_edge.core.words import in_short
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
@@ -35,7 +36,7 @@ def add_result(zoo: Zoo, result: Path) -> Added:
             the plan, the model was cut from another base, or the zoo cannot be written.
     """
     if inside := results_inside(result):
-        raise ZooError(f"{result} holds several results; give one of them: {listed(inside)}")
+        raise ZooError(f"{result} holds several results; give one of them: {in_short(inside)}")
     plan_json, report_json = _read_json(result / "plan.json"), _read_json(result / "report.json")
     if report_json.get("data", "") is None:
         raise ZooError(

@@ -18,10 +18,10 @@ from filelock import FileLock
 
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.places import resolved
+from mvp_edge.core.words import in_short
 
 Kind = Literal["result", "family", "export"]
 
-SHOWN_ENTRIES = 5
 # Any program may write a report.json. Only with all of these keys is it one of this tool's.
 _RECORDS: dict[Kind, tuple[str, frozenset[str]]] = {
     "result": ("report.json", frozenset({"task", "base", "keep", "settings", "environment", "files"})),
@@ -263,18 +263,12 @@ def _check_replaceable(out: Path, contents: Contents | None, *, force: bool) -> 
         first = shlex.quote(str(out / contents.foreign[0]))
         raise ConfigError(
             f"{out} also contains what is not part of the {contents.kind}, which --force does not delete: "
-            f"{listed(contents.foreign)}; move it away (mv {first} ELSEWHERE), or choose another "
+            f"{in_short(contents.foreign, 5)}; move it away (mv {first} ELSEWHERE), or choose another "
             "directory with --out"
         )
     if not force:
-        exports = f", with its exports ({listed(contents.exports)})," if contents.exports else ""
+        exports = f", with its exports ({in_short(contents.exports, 5)})," if contents.exports else ""
         raise ConfigError(f"{out} exists; replace it{exports} with --force, or choose another directory with --out")
-
-
-def listed(entries: Sequence[str]) -> str:
-    """Return the first few of some names, and how many more there are."""
-    more = len(entries) - SHOWN_ENTRIES
-    return ", ".join(entries[:SHOWN_ENTRIES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _survey(directory: Path, kind: Kind, record: dict[str, Any]) -> Contents:

@@ -22,7 +22,7 @@ from mvp_edge.data.listing import (
     arranged,
     clashes,
     grouping,
-    in_short,
+    unused,
 )
 from mvp_edge.data.table import MISSING, MISSPELT, ROLES, Row, Table, folded, listed, read_table
 from mvp_edge.names.tasks import canonical
@@ -446,6 +446,6 @@ def _is_list(file: Path) -> bool:
 
 def _no_images(folder: Path, aside: Found) -> str:
     return (
-        f"{folder} has no images{in_short(aside)}; the layout must be {LAYOUTS}, and images are files such as "
+        f"{folder} has no images{unused(aside)}; the layout must be {LAYOUTS}, and images are files such as "
         f"{' '.join(sorted(s for s in FORMAT_OF if why_unread(s) is None))}"
     )

@@ -295,7 +295,7 @@ def in_words(given: int, used: Mapping[str, int], aside: Mapping[str, int], clas
     return f"{text}; {sum(aside.values()):,} set aside: " + ", ".join(f"{n:,} {why}" for why, n in aside.items())
 
 
-def in_short(aside: Found) -> str:
+def unused(aside: Found) -> str:
     """Return how many files that may be pictures are not used, by reason, in words; empty if there are none."""
     away = [f"{len(files):,} {reason}, such as {files[0]}" for (reason, pictures), files in aside.items() if pictures]
     return f"; not used: {', '.join(away)}" if away else ""

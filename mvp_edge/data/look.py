@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mvp_edge.core.progress import Progress
+from mvp_edge.core.words import in_short
 from mvp_edge.data.copies import NOTE, Prints, conflict_warnings, conflicts, prints, trusted_copies
 from mvp_edge.data.images import Origin, Size
 from mvp_edge.data.leaks import COMPARED, cross_validated, leaks, sample
@@ -152,8 +153,7 @@ def _missing(classes: Mapping[str, Mapping[str, int]]) -> list[str]:
     for split in SPLITS:
         without = [name for name, counts in classes.items() if not counts.get(split)]
         if without and (len(without) < len(classes) or split == "test"):
-            more = f" and {len(without) - SHOWN:,} more" if len(without) > SHOWN else ""
-            warnings.append(f"no {split} images of {', '.join(without[:SHOWN])}{more}")
+            warnings.append(f"no {split} images of {in_short(without, SHOWN)}")
     return warnings
 
 

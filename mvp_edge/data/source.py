@@ -13,6 +13,7 @@ import torch
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.places import resolved
+from mvp_edge.core.words import in_short
 from mvp_edge.data import archive, table
 from mvp_edge.data.folder import LAYOUTS, identity_of, list_folder
 from mvp_edge.data.hub import PREFIX, list_hub
@@ -159,7 +160,7 @@ class DataSource:
             if key in known and not self.listing.reader.count(split, known[key])
         ]
         if empty:
-            problems.append(f"no {split} images for {_some(empty, 10)}; add some to {self.place} or remove the classes")
+            problems.append(f"no {split} images for {in_short(empty)}; add some to {self.place} or remove the classes")
         if not names:
             problems.append("the class list is empty; name at least one class")
         if problems:
@@ -184,7 +185,7 @@ class DataSource:
         gone = [name for label, name in enumerate(names) if label not in left]
         if gone:
             raise DataError(
-                f"no image of {_some(gone, 10)} in {self.place} can be read; repair or replace them, for example:\n"
+                f"no image of {in_short(gone)} in {self.place} can be read; repair or replace them, for example:\n"
                 + "\n".join(examples)
             )
 
@@ -244,8 +245,3 @@ def _list_path(path: Path, group_by: str | None) -> Listing:
         except DataError as error:
             raise DataError(str(error).replace(str(folder), str(path))) from error
     raise DataError(f"{path} is a file of another kind; --data takes a directory in the layout {LAYOUTS}, or {FILES}")
-
-
-def _some(names: Sequence[str], limit: int) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -17,7 +17,7 @@ import msgspec
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.data.formats import FORMAT_OF, why_not_picture
-from mvp_edge.data.listing import Found, Group, Listing, Split, arranged, clashes, grouping, in_short
+from mvp_edge.data.listing import Found, Group, Listing, Split, arranged, clashes, grouping, unused
 from mvp_edge.names.tasks import canonical
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -170,7 +170,7 @@ def listed(rows: Iterable[Row], aside: Found, group: Group | None, place: str, w
             else:
                 found[split].setdefault(label, []).append(path)
     if not found["train"] and not found["val"] and not found["test"]:
-        raise DataError(f"{place} has no image that can be used{in_short(aside)}; {REQUIRED}")
+        raise DataError(f"{place} has no image that can be used{unused(aside)}; {REQUIRED}")
     return arranged(found, aside, group, place, val)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from mvp_edge.core.errors import ConfigError, ExportError, ZooError
-from mvp_edge.core.output import listed, results_inside
+from mvp_edge.core.output import results_inside
+from mvp_edge.core.words import in_short
 from mvp_edge.export import export_onnx
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import Base
@@ -48,7 +49,7 @@ def read_result(directory: Path) -> Result:
     if not directory.is_dir():
         raise ExportError(f"{directory} is not a directory; give a result of `mvp-edge prune`, such as out/")
     if inside := results_inside(directory):
-        raise ExportError(f"{directory} holds several results; give one of them: {listed(inside)}")
+        raise ExportError(f"{directory} holds several results; give one of them: {in_short(inside)}")
     problems: list[str] = []
     report = _report(directory / "report.json", problems)
     plan = _json(directory / "plan.json", problems)

@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from mvp_edge.core.errors import TaskError
+from mvp_edge.core.words import in_short
 from mvp_edge.names import wordnet
 from mvp_edge.names.dictionary import Synset, nouns
-from mvp_edge.names.tasks import Task, TaskClass, canonical, in_short, numbered
+from mvp_edge.names.tasks import Task, TaskClass, canonical, numbered
 
 LOW_COVERAGE = 0.1  # `fish` (16 of ImageNet's classes) has 0.05, `bird` (59) 0.16
 _MAX_SHOWN = 3
@@ -117,8 +118,8 @@ class Resolution:
         if self.unknown:
             lines = [f"class {n.name!r} is unknown to {base}{_nearest(n)}" for n in self.unknown]
             raise TaskError(
-                f"{in_short(lines)}; write a known class (all of them: {listing}) or a wider noun, such as `dog` for "
-                "a breed, or add images with --data DIR"
+                in_short(lines, separator="; ") + f"; write a known class (all of them: {listing}) or a wider noun, "
+                "such as `dog` for a breed, or add images with --data DIR"
             )
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -166,7 +167,7 @@ def resolve_to_base(task: Task, base: Task, *, pictured: bool = False) -> Resolu
     known = _Known.of(base)
     chosen = [_choose(c, known) for c in task.classes]
     if (problems := [problem for _, problem in chosen if problem]) and not pictured:
-        raise TaskError(in_short(problems))
+        raise TaskError(in_short(problems, separator="; "))
     found = _disjoint([entry for entry, _ in chosen], pictured=pictured)
     return Resolution(
         base, tuple(_by_photographs(n, why) if why else n for n, (_, why) in zip(found, chosen, strict=True))
@@ -304,7 +305,7 @@ def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[Name
         names = " and ".join(repr(n.name) for n in same)
         problems.append(f"{names} stand for the same classes of the base; keep one of them")
     if problems and not pictured:
-        raise TaskError(in_short(problems))
+        raise TaskError(in_short(problems, separator="; "))
     owner: dict[int, NamedClasses] = {}
     for n in sorted(found, key=lambda n: (len(n.classes), n.synset or "", canonical(n.name))):
         for i in n.classes:
@@ -321,12 +322,12 @@ def _disjoint(found: Sequence[NamedClasses], *, pictured: bool) -> Iterable[Name
         elif left or not n.classes:
             own = replace(n, classes=left, taken=tuple((name, tuple(of)) for name, of in sorted(taken.items())))
         else:
-            why = f"nothing is left of {n.name!r} beside {in_short(list(map(repr, taken)), ', ')}"
+            why = f"nothing is left of {n.name!r} beside {in_short(list(map(repr, taken)))}"
             problems.append(f"{why}; leave it out")
             own = _by_photographs(n, why)
         result.append(own)
     if problems and not pictured:
-        raise TaskError(in_short(problems))
+        raise TaskError(in_short(problems, separator="; "))
     return result
 
 

@@ -7,12 +7,13 @@ import hashlib
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvp_edge.core.errors import TaskError
+from mvp_edge.core.words import in_short
 
 _FORMAT = (
     "A class list is a UTF-8 text file with one class name a line and at least two classes; "
@@ -20,7 +21,6 @@ _FORMAT = (
 )
 ONE_A_LINE = "write one class a line, not separated by commas"
 STANDARD_INPUT = Path("-")
-MOST_SHOWN = 10  # parts of a message
 _MAX_BYTES = 1 << 20
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _SYNSET = re.compile(r"\S+\.n\.\d{1,3}|n\d{8}")
@@ -122,14 +122,8 @@ def read_task(path: Path) -> Task:
         problems.append(f"it names {'only one class' if lines else 'no class'}")
     if problems:
         problems += [ONE_A_LINE] if separated(c.name for c in classes) else []
-        raise TaskError(f"{_place(path)}: {in_short(problems)}. {_FORMAT}.")
+        raise TaskError(f"{_place(path)}: {in_short(problems, separator='; ')}. {_FORMAT}.")
     return Task(tuple(classes))
-
-
-def in_short(parts: Sequence[str], separator: str = "; ") -> str:
-    """Return the parts of a message, or the first of many and how many more there are."""
-    more = [f"and {len(parts) - MOST_SHOWN} more"] if len(parts) > MOST_SHOWN else []
-    return separator.join([*parts[:MOST_SHOWN], *more])
 
 
 def separated(names: Iterable[str]) -> bool:

@@ -12,9 +12,10 @@ from mvp_edge.config import FitOverrides, PruneConfig
 from mvp_edge.core.errors import ConfigError, TaskError
 from mvp_edge.core.output import check_output
 from mvp_edge.core.places import resolved
+from mvp_edge.core.words import in_short
 from mvp_edge.names import wordnet
 from mvp_edge.names.base_classes import Resolution, resolve_to_base
-from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, in_short, read_task, separated
+from mvp_edge.names.tasks import ONE_A_LINE, STANDARD_INPUT, Task, TaskClass, read_task, separated
 from mvp_edge.training.recipes import recipe
 from mvp_edge.zoo.bodies import BodyZoo
 from mvp_edge.zoo.catalogue import read_known_classes
@@ -97,8 +98,8 @@ def require_known(task: Task, base: str, classes: Sequence[str], zoo: str | None
         lines = [_unknown(c, base, known) for c in missing]
         lines += [ONE_A_LINE] if separated(c.name for c in missing) else []
         raise TaskError(
-            f"{in_short(lines)}; write known classes (all of them: {_listing_command(zoo)}), or add images of them "
-            "with --data DIR"
+            in_short(lines, separator="; ") + f"; write known classes (all of them: {_listing_command(zoo)}), or add "
+            "images of them with --data DIR"
         )
 
 

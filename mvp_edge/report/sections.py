@@ -7,6 +7,7 @@ from dataclasses import asdict
 from textwrap import shorten
 from typing import Any
 
+from mvp_edge.core.words import in_short
 from mvp_edge.names.tasks import canonical
 from mvp_edge.report import figures, files
 from mvp_edge.report.record import (
@@ -59,10 +60,9 @@ STAGES = (
 def sections(report: Report, kept: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Return the values of the template for a report and its kept units by group; what is unknown is empty or None."""
     classes = report.task.classes
-    more = f" and {len(classes) - TITLE_NAMES} more" if len(classes) > TITLE_NAMES else ""
     title, about = STORIES[report.origin]
     return {
-        "names": ", ".join(classes[:TITLE_NAMES]) + more,
+        "names": in_short(classes, TITLE_NAMES),
         "base": report.base,
         "body": report.body,
         "trained_on": f"{report.photographs.train:,}" if report.photographs else "",

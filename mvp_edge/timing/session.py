@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mvp_edge.core.errors import ExportError
-from mvp_edge.core.output import listed
+from mvp_edge.core.words import in_short
 
 Layout = Literal["nchw", "nhwc"]
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -74,7 +74,7 @@ def open_session(
         raise ValueError(f"threads is {threads}; it must be at least 1")
     if not path.is_file():
         inside = _models_in(path)
-        found = f"one of its models: {listed(inside)}" if inside else "an .onnx file, such as out/model.onnx"
+        found = f"one of its models: {in_short(inside)}" if inside else "an .onnx file, such as out/model.onnx"
         raise ExportError(f"{path} is not a file; give {found} from `mvp-edge prune`")
     # Imported here: the command line must start without it.
     import onnxruntime as ort

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError, ZooError
 from mvp_edge.core.network import errors_only, require_network
-from mvp_edge.core.output import by_checksum, checksum_line, listed
+from mvp_edge.core.output import by_checksum, checksum_line
+from mvp_edge.core.words import in_short
 
 INDEX = "index.json.gz"  # of a published zoo
 PUSHED = ".mvp-edge.sha256"  # checksums of what was pushed to a directory
@@ -138,7 +139,7 @@ def _write(directory: Path, files: Mapping[str, bytes | Path]) -> None:
         if others:
             raise ZooError(
                 f"{directory} holds files that `mvp-edge push` did not write, or that were changed since: "
-                f"{listed(others)}; move them, or choose a new directory"
+                f"{in_short(others)}; move them, or choose a new directory"
             )
         lines = {name: checksum_line(_bytes_of(content), name) for name, content in files.items()}
         directory.mkdir(parents=True, exist_ok=True)

@@ -242,3 +242,15 @@ def test_a_budget_below_all_bodies(
     assert report.keep.achieved < 1 and report.macs <= 0.8 * bodies.bodies[-1].macs
     with pytest.raises(BudgetError, match="the nearest"):
         compress(settings(tmp_path, bodies, images, Budget(macs=10), force=True))
+
+
+def test_a_budget_that_too_few_photographs_leave_unfilled_is_a_warning(
+    tmp_path: Path, bodies: BodyZoo, images: Path
+) -> None:
+    large, small = bodies.bodies
+    report = compress(settings(tmp_path, bodies, images, Budget(macs=(large.macs + small.macs) / 2)))
+    assert report.body is not None and report.body.id == small.id
+    assert any("100 photographs or more" in w for w in report.warnings)
+    filled = compress(settings(tmp_path, bodies, images, Budget(macs=1.05 * report.macs), force=True))
+    whole = compress(settings(tmp_path, bodies, images, Budget(macs=10 * large.macs), force=True))
+    assert not any("photographs or more" in w for r in (filled, whole) for w in r.warnings)
