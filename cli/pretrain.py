@@ -9,6 +9,7 @@ import typer
 
 from mvp_edge.config import FitOverrides, PretrainConfig
 from mvp_edge.core.errors import ConfigError
+from mvp_edge.core.output import check_local
 from mvp_edge.core.places import resolved
 from mvp_edge.training.recipes import recipe
 
@@ -119,6 +120,7 @@ def pretrain(
         raise typer.BadParameter(f"{out} must end in .safetensors", param_hint="--out")
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; replace it with --force, or choose another file with --out")
+    check_local(out)
     if not resolved(out).parent.is_dir():
         raise ConfigError(f"{out.parent} is not a directory; make it with: mkdir -p {out.parent}")
     from mvp_edge.build.pretrain import pretrain as train

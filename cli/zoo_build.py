@@ -11,6 +11,7 @@ import typer
 
 from mvp_edge.config import BuildConfig, Embedding, FitOverrides, Importance, Launcher, Parent, Pruner, VoteConfig
 from mvp_edge.core.errors import ZooError
+from mvp_edge.core.output import check_local
 from mvp_edge.core.places import resolved
 from mvp_edge.training.recipes import recipe
 
@@ -192,6 +193,7 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Prune the base model for random class lists until the zoo has the requested members."""
+    check_local(directory, "DIR")
     checked(lambda: [VoteConfig(keep=each, channel_multiple=channel_multiple) for each in generalist or []])
     schedule = checked(
         lambda: replace(

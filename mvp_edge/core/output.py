@@ -107,6 +107,19 @@ def check_output(
     check_writable(out)
 
 
+def check_local(out: Path, option: str = "--out") -> None:
+    """Check that what the command's option names is no address.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        raise ConfigError(
+            f"{out} is an address; choose a place on this computer with {option}; `mvp-edge push` and "
+            "`mvp-edge zoo push` publish results and zoos"
+        )
+
+
 def check_writable(out: Path, option: str = "--out") -> None:
     """Check that a file or directory can be made, with its parent directories.
 
@@ -117,11 +130,7 @@ def check_writable(out: Path, option: str = "--out") -> None:
     Raises:
         ConfigError: it cannot, is an address, or is a loop of symbolic links.
     """
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
-        raise ConfigError(
-            f"{out} is an address; choose a place on this computer with {option}; `mvp-edge push` and "
-            "`mvp-edge zoo push` publish results and zoos"
-        )
+    check_local(out, option)
     parent = resolved(out).parent
     while not parent.exists():
         parent = parent.parent

@@ -111,5 +111,10 @@ def test_a_family_is_not_a_model(
 
 def test_results_are_not_written_to_addresses(run: Run, task: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    assert "s3://bucket/out is an address" in run("prune", "--task", task, "--out", "s3://bucket/out").error()
+    for words in (
+        ("prune", "--task", task, "--out", "s3://bucket/out"),
+        ("zoo", "build", "s3://bucket/out", "--base", "resnet18-cifar100", "--data", tmp_path),
+        ("pretrain", "--base", "resnet18-cifar100", "--data", tmp_path, "--out", "s3://bucket/out/base.safetensors"),
+    ):
+        assert "is an address; choose a place on this computer" in run(*words).error()
     assert sorted(tmp_path.rglob("*")) == before

@@ -195,3 +195,11 @@ def test_any_bytes_give_a_task_or_a_task_error(tmp_path_factory, raw):
 
 def test_names_are_numbered_in_any_spelling() -> None:
     assert numbered(["Sweet Pepper", "apple"]) == {"sweet_pepper": 0, "apple": 1}
+
+
+@pytest.mark.parametrize("line", ["- dog", "* dog", "\N{BULLET} dog", '"dog"', "'dog'", "`dog`", "- dog = dog.n.01"])
+def test_marks_of_a_document_are_no_part_of_a_name(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "classes.txt"
+    file.write_text(f"rock 'n' roll\nt-shirt\n{line}\n", encoding="utf-8")
+    with pytest.raises(TaskError, match="line 3: .* is marked as in a document; write the name alone, dog"):
+        read_task(file)
