@@ -56,6 +56,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "none-of-these": photographs.none_of_these,
     "known-scores": photographs.known_scores,
     "own-photographs": photographs.own_photographs,
+    "teachers-of-photographs": photographs.teachers,
     "cut-to-budgets": photographs.cut_to_budgets,
     "specialists": photographs.specialists,
     "votes-on-photographs": photographs.votes_on_photographs,

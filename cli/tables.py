@@ -129,6 +129,8 @@ def _choice_rows(report: Report) -> Rows:
         if shown.head_top1 is not None:
             names_alone = "" if shown.names_top1 is None else f", names alone {percent(shown.names_top1)}"
             yield "head", f"{percent(shown.head_top1)} of {shown.held_out} held-out images{names_alone}"
+        if shown.teacher is not None and shown.teacher_top1 is not None:
+            yield "teacher", f"{escape(shown.teacher)}, its head {percent(shown.teacher_top1)} of the same images"
         yield "", f"[dim]{escape(shown.advice)}[/]"
     if chosen := report.interpolation:
         top1 = {row.weight: percent(row.top1) for row in chosen.held_out}

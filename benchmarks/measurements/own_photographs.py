@@ -34,8 +34,9 @@ from mvp_edge.prune.heads import Network, Photographs, seen
 from mvp_edge.prune.learn import Learned, cut_without, learn
 from mvp_edge.prune.nearness import cosines_with
 from mvp_edge.prune.pictures import read_pictures
+from mvp_edge.prune.teacher import LEAST
 from mvp_edge.training.frozen_head import named_logits
-from mvp_edge.zoo.bodies import BodyZoo, open_bodies
+from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
 
 FOREIGN = 400  # pictures of other names, at most
 
@@ -98,6 +99,7 @@ def trial(
     began = time.perf_counter()
     learned = learn(given, config, torch.device("cpu"), SilentProgress(), Stopwatch())
     found: dict[str, float | bool] = {"seconds": time.perf_counter() - began, "trained": learned.changed}
+    found["taught"] = learned.teacher is not None
     if learned.choice is not None:
         found["left_out"] = learned.choice.top1
     for name, state in (("delivered", learned.state), ("head", learned.before or learned.state)):
@@ -125,6 +127,11 @@ def random_tasks(data: str, classes: Sequence[str], zoo: BodyZoo, count: int) ->
             if (resolution := resolved(names, zoo)) is not None:
                 yield resolution
                 break
+
+
+def taught_by(zoo: BodyZoo, body: Body, shots: int) -> str | None:
+    """Return the body that may teach another; None if none does, as with few photographs."""
+    return zoo.bodies[0].id if body.macs < zoo.bodies[0].macs and shots >= LEAST else None
 
 
 def main(argv: Sequence[str]) -> None:
@@ -166,6 +173,8 @@ def main(argv: Sequence[str]) -> None:
                         "macs": body.macs, "shots": shots, "threads": args.threads, "schedule": args.schedule,
                         "iterations": args.iterations,
                     }  # fmt: skip
+                    if teacher := taught_by(zoo, body, shots):
+                        about["teacher"] = teacher
                     if about in script.done():
                         continue
                     seeded, network = replace(config, data=source.name, seed=task), Network.of(zoo, body)

@@ -144,18 +144,37 @@ def known_scores() -> str:
 def own_photographs() -> str:
     """Accuracy with photographs of one's own: mean over tasks, the gain of training with its standard error."""
     return markdown(
-        ("data", "body", "images a class", "tasks", "names alone", "head", "delivered", "gain", "most lost", "seconds"),
+        (
+            "data", "body", "images a class", "teacher", "tasks", "names alone", "head", "delivered", "gain",
+            "most lost", "seconds",
+        ),
         [
             (
-                data, body, shots, len(found), _mean(v["names"] for v in found if "names" in v),
-                _mean(v["head"] for v in found), f"**{_mean(v['delivered'] for v in found)}**",
+                data, body, shots, teacher, len(found), _mean(v["names"] for v in found.values() if "names" in v),
+                _mean(v["head"] for v in found.values()), f"**{_mean(v['delivered'] for v in found.values())}**",
                 _with_error(gains), f"{max(0.0, -gains.min()):.1f}",
-                f"{np.median([v['seconds'] for v in found]):.0f}",
+                f"{np.median([v['seconds'] for v in found.values()]):.0f}",
             )
-            for (data, body, shots), found in _own().items()
-            if len(gains := np.array([v["delivered"] - v["head"] for v in found])) > 1
+            for (data, body, shots, teacher), found in _latest_own().items()
+            if len(gains := np.array([v["delivered"] - v["head"] for v in found.values()])) > 1
         ],
     )  # fmt: skip
+
+
+def teachers() -> str:
+    """Accuracy with photographs of one's own, with a teacher and without, on the same tasks."""
+    found, rows = _own(), []
+    for data, body, shots, teacher in found:
+        with_one, without = found[data, body, shots, teacher], found.get((data, body, shots, ""), {})
+        if teacher and (shared := sorted(with_one.keys() & without.keys())):
+            one, other = ([tasks[t]["delivered"] for t in shared] for tasks in (with_one, without))
+            gains = np.array(one) - np.array(other)
+            rows.append((
+                data, body, shots, len(shared), sum(with_one[t]["taught"] for t in shared), _mean(other), _mean(one),
+                _with_error(gains), f"{max(0.0, -gains.min()):.1f}",
+            ))  # fmt: skip
+    head = ("data", "body", "images a class", "tasks", "taught in", "without", "with", "gain", "most lost")
+    return markdown(head, rows)
 
 
 def own_none_of_these() -> str:
@@ -172,9 +191,9 @@ def own_none_of_these() -> str:
             "kept as delivered",
         ),
         [
-            (data, body, shots, *(_mean(v[k] for v in found if k in v) for k in TOLD))
-            for (data, body, shots), found in _own().items()
-            if any("kept" in v for v in found)
+            (data, body, shots, *(_mean(v[k] for v in found.values() if k in v) for k in TOLD))
+            for (data, body, shots, _), found in _latest_own().items()
+            if any("kept" in v for v in found.values())
         ],
     )
 
@@ -250,14 +269,24 @@ def _with_error(gains: np.ndarray) -> str:
     return f"{gains.mean():+.1f}{error}"
 
 
-def _own() -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """Return the results of all tasks by data, body and images of a class."""
-    found = defaultdict(list)
+Own = dict[tuple[str, str, int, str], dict[int, dict[str, Any]]]
+
+
+def _latest_own() -> Own:
+    """Return the results with a teacher, and those without one where there are none yet."""
+    found = _own()
+    taught = {key[:3] for key in found if key[3]}
+    return {key: tasks for key, tasks in found.items() if key[3] or key[:3] not in taught}
+
+
+def _own() -> Own:
+    """Return the results of each task by data, body, images of a class, and the body that may have taught it."""
+    found: Own = defaultdict(dict)
     for r in records.read("own-photographs"):
         c = r["config"]
         if c["schedule"] == "auto" and c["iterations"] is None:
             name = f"{OWN[c['data']]}, known names" if c["known"] else OWN[c["data"]]
-            found[name, c["body"], c["shots"]].append(r["result"])
+            found[name, c["body"], c["shots"], c.get("teacher") or ""][c["task"]] = r["result"]
     return dict(sorted(found.items()))
 
 

@@ -255,9 +255,9 @@ def method_in_words(network: Network, learned: Learned) -> str:
         head += ", starting from what the base knows of the names"
     how = ", cut to the budget: units that matter to the photographs, projections solved on them"
     cut = "" if network.cut_on is None else how
-    return f"a ready-made network at {network.body.pixels} pixels{cut}, {head}" + (
-        "" if not learned.changed else ", then its later half trained on them"
-    )
+    trained = ", then its later half trained on them" if learned.changed else ""
+    taught = f", taught by {learned.teacher.body}" if learned.changed and learned.teacher else ""
+    return f"a ready-made network at {network.body.pixels} pixels{cut}, {head}{trained}{taught}"
 
 
 def photographs_record(given: Photographs, learned: Learned) -> PhotographsRecord:
@@ -274,6 +274,8 @@ def photographs_record(given: Photographs, learned: Learned) -> PhotographsRecor
         decay=learned.kind.decay,
         trained=learned.changed,
         steps_held_out=0 if steps is None else steps.images,
+        teacher=None if learned.teacher is None else learned.teacher.body,
+        teacher_top1=None if learned.teacher is None else round(learned.teacher.top1, 2),
         curve=tuple(CurveRecord(images=p.images, top1=round(p.top1, 2)) for p in curve),
         advice=advice(choice),
     )  # fmt: skip

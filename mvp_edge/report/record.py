@@ -154,8 +154,9 @@ class PhotographsRecord(Record, frozen=True):
 
     `names_top1` is that of names alone (null if a name is unknown), `head_top1` that of the fitted head on the frozen
     network, on `held_out` images. `head`: what it rests on; `decay`: its regularisation. `trained`: whether training
-    of the network's later half was kept, which `steps_held_out` images decided. `curve`: the head on a quarter, half
-    and all of the images, and `advice`: whether more would help.
+    of the network's later half was kept, which `steps_held_out` images decided. `teacher`: the network that taught it
+    (null if none did), and `teacher_top1` that of its head. `curve`: the head on a quarter, half and all of the images,
+    and `advice`: whether more would help.
     """
 
     train: int
@@ -166,6 +167,8 @@ class PhotographsRecord(Record, frozen=True):
     decay: float | None
     trained: bool
     steps_held_out: int
+    teacher: str | None
+    teacher_top1: float | None
     curve: tuple[CurveRecord, ...]
     advice: str
 
@@ -181,8 +184,8 @@ class HeldOutRecord(Record, frozen=True):
 class InterpolationRecord(Record, frozen=True):
     """The interpolation weight between the network before fine-tuning (0) and after it (1).
 
-    For a member, cross-validation chooses it. For a ready-made network it is 0.5, or 0.25 with fewer than ten images a
-    class, and 0 if training did harm on held-out images.
+    For a member, cross-validation chooses it. For a ready-made network it is 0.5, 0.25 with fewer than ten images a
+    class, 0.75 if it was taught, and 0 if training did harm on held-out images.
     """
 
     weight: float

@@ -52,7 +52,7 @@ STORIES: dict[Origin, tuple[str, str]] = {
 VOTING = {"method", "neighbours", "similarity", "vote", "temperature"}  # without effect where one member is alone
 BRIEF_S = 0.005  # a stage that is shorter shows as 0.00 s
 STAGES = (
-    *("start", "load", "rank", "size", "vote", "slice", "head", "fine_tune", "known"),
+    *("start", "load", "rank", "size", "vote", "slice", "head", "teach", "fine_tune", "known"),
     *("export", "evaluate", "quantise", "measure"),
 )
 
@@ -315,6 +315,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         names = "" if shown.names_top1 is None else f"; names alone {figures.percent(shown.names_top1)}"
         facts.append(("Head on held-out images", f"{figures.percent(shown.head_top1)} of {shown.held_out}{names}"))
         curve = ", ".join(f"{figures.percent(p.top1)} with {p.images}" for p in shown.curve)
+        if shown.teacher is not None and shown.teacher_top1 is not None:
+            facts.append(("Teacher", f"{shown.teacher}: its head {figures.percent(shown.teacher_top1)}"))
         facts += [("Learning curve", curve), ("More images", shown.advice)]
     if (chosen := report.interpolation) is not None:
         facts.append(("Kept of fine-tuning", f"{100 * chosen.weight:.0f} %, judged by {chosen.images} held-out images"))

@@ -148,10 +148,15 @@ class ViewBatches:
         index: Positions of the images to draw from; one may come several times.
         config: Batch size, and number of batches.
         seed: Of the order, and of which view is drawn.
+        teacher: Its logits for all images, `(N, C)`.
     """
 
-    def __init__(self, views: Views, labels: Tensor, index: np.ndarray, config: FitConfig, seed: int) -> None:
+    def __init__(
+        self, views: Views, labels: Tensor, index: np.ndarray, config: FitConfig, seed: int,
+        teacher: Tensor | None = None,
+    ) -> None:  # fmt: skip
         self.views, self.labels, self.device, self.seed = views, labels.to(views.device), views.device, seed
+        self.teacher = None if teacher is None else teacher.to(views.device)
         self._index = torch.from_numpy(index)
         self._order = batches(len(index), config.batch_size, config.iterations, rng(seed, "batches"))
         self._draw = rng(seed, "views")
@@ -159,7 +164,9 @@ class ViewBatches:
     def next(self) -> Batch:
         """Return the next batch."""
         view, image = self._drawn()
-        return Batch(self.views.of(view, image), self.labels[image], None)
+        return Batch(
+            self.views.of(view, image), self.labels[image], None if self.teacher is None else self.teacher[image]
+        )
 
     def skip(self, n: int) -> None:
         """Pass over `n` batches as if they had been drawn."""

@@ -12,7 +12,7 @@ Purpose = Literal["pretrain", "prune", "photographs", "specialist", "generalist"
 _SGD: dict[Purpose, FitConfig] = {
     "pretrain": FitConfig(lr=0.1, warmup=0.1, label_smoothing=0.1, cutout=8),
     "prune": FitConfig(lr=0.03, warmup=0.1),
-    "photographs": FitConfig(lr=0.003, warmup=0.1, batch_size=32, norms="fixed"),
+    "photographs": FitConfig(lr=0.003, warmup=0.1, batch_size=32, norms="fixed", distill=0.5),
     "specialist": FitConfig(iterations=1000, lr=0.005),
     "generalist": FitConfig(iterations=5000, lr=0.1, warmup=0.05, weight_decay=2e-4, distill=0.5),
 }

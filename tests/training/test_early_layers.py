@@ -77,9 +77,11 @@ def test_batches_passed_over_are_those_drawn() -> None:
     found = views(frozen("test_efficientnet"))
     assert found is not None
     labels, index = torch.tensor([0, 1, 0, 1, 1]), np.array([0, 1, 3])
-    one, other = (ViewBatches(found, labels, index, SETTINGS, 5) for _ in range(2))
+    said = labels[:, None].float()
+    one, other = (ViewBatches(found, labels, index, SETTINGS, 5, said) for _ in range(2))
     drawn = [one.next() for _ in range(3)]
     other.skip(2)
     assert torch.equal(other.next().images, drawn[2].images) and not torch.equal(drawn[0].images, drawn[1].images)
     for batch in drawn:
         assert batch.labels.tolist().count(0) in (2, 3)  # a third of them
+        assert batch.teacher is not None and torch.equal(batch.labels, batch.teacher[:, 0].long())
