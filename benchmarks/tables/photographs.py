@@ -273,10 +273,10 @@ Own = dict[tuple[str, str, int, str], dict[int, dict[str, Any]]]
 
 
 def _latest_own() -> Own:
-    """Return the results with a teacher, and those without one where there are none yet."""
+    """Return the results with a teacher where there are as many as without one, else those without."""
     found = _own()
-    taught = {key[:3] for key in found if key[3]}
-    return {key: tasks for key, tasks in found.items() if key[3] or key[:3] not in taught}
+    taught = {k[:3] for k, tasks in found.items() if k[3] and len(tasks) >= len(found.get((*k[:3], ""), {}))}
+    return {key: tasks for key, tasks in found.items() if (key[:3] in taught) == bool(key[3])}
 
 
 def _own() -> Own:

@@ -105,12 +105,14 @@ class PruneConfig:
 
     Attributes:
         task: The file of the class list, or its classes.
-        fit: Fine-tuning; overrides keep the rest of the recipe for the kind of network.
+        fit: Fine-tuning; overrides keep the rest of the recipe for the kind of network. With `distill` 0 a ready-made
+            network has no teacher.
         input: Input of the delivered file: RGB in [0, 1] as float32 `(N, 3, H, W)`, or raw uint8 `(N, H, W, 3)`. Both
             are normalised inside the file.
         schedule: `auto` keeps only fine-tuning that does no harm on images left out of it. With few images a pruned
             member is trained at a lower rate, and cross-validation decides how far; of what training changes in a
-            ready-made network half is kept, or a quarter. `fixed` uses `fit` as it is and keeps all of the change.
+            ready-made network half is kept, a quarter with few images, or three quarters with a teacher. `fixed` uses
+            `fit` as it is and keeps all of the change.
         precision: A second file beside `model.onnx`, which computes in float32: none (`fp32`), half precision, INT8, or
             (`auto`) INT8 if it passes the accuracy and size gate.
         max_drop: Points of top-1 below the base's at its own pixels that a ready-made body may be expected to have.
@@ -148,7 +150,7 @@ class PruneConfig:
     def __post_init__(self) -> None:
         problems = out_of_range(self, max_drop="[0, 100]", input=InputFormat, precision=Precision, schedule=Schedule)
         if self.fit.distill:
-            problems.append(f"distill is {self.fit.distill}; it must be 0, because prune trains without a teacher")
+            problems.append(f"distill is {self.fit.distill}; give 0 or leave it out: a teacher comes where it helps")
         if self.weights is not None and self.base is None:
             problems.append(f"--weights {self.weights} needs the name of its network; add --base timm:NAME")
         if self.none is not None and not self.unknown:

@@ -23,7 +23,7 @@ ONE_A_LINE = "write one class a line, not separated by commas"
 STANDARD_INPUT = Path("-")
 _MAX_BYTES = 1 << 20
 _COMMENT = re.compile(r"(?:^|\s)#.*")
-_MARKED = re.compile(r"[-*+\N{BULLET}]\s+(.+)|(?P<quote>[\"'`])(.+)(?P=quote)")
+_MARKED = re.compile(r"[-*+\N{BULLET}]\s+(.+)|(?P<quote>[\"'`])((?:(?!(?P=quote)).)+)(?P=quote)")
 _SYNSET = re.compile(r"\S+\.n\.\d{1,3}|n\d{8}")
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
 _WIDE_MARKS = (
@@ -179,7 +179,7 @@ def _faults(text: str, name: str, synset: str, bound: bool) -> Iterator[str]:
     if not canonical(name):
         yield f"{text!r} has no class name"
     if marked := _MARKED.fullmatch(name):
-        yield f"{name!r} is marked as in a document; write the name alone, {marked[1] or marked[3]}"
+        yield f"{name!r} has a bullet or quotes; write only the name: {marked[1] or marked[3]}"
     if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):  # Zl and Zp break lines, as in labels.txt
         yield f"{name!r} has a control character or a line separator"
     if bound and not _SYNSET.fullmatch(synset.lower()):

@@ -73,7 +73,7 @@ class Learned:
         temperature: What logits are divided by before the softmax, so that it tells how often it is right.
         nearness: Tells pictures of no class; None if too few photographs could be left out.
         unseen: Photographs left out, with the network that has not seen them, for choices between files.
-        teacher: What taught it, if it was trained and something did.
+        teacher: Whose logits it learned in its training; None if it did not, or no training was kept.
         warnings: For the user.
     """
 
@@ -133,7 +133,7 @@ def learn(
     with clock.time("head"):
         heads, choice = fit_to_features(given, head_of(network), start, parts, config.seed, progress)
     teacher = None
-    if choice is not None and to_train(settings, choice, given.train.labels, parts, config):
+    if settings.distill and choice is not None and to_train(settings, choice, given.train.labels, parts, config):
         with clock.time("teach"):
             teacher = teacher_for(given, choice, parts, config.seed, progress)
     settings = settings if teacher else replace(settings, distill=0.0)
@@ -146,7 +146,7 @@ def learn(
         state=taken.state, rows=heads.rows, kind=heads.kind, choice=choice, fit=taken.settings,
         interpolation=taken.interpolation, trained=taken.number, changed=taken.changed,
         before=taken.before if taken.changed else None, temperature=temperature_of(taken, given.train.labels),
-        nearness=nearness, unseen=taken.unseen, teacher=teacher, warnings=taken.warnings,
+        nearness=nearness, unseen=taken.unseen, teacher=teacher if taken.changed else None, warnings=taken.warnings,
     )  # fmt: skip
 
 
@@ -299,12 +299,12 @@ class Steps:
         model = network if max(rows) == 1 else on_device(NamedRows(network, rows).eval(), self.device)
         train, settings, views = self.given.train, self.settings, self.views
         part = train.subset(index)
-        order, told = evened(part.labels), None if self.teacher is None else self.teacher.logits(index)
+        order, teacher_logits = evened(part.labels), None if self.teacher is None else self.teacher.logits(index)
         if views is None:
-            said = None if told is None else told[index]
-            source = BatchSource(part, self.given.base, settings, self.device, self.seed, said, order)
+            own = None if teacher_logits is None else teacher_logits[index]
+            source = BatchSource(part, self.given.base, settings, self.device, self.seed, own, order)
         else:
-            source = ViewBatches(views, train.labels, index.numpy()[order], settings, self.seed, told)
+            source = ViewBatches(views, train.labels, index.numpy()[order], settings, self.seed, teacher_logits)
         with skipped(() if views is None else views.layers):
             fit(model, source, settings, optimizer=make_optimizer(model, settings), stage=stage)
         return {k: v.clone() for k, v in fold(on_host(self.network), self.given.base.input_size).state_dict().items()}

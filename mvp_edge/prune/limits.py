@@ -8,7 +8,7 @@ from mvp_edge.config import Budget, PruneConfig
 from mvp_edge.report.figures import limited
 from mvp_edge.report.record import LimitRecord
 
-FILLED = 0.9  # of a limit: below this the report warns, and a larger network is cut to it where one can be
+UNDER = 0.9  # of a limit: below this the report warns
 
 
 def limits_of(budget: Budget | None, figures: Mapping[str, float]) -> dict[str, LimitRecord] | None:
@@ -31,14 +31,9 @@ def missed(budget: Budget | None, figures: Mapping[str, float], clock: str) -> l
     ]
 
 
-def nearly_used(limits: Mapping[str, LimitRecord]) -> bool:
-    """Return whether the tightest limit leaves little room."""
-    return max(v.achieved / v.limit for v in limits.values()) >= FILLED
-
-
 def unused(config: PruneConfig, limits: Mapping[str, LimitRecord] | None, achieved_keep: float) -> list[str]:
     """Return a warning if a budget is far from used up, unless the model has all units (`achieved_keep` is 1)."""
-    if not limits or achieved_keep == 1 or nearly_used(limits):
+    if not limits or achieved_keep == 1 or max(v.achieved / v.limit for v in limits.values()) >= UNDER:
         return []
     why = "no larger network that fits was found"
     if config.data is None:

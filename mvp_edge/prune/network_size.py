@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,16 +17,15 @@ from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.body_size import choose, costs_of
 from mvp_edge.prune.cut import cut
 from mvp_edge.prune.expected import Request, expectations
-from mvp_edge.prune.heads import Network, Photographs, graph_of, parts_of, prior_of, seen
+from mvp_edge.prune.heads import Network, graph_of, parts_of, prior_of, seen
 from mvp_edge.prune.learned_file import delivery_of
-from mvp_edge.prune.limits import FILLED, nearly_used
-from mvp_edge.report.record import LimitRecord
 from mvp_edge.training.frozen_head import Kind, best_top1, left_out_logits
 from mvp_edge.training.interpolation import rest_of
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
 TRIED = 200  # photographs that choose a network
 TRIED_EACH = 5  # of a class, at least
+FILLED = 0.9  # of a budget
 COMPARED = 3  # fifths of them, on which a network that was cut is compared with one that was not
 JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
 CUTTING = 100  # photographs, at least, for a network to be cut: a fifth of them judges alone what is learned later
@@ -123,12 +123,14 @@ def within_budget(
         if (part := part_of(smallest, some_at(smallest.pixels))) is None:
             raise BudgetError(f"{error}; nor does what can be cut from {smallest.id} meet the budget") from error
         return part
-    if some_at is None or used(ready) > FILLED:
+    if used(ready) > FILLED:
         return ready
     larger = (body for body in reversed(zoo.bodies) if body.macs > ready.body.macs)
     beyond = next((body for body in larger if used(Network.of(zoo, body)) > 1), None)
     if beyond is None:
         return ready
+    if some_at is None:
+        return replace(ready, uncut=True)
     some = some_at(beyond.pixels)
     parts = parts_of(some, config.seed)[:COMPARED]
     part = part_of(beyond, some) if parts else None
@@ -139,12 +141,11 @@ def within_budget(
     return part if scores[1] > scores[0] else ready
 
 
-def too_few_to_cut(given: Photographs, limits: Mapping[str, LimitRecord] | None) -> list[str]:
-    """Return a warning if a budget is not used up, and more photographs would have had a larger network cut to it."""
-    few = given.network.cut_on is None and len(given.train) < CUTTING
-    if not limits or not few or given.body.id == given.zoo.bodies[0].id or nearly_used(limits):
+def too_few_to_cut(network: Network) -> list[str]:
+    """Return a warning if more photographs would have had a larger network cut to the budget, which is not used up."""
+    if not network.uncut:
         return []
-    return [f"the budget is not used up: with {CUTTING} photographs or more a larger network, cut to it, is tried"]
+    return [f"the budget is not used up: with {CUTTING} photographs or more a larger network, cut to it, is tried, too"]
 
 
 def scored(

@@ -189,7 +189,7 @@ def deliver(
         environment=environment(device),
         seconds=clock.rounded(),
         warnings=(
-            *given.pictures.warnings, *report.warnings, *too_few_to_cut(given, report.budget), *learned.warnings,
+            *given.pictures.warnings, *report.warnings, *too_few_to_cut(given.network), *learned.warnings,
             *rounding(parity), *warnings, *failed_gate(precisions), *no_known(learned, config),
         ),
     )  # fmt: skip
@@ -256,7 +256,7 @@ def method_in_words(network: Network, learned: Learned) -> str:
     how = ", cut to the budget: units that matter to the photographs, projections solved on them"
     cut = "" if network.cut_on is None else how
     trained = ", then its later half trained on them" if learned.changed else ""
-    taught = f", taught by {learned.teacher.body}" if learned.changed and learned.teacher else ""
+    taught = f", taught by {learned.teacher.body}" if learned.teacher else ""
     return f"a ready-made network at {network.body.pixels} pixels{cut}, {head}{trained}{taught}"
 
 

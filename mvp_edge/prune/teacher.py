@@ -1,4 +1,4 @@
-"""A teacher: the largest body of a zoo, with a head for the photographs, tells a smaller one what they resemble."""
+"""Teacher logits for a smaller body, from the largest body of the zoo with a head fitted to the same photographs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
 from mvp_edge.data.images import decode_all
 from mvp_edge.models.architectures import head_of
@@ -18,13 +19,13 @@ from mvp_edge.training.frozen_head import Choice, named_logits
 
 MOST = 2000  # photographs: at 224 pixels these take two slow cores half a minute
 # Of a class, on average. With 100 a teacher gains 1.8 +- 0.5 points on training images left out (eight lists of
-# Clothing, 64 to 128 pixels; a trial); with 20 it loses 0.2 +- 0.7, with five 1.6 +- 0.9: it knows too little itself.
+# Clothing, 64 to 128 pixels; a trial); with 20 it loses 0.2 +- 0.7, with five 1.6 +- 0.9.
 LEAST = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """What a larger body says of the photographs.
+    """A larger body with heads for the photographs.
 
     Attributes:
         body: Its id.
@@ -44,9 +45,9 @@ class Teacher:
 def teacher_for(
     given: Photographs, choice: Choice, parts: Sequence[Tensor], seed: int, progress: Progress
 ) -> Teacher | None:
-    """Return a teacher; None if no body is larger, or right more often about photographs left out.
+    """Return a teacher; None if no body is larger, or its head is not more accurate on photographs left out.
 
-    There is none, either, for few photographs, for very many, or for such as have no files to read at its pixels.
+    There is none, either, if the photographs are too few or too many, or have no files to read at its pixels.
 
     Args:
         given: The photographs, and the network that learns.
@@ -54,14 +55,18 @@ def teacher_for(
         parts: Positions of the photographs that are left out at a time.
         seed: Of the run.
         progress: Progress reporter.
+
+    Raises:
+        DataError: a file cannot be read any more.
     """
     zoo, train, body = given.zoo, given.train, given.zoo.bodies[0]
     if body.macs <= given.body.macs or not train.files or not LEAST * len(train.classes) <= len(train) <= MOST:
         return None
     with progress.stage("Reading images for a teacher", len(train)) as stage:
         read = decode_all(train.files, train.labels.tolist(), (body.pixels, body.pixels), stage.advance)
-    if len(read.images) != len(train):  # files have changed
-        return None
+    if read.failures:
+        path, reason = read.failures[0]
+        raise DataError(f"{path} changed while this ran ({reason}); run the command again")
     start = {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(body).items()}
     own = head_of(load_sliced(zoo.arch, start, len(zoo.classes.classes)))
     larger = replace(given.pictures, train=replace(train, images=read.images))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mvp_edge.config import Budget, FitOverrides, PruneConfig
+from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.names.base_classes import resolve_to_base
@@ -42,6 +43,11 @@ def choice(top1: float) -> Choice:
     return Choice(Kind(prior=False, decay=1e-2), torch.zeros(0), None, top1, (), (0.0, 0.0))
 
 
+def with_files(photographs: Photographs, files: tuple[str, ...]) -> Photographs:
+    train = replace(photographs.train, files=files)
+    return replace(photographs, pictures=replace(photographs.pictures, train=train))
+
+
 def asked(photographs: Photographs, top1: float = 0.0) -> Teacher | None:
     return teacher_for(photographs, choice(top1), parts_of(photographs.train, 0), 0, SilentProgress())
 
@@ -70,8 +76,9 @@ def test_where_there_is_no_teacher(bodies: BodyZoo, images: Path, monkeypatch: p
     assert asked(given(bodies, bodies.bodies[0], images)) is None  # none is larger
     assert asked(photographs, top1=100.0) is None  # none knows better
     train = photographs.train
-    for changed in (replace(train, files=()), replace(train, files=("gone.png", *train.files[1:]))):
-        assert asked(replace(photographs, pictures=replace(photographs.pictures, train=changed))) is None
+    assert asked(with_files(photographs, ())) is None
+    with pytest.raises(DataError, match=r"gone.png changed while this ran .* run the command again"):
+        asked(with_files(photographs, ("gone.png", *train.files[1:])))
     monkeypatch.setattr(teacher_module, "LEAST", len(train) / len(NAMES) + 1)
     assert asked(photographs) is None
     monkeypatch.setattr(teacher_module, "LEAST", 1)
@@ -116,3 +123,20 @@ def test_each_training_is_taught_by_a_head_that_has_seen_as_little(
     assert report.photographs is not None and report.photographs.teacher == bodies.bodies[0].id
     assert "taught by" in report.method and report.seconds["teach"] > 0 and report.settings.fit.distill == 0.5
     assert "Teacher" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_without_distillation_there_is_no_teacher(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvp_edge.prune.learn.mistaken", lambda *_: True)
+    monkeypatch.setattr("mvp_edge.prune.learn.teacher_for", lambda *_: pytest.fail("a teacher was asked"))
+    monkeypatch.setattr("mvp_edge.prune.learn.harmful", lambda *_: False)
+    task = tmp_path / "classes.txt"
+    task.write_text("\n".join(NAMES))
+    config = PruneConfig(
+        task, str(images), out=tmp_path / "out", zoo=str(bodies.path), precision="fp32", device="cpu",
+        fit=FitOverrides(iterations=1, distill=0.0), budget=Budget(macs=1.05 * bodies.bodies[1].macs),
+    )  # fmt: skip
+    report = compress(config)
+    assert report.photographs is not None and report.photographs.teacher is None
+    assert report.interpolation is not None and report.interpolation.weight in (0.0, 0.25)
