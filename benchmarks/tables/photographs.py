@@ -169,8 +169,9 @@ def teachers() -> str:
         if teacher and (shared := sorted(with_one.keys() & without.keys())):
             one, other = ([tasks[t]["delivered"] for t in shared] for tasks in (with_one, without))
             gains = np.array(one) - np.array(other)
+            kept = [t for t in shared if with_one[t]["taught"] and with_one[t]["trained"]]
             rows.append((
-                data, body, shots, len(shared), sum(with_one[t]["taught"] and with_one[t]["trained"] for t in shared), _mean(other), _mean(one),
+                data, body, shots, len(shared), len(kept), _mean(other), _mean(one),
                 _with_error(gains), f"{max(0.0, -gains.min()):.1f}",
             ))  # fmt: skip
     head = ("data", "body", "images a class", "tasks", "taught in", "without", "with", "gain", "most lost")
