@@ -1,6 +1,7 @@
 """What a ready-made body learns from photographs: a head for its features, steps, and what is none of the classes.
 
-features of the photographs -> head, chosen on photographs left out -> steps, unless they harm -> nearness to a class
+features of the photographs -> head, chosen on photographs left out -> a teacher, for many -> steps, unless they harm
+-> nearness to a class
 
 Heads, and the network as an ONNX graph, are in `heads.py`; torch takes the steps.
 """
@@ -125,7 +126,8 @@ def learn(
 ) -> Learned:
     """Fit a head to the frozen features of the photographs, then take steps unless these harm photographs left out.
 
-    What was cut must have been cut without those that `left_out` leaves out.
+    Many photographs have a teacher (`teacher.py`). What was cut must have been cut without those that `left_out` leaves
+    out.
     """
     parts = left_out(given.network, given.train, config.seed)
     with clock.time("load"), progress.stage("Unpacking"):

@@ -316,7 +316,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("Head on held-out images", f"{figures.percent(shown.head_top1)} of {shown.held_out}{names}"))
         curve = ", ".join(f"{figures.percent(p.top1)} with {p.images}" for p in shown.curve)
         if shown.teacher is not None and shown.teacher_top1 is not None:
-            facts.append(("Teacher", f"{shown.teacher}: its head {figures.percent(shown.teacher_top1)}"))
+            right = figures.percent(shown.teacher_top1)
+            facts.append(("Teacher", f"{shown.teacher}: head {right} of {shown.held_out}"))
         facts += [("Learning curve", curve), ("More images", shown.advice)]
     if (chosen := report.interpolation) is not None:
         facts.append(("Kept of fine-tuning", f"{100 * chosen.weight:.0f} %, judged by {chosen.images} held-out images"))
