@@ -21,6 +21,7 @@ from mvp_edge.prune.heads import Network, Photographs, parts_of
 from mvp_edge.prune.job import compress
 from mvp_edge.prune.pictures import read_pictures
 from mvp_edge.prune.teacher import Teacher, teacher_for
+from mvp_edge.report import Report
 from mvp_edge.training.frozen_head import Choice, Kind
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
@@ -50,6 +51,18 @@ def with_files(photographs: Photographs, files: tuple[str, ...]) -> Photographs:
 
 def asked(photographs: Photographs, top1: float = 0.0) -> Teacher | None:
     return teacher_for(photographs, choice(top1), parts_of(photographs.train, 0), 0, SilentProgress())
+
+
+def compress_smaller(tmp_path: Path, bodies: BodyZoo, images: Path, fit: FitOverrides) -> Report:
+    task = tmp_path / "classes.txt"
+    task.write_text("\n".join(NAMES))
+    budget = Budget(macs=1.05 * bodies.bodies[1].macs)
+    return compress(
+        PruneConfig(
+            task, str(images), out=tmp_path / "out", zoo=str(bodies.path), precision="fp32", device="cpu", fit=fit,
+            budget=budget,
+        )
+    )  # fmt: skip
 
 
 def test_the_largest_body_teaches_a_smaller_one(bodies: BodyZoo, images: Path) -> None:
@@ -110,13 +123,7 @@ def test_each_training_is_taught_by_a_head_that_has_seen_as_little(
     monkeypatch.setattr(
         "mvp_edge.prune.learn.teacher_for", lambda given, _, *rest: teacher_for(given, choice(0), *rest)
     )
-    task = tmp_path / "classes.txt"
-    task.write_text("\n".join(NAMES))
-    config = PruneConfig(
-        task, str(images), out=tmp_path / "out", zoo=str(bodies.path), precision="fp32", device="cpu",
-        fit=FitOverrides(iterations=8, batch_size=8), budget=Budget(macs=1.05 * bodies.bodies[1].macs),
-    )  # fmt: skip
-    report = compress(config)
+    report = compress_smaller(tmp_path, bodies, images, FitOverrides(iterations=8, batch_size=8))
     assert report.body is not None and report.body.id == bodies.bodies[1].id and report.interpolation is not None
     *parts, whole = taught
     assert len(parts) == report.interpolation.folds and all(len(part) < len(whole) for part in parts)
@@ -131,12 +138,6 @@ def test_without_distillation_there_is_no_teacher(
     monkeypatch.setattr("mvp_edge.prune.learn.mistaken", lambda *_: True)
     monkeypatch.setattr("mvp_edge.prune.learn.teacher_for", lambda *_: pytest.fail("a teacher was asked"))
     monkeypatch.setattr("mvp_edge.prune.learn.harmful", lambda *_: False)
-    task = tmp_path / "classes.txt"
-    task.write_text("\n".join(NAMES))
-    config = PruneConfig(
-        task, str(images), out=tmp_path / "out", zoo=str(bodies.path), precision="fp32", device="cpu",
-        fit=FitOverrides(iterations=1, distill=0.0), budget=Budget(macs=1.05 * bodies.bodies[1].macs),
-    )  # fmt: skip
-    report = compress(config)
+    report = compress_smaller(tmp_path, bodies, images, FitOverrides(iterations=1, distill=0.0))
     assert report.photographs is not None and report.photographs.teacher is None
     assert report.interpolation is not None and report.interpolation.weight in (0.0, 0.25)
