@@ -20,7 +20,7 @@ from mvp_edge.models.bases import Base
 from mvp_edge.models.macs import count_params
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.models.slicing import load_sliced, sliced_copy
+from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.prune.heads import Network
 from mvp_edge.pruners.reconstruction import ever_fewer, hidden_groups, importance, reconstructed
 from mvp_edge.pruners.units import top_plan
@@ -66,8 +66,7 @@ def cut(zoo: BodyZoo, body: Body, images: Tensor, meets: Callable[[Network], boo
 
 def _prunable(zoo: BodyZoo, body: Body) -> PrunableModel | None:
     """Return a body in torch with its groups; None if it has no hidden units that can go."""
-    weights = {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(body).items()}
-    network = load_sliced(zoo.arch, weights, len(zoo.classes.classes)).eval()
+    network = Network.of(zoo, body).in_torch(zoo)[0].eval()
     base = replace(Base.from_json(dict(zoo.about)), input_size=(body.pixels, body.pixels))
     try:
         prunable = PrunableModel.of(base, network)

@@ -20,6 +20,7 @@ from mvp_edge.data import ImageSet
 from mvp_edge.export.graph import last_gemm
 from mvp_edge.models.bases import Base
 from mvp_edge.models.plan import KeepPlan
+from mvp_edge.models.slicing import load_sliced
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.nearness import cosines
 from mvp_edge.prune.pictures import Pictures
@@ -58,6 +59,11 @@ class Network:
     def of(zoo: BodyZoo, body: Body) -> Network:
         """Return a body as it is."""
         return Network(body, zoo.weights(body), zoo.kept(body))
+
+    def in_torch(self, zoo: BodyZoo) -> tuple[nn.Module, State]:
+        """Return the network in torch, with the head of all classes of the base, and its tensors."""
+        state = {k: torch.from_numpy(np.array(v)) for k, v in self.weights.items()}
+        return load_sliced(zoo.arch, state, len(zoo.classes.classes)), state
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,6 @@ from mvp_edge.core.progress import Progress, Stage, Stopwatch
 from mvp_edge.data import ImageSet, evened
 from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.norms import fold
-from mvp_edge.models.slicing import load_sliced
 from mvp_edge.prune.fit import Unseen
 from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.heads import Heads, LeftOut, Network, Photographs, State, fit_to_features, frozen, parts_of, seen
@@ -168,8 +167,7 @@ def left_out(network: Network, train: ImageSet, seed: int) -> list[Tensor]:
 
 def unpacked(given: Photographs, config: PruneConfig) -> tuple[nn.Module, State, FitConfig]:
     """Return the network in torch, its tensors, and how it is trained."""
-    start = {k: torch.from_numpy(np.array(v)) for k, v in given.network.weights.items()}
-    network = load_sliced(given.zoo.arch, start, len(given.zoo.classes.classes))
+    network, start = given.network.in_torch(given.zoo)
     settings = resolve_fit(config.fit, "photographs", network)
     if not isinstance(config.fit, FitConfig):
         settings = replace(settings, crop=given.body.pixels // CROP)

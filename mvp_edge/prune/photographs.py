@@ -91,13 +91,10 @@ def require_trainable(zoo: BodyZoo) -> None:
     Raises:
         ConfigError: the export has rewritten weights of its networks that would be trained.
     """
-    body = zoo.bodies[-1]
-    weights = zoo.weights(body)
-    network = load_sliced(
-        zoo.arch, {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}, len(zoo.classes.classes)
-    )
+    smallest = Network.of(zoo, zoo.bodies[-1])
+    network, _ = smallest.in_torch(zoo)
     freeze_early(network)
-    if changed := rewritten(zoo.graph(body, weights), network):
+    if changed := rewritten(zoo.graph(smallest.body, smallest.weights), network):
         raise ConfigError(
             f"{zoo.base} cannot learn from images as it is: its export rewrites weights that would be trained "
             f"({changed[0]} is the first); leave --data out, or make a zoo of it with: "

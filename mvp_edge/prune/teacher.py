@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
 from mvp_edge.data.images import decode_all
 from mvp_edge.models.architectures import head_of
-from mvp_edge.models.slicing import load_sliced
 from mvp_edge.prune.heads import Heads, Network, Photographs, fit_to_features
 from mvp_edge.training.frozen_head import Choice, named_logits
 
@@ -67,10 +64,8 @@ def teacher_for(
     if read.failures:
         path, reason = read.failures[0]
         raise DataError(f"{path} changed while this ran ({reason}); run the command again")
-    start = {k: torch.from_numpy(np.array(v)) for k, v in zoo.weights(body).items()}
-    own = head_of(load_sliced(zoo.arch, start, len(zoo.classes.classes)))
-    larger = replace(given.pictures, train=replace(train, images=read.images))
-    heads, its = fit_to_features(
-        replace(given, network=Network.of(zoo, body), pictures=larger), own, start, parts, seed, progress
-    )
+    network = Network.of(zoo, body)
+    whole, start = network.in_torch(zoo)
+    larger = replace(given, network=network, pictures=replace(given.pictures, train=replace(train, images=read.images)))
+    heads, its = fit_to_features(larger, head_of(whole), start, parts, seed, progress)
     return None if its is None or its.top1 <= choice.top1 else Teacher(body.id, heads, its.top1)
