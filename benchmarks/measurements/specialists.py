@@ -6,7 +6,8 @@
 Two bodies of the photograph zoo: the multiply-adds of the smaller are the budget of all others, which keep a part of
 the larger one's hidden units. A specialist is made for five random classes of the pictures (`DIR/CLASS/*`): its units
 are those that matter to its classes, its projections are solved on their pictures, and it is trained as `prune` trains
-photographs. Then tasks of other data (`DIR/{train,test}/CLASS/*`), of five names each:
+photographs. Beside it stand the smaller body, trained on the same pictures, and the same by names alone. Then tasks of
+other data (`DIR/{train,test}/CLASS/*`), of five names each:
 
 - `smaller body`: as the zoo has it.
 - `generic units`: units and projections for pictures of all classes.
@@ -68,6 +69,7 @@ Network = tuple[Base, nn.Module]
 
 CPU = torch.device("cpu")
 IFP = "IFP"
+UNTRAINED = "names alone"
 COMPARED = ("smaller body", "generic units", "own units", "votes", "votes of all", "MVP")
 MADE_OF = 100  # pictures of a class that a specialist is made of; as many others tell how good it is
 ASKED = 100  # training images that rank the specialists
@@ -196,6 +198,18 @@ def iteratively_pruned(larger: Larger, train: ImageSet, settings: FitConfig, see
     return network.eval()
 
 
+def by_names(network: nn.Module, base: Base, names: Sequence[str]) -> nn.Module:
+    """Return a network of all classes as it tells these apart untrained: their rows of the last layer."""
+    network = copy.deepcopy(network)
+    rows, chosen = network.get_classifier(), [base.classes.index(n) for n in names]
+    head = nn.Linear(rows.in_features, len(names))
+    with torch.no_grad():
+        head.weight.copy_(rows.weight[chosen])
+        head.bias.copy_(rows.bias[chosen])
+    set_head(network, head)
+    return network.eval()
+
+
 def accuracy(network: nn.Module, base: Base, test: ImageSet) -> float:
     """Return the percent right, every class counting alike."""
     said = predict(network, test.images, base, CPU).argmax(1)
@@ -222,16 +236,24 @@ def images_of(files: Mapping[str, Sequence[Path]], part: slice, base: Base) -> I
 def make_specialists(
     script: Script, pictures: Mapping[str, list[Path]], larger: Larger, smaller: Network, settings: FitConfig
 ) -> None:
-    """Make the specialists that are missing; a record of each tells what it is worth on its own classes."""
+    """Make the specialists that are missing; a record of each tells what it is worth on its own classes.
+
+    Another record tells what the smaller body is worth there by names alone. Without tasks nothing votes, and
+    specialists that are on record are not made again.
+    """
     args, (base, small) = script.args, smaller
     made_of, told_by = slice(MADE_OF), slice(MADE_OF, 2 * MADE_OF)
     for number in range(args.count):
         draw = rng(number, "specialist")
         names = [sorted(pictures)[i] for i in draw.choice(len(pictures), WAYS, replace=False)]
-        target = args.members / f"{number}.safetensors"
-        if target.exists():
-            continue
+        about = {"specialist": number, "names": names, "larger": args.larger, "smaller": args.smaller}
         files = {n: pictures[n] for n in names}
+        if (untrained := about | {"way": UNTRAINED}) not in script.done():
+            found = {UNTRAINED: accuracy(by_names(small, base, names), base, images_of(files, told_by, base))}
+            script.record(untrained, {k: round(v, 2) for k, v in found.items()})
+        target = args.members / f"{number}.safetensors"
+        if target.exists() or (args.tasks == 0 and about in script.done()):
+            continue
         train = images_of(files, made_of, larger.base)
         plan, network = larger.for_pictures(train.images)
         network = trained(network, larger.base, train, settings, number)
@@ -243,7 +265,6 @@ def make_specialists(
         target.write_bytes(
             serialise(larger.prunable.state_of(network), "float16", {"plan": json.dumps(plan.to_json())})
         )
-        about = {"specialist": number, "names": names, "larger": args.larger, "smaller": args.smaller}
         script.record(about, {k: round(v, 2) for k, v in found.items()})
 
 

@@ -203,19 +203,23 @@ TOLD = ("far_softmax", "far_known", "near_softmax", "near_known", "kept")
 
 
 def specialists() -> str:
-    """Specialists beside the smaller body, on their own classes: pictures left out, the same training."""
-    found = defaultdict(list)
+    """Specialists beside the smaller body, on left-out pictures of their classes: trained alike, and by names alone."""
+    found: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for r in records.read("specialists"):
-        if "specialist" in r["config"]:
-            found[r["config"]["larger"], r["config"]["smaller"]].append(r["result"])
+        if "specialist" in (c := r["config"]):
+            found[c["larger"], c["smaller"]][c["specialist"]] |= r["result"]
     rows = []
     for (larger, smaller), results in found.items():
-        gains = np.array([v["specialist"] - v["smaller body"] for v in results])
-        rows.append((
-            f"{larger}, cut to the multiply-adds of {smaller}", len(results), _mean(v["specialist"] for v in results),
-            _mean(v["smaller body"] for v in results), _with_error(gains), int((gains > 0).sum()),
-        ))  # fmt: skip
-    return markdown(("specialists", "number", "top-1, %", "smaller body", "gain", "better"), rows)
+        row: list[Any] = [f"{larger}, cut to the multiply-adds of {smaller}", len(results)]
+        row.append(_mean(v["specialist"] for v in results.values()))
+        for beside in ("smaller body", "names alone"):
+            gains = np.array([v["specialist"] - v[beside] for v in results.values() if beside in v])
+            row += ["", "", ""] if not len(gains) else [
+                _mean(v[beside] for v in results.values()), _with_error(gains), int((gains > 0).sum()),
+            ]  # fmt: skip
+        rows.append(tuple(row))
+    head = ("smaller body", "gain", "better in", "smaller body, names alone", "gain", "better in")
+    return markdown(("specialists", "number", "top-1, %", *head), rows)
 
 
 def votes_on_photographs() -> str:
@@ -223,7 +227,7 @@ def votes_on_photographs() -> str:
     found: dict[tuple[str, str, int, int], dict[str, dict[int, dict[str, Any]]]]
     found = defaultdict(lambda: defaultdict(dict))
     for r in records.read("specialists"):
-        if "way" in (c := r["config"]):
+        if "data" in (c := r["config"]):
             found[c["smaller"], OWN[c["data"]], c["shots"], c["specialists"]][c["way"]][c["task"]] = r["result"]
     rows = []
     for (smaller, data, shots, number), ways in found.items():
