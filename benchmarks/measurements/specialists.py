@@ -1,19 +1,19 @@
 """Whether votes win on photographs: networks of equal multiply-adds, the same head and training; who decides differs.
 
     python -m benchmarks specialists --pictures DIR --data caltech101=DIR --members DIR [--larger lite0-64]
-        [--smaller lite0-64-pruned] [--count 60] [--tasks 10] [--shots 20] [--ways NAME,NAME]
+        [--smaller lite0-64-pruned] [--count 60] [--tasks 10] [--classes 5] [--shots 20] [--ways NAME,NAME]
 
 Two bodies of the photograph zoo: the multiply-adds of the smaller are the budget of all others, which keep a part of
 the larger one's hidden units. A specialist is made for five random classes of the pictures (`DIR/CLASS/*`): its units
 are those that matter to its classes, its projections are solved on their pictures, and it is trained as `prune` trains
 photographs. Beside it stand the smaller body, trained on the same pictures, and the same by names alone. Then tasks of
-other data (`DIR/{train,test}/CLASS/*`), of five names each:
+other data (`DIR/{train,test}/CLASS/*`), of five names each, or as many as `--classes` says:
 
 - `smaller body`: as the zoo has it.
 - `generic units`: units and projections for pictures of all classes.
 - `own units`: units and projections for the task's own pictures.
 - `votes`: units that most of the five nearest specialists keep, projections solved on the task's own pictures.
-- `votes of all`: the same, and all specialists vote.
+- `votes of 1`, `votes of 20`, `votes of all`: the same, and so many specialists vote.
 - `MVP`: the units of `votes`, with the voters' mean weights (Algorithm 1).
 - `IFP`: iterative filter pruning of the larger body on the task's pictures (Algorithm 2), 1,000 iterations.
 """
@@ -42,9 +42,10 @@ from mvp_edge.core.progress import SilentProgress
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened, normalise, open_source
 from mvp_edge.data.images import decode_all
-from mvp_edge.models.architectures import set_head
+from mvp_edge.models.architectures import head_of, set_head
 from mvp_edge.models.bases import Base
 from mvp_edge.models.groups import GroupTable
+from mvp_edge.models.heads import shared_rows
 from mvp_edge.models.macs import count_macs
 from mvp_edge.models.plan import KeepPlan
 from mvp_edge.models.prunable import PrunableModel
@@ -71,9 +72,9 @@ CPU = torch.device("cpu")
 IFP = "IFP"
 UNTRAINED = "names alone"
 COMPARED = ("smaller body", "generic units", "own units", "votes", "votes of all", "MVP")
+VOTERS = {"votes": 5, "votes of 1": 1, "votes of 20": 20, "votes of all": None, "MVP": 5}  # how many vote; None: all
 MADE_OF = 100  # pictures of a class that a specialist is made of; as many others tell how good it is
 ASKED = 100  # training images that rank the specialists
-VOTERS = 5
 IFP_STEPS = 1000
 
 
@@ -201,11 +202,8 @@ def iteratively_pruned(larger: Larger, train: ImageSet, settings: FitConfig, see
 def by_names(network: nn.Module, base: Base, names: Sequence[str]) -> nn.Module:
     """Return a network of all classes as it tells these apart untrained: their rows of the last layer."""
     network = copy.deepcopy(network)
-    rows, chosen = network.get_classifier(), [base.classes.index(n) for n in names]
-    head = nn.Linear(rows.in_features, len(names))
-    with torch.no_grad():
-        head.weight.copy_(rows.weight[chosen])
-        head.bias.copy_(rows.bias[chosen])
+    if (head := shared_rows(names, base.classes, head_of(network))) is None:
+        raise ConfigError(f"the network does not know all of {', '.join(names)}")
     set_head(network, head)
     return network.eval()
 
@@ -257,14 +255,16 @@ def make_specialists(
         train = images_of(files, made_of, larger.base)
         plan, network = larger.for_pictures(train.images)
         network = trained(network, larger.base, train, settings, number)
+        target.write_bytes(
+            serialise(larger.prunable.state_of(network), "float16", {"plan": json.dumps(plan.to_json())})
+        )
+        if about in script.done():
+            continue
         rival = trained(small, base, images_of(files, made_of, base), settings, number)
         found = {
             "specialist": accuracy(network, larger.base, images_of(files, told_by, larger.base)),
             "smaller body": accuracy(rival, base, images_of(files, told_by, base)),
         }
-        target.write_bytes(
-            serialise(larger.prunable.state_of(network), "float16", {"plan": json.dumps(plan.to_json())})
-        )
         script.record(about, {k: round(v, 2) for k, v in found.items()})
 
 
@@ -294,20 +294,22 @@ class Ways:
             return larger.for_pictures(train.images)[1]
         if way == IFP:
             return iteratively_pruned(larger, train, settings, seed)
-        voters = self.specialists if way == "votes of all" else self.nearest(train, seed)
+        voters = self.nearest(train, VOTERS[way], seed)
         plan = larger.voted(voters, seed)
         if way == "MVP":
             return larger.averaged(plan, voters)
         return reconstructed(larger.prunable, plan, larger.normal(train.images))
 
-    def nearest(self, train: ImageSet, seed: int) -> list[Specialist]:
-        """Return the specialists that vote, nearest first by LEEP on training images."""
+    def nearest(self, train: ImageSet, count: int | None, seed: int) -> Sequence[Specialist]:
+        """Return so many specialists, nearest first by LEEP on training images; all of them for None."""
+        if count is None:
+            return self.specialists
         some = train.subset(rng(seed, "ranking").permutation(len(train))[:ASKED])
         scores = [
             leep(predict(self.larger.of(s), some.images, self.larger.base, CPU).softmax(1), some.labels)
             for s in self.specialists
         ]
-        return [self.specialists[i] for i in np.argsort(-np.array(scores), kind="stable")[:VOTERS]]
+        return [self.specialists[i] for i in np.argsort(-np.array(scores), kind="stable")[:count]]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -320,12 +322,14 @@ def main(argv: Sequence[str]) -> None:
     script.add("--data", action="append", default=[], metavar="NAME=DIR")
     script.add("--count", type=int, default=60, help="specialists")
     script.add("--tasks", type=int, default=10)
+    script.add("--classes", type=int, default=WAYS, help="names of a task")
     script.add("--shots", type=int, default=20)
     script.add("--ways", default=",".join(COMPARED), help="who decides; IFP takes minutes a task")
     args = script.parse(argv)
     compared = args.ways.split(",")
-    if unknown := set(compared) - {*COMPARED, IFP}:
-        raise ConfigError(f"--ways: {', '.join(sorted(unknown))} is none of {', '.join((*COMPARED, IFP))}")
+    known = dict.fromkeys((*COMPARED, *VOTERS, IFP))
+    if unknown := set(compared) - known.keys():
+        raise ConfigError(f"--ways: {', '.join(sorted(unknown))} is none of {', '.join(known)}")
     args.members.mkdir(parents=True, exist_ok=True)
     base, small = smaller = body(args.smaller)
     prunable = PrunableModel.of(*body(args.larger))
@@ -341,7 +345,8 @@ def main(argv: Sequence[str]) -> None:
         name, _, directory = text.partition("=")
         source = open_source(directory)
         for task in range(args.tasks):
-            names = [source.classes[i] for i in rng(task, name).choice(len(source.classes), WAYS, replace=False)]
+            draw = rng(task, name)
+            names = [source.classes[i] for i in draw.choice(len(source.classes), args.classes, replace=False)]
             for way in compared:
                 about = {
                     "data": name, "task": task, "names": names, "shots": args.shots, "way": way,

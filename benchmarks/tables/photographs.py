@@ -224,24 +224,25 @@ def specialists() -> str:
 
 def votes_on_photographs() -> str:
     """Who decides which hidden units stay: accuracy on tasks of other data, and beside the smaller body."""
-    found: dict[tuple[str, str, int, int], dict[str, dict[int, dict[str, Any]]]]
+    found: dict[tuple[str, str, int, int, int], dict[str, dict[int, dict[str, Any]]]]
     found = defaultdict(lambda: defaultdict(dict))
     for r in records.read("specialists"):
         if "data" in (c := r["config"]):
-            found[c["smaller"], OWN[c["data"]], c["shots"], c["specialists"]][c["way"]][c["task"]] = r["result"]
+            group = c["smaller"], OWN[c["data"]], len(c["names"]), c["shots"], c["specialists"]
+            found[group][c["way"]][c["task"]] = r["result"]
     rows = []
-    for (smaller, data, shots, number), ways in found.items():
+    for group, ways in found.items():
         for way, tasks in ways.items():
             shared = sorted(tasks.keys() & ways["smaller body"].keys())
             gains = np.array([tasks[t]["top1"] - ways["smaller body"][t]["top1"] for t in shared])
             rows.append((
-                smaller, data, shots, number, way, len(shared), _mean(v["head"] for v in tasks.values() if "head" in v),
+                *group, way, len(shared), _mean(v["head"] for v in tasks.values() if "head" in v),
                 _mean(v["top1"] for v in tasks.values()), "" if way == "smaller body" else _with_error(gains),
                 _mean(v["mmacs"] for v in tasks.values()),
             ))  # fmt: skip
     head = (
-        "smaller body", "data", "images a class", "specialists", "who decides", "tasks", "head", "trained", "beside it",
-        "MMACs",
+        "smaller body", "data", "classes", "images a class", "specialists", "who decides", "tasks", "head", "trained",
+        "beside it", "MMACs",
     )  # fmt: skip
     return markdown(head, rows)
 
