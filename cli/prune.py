@@ -284,43 +284,45 @@ def prune(
         raise typer.BadParameter("--keep and a budget both set the size; give only one")
     wanted = None if budgets is None else family(budgets, given)
     fixed = checked(lambda: PruneConfig(task=task, data=data, zoo=zoo, base=base, weights=weights))
-    config = replace(
-        fixed,
-        out=out,
-        force=force,
-        vote=checked(
-            lambda: replace(
-                DEFAULT.vote,
-                method=method,
-                keep=keep,
-                channel_multiple=channel_multiple,
-                neighbours=neighbours,
-                similarity=similarity,
-                voters=voters,
-                vote=vote,
-                temperature=temperature,
-            )
-        ),
-        budget=checked(lambda: Budget(**given, typed={})) if given and not wanted else None,
-        fit=checked(
-            lambda: FitOverrides(
-                iterations=iterations if _typed(context, "iterations") else None,
-                batch_size=batch_size if _typed(context, "batch_size") else None,
-                lr=lr,
-                optimizer=optimizer,
-            )
-        ),
-        device=device,
-        seed=seed,
-        add_to_zoo=add_to_zoo,
-        input=input_format,
-        precision=precision,
-        schedule=schedule,
-        max_drop=max_drop,
-        unknown=unknown,
-        none=none,
-        group_by=group_by,
-        thumbnails=thumbnails,
+    config = checked(
+        lambda: replace(
+            fixed,
+            out=out,
+            force=force,
+            vote=checked(
+                lambda: replace(
+                    DEFAULT.vote,
+                    method=method,
+                    keep=keep,
+                    channel_multiple=channel_multiple,
+                    neighbours=neighbours,
+                    similarity=similarity,
+                    voters=voters,
+                    vote=vote,
+                    temperature=temperature,
+                )
+            ),
+            budget=checked(lambda: Budget(**given, typed={})) if given and not wanted else None,
+            fit=checked(
+                lambda: FitOverrides(
+                    iterations=iterations if _typed(context, "iterations") else None,
+                    batch_size=batch_size if _typed(context, "batch_size") else None,
+                    lr=lr,
+                    optimizer=optimizer,
+                )
+            ),
+            device=device,
+            seed=seed,
+            add_to_zoo=add_to_zoo,
+            input=input_format,
+            precision=precision,
+            schedule=schedule,
+            max_drop=max_drop,
+            unknown=unknown,
+            none=none,
+            group_by=group_by,
+            thumbnails=thumbnails,
+        )
     )
     with shown(quiet=quiet) as progress:
         if base is not None:

@@ -25,7 +25,9 @@ from torch import nn
 from benchmarks import lite0
 from benchmarks.command import Script, log
 from benchmarks.measurements import teach
+from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.streams import rng
+from mvp_edge.core.words import in_short
 from mvp_edge.models.architectures import head_of
 from mvp_edge.models.bases import BASE_FILE, Base
 from mvp_edge.models.norms import fold
@@ -163,6 +165,8 @@ def seen(model: onnx.ModelProto, files: Sequence[Path], pixels: int) -> np.ndarr
     parts = []
     for start in range(0, len(files), 50):
         read = [teach.read(p, 2 * pixels) for p in files[start : start + 50]]
+        if bad := [str(p) for p, image in zip(files[start : start + 50], read, strict=True) if image is None]:
+            raise ConfigError(f"pictures that cannot be read would shift the labels of others: {in_short(bad)}")
         squares = [teach.squares(i, teach.centre(*i.size), (pixels,))[0] for i in read if i is not None]
         images = np.stack(squares).transpose(0, 3, 1, 2).astype(np.float32) / 255
         parts.append(session.run([gemm.input[0]], {"image": images})[0])

@@ -25,7 +25,7 @@ from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.body_size import choose
 from mvp_edge.prune.heads import Network
 from mvp_edge.prune.learned_file import delivery_of
-from mvp_edge.prune.network_size import TRIED, request_of, within_budget
+from mvp_edge.prune.network_size import CUTTING, TRIED, TRIED_EACH, request_of, within_budget
 from mvp_edge.zoo.bodies import BodyZoo, open_bodies
 
 
@@ -37,10 +37,11 @@ def networks(
 
     def some_at(pixels: int) -> ImageSet:
         images = source.load(names, "train", (pixels, pixels))
-        return images.at_most(min(shots, TRIED // len(names)), rng(config.seed, "shots"))
+        return images.at_most(min(shots, max(TRIED_EACH, TRIED // len(names))), rng(config.seed, "shots"))
 
     assert config.budget is not None
-    found = {"taken": within_budget(config, config.budget, zoo, resolution, some_at, SilentProgress())}
+    enough = some_at if sum(min(shots, source.count([n], "train")) for n in names) >= CUTTING else None
+    found = {"taken": within_budget(config, config.budget, zoo, resolution, enough, SilentProgress())}
     try:
         ready = choose(request_of(zoo, resolution), config, delivery_of(zoo, resolution, config))[0]
         return found | {"ready": Network.of(zoo, ready)}

@@ -37,6 +37,7 @@ from benchmarks.command import Script, log
 from benchmarks.lite0 import body
 from benchmarks.measurements.photographs import SUFFIXES, WAYS
 from mvp_edge.config import FitConfig, PruneSchedule
+from mvp_edge.core.atomic import write_atomically
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.core.streams import rng
@@ -74,6 +75,7 @@ UNTRAINED = "names alone"
 COMPARED = ("smaller body", "generic units", "own units", "votes", "votes of all", "MVP")
 VOTERS = {"votes": 5, "votes of 1": 1, "votes of 20": 20, "votes of all": None, "MVP": 5}  # how many vote; None: all
 MADE_OF = 100  # pictures of a class that a specialist is made of; as many others tell how good it is
+GENERIC = 10  # the last pictures of each class: they choose units for all classes
 ASKED = 100  # training images that rank the specialists
 IFP_STEPS = 1000
 
@@ -219,7 +221,7 @@ def class_pictures(directory: Path) -> dict[str, list[Path]]:
     found = {}
     for folder in sorted(p for p in directory.iterdir() if p.is_dir()):
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-        if len(files) >= 2 * MADE_OF:
+        if len(files) >= 2 * MADE_OF + GENERIC:
             found[folder.name] = [files[i] for i in rng(0, "pictures").permutation(len(files))]
     return found
 
@@ -255,17 +257,15 @@ def make_specialists(
         train = images_of(files, made_of, larger.base)
         plan, network = larger.for_pictures(train.images)
         network = trained(network, larger.base, train, settings, number)
-        target.write_bytes(
-            serialise(larger.prunable.state_of(network), "float16", {"plan": json.dumps(plan.to_json())})
-        )
-        if about in script.done():
-            continue
-        rival = trained(small, base, images_of(files, made_of, base), settings, number)
-        found = {
-            "specialist": accuracy(network, larger.base, images_of(files, told_by, larger.base)),
-            "smaller body": accuracy(rival, base, images_of(files, told_by, base)),
-        }
-        script.record(about, {k: round(v, 2) for k, v in found.items()})
+        if about not in script.done():
+            rival = trained(small, base, images_of(files, made_of, base), settings, number)
+            found = {
+                "specialist": accuracy(network, larger.base, images_of(files, told_by, larger.base)),
+                "smaller body": accuracy(rival, base, images_of(files, told_by, base)),
+            }
+            script.record(about, {k: round(v, 2) for k, v in found.items()})
+        state = larger.prunable.state_of(network)
+        write_atomically(target, serialise(state, "float16", {"plan": json.dumps(plan.to_json())}))
 
 
 def read_specialists(directory: Path) -> list[Specialist]:
@@ -335,7 +335,7 @@ def main(argv: Sequence[str]) -> None:
     prunable = PrunableModel.of(*body(args.larger))
     settings = replace(recipe("photographs", "adamw"), crop=prunable.base.input_size[0] // CROP)
     pictures = class_pictures(args.pictures)
-    everything = images_of({n: p[-10:] for n, p in pictures.items()}, slice(None), prunable.base)
+    everything = images_of({n: p[-GENERIC:] for n, p in pictures.items()}, slice(None), prunable.base)
     scores = importance(prunable, normalise(everything.images, prunable.base.mean, prunable.base.std))
     larger = Larger(prunable, counts_within(prunable, scores, count_macs(small, base.input_size)))
     make_specialists(script, pictures, larger, smaller, settings)

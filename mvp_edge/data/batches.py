@@ -81,6 +81,7 @@ def _cut(n: int, batch_size: int, steps: int, rng: np.random.Generator) -> Itera
 
 
 _GREY = (0.5, 0.5, 0.5)
+_SHIFTED = 512  # images at once: meanwhile they take four times their memory
 
 
 def augment(
@@ -177,6 +178,10 @@ def _check(images: Tensor) -> None:
 def _shift(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor | None, pad: int, colour: Tensor) -> Tensor:
     """Cut a window at (top, left) out of each padded image, or out of its mirror image."""
     n, channels, height, width = images.shape
+    if n > _SHIFTED:
+        parts = (slice(start, start + _SHIFTED) for start in range(0, n, _SHIFTED))
+        some = ((images[i], top[i], left[i], None if mirrored is None else mirrored[i]) for i in parts)
+        return torch.cat([_shift(*part, pad, colour) for part in some])
     high, wide = height + 2 * pad, width + 2 * pad
     source = colour[:, None, None].expand(n, channels, high, wide).contiguous()
     source[:, :, pad : pad + height, pad : pad + width] = images

@@ -104,6 +104,19 @@ def trusted_copies(given: Prints, labels: np.ndarray) -> tuple[np.ndarray, bool]
     return exact, not np.array_equal(exact, groups)
 
 
+def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return groups `(N,)` that hold together what is in one group of either kind; groups are whole numbers."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(one):
+        return one
+    first, second = (np.unique(groups, return_inverse=True)[1].reshape(-1) for groups in (one, other))
+    ends = first, len(one) + second  # each picture is an edge from its one group to its other
+    graph = coo_array((np.ones(len(one), bool), ends), shape=(2 * len(one),) * 2)
+    return connected_components(graph, directed=False)[1][first]
+
+
 def conflicts(groups: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
     """Return the positions of the first picture of a group and of a copy of it that has another class, for each such.
 

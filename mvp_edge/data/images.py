@@ -18,6 +18,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from mvp_edge.core.words import in_short
 from mvp_edge.data.formats import open_picture, too_many_pixels
 
 Size = tuple[int, int]
@@ -74,6 +75,7 @@ class ImageSet:
         skipped: Paths of the files that could not be read.
         files: Path of each image, in the order of `images`; empty if the images come from no files.
         origins: How each was stored; empty if the images come from no files.
+        groups: int64 `(N,)`: images of one number must not be parted, as copies of a picture; None if all may be.
     """
 
     images: Tensor
@@ -82,6 +84,7 @@ class ImageSet:
     skipped: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     origins: tuple[Origin, ...] = ()
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
@@ -91,6 +94,8 @@ class ImageSet:
         for given in (self.files, self.origins):
             if given and len(given) != len(self.images):
                 raise ValueError(f"{len(self.images)} images, but {len(given)} files")
+        if self.groups is not None and self.groups.shape != self.labels.shape:
+            raise ValueError(f"{len(self.images)} images, but {len(self.groups)} of them in groups")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,7 +111,23 @@ class ImageSet:
         """Return the images at the positions `idx`, in that order."""
         index = torch.as_tensor(idx, dtype=torch.int64)
         files, origins = (tuple(some[i] for i in index.tolist()) if some else () for some in (self.files, self.origins))
-        return replace(self, images=self.images[index], labels=self.labels[index], files=files, origins=origins)
+        groups = None if self.groups is None else self.groups[index]
+        images, labels = self.images[index], self.labels[index]
+        return replace(self, images=images, labels=labels, files=files, origins=origins, groups=groups)
+
+    @property
+    def units(self) -> tuple[Tensor, Tensor]:
+        """What images left out in parts must keep together: images of one group and class.
+
+        Returns:
+            The position of the first image of each unit, ascending; and for each image `(N,)` the unit that it is of.
+        """
+        if self.groups is None:
+            return torch.arange(len(self)), torch.arange(len(self))
+        pairs = torch.stack([self.groups, self.labels], 1).numpy()
+        _, first, of = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        rank = np.argsort(np.argsort(first))  # by first images, so that images in no group keep their order
+        return torch.from_numpy(np.sort(first)), torch.from_numpy(rank[of.reshape(-1)])
 
     def at_most(self, per_class: int, rng: np.random.Generator) -> ImageSet:
         """Return at most `per_class` randomly chosen images of each class, in their old order.
@@ -137,8 +158,7 @@ def joint_sha256(classes: Iterable[bytes], labels: Tensor) -> str:
 def skipped_warnings(*sets: ImageSet) -> list[str]:
     """Return one warning about images that could not be read, or none."""
     paths = [path for images in sets for path in images.skipped]
-    shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
-    return [f"{len(paths)} unreadable images were skipped: {shown}"] if paths else []
+    return [f"{len(paths)} unreadable images were skipped: {in_short(paths, 5)}"] if paths else []
 
 
 @dataclass(frozen=True, eq=False)

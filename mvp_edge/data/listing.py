@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal, Protocol, TypeVar
 
@@ -70,14 +70,17 @@ class Listing:
         reader: Reads the images that are used.
         notes: Notes for the user.
         aside: Files that are not used, by reason.
-        carved: How the test split was made of the training images, if the data have none.
+        carved: How the test split was made of the training images, if the data have none; after `splits.divided` with
+            all copies of a picture on one side.
+        groups: The group of each path, if groups were asked for.
     """
 
     classes: tuple[str, ...]
     reader: Reader
     notes: tuple[str, ...] = ()
     aside: tuple[Aside, ...] = ()
-    carved: Literal["", "by name", "by group"] = ""
+    carved: Literal["", "by name", "by group", "by copies"] = ""
+    groups: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
     def used(self, split: Split) -> int:
         """Return the number of files used in a split."""
@@ -219,7 +222,10 @@ def arranged(
     if not found["test"] and not found["val"]:
         return divide({name: found["train"][name] for name in sorted(found["train"])}, away, group)
     if group is not None:
-        notes.append("--group-by has no effect: the data have a test split")
+        notes.append(
+            "the data have a test split, so that --group-by does not make one; images left out of training for choices "
+            "are left out in whole groups"
+        )
     if not found["train"]:
         notes.append(f"{place} has no train split; its images are only used for testing")
     names = {canonical(name): name for split in ("val", "test", "train") for name in found[split]}
@@ -228,7 +234,12 @@ def arranged(
     for split, classes in found.items():
         by_key = {canonical(name): paths for name, paths in classes.items()}
         files[split] = [tuple(sorted(by_key.get(key, ()))) for key in ordered]
-    return Listing(tuple(names[key] for key in ordered), FileReader(files), tuple(notes), away)
+    groups = _groups(chain.from_iterable(chain.from_iterable(files.values())), group)
+    return Listing(tuple(names[key] for key in ordered), FileReader(files), tuple(notes), away, groups=groups)
+
+
+def _groups(paths: Iterable[str], group: Group | None) -> dict[str, str]:
+    return {} if group is None else {path: group(path) for path in paths}
 
 
 def renamed(listing: Listing, folder: str, name: str) -> Listing:
@@ -243,7 +254,8 @@ def renamed(listing: Listing, folder: str, name: str) -> Listing:
         files[split] = [new(paths) for paths in classes]
     aside = tuple(replace(each, files=new(each.files)) for each in listing.aside)
     notes = tuple(note.replace(folder, name) for note in listing.notes)
-    return replace(listing, reader=FileReader(files), notes=notes, aside=aside)
+    groups = dict(zip(new(listing.groups), listing.groups.values(), strict=True))
+    return replace(listing, reader=FileReader(files), notes=notes, aside=aside, groups=groups)
 
 
 def clashes(names: Iterable[str]) -> str:
@@ -283,7 +295,8 @@ def divide(classes: Mapping[str, Sequence[str]], aside: Sequence[Aside] = (), gr
         note = (
             f"no test split in the data: of each class of several {what} {TEST_SHARE:.0%}, {how}, are used for testing"
         )
-    return Listing(tuple(classes), reader, (note,), tuple(aside), "by name" if group is None else "by group")
+    groups = _groups(chain.from_iterable(classes.values()), group)
+    return Listing(tuple(classes), reader, (note,), tuple(aside), "by name" if group is None else "by group", groups)
 
 
 def in_words(given: int, used: Mapping[str, int], aside: Mapping[str, int], classes: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +10,13 @@ import torch
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
-from mvp_edge.data.copies import Prints, prints, trusted_copies
+from mvp_edge.data.copies import Prints, joined, prints, trusted_copies
 from mvp_edge.data.images import ImageSet, Size
-from mvp_edge.data.listing import SPLITS, Split, by_name, split_files
+from mvp_edge.data.listing import SPLITS, FileReader, Listing, Split, by_name, split_files
 from mvp_edge.data.source import DataSource
+from mvp_edge.names.tasks import canonical
+
+DIVIDED_AT: Size = (64, 64)  # whatever a network takes, so that all have the same test images
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,32 +24,55 @@ class Splits:
     """Images of some classes.
 
     Attributes:
-        images: By split; `train` and `test` are there, `val` if the data have it for all of the classes.
+        images: By split; `train` and `test` are there, `val` if the data have it for all of the classes. Their groups
+            are copies, joined with those that were asked for.
         prints: What is compared of them.
         groups: `(N,)` for each split: pictures that are copies of each other have the same number.
         alike: Whether many pictures look so much alike that only exact copies count.
-        moved: How many images changed sides, so that copies are on one side.
     """
 
     images: dict[Split, ImageSet]
     prints: dict[Split, Prints]
     groups: dict[Split, np.ndarray]
     alike: bool = False
-    moved: int = 0
 
-    @property
-    def copied(self) -> np.ndarray:
-        """Which test images `(N,)` are copies of training or validation images."""
-        seen = [groups for split, groups in self.groups.items() if split != "test"]
-        return np.isin(self.groups["test"], np.concatenate(seen))
+    def copied(self, split: Split, of: Sequence[Split]) -> np.ndarray:
+        """Return which images `(N,)` of a split are copies of images of other splits."""
+        return np.isin(self.groups[split], np.concatenate([self.groups[each] for each in of if each in self.groups]))
+
+
+def divided(source: DataSource, classes: Sequence[str], progress: Progress) -> DataSource:
+    """Return data with all copies of a picture on one side, if their test split was chosen by file name.
+
+    Groups of copies are divided as a whole, by the names of their first files. Without copies the division stays as it
+    is.
+
+    Args:
+        source: The data.
+        classes: Names; images of other classes stay where they are.
+        progress: Progress reporter.
+
+    Raises:
+        DataError: As `DataSource.load`.
+    """
+    listing = source.listing
+    if listing.carved != "by name" or not isinstance(listing.reader, FileReader):
+        return source
+    train, test = (_read(source, classes, split, DIVIDED_AT, progress, "Comparing") for split in ("train", "test"))
+    files, labels = (*train.files, *test.files), torch.cat([train.labels, test.labels])
+    groups, _ = trusted_copies(_concatenated([prints(each.images) for each in (train, test)]), labels.numpy())
+    reader, notes = listing.reader, listing.notes
+    if np.isin(groups[len(train) :], groups[: len(train)]).any():
+        reader, moved = _moved(listing, classes, _sides(files, labels, groups))
+        notes += (f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side",)
+    listing = replace(listing, reader=reader, notes=notes, carved="by copies")
+    return DataSource(source.name, source.location, listing)
 
 
 def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> Splits:
-    """Read all images of some classes, and find copies.
+    """Read all images of some classes, and find copies; where the test split is ours, after `divided`.
 
-    If the test split was chosen by file name, groups of copies are then divided as a whole, by the names of their first
-    files. Without copies the division stays as it is. Where the test split is ours, classes may be too small to have
-    images in it.
+    There classes may be too small to have images in it.
 
     Args:
         source: The data.
@@ -57,25 +83,25 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
     Raises:
         DataError: As `DataSource.load`.
     """
+    source = divided(source, classes, progress)
     images: dict[Split, ImageSet] = {}
     for split in SPLITS:
-        some = source.covered(classes, split)
-        if split == "val" and len(some) < len(classes):
-            continue
-        if split != "test" or not source.listing.carved:  # else a class may be too small to have test images
-            some = tuple(classes)
-        with progress.stage(f"Reading {split} images", source.count(some, split) if some else 0) as stage:
-            if some:
-                images[split] = _among(classes, source.load(some, split, size, stage.advance))
-            else:
-                images[split] = replace(images["train"].subset([]), skipped=())
+        if split != "val" or len(source.covered(classes, split)) == len(classes):
+            images[split] = _read(source, classes, split, size, progress)
     with progress.stage("Comparing images"):
         seen: dict[Split, Prints] = {split: prints(each.images) for split, each in images.items()}
         labels = np.concatenate([each.labels.numpy() for each in images.values()])
-        every, same = trusted_copies(_joined(list(seen.values())), labels)
+        every, same = trusted_copies(_concatenated(list(seen.values())), labels)
     ends = np.cumsum([len(each) for each in images.values()])[:-1]
-    found = Splits(images, seen, dict(zip(images, np.split(every, ends), strict=True)), same)
-    return _together(found) if source.listing.carved == "by name" else found
+    copies = dict(zip(images, np.split(every, ends), strict=True))
+    kept: dict[Split, ImageSet] = {split: _in_groups(each, copies[split], source) for split, each in images.items()}
+    return Splits(kept, seen, copies, same)
+
+
+def grouped(images: ImageSet, source: DataSource) -> ImageSet:
+    """Return images of a source with their groups: copies of a picture, joined with those that were asked for."""
+    copies, _ = trusted_copies(prints(images.images), images.labels.numpy())
+    return _in_groups(images, copies, source)
 
 
 def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> tuple[ImageSet, int]:
@@ -99,50 +125,65 @@ def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: 
         with progress.stage("Reading test images", source.count(classes, "test")) as stage:
             return source.load(classes, "test", size, stage.advance), 0
     found = load_splits(source, classes, size, progress)
-    own = found.images["test"].subset(np.flatnonzero(~found.copied))
+    copied = found.copied("test", ("train", "val"))
+    own = found.images["test"].subset(np.flatnonzero(~copied))
     if not len(own):
         raise DataError(
             f"{source.place} has no images to test on: each class is one image, or all are copies of other images; "
             "add some"
         )
-    return own, int(found.copied.sum())
+    return own, int(copied.sum())
 
 
-def _among(classes: Sequence[str], images: ImageSet) -> ImageSet:
-    """Return images of some classes with labels that are positions in all classes."""
+def _read(
+    source: DataSource, classes: Sequence[str], split: Split, size: Size, progress: Progress, verb: str = "Reading"
+) -> ImageSet:
+    """Return the images of a split, with labels that are positions in `classes`; of a test split of ours maybe none."""
+    some = tuple(classes)
+    if split == "test" and source.listing.carved:  # then a class may be too small to have test images
+        some = source.covered(classes, split)
+    with progress.stage(f"{verb} {split} images", source.count(some, split) if some else 0) as stage:
+        if not some:
+            nothing = torch.empty((0, 3, *size), dtype=torch.uint8)
+            return ImageSet(nothing, torch.empty(0, dtype=torch.int64), tuple(classes))
+        images = source.load(some, split, size, stage.advance)
     places = torch.tensor([classes.index(name) for name in images.classes])
     return replace(images, labels=places[images.labels], classes=tuple(classes))
 
 
-def _together(given: Splits) -> Splits:
-    """Divide anew where copies of a picture are on both sides."""
-    train, test = given.images["train"], given.images["test"]
-    if not np.isin(given.groups["test"], given.groups["train"]).any():
-        return given
-    files, labels = (*train.files, *test.files), torch.cat([train.labels, test.labels])
-    groups = np.concatenate([given.groups["train"], given.groups["test"]])
+def _sides(files: Sequence[str], labels: torch.Tensor, groups: np.ndarray) -> dict[str, Split]:
+    """Return the side of each file when groups of copies are divided as a whole."""
     first: dict[int, str] = {}
     for path, group in zip(files, groups.tolist(), strict=True):
         first[group] = min(first.get(group, path), path, key=by_name)
     leader = {path: first[group] for path, group in zip(files, groups.tolist(), strict=True)}
     number = dict(zip(files, labels.tolist(), strict=True))
     chosen = set(split_files(files, lambda path: by_name(leader[path]), number.__getitem__)[1])
-    is_test = np.array([path in chosen for path in files])
-    order = np.array(sorted(range(len(files)), key=lambda i: (int(labels[i]), files[i])), dtype=np.int64)
-    both = replace(
-        train, images=torch.cat([train.images, test.images]), labels=labels, files=files,
-        skipped=(*train.skipped, *test.skipped), origins=(*train.origins, *test.origins),
-    )  # fmt: skip
-    seen = _joined([given.prints["train"], given.prints["test"]])
-    rows: dict[Split, np.ndarray] = {"train": order[~is_test[order]], "test": order[is_test[order]]}
-    return Splits(
-        {split: replace(both.subset(index), skipped=given.images[split].skipped) for split, index in rows.items()},
-        {split: seen.at(index) for split, index in rows.items()},
-        {split: groups[index] for split, index in rows.items()},
-        given.alike,
-        int((is_test != (np.arange(len(files)) >= len(train))).sum()),
-    )
+    return {path: "test" if path in chosen else "train" for path in files}
 
 
-def _joined(parts: Sequence[Prints]) -> Prints:
+def _moved(listing: Listing, classes: Sequence[str], sides: Mapping[str, Split]) -> tuple[FileReader, int]:
+    """Return the reader of files that change sides, and how many do; files that were not read stay where they are."""
+    assert isinstance(listing.reader, FileReader)  # what is divided by name are files
+    files: dict[Split, list[Sequence[str]]] = {split: list(paths) for split, paths in listing.reader.files.items()}
+    wanted, moved = set(map(canonical, classes)), 0
+    for index, name in enumerate(listing.classes):
+        if canonical(name) in wanted:
+            was: list[tuple[str, Split]] = [(p, split) for split in ("train", "test") for p in files[split][index]]
+            now = [(path, sides.get(path, split)) for path, split in was]
+            moved += sum(one != other for one, other in zip(was, now, strict=True))
+            for split in ("train", "test"):
+                files[split][index] = tuple(sorted(path for path, side in now if side == split))
+    return FileReader(files), moved
+
+
+def _in_groups(images: ImageSet, copies: np.ndarray, source: DataSource) -> ImageSet:
+    """Return images with their groups: copies, and files whose groups `--group-by` names are joined."""
+    groups, asked = copies, source.listing.groups
+    if asked and images.files:
+        groups = joined(copies, np.unique([asked[path] for path in images.files], return_inverse=True)[1])
+    return replace(images, groups=torch.from_numpy(groups.astype(np.int64)))
+
+
+def _concatenated(parts: Sequence[Prints]) -> Prints:
     return Prints(np.concatenate([each.hashes for each in parts]), np.concatenate([each.thumbnails for each in parts]))

@@ -29,8 +29,12 @@ from mvp_edge.training.optimizers import resolve_fit
 MANY_IMAGES = 2000  # in all, in classes of similar size: from so many on one check replaces cross-validation
 HELD_OUT, HELD_OUT_MOST = 10, 500  # one of so many images of each class; in all
 UNCHECKED = (
-    "a class has a single image, so none can be held out to check fine-tuning: the member is delivered as it is; force "
-    "training with --schedule fixed"
+    "of each class there is a single image, or copies of one, so that none can be held out to check fine-tuning: it is "
+    "left out; force it with --schedule fixed"
+)
+UNVALIDATED = (
+    "a class has a single image, or copies of one, so that fine-tuning cannot be cross-validated: the member is "
+    "delivered as it is; force it with --schedule fixed"
 )
 GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of the settings for many images; largest batch
 
@@ -55,26 +59,23 @@ class Tuned:
     """How a network was fine-tuned.
 
     Attributes:
-        fit: Settings of each training run; no iterations if there was none.
+        fit: Settings of each training run; no iterations if none is kept.
+        iterations: Optimiser steps in all, those of trainings that only judge among them.
         interpolation: The interpolation weight chosen on held-out images, if there were few images.
         warnings: Warnings for the user.
         unseen: Where a network was trained without a part of the images, to judge by it: that part, and that network.
     """
 
     fit: FitConfig
+    iterations: int = 0
     interpolation: Interpolation | None = None
     warnings: tuple[str, ...] = ()
     unseen: Unseen | None = None
 
     @property
-    def iterations(self) -> int:
-        """Optimiser steps in all."""
-        return self.fit.iterations * (self.interpolation.folds if self.interpolation else 1)
-
-    @property
     def untouched(self) -> bool:
         """Whether the network is unchanged: it was not trained, or training did not help on held-out images."""
-        return self.iterations == 0 or (self.interpolation is not None and self.interpolation.weight == 0)
+        return self.fit.iterations == 0 or (self.interpolation is not None and self.interpolation.weight == 0)
 
 
 def is_low_data(data: ImageSet, config: PruneConfig, *, works: bool) -> bool:
@@ -118,14 +119,17 @@ def hold_out(
 def a_tenth(data: ImageSet, seed: int, least: int = 3) -> tuple[ImageSet, ImageSet]:
     """Return images without a tenth of each class, and this tenth, of bounded size.
 
-    Classes with fewer than `least` images are not held out.
+    Groups of images of a class stay together, and count as one image. Classes with fewer than `least` are not held out.
     """
     most = max(1, HELD_OUT_MOST // len(data.classes))
-    order = torch.from_numpy(rng(seed, "held-out").permutation(len(data)))
-    held = torch.zeros(len(data), dtype=torch.bool)
-    for label, count in enumerate(torch.bincount(data.labels).tolist()):
+    first, unit = data.units
+    labels = data.labels[first]
+    order = torch.from_numpy(rng(seed, "held-out").permutation(len(first)))
+    chosen = torch.zeros(len(first), dtype=torch.bool)
+    for label, count in enumerate(torch.bincount(labels).tolist()):
         if count >= least:
-            held[order[data.labels[order] == label][: min(most, math.ceil(count / HELD_OUT))]] = True
+            chosen[order[labels[order] == label][: min(most, math.ceil(count / HELD_OUT))]] = True
+    held = chosen[unit]
     return data.subset((~held).nonzero().flatten()), data.subset(held.nonzero().flatten())
 
 
@@ -199,7 +203,7 @@ def tune(
         with progress.stage("Fine-tuning", config.iterations) as stage:
             source = BatchSource(data, base, config, device, seed, rows=rows)
             fit(model, source, config, optimizer=make_optimizer(model, config), stage=stage)
-    return Tuned(config)
+    return Tuned(config, config.iterations)
 
 
 def tune_checked(
@@ -241,6 +245,7 @@ def tune_checked(
         tuned = Tuned(replace(config, iterations=0), warnings=(note,))
     else:
         tuned = Tuned(config) if held is not None else tuning(model, base, data, rows=evened(data.labels))
+    tuned = replace(tuned, iterations=tuned.iterations + config.iterations)  # and the training that judged
     return tuned if held is not None else replace(tuned, unseen=Unseen(judges, part, on_host(start).state_dict()))
 
 
@@ -258,20 +263,20 @@ def tune_low_data(
 
     Arguments as for `tune`.
     """
-    if fold_count(data.labels, len(data.classes)) < 2:
-        return Tuned(replace(config, iterations=0), warnings=(UNCHECKED,))
+    if fold_count(data) < 2:
+        return Tuned(replace(config, iterations=0), warnings=(UNVALIDATED,))
     config = gentle(config)
     with progress.stage("Fine-tuning", steps(config, data)) as stage:
         chosen, first = tune_interpolated(model, data, base, config, device=device, seed=seed, stage=stage)
     unseen = Unseen(data.subset(first.left_out), data.subset(first.rest), first.state)
     if chosen.weight > 0:
-        return Tuned(config, chosen, unseen=unseen)
+        return Tuned(config, steps(config, data), chosen, unseen=unseen)
     note = (
         f"fine-tuning on {len(data)} images did not help on held-out images (balanced accuracy "
         f"{chosen.top1[0.0]:.1f} % without, {chosen.top1[1.0]:.1f} % with it): the member is delivered as it is; force "
         "it with --schedule fixed"
     )
-    return Tuned(config, chosen, (note,), unseen)
+    return Tuned(config, steps(config, data), chosen, (note,), unseen)
 
 
 def imbalanced(data: ImageSet) -> bool:

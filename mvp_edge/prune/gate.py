@@ -46,6 +46,21 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Close:
+    """Outputs of two files on random pictures, where there are no others to compare the accuracy on.
+
+    Attributes:
+        difference: The largest one between their logits; what writes the files has refused what is not nearly equal.
+    """
+
+    difference: float
+
+
+Compared = Scores | Close | int
+"""Accuracy on images held out of training, outputs in its place, or how many images there are, if they are too few."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A decision with its two reasons: the change of accuracy, and that of time and size."""
 
@@ -53,7 +68,7 @@ class Verdict:
     reasons: tuple[str, str]
 
 
-def judge(held_out: Scores | int, full_bytes: int, small_bytes: int, time_ratio: float) -> Verdict:
+def judge(held_out: Compared, full_bytes: int, small_bytes: int, time_ratio: float) -> Verdict:
     """Decide whether a second file passes the accuracy and size gate.
 
     It does if both hold:
@@ -64,7 +79,7 @@ def judge(held_out: Scores | int, full_bytes: int, small_bytes: int, time_ratio:
       bytes and `SAVED_BYTES` less, at no more than `NOT_SLOWER` of the time).
 
     Args:
-        held_out: Accuracy on images held out of training, or how many these are, if they are too few.
+        held_out: What tells the loss of accuracy.
         full_bytes: Of the float32 file.
         small_bytes: Of the candidate.
         time_ratio: Time of the candidate divided by that of the float32 file, from a paired measurement.
@@ -89,7 +104,7 @@ def judge(held_out: Scores | int, full_bytes: int, small_bytes: int, time_ratio:
 def judge_candidate(
     made: Candidate | None,
     timings: Sequence[Timing],
-    held_out: Scores | int,
+    held_out: Compared,
     wanted: Precision,
     test: Scores | None = None,
 ) -> tuple[PrecisionRecord, ...]:
@@ -146,7 +161,9 @@ def _measured(precision: Literal["fp32", "int8", "fp16"], timing: Timing, top1: 
     )  # fmt: skip
 
 
-def _accuracy(scores: Scores | int) -> tuple[bool, str]:
+def _accuracy(scores: Compared) -> tuple[bool, str]:
+    if isinstance(scores, Close):
+        return True, f"the accuracy was not compared; on random pictures its logits differ by {scores.difference:.2g}"
     if isinstance(scores, int) or scores.n < JUDGED_IMAGES:
         few = scores if isinstance(scores, int) else scores.n
         found = f"{few} images were held out of training at a time, as in cross-validation"

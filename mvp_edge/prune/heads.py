@@ -26,7 +26,7 @@ from mvp_edge.prune.nearness import cosines
 from mvp_edge.prune.pictures import Pictures
 from mvp_edge.timing.session import session_in_memory
 from mvp_edge.training.frozen_head import Choice, Kind, Linear, choose_head, fit_head, named_logits
-from mvp_edge.training.interpolation import folds, rest_of
+from mvp_edge.training.interpolation import grouped_folds, rest_of
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
 State = dict[str, Tensor]
@@ -193,14 +193,15 @@ class LeftOut:
 
 
 def parts_of(train: ImageSet, seed: int) -> list[Tensor]:
-    """Return the positions of the photographs that are left out at a time: a fifth of each class.
+    """Return the positions of the photographs that are left out at a time: a fifth of each class, copies together.
 
-    A class of fewer than five is in fewer parts, and one of a single photograph in none; none if fewer than two classes
-    have two.
+    A class of fewer than five is in fewer parts, and one of a single photograph, or of copies of one, in none; none if
+    fewer than two classes have two.
     """
-    if int((torch.bincount(train.labels) > 1).sum()) < 2:
+    first, _ = train.units
+    if int((torch.bincount(train.labels[first]) > 1).sum()) < 2:
         return []
-    parts = [part for part in folds(train.labels, rng(seed, "folds"), FOLDS) if len(part)]
+    parts = [part for part in grouped_folds(train, rng(seed, "folds"), FOLDS) if len(part)]
     return parts if len(train) <= ALL_FOLDS else parts[:1]
 
 

@@ -159,15 +159,15 @@ def _by_names(
 def _by_photographs(
     zoo: BodyZoo, resolution: Resolution, configs: Sequence[PruneConfig], progress: Progress, clock: Stopwatch
 ) -> Make:
-    from mvp_edge.prune.photographs import make_photographed
+    from mvp_edge.prune.photographs import make_photographed, prepare
 
-    return partial(make_photographed, zoo, resolution)
+    return partial(make_photographed, prepare(zoo, resolution, configs, progress, clock))
 
 
 def _by_vote(task: Task, configs: Sequence[PruneConfig], progress: Progress, clock: Stopwatch) -> Make:
     from mvp_edge.prune.voted import make_voted, prepare, size
 
-    prepared = prepare(configs[0], progress, clock, task)
-    with clock.time("size"):  # all of them first: a budget out of reach is known before anything is trained
+    prepared = prepare(configs[0], task, progress, clock)
+    with clock.time("size"):  # all of them first, as in `photographs.prepare`
         sizings = {each.out: size(prepared, each, progress) for each in configs}
     return lambda config, *rest: make_voted(prepared, sizings[config.out], config, *rest)

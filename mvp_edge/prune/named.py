@@ -22,7 +22,7 @@ from mvp_edge.export.named_head import KNOWN
 from mvp_edge.names.known import KEPT
 from mvp_edge.prune.body_size import PATIENCE_S, ROUNDS, RUNS, best_first, by_names, choose, head_costs
 from mvp_edge.prune.expected import UNMEASURED, Expected, Request, expectations
-from mvp_edge.prune.gate import Candidate, Scores, failed_gate, judge_candidate, latency_record
+from mvp_edge.prune.gate import Candidate, Close, Compared, Scores, failed_gate, judge_candidate, latency_record
 from mvp_edge.prune.limits import limits_of, missed
 from mvp_edge.prune.request import prune_command
 from mvp_edge.prune.write import FILES, check, open_body, take_rows, write_base, write_model, write_parts
@@ -73,25 +73,25 @@ def make_named(request: Request, config: PruneConfig, directory: Path, progress:
     with clock.time("evaluate"), progress.stage("Checking"):
         parity = check(file, opened, request)
     other: Candidate | None = None
+    compared: Compared = 0
     if config.precision == "fp16":
         with clock.time("quantise"), progress.stage("Writing half precision"):
             other = Candidate("fp16", directory / "model-fp16.onnx")
             write_model(other.path, opened, request, config.input, "fp16")
-            check(other.path, opened, request, HALF)
+            compared = Close(check(other.path, opened, request, HALF))
     elif form is not None:
         with clock.time("quantise"), progress.stage("Writing INT8"):
             other, rounded = Candidate("int8", directory / "model-int8.onnx"), open_body(request, form, config)
             write_model(other.path, rounded, request, config.input, "int8")
             check(other.path, rounded, request)
+            scores = expectations(zoo, request.resolution, [form])[0][1].top1
+            if expected.top1 is not None and scores is not None:
+                compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
     with clock.time("measure"), progress.stage("Measuring"), TemporaryDirectory() as scratch:
         dense = write_base(zoo, body, weights, Path(scratch) / "base.onnx")
         files = [dense, file, *([] if other is None else [other.path])]
         timings = time_in_turns([Contender(f) for f in files], ROUNDS, RUNS, budget_s=PATIENCE_S)
         dense_bytes = dense.stat().st_size
-    scores = expected.top1 if form is None else expectations(zoo, request.resolution, [form])[0][1].top1
-    compared = 0
-    if expected.top1 is not None and scores is not None:
-        compared = Scores(expected.top1, scores, expected.n or len(opened.features.labels))
     precisions = judge_candidate(other, timings[1:], compared, config.precision)
     head = head_costs(request, opened.features, opened.threshold is not None)
     made = Made(body, expected, file, opened.threshold, head, parity, timings[:2], dense_bytes, precisions)

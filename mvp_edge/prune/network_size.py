@@ -13,6 +13,7 @@ from mvp_edge.core.errors import BudgetError
 from mvp_edge.core.progress import Progress, Stage
 from mvp_edge.data import DataSource, ImageSet
 from mvp_edge.data.images import resize
+from mvp_edge.data.splits import grouped
 from mvp_edge.names.base_classes import Resolution
 from mvp_edge.prune.body_size import choose, costs_of
 from mvp_edge.prune.cut import cut
@@ -23,8 +24,8 @@ from mvp_edge.training.frozen_head import Kind, best_top1, left_out_logits
 from mvp_edge.training.interpolation import rest_of
 from mvp_edge.zoo.bodies import Body, BodyZoo
 
-TRIED = 200  # photographs that choose a network
-TRIED_EACH = 5  # of a class, at least
+TRIED = 200  # photographs that choose a network, at most, equally many of each class
+TRIED_EACH = 5  # of a class where there are more than `TRIED` / 5 classes
 FILLED = 0.9  # of a budget
 COMPARED = 3  # fifths of them, on which a network that was cut is compared with one that was not
 JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
@@ -39,17 +40,23 @@ def choose_network(
     With fewer than `JUDGING` photographs, or `CUTTING` where there is a budget, it is the body that `body_size.choose`
     takes, by estimates; of names that the base does not know these go by how many there are.
 
+    Args:
+        config: Settings of the run.
+        zoo: The bodies.
+        resolution: What stands for each name.
+        source: The photographs, after `splits.divided`: none that chooses is a copy of a test image.
+        progress: Progress reporter.
+
     Raises:
         BudgetError: no network meets the budget.
         DataError: the photographs do not fit the class list, or cannot be read.
     """
     names = resolution.task.names
-    each = max(TRIED_EACH, TRIED // len(names))
-    count = sum(min(each, source.count([n], "train")) for n in names)
+    each, count = max(TRIED_EACH, TRIED // len(names)), source.count(names, "train")
 
     def some_at(pixels: int) -> ImageSet:
-        with progress.stage("Reading some images", min(each * len(names), source.count(names, "train"))) as stage:
-            return source.load(names, "train", (pixels, pixels), stage.advance, each)
+        with progress.stage("Reading some images", sum(min(each, source.count([n], "train")) for n in names)) as stage:
+            return grouped(source.load(names, "train", (pixels, pixels), stage.advance, each), source)
 
     if config.budget is not None:
         return within_budget(config, config.budget, zoo, resolution, some_at if count >= CUTTING else None, progress)

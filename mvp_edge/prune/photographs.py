@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,9 +17,10 @@ from mvp_edge.core.device import resolve_device
 from mvp_edge.core.environment import environment
 from mvp_edge.core.errors import ConfigError, DataError
 from mvp_edge.core.progress import Progress, Stopwatch
-from mvp_edge.data import ImageSet, skipped_warnings
+from mvp_edge.data import DataSource, ImageSet, skipped_warnings
 from mvp_edge.data.folder import unlabelled
 from mvp_edge.data.images import Size, decode_all
+from mvp_edge.data.splits import divided
 from mvp_edge.export import verify_onnx
 from mvp_edge.export.body import rewritten
 from mvp_edge.export.named_head import KNOWN
@@ -58,24 +59,62 @@ from mvp_edge.training.frozen_head import NAMES_ALONE, Choice, NamedRows, named_
 from mvp_edge.zoo.bodies import BodyZoo
 
 
-def make_photographed(
-    zoo: BodyZoo, resolution: Resolution, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch
-) -> Report:
-    """Choose a body, let it learn from the photographs, and write, check and measure the file.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What models of several sizes share, and the network of each.
+
+    Attributes:
+        zoo: The bodies.
+        resolution: What stands for each name.
+        source: The photographs, divided.
+        none_files: Pictures of none of the classes.
+        networks: By the place of the result.
+        device: Where they are trained.
+    """
+
+    zoo: BodyZoo
+    resolution: Resolution
+    source: DataSource
+    none_files: Sequence[str]
+    networks: Mapping[Path, Network]
+    device: torch.device
+
+
+def prepare(
+    zoo: BodyZoo, resolution: Resolution, configs: Sequence[PruneConfig], progress: Progress, clock: Stopwatch
+) -> Prepared:
+    """Open the photographs and choose the network of each model: a budget out of reach is known before any training.
 
     Raises:
-        MvpEdgeError: the data cannot be used, no body meets the budget, or the network cannot be exported.
+        MvpEdgeError: the data cannot be used, or no network meets a budget.
     """
-    device = resolve_device(config.device)
-    source = open_data(config)
-    none_files = () if config.none is None else unlabelled(Path(config.none))
+    first, names = configs[0], resolution.task.names
+    device = resolve_device(first.device)
+    source = open_data(first)
+    none_files = () if first.none is None else unlabelled(Path(first.none))
     with clock.time("size"):
         require_trainable(zoo)
-        network = choose_network(config, zoo, resolution, source, progress)
+    with clock.time("load"):
+        source = divided(source, names, progress)
+    with clock.time("size"):
+        networks = {each.out: choose_network(each, zoo, resolution, source, progress) for each in configs}
+    return Prepared(zoo, resolution, source, none_files, networks, device)
+
+
+def make_photographed(
+    prepared: Prepared, config: PruneConfig, directory: Path, progress: Progress, clock: Stopwatch
+) -> Report:
+    """Let a network learn from the photographs, and write, check and measure the file.
+
+    Raises:
+        MvpEdgeError: the photographs cannot be used, or the network cannot be exported.
+    """
+    zoo, resolution, source, device = prepared.zoo, prepared.resolution, prepared.source, prepared.device
+    network = prepared.networks[config.out]
     with clock.time("load"):
         size = (network.body.pixels, network.body.pixels)
         pictures = read_pictures(source, resolution.task.names, size, progress)
-        none = read_none(none_files, size) if none_files else None
+        none = read_none(prepared.none_files, size) if prepared.none_files else None
     with clock.time("size"), progress.stage("Unpacking"):
         network = cut_without(network, pictures.train, config.seed)
     if none is not None:

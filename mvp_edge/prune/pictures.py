@@ -16,7 +16,7 @@ from mvp_edge.data.copies import NOTE, conflict_warnings, conflicts
 from mvp_edge.data.images import Size
 from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
 from mvp_edge.data.listing import UNREADABLE, Split, in_words
-from mvp_edge.data.splits import Splits, load_splits
+from mvp_edge.data.splits import Splits, divided, load_splits
 from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.request import inside_data
 from mvp_edge.report.record import PicturesRecord
@@ -24,6 +24,7 @@ from mvp_edge.report.record import PicturesRecord
 SHOWN_COPIES = 5
 SHOWN_CONFLICTS = 20
 LEFT_OUT = "copies of training images, left out of the test"
+LEFT_OUT_VAL = "copies of training images, left out of the validation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class Pictures:
 
     Attributes:
         train: Images to train on.
-        val: Images for choices, if the data have a validation split with all of the classes.
+        val: Images for choices, if the data have a validation split with all of the classes; no copies of training
+            images.
         test: Images that only tell the accuracy; None if all are copies of training images.
         copied: Pairs of uint8 images `(3, H, W)`: left out of the test, and what it is a copy of.
         record: All files in numbers.
@@ -72,30 +74,38 @@ def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progre
     Raises:
         DataError: a class is unknown or has no training or test images, or too many images cannot be read.
     """
+    source = divided(source, classes, progress)
     found = load_splits(source, classes, size, progress)
     used, by_split = found.images, found.groups
-    kept, out = np.flatnonzero(~found.copied), np.flatnonzero(found.copied)
+    copied = found.copied("test", ("train", "val"))
+    kept, out = np.flatnonzero(~copied), np.flatnonzero(copied)
     test = used["test"].subset(kept) if len(kept) else None
+    val, repeated = used.get("val"), 0
+    if val is not None:
+        again = found.copied("val", ("train",))
+        val, repeated = val.subset(np.flatnonzero(~again)), int(again.sum())
     pairs = [_original(used, by_split, int(i)) for i in out[:SHOWN_COPIES]]
     counts: dict[str, int] = {split: len(images) for split, images in used.items()} | {"test": len(kept)}
+    if val is not None:
+        counts["val"] = len(val)
     coarse = None
     if test is not None:
         rows = found.prints["test"].at(kept)
         coarse = coarse_accuracy(found.prints["train"], used["train"].labels.numpy(), rows, test.labels.numpy())
     double = _conflicts(list(used.values()), np.concatenate([by_split[split] for split in used]))
     record = _record(
-        source, found, counts, [names for names, _ in pairs if all(names)], double, len(out), _leaks(used["train"]),
-        coarse,
+        source, found, counts, [names for names, _ in pairs if all(names)], double, (len(out), repeated),
+        _leaks(used["train"]), coarse,
     )  # fmt: skip
     return Pictures(
         train=used["train"],
-        val=used.get("val"),
+        val=val,
         test=test,
         copied=tuple(images for _, images in pairs),
         record=record,
         warnings=(
             *source.notes, *skipped_warnings(*used.values()), *([NOTE] if found.alike else []),
-            *_warnings(record, test, len(out), found.moved), *conflict_warnings(double), *record.leaks,
+            *_warnings(record, test, len(out), repeated), *conflict_warnings(double), *record.leaks,
         ),
     )  # fmt: skip
 
@@ -124,7 +134,7 @@ def _record(
     counts: dict[str, int],
     copied: Sequence[tuple[str, str]],
     double: Sequence[tuple[str, str]],
-    left_out: int,
+    left_out: tuple[int, int],
     leaking: Sequence[str],
     coarse: float | None,
 ) -> PicturesRecord:
@@ -132,7 +142,7 @@ def _record(
     groups = np.concatenate([found.groups[split] for split in used])
     unreadable = sum(len(images.skipped) for images in used.values())
     away = Counter({each.reason: len(each.files) for each in listing.aside})
-    away += Counter({UNREADABLE: unreadable, LEFT_OUT: left_out})
+    away += Counter({UNREADABLE: unreadable, LEFT_OUT: left_out[0], LEFT_OUT_VAL: left_out[1]})
     # What is left of the data are images of other classes, and a validation split without all of the classes.
     if other := listing.given - sum(counts.values()) - sum(away.values()):
         away["of classes or splits that this task does not use"] = other
@@ -156,12 +166,13 @@ def _conflicts(sets: Sequence[ImageSet], groups: np.ndarray) -> list[tuple[str, 
     return [(files[one], files[other]) for one, other in conflicts(groups, labels)] if len(files) == len(labels) else []
 
 
-def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, moved: int) -> list[str]:
+def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, repeated: int) -> list[str]:
     warnings = []
+    if repeated:
+        whole = repeated + record.used["val"]
+        warnings.append(f"{repeated} of {whole} validation images are copies of training images: they decide nothing")
     if 0 < (few := record.used.get("val", 0)) < JUDGED_IMAGES:
         warnings.append(f"{few} validation images decide nothing, as at least {JUDGED_IMAGES} are needed")
-    if moved:
-        warnings.append(f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side")
     if test is None and not left_out:
         warnings.append(
             "no test images remain, so the accuracy is unknown: each class is one picture, copies of one, or one group"

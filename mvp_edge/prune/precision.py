@@ -89,24 +89,33 @@ def compare(
     Raises:
         ExportError: the network that stands in cannot be written.
     """  # fmt: skip
-    held_out, told = 0, None
+    held_out: Scores | int = 0
+    told = None
     if isinstance(made, Candidate):
-        held_out = _held_out(file, made, unseen, write, seed)
+        found = _held_out(file, made, wanted, unseen, write, seed)
+        if isinstance(found, PrecisionRecord):
+            made.path.unlink()
+            return judge_precision(file, wanted, found, timings, 0, None)
+        held_out = found
         told = None if test is None else scores_of(file, made.path, test)
     return judge_precision(file, wanted, made, timings, held_out, told)
 
 
 def _held_out(
-    file: Path, made: Candidate, unseen: Unseen | None, write: Callable[[Mapping[str, Tensor]], Path], seed: int
-) -> Scores | int:
-    """Return the accuracy of a file and its candidate on images held out, or how many these are if too few."""
+    file: Path, made: Candidate, wanted: Precision, unseen: Unseen | None,
+    write: Callable[[Mapping[str, Tensor]], Path], seed: int,
+) -> Scores | PrecisionRecord | int:  # fmt: skip
+    """Return the accuracy of a file and its candidate on images held out, or how many these are if too few.
+
+    Where the network that stands in cannot be converted, it is a record with the reason.
+    """
     if unseen is None or len(unseen.images) < JUDGED_IMAGES:
         return 0 if unseen is None else len(unseen.images)
     if unseen.state is None:
         return scores_of(file, made.path, unseen.images)
     stand_in = write(unseen.state)
-    converted = make_precision(stand_in, made.precision, unseen.trained.images, seed)
-    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else 0
+    converted = make_precision(stand_in, wanted, unseen.trained.images, seed)
+    return scores_of(stand_in, converted.path, unseen.images) if isinstance(converted, Candidate) else converted or 0
 
 
 def judge_precision(

@@ -21,7 +21,7 @@ from mvp_edge.prune.accuracy import ready_made_sizes, stored_accuracy
 from mvp_edge.prune.deliver import Delivered, Outcome, deliver
 from mvp_edge.prune.fit import Unseen, fine_tune, hold_out, is_low_data
 from mvp_edge.prune.pictures import Pictures, open_data, read_pictures
-from mvp_edge.prune.request import check_place, requested_task
+from mvp_edge.prune.request import check_place
 from mvp_edge.prune.size import Sizing, ratio_decides, ready_made_size, trained_size
 from mvp_edge.report import Report
 from mvp_edge.voting.meta_vote import assemble, stays_base, vote
@@ -62,14 +62,14 @@ class Prepared:
     ranked: Sequence[Neighbour]
 
 
-def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Task | None = None) -> Prepared:
+def prepare(config: PruneConfig, task: Task, progress: Progress, clock: Stopwatch) -> Prepared:
     """Read the inputs and rank the zoo: this is shared by models of several sizes.
 
     Raises:
         MvpEdgeError: an input cannot be used.
     """
     with clock.time("load"):
-        inputs = read_inputs(config, progress, task)
+        inputs = read_inputs(config, task, progress)
         prunable = PrunableModel.of(inputs.zoo.base, inputs.zoo.load_base())
         alone: list[Neighbour] = []
         if inputs.train is not None and ratio_decides(config):
@@ -85,13 +85,12 @@ def prepare(config: PruneConfig, progress: Progress, clock: Stopwatch, task: Tas
     return Prepared(inputs, prunable, ranked)
 
 
-def read_inputs(config: PruneConfig, progress: Progress, task: Task | None = None) -> Inputs:
-    """Read and check the class list, unless its task is given, the zoo, the device and the images.
+def read_inputs(config: PruneConfig, task: Task, progress: Progress) -> Inputs:
+    """Read and check the zoo, the device and the images.
 
     Raises:
         MvpEdgeError: one of them cannot be used.
     """
-    task = task or requested_task(config)
     device = resolve_device(config.device)
     zoo = open_zoo(config.zoo)
     if config.data is None:

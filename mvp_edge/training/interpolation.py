@@ -93,7 +93,7 @@ def tune_interpolated(
 
     Args:
         model: On `device`.
-        data: At least two images of each class.
+        data: At least two images of each class, or groups of images that must not be parted.
         base: How images are normalised.
         config: How each copy is trained.
         device: Where.
@@ -104,7 +104,7 @@ def tune_interpolated(
         What was chosen, and the first fold: the network itself gets the mean over all folds, which has seen all images.
     """
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    parts = folds(data.labels, rng(seed, "folds"), fold_count(data.labels, len(data.classes)))
+    parts = grouped_folds(data, rng(seed, "folds"), fold_count(data))
     logits = {s: torch.empty(len(data), len(data.classes)) for s in WEIGHTS}
     after = []
     for left_out in parts:
@@ -136,12 +136,22 @@ def tune_interpolated(
 
 def steps(config: FitConfig, data: ImageSet) -> int:
     """Return how many optimiser steps `tune_interpolated` takes in all."""
-    return config.iterations * fold_count(data.labels, len(data.classes))
+    return config.iterations * fold_count(data)
 
 
-def fold_count(labels: Tensor, classes: int, most: int = FOLDS) -> int:
-    """Return the number of folds for images with these labels; cross-validation needs two."""
-    return min(most, int(torch.bincount(labels, minlength=classes).min()))
+def fold_count(data: ImageSet) -> int:
+    """Return the number of folds for these images; cross-validation needs two."""
+    first, _ = data.units
+    return min(FOLDS, int(torch.bincount(data.labels[first], minlength=len(data.classes)).min()))
+
+
+def grouped_folds(data: ImageSet, rng: np.random.Generator, count: int) -> list[Tensor]:
+    """Return the positions of images in folds, as `folds` does, with images of a group and class in one fold.
+
+    A class of a single group is in none.
+    """
+    first, unit = data.units
+    return [torch.isin(unit, chosen).nonzero().flatten() for chosen in folds(data.labels[first], rng, count)]
 
 
 def folds(labels: Tensor, rng: np.random.Generator, count: int) -> list[Tensor]:

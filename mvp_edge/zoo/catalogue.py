@@ -90,7 +90,8 @@ class Catalogue:
         columns = (ends, found.generalist, found.top1, found.sizes, found.stamps)
         if any(len(column) != len(file.ids) for column in columns):
             raise ValueError("its columns are of different lengths")
-        if len(positions) != ends[-1] or positions.max() >= len(file.classes):
+        known = (positions >= 0) & (positions < len(file.classes))
+        if len(positions) != (ends[-1] if len(ends) else 0) or not known.all():
             raise ValueError("its class lists are damaged")
         return found
 

@@ -58,6 +58,11 @@ def test_the_largest_member_within_the_size_asked_for(run: Run, task: Path, gene
     assert not Path("none").exists()
 
 
+def test_pictures_of_nothing_without_the_output_that_they_set(run: Run, task: Path, generalist_zoo: Path) -> None:
+    done = run(*words(task, generalist_zoo, "--data", "photos", "--none", "walls", "--no-unknown"))
+    assert done.code == 2 and "--none" in " ".join(done.err.split())
+
+
 @pytest.mark.parametrize("channel_multiple", ["auto", 1, 3, 16])
 def test_lanes_do_not_decide_which_member_it_is(
     run: Run, task: Path, generalist_zoo: Path, channel_multiple: object

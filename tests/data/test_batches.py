@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,12 @@ def test_same_seed_same_result_and_input_untouched() -> None:
     assert not torch.equal(first, augment(images, _generator(8), pad=2, cutout=4))
     assert torch.equal(images, before)
     assert (first.shape, first.dtype, first.is_contiguous()) == (images.shape, torch.uint8, True)
+
+
+def test_many_images_are_shifted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = augment(_images(20), _generator(), pad=2, cutout=0)
+    monkeypatch.setattr(import_module("mvp_edge.data.batches"), "_SHIFTED", 6)
+    assert torch.equal(augment(_images(20), _generator(), pad=2, cutout=0), whole)
 
 
 def test_memory_format_of_the_input_does_not_matter() -> None:

@@ -510,8 +510,8 @@ def test_folders_as_groups(tmp_path: Path) -> None:
     assert "in whole groups" in source.notes[0]
 
 
-def test_a_grouping_that_has_no_effect_or_is_wrong(tree: Path) -> None:
-    assert "--group-by has no effect" in open_source(str(tree), "folder").notes[0]
+def test_a_grouping_that_makes_no_split_or_is_wrong(tree: Path) -> None:
+    assert "--group-by does not make one" in open_source(str(tree), "folder").notes[0]
     with pytest.raises(DataError, match=r"'\(' is not a regular expression"):
         open_source(str(tree), "(")
 

@@ -147,7 +147,7 @@ def test_what_was_skipped_is_told_in_one_line() -> None:
 
     assert skipped_warnings(images(), images()) == []
     assert skipped_warnings(images("a"), images("b")) == ["2 unreadable images were skipped: a, b"]
-    assert skipped_warnings(images(*"abcdef")) == ["6 unreadable images were skipped: a, b, c, d, e, ..."]
+    assert skipped_warnings(images(*"abcdef")) == ["6 unreadable images were skipped: a, b, c, d, e and 1 more"]
 
 
 def test_files_are_read_on_as_many_threads_as_torch_computes_on(

@@ -244,6 +244,20 @@ def test_a_budget_below_all_bodies(
         compress(settings(tmp_path, bodies, images, Budget(macs=10), force=True))
 
 
+def test_all_photographs_count_however_many_choose(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_size, "TRIED", 4)
+    monkeypatch.setattr(network_size, "TRIED_EACH", 2)
+    count = open_source(str(images)).count(("tiger", "apple"), "train")
+    large, small = bodies.bodies
+    budget = Budget(macs=(large.macs + small.macs) / 2)
+    for needed in (count, count + 1):
+        monkeypatch.setattr(network_size, "CUTTING", needed)
+        report = compress(settings(tmp_path, bodies, images, budget, force=True))
+        assert any("photographs or more" in w for w in report.warnings) is (needed > count)
+
+
 def test_a_budget_that_too_few_photographs_leave_unfilled_is_a_warning(
     tmp_path: Path, bodies: BodyZoo, images: Path
 ) -> None:

@@ -135,6 +135,15 @@ def test_classes_of_any_size_are_held_out() -> None:
     assert len(torch.cat([rest.images, held.images]).unique(dim=0)) == len(data)
 
 
+def test_copies_are_held_out_together() -> None:
+    data = numbered(50)
+    data = replace(data, groups=torch.arange(len(data)) // 5)
+    rest, held = a_tenth(data, 0)
+    assert rest.groups is not None and held.groups is not None
+    assert torch.bincount(held.labels).tolist() == [5] * len(data.classes)  # one group of ten
+    assert not set(rest.groups.tolist()) & set(held.groups.tolist())
+
+
 def test_validation_images_serve_where_there_are_enough() -> None:
     data, many, few = numbered(500), numbered(5), numbered(4)
     for low_data in (True, False):
@@ -209,11 +218,12 @@ def test_training_that_harms_held_out_images_is_left_out(
     assert (tuned.unseen is not None) == few
     assert ("balanced accuracy 50.0 % without, 49.0 % with it" in "".join(tuned.warnings)) == harmful
     assert drawn == ([12] if few else [15]) + ([15] if few and not harmful else [])  # in the end, all
+    assert tuned.iterations == len(drawn) * FIT.iterations  # those of trainings that only judged count, too
 
 
 def test_images_of_which_none_can_be_held_out_change_nothing(run: Run, train: ImageSet) -> None:
     tuned = run(partial(tune_checked, held=None), train.subset([0, len(train) - 1]))
-    assert tuned.untouched and "a class has a single image" in tuned.warnings[0]
+    assert tuned.untouched and tuned.iterations == 0 and "of each class there is a single image" in tuned.warnings[0]
 
 
 def test_imbalanced_images_are_cross_validated_however_many(train: ImageSet) -> None:

@@ -361,6 +361,15 @@ def test_a_family_has_a_body_for_each_budget(tmp_path: Path, bodies: BodyZoo, im
     assert made.models[0].macs < made.models[1].macs
 
 
+def test_a_family_with_a_budget_out_of_reach_trains_nothing(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvp_edge.prune.photographs.learn", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises(BudgetError, match="allowed"):
+        compress_family(settings(tmp_path, bodies, images, "apple\ntiger\n"), [Budget(macs=1e9), Budget(macs=10)])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_budget_of_bytes_or_of_multiply_adds_counts_the_head(tmp_path: Path, bodies: BodyZoo, images: Path) -> None:
     for names in ("tiger\napple\nplain\n", "apple\nrose\n"):
         config = settings(tmp_path, bodies, images, names, force=True)

@@ -15,8 +15,9 @@ from mvp_edge.core.errors import ConfigError, DataError
 from mvp_edge.core.progress import SilentProgress
 from mvp_edge.data import open_source
 from mvp_edge.data.copies import NOTE
-from mvp_edge.data.splits import load_test
-from mvp_edge.prune.pictures import LEFT_OUT, Pictures, open_data, read_pictures
+from mvp_edge.data.listing import FileReader
+from mvp_edge.data.splits import divided, load_test
+from mvp_edge.prune.pictures import LEFT_OUT, LEFT_OUT_VAL, Pictures, open_data, read_pictures
 from mvp_edge.prune.request import check_place
 
 
@@ -112,6 +113,65 @@ def test_bursts_are_on_one_side_of_a_split_of_ours(tmp_path: Path) -> None:
         fresh = source.load(("a", "b"), "train", (32, 32)).images, source.load(("a", "b"), "test", (32, 32)).images
         assert len(images.origins) == len(images) <= sum(map(len, fresh))
         assert [Path(path).parent.name for path in images.files] == ["ab"[i] for i in images.labels.tolist()]
+
+
+def test_what_chooses_a_network_is_no_copy_of_a_test_image(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for i in range(20):
+            _scene(tmp_path / label, f"{label}{i}.png", 100 * ord(label) + i // 4)
+    fresh = open_source(str(tmp_path))
+    source = divided(fresh, ("a", "b"), SilentProgress())
+    tests = [{str(p) for p in s.load(("a", "b"), "test", (32, 32)).files} for s in (fresh, source)]
+    chooses = set(source.load(("a", "b"), "train", (224, 224)).files)
+    assert tests[0] != tests[1] and not chooses & tests[1]
+    for size in ((32, 32), (224, 224)):  # networks of all sizes have the same test images
+        found = read_pictures(source, ("a", "b"), size, SilentProgress())
+        assert found.test is not None and set(found.test.files) == tests[1]
+        assert found.train.groups is not None and len(found.train.groups.unique()) == 8
+        assert (
+            found.warnings.count("8 images changed sides, so that copies of a picture, such as bursts, are on one side")
+            == 1
+        )
+    assert divided(source, ("a", "b"), SilentProgress()) is source
+
+
+def test_images_that_cannot_be_read_stay_on_their_side(tmp_path: Path) -> None:
+    for i in range(20):
+        for label in ("a", "b"):
+            _scene(tmp_path / label, f"{label}{i}.png", 100 * ord(label) + i // 4)
+    source = open_source(str(tmp_path))
+    assert isinstance(source.listing.reader, FileReader)
+    bad = [Path(source.listing.reader.files[split][0][0]) for split in ("train", "test")]
+    for path in bad[:1]:
+        path.write_bytes(b"")
+    found = read_pictures(source, ("a", "b"), (32, 32), SilentProgress())
+    assert found.train.skipped == (str(bad[0]),)
+    assert sum(found.record.used.values()) == 39 and found.record.given == 40
+
+
+def test_groups_that_were_asked_for_are_kept_together(root: Path) -> None:
+    source = open_source(str(root), r"(\d)\.png")  # as of six patients, each in both classes
+    train = read_pictures(source, ("a", "b"), (32, 32), SilentProgress()).train
+    assert train.groups is not None
+    numbers = [int(Path(p).stem) for p in train.files]
+    together = {(g, n) for g, n in zip(train.groups.tolist(), numbers, strict=True)}
+    assert len(together) == 6 == len(set(numbers))
+    plain = _read(root).train
+    assert plain.groups is not None and len(plain.groups.unique()) == len(plain)
+
+
+def test_validation_images_that_are_copies_decide_nothing(root: Path) -> None:
+    for label in ("a", "b"):
+        (root / "val" / label).mkdir(parents=True)
+        for i in range(2):
+            shutil.copy(root / "train" / label / f"{i}.png", root / "val" / label / f"copy{i}.png")
+        _scene(root / "val" / label, "own.png", 9000 + ord(label))
+    found = _read(root)
+    assert found.val is not None and [Path(p).name for p in found.val.files] == ["own.png", "own.png"]
+    assert found.record.used == {"train": 12, "val": 2, "test": 8}
+    assert found.record.aside[LEFT_OUT_VAL] == 4
+    assert found.record.given == sum(found.record.used.values()) + sum(found.record.aside.values())
+    assert "4 of 6 validation images are copies of training images: they decide nothing" in found.warnings
 
 
 def test_a_split_of_ours_stays_without_copies(tmp_path: Path) -> None:

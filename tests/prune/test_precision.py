@@ -194,6 +194,27 @@ def test_test_images_decide_nothing(
     assert (full.top1, small.top1) == (92.0, test)
 
 
+def test_a_network_that_stands_in_but_cannot_be_converted_ends_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.zeros(2 * JUDGED_IMAGES, 3, 4, 4, dtype=torch.uint8)
+    images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long), ("a", "b"))
+    own = Candidate("int8", tmp_path / "model-int8.onnx")
+    own.path.write_bytes(b"x")
+
+    def refuse(*_: object) -> None:
+        raise ExportError("an operator is not supported")
+
+    monkeypatch.setattr(precision, "quantise_int8", refuse)
+    unseen = Unseen(images.subset(range(JUDGED_IMAGES)), images.subset(range(JUDGED_IMAGES, 2 * JUDGED_IMAGES)), {})
+    given = tmp_path / "model.onnx", "auto", own, [], unseen, None, lambda _: tmp_path / "other.onnx", 0
+    full, small = compare(*given)
+    assert full.kept and not small.kept and small.reasons == ("an operator is not supported",)
+    assert not own.path.exists()
+    with pytest.raises(ExportError, match="not supported"):
+        compare(given[0], "int8", *given[2:])
+
+
 @pytest.mark.parametrize("seen", [False, True])
 def test_files_are_compared_that_have_not_learned_from_the_images(
     seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ from mvp_edge.training.interpolation import (
     class_weights,
     fold_count,
     folds,
+    grouped_folds,
     interpolate,
     mean,
     rest_of,
@@ -58,10 +59,15 @@ def model(trained: nn.Module) -> nn.Module:
     return copied.eval()
 
 
+def pictures(labels: torch.Tensor, groups: torch.Tensor | None = None) -> ImageSet:
+    names = tuple(map(str, range(int(labels.max()) + 1)))
+    return ImageSet(torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8), labels, names, groups=groups)
+
+
 @pytest.mark.parametrize(("counts", "parts"), [((9, 12), 3), ((2, 50), 2), ((4, 3, 5), 3)])
 def test_every_image_is_left_out_once_and_every_part_has_every_class(counts: tuple[int, ...], parts: int) -> None:
     labels = torch.cat([torch.full((n,), k) for k, n in enumerate(counts)])
-    assert fold_count(labels, len(counts)) == parts
+    assert fold_count(pictures(labels)) == parts
     found = folds(labels, np.random.default_rng(0), parts)
     assert len(found) == parts
     assert torch.cat(found).sort().values.tolist() == list(range(len(labels)))
@@ -84,7 +90,26 @@ def test_a_single_image_is_not_left_out_and_every_class_is_outside_of_every_fold
         assert all(set(labels[rest_of(part, len(labels))].tolist()) == {0, 1, 2} for part in found)
         assert set(labels[found[0]].tolist()) == {0, 2}
     with pytest.raises(ValueError, match="at least 2"):
-        folds(labels, np.random.default_rng(0), fold_count(labels, 3))
+        folds(labels, np.random.default_rng(0), fold_count(pictures(labels)))
+    with pytest.raises(ValueError, match="at least 2"):  # copies of one image are as good as a single one
+        grouped_folds(copied := pictures(labels, labels), np.random.default_rng(0), fold_count(copied))
+
+
+def test_copies_are_in_one_fold() -> None:
+    labels, groups = torch.arange(60) % 2, torch.arange(60) // 6
+    found = grouped_folds(pictures(labels, groups), np.random.default_rng(0), 5)
+    assert torch.cat(found).sort().values.tolist() == list(range(60))
+    for part in found:
+        kept = {(g, c) for g, c in zip(groups[part].tolist(), labels[part].tolist(), strict=True)}
+        rest = rest_of(part, 60)
+        assert not kept & {(g, c) for g, c in zip(groups[rest].tolist(), labels[rest].tolist(), strict=True)}
+        assert len(kept) == 4
+    alone, plain = (pictures(labels, each) for each in (torch.arange(60), None))
+    for one, other in zip(*(grouped_folds(p, np.random.default_rng(3), 5) for p in (alone, plain)), strict=True):
+        assert torch.equal(one, other)
+    assert [p.tolist() for p in folds(labels, np.random.default_rng(3), 5)] == [
+        p.tolist() for p in grouped_folds(plain, np.random.default_rng(3), 5)
+    ]
 
 
 def test_mixed_weights_lie_on_the_line() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mvp_edge.core.errors import ZooError
+from mvp_edge.names.ranking import ClassLists
 from mvp_edge.zoo import catalogue as module
 from mvp_edge.zoo.catalogue import Catalogue, read_catalogue, summary
 from mvp_edge.zoo.store import Zoo, open_zoo
@@ -103,6 +105,21 @@ def test_a_damaged_member_is_named(zoo: Zoo, words: dict[str, object], told: str
     (path / "member.json").unlink()
     with pytest.raises(ZooError, match=r"holds no member\.json"):
         zoo.catalogue()
+
+
+def test_a_damaged_cache_is_refused(zoo: Zoo) -> None:
+    good = zoo.catalogue()
+    lists = good.tasks
+    for positions, ends in ((lists.positions, lists.ends[:0]), (lists.positions - 9, lists.ends)):
+        bad = replace(good, tasks=ClassLists(lists.classes, positions, ends))
+        with pytest.raises(ValueError, match="columns|damaged"):
+            Catalogue.from_bytes(bad.to_bytes())
+    nothing = replace(
+        good, ids=[], tasks=ClassLists(lists.classes, lists.positions, lists.ends[:0]), generalist=good.generalist[:0],
+        top1=good.top1[:0], sizes=good.sizes[:0], stamps=good.stamps[:0],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="damaged"):
+        Catalogue.from_bytes(nothing.to_bytes())
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
