@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal, Protocol, TypeVar
 
+import torch
+
 from mvp_edge.core.errors import DataError
 from mvp_edge.data.formats import NOT_PICTURES
-from mvp_edge.data.images import OnImage, Pixels, Size, decode_all
+from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, decode_all
 from mvp_edge.names.tasks import canonical
 
 _Item = TypeVar("_Item")
@@ -92,15 +94,51 @@ class Listing:
         return sum(map(self.used, SPLITS)) + sum(len(each.files) for each in self.aside)
 
 
+Decode = Callable[[Sequence[str], Sequence[int], Size, OnImage | None], Pixels]
+"""Reads image files as `images.decode_all` does."""
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """Image files that were read before, at one size.
+
+    Attributes:
+        images: What was read.
+        row: The position of each path among them.
+    """
+
+    images: ImageSet
+    row: Mapping[str, int]
+
+    @staticmethod
+    def of(images: ImageSet) -> InMemory:
+        """Return images that come from files."""
+        return InMemory(images, {path: i for i, path in enumerate(images.files)})
+
+    def decode(
+        self, paths: Sequence[str], labels: Sequence[int], size: Size, on_image: OnImage | None = None
+    ) -> Pixels:
+        """Return images as `decode_all` does; unless all of them are in memory at this size, they are read again."""
+        if self.images.images.shape[2:] != size or not all(path in self.row for path in paths):
+            return decode_all(paths, labels, size, on_image)
+        some = self.images.subset([self.row[path] for path in paths])
+        if on_image is not None:
+            on_image(len(paths))
+        targets = torch.tensor(labels, dtype=torch.int64)
+        return Pixels(some.images, targets, len(paths), (), some.files, some.origins)
+
+
 @dataclass(frozen=True)
 class FileReader:
     """Reads image files.
 
     Attributes:
         files: For each split, the paths of every class.
+        decode: How.
     """
 
     files: Mapping[Split, Sequence[Sequence[str]]]
+    decode: Decode = decode_all
 
     def count(self, split: Split, index: int) -> int:
         """Return the number of files of the class at `index`."""
@@ -113,7 +151,7 @@ class FileReader:
         pairs = [
             (path, label) for label, index in enumerate(indices) for path in spread(self.files[split][index], at_most)
         ]
-        return decode_all([path for path, _ in pairs], [label for _, label in pairs], size, on_image)
+        return self.decode([path for path, _ in pairs], [label for _, label in pairs], size, on_image)
 
 
 def spread(items: Sequence[_Item], at_most: int | None) -> Sequence[_Item]:

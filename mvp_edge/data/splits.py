@@ -12,11 +12,13 @@ from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
 from mvp_edge.data.copies import Prints, joined, prints, trusted_copies
 from mvp_edge.data.images import ImageSet, Size
-from mvp_edge.data.listing import SPLITS, FileReader, Listing, Split, by_name, split_files
+from mvp_edge.data.listing import SPLITS, FileReader, InMemory, Listing, Split, by_name, split_files
 from mvp_edge.data.source import DataSource
 from mvp_edge.names.tasks import canonical
 
-DIVIDED_AT: Size = (64, 64)  # whatever a network takes, so that all have the same test images
+# Where copies are looked for to divide images, whatever a network takes, so that all have the same test images. Few are
+# read at the size of the largest network, for which they stay in memory: up to 300 MB.
+FEW, FEW_AT, MANY_AT = 2000, (224, 224), (64, 64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +60,22 @@ def divided(source: DataSource, classes: Sequence[str], progress: Progress) -> D
     listing = source.listing
     if listing.carved != "by name" or not isinstance(listing.reader, FileReader):
         return source
-    train, test = (_read(source, classes, split, DIVIDED_AT, progress, "Comparing") for split in ("train", "test"))
+    tested = source.covered(classes, "test")
+    few = source.count(classes, "train") + (source.count(tested, "test") if tested else 0) <= FEW
+    size = FEW_AT if few else MANY_AT
+    train, test = (_read(source, classes, split, size, progress, "Comparing") for split in ("train", "test"))
     files, labels = (*train.files, *test.files), torch.cat([train.labels, test.labels])
     groups, _ = trusted_copies(_concatenated([prints(each.images) for each in (train, test)]), labels.numpy())
     reader, notes = listing.reader, listing.notes
+    if few:
+        both = replace(
+            train, images=torch.cat([train.images, test.images]), labels=labels, files=files,
+            origins=(*train.origins, *test.origins),
+        )  # fmt: skip
+        reader = replace(reader, decode=InMemory.of(both).decode)
     if np.isin(groups[len(train) :], groups[: len(train)]).any():
-        reader, moved = _moved(listing, classes, _sides(files, labels, groups))
+        sides, moved = _moved(listing, classes, _sides(files, labels, groups))
+        reader = replace(reader, files=sides)
         notes += (f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side",)
     listing = replace(listing, reader=reader, notes=notes, carved="by copies")
     return DataSource(source.name, source.location, listing)
@@ -162,8 +174,10 @@ def _sides(files: Sequence[str], labels: torch.Tensor, groups: np.ndarray) -> di
     return {path: "test" if path in chosen else "train" for path in files}
 
 
-def _moved(listing: Listing, classes: Sequence[str], sides: Mapping[str, Split]) -> tuple[FileReader, int]:
-    """Return the reader of files that change sides, and how many do; files that were not read stay where they are."""
+def _moved(
+    listing: Listing, classes: Sequence[str], sides: Mapping[str, Split]
+) -> tuple[Mapping[Split, Sequence[Sequence[str]]], int]:
+    """Return the files by side and class, and how many changed sides; those that were not read stay where they are."""
     assert isinstance(listing.reader, FileReader)  # what is divided by name are files
     files: dict[Split, list[Sequence[str]]] = {split: list(paths) for split, paths in listing.reader.files.items()}
     wanted, moved = set(map(canonical, classes)), 0
@@ -174,7 +188,7 @@ def _moved(listing: Listing, classes: Sequence[str], sides: Mapping[str, Split])
             moved += sum(one != other for one, other in zip(was, now, strict=True))
             for split in ("train", "test"):
                 files[split][index] = tuple(sorted(path for path, side in now if side == split))
-    return FileReader(files), moved
+    return files, moved
 
 
 def _in_groups(images: ImageSet, copies: np.ndarray, source: DataSource) -> ImageSet:

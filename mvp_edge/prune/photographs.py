@@ -275,7 +275,7 @@ def base_by_names(
         return None, ["no accuracy of the base to compare with: these data have no files to read at its pixels"]
     some = base_sample(test, seed)
     part = test.subset(some)
-    pixels = decode_all(part.files, part.labels.tolist(), (given.zoo.pixels, given.zoo.pixels))
+    pixels = given.pictures.decode(part.files, part.labels.tolist(), (given.zoo.pixels, given.zoo.pixels), None)
     if len(pixels.images) != len(part):
         return None, ["no accuracy of the base to compare with: test images changed while this ran"]
     session = open_session(whole, torch.get_num_threads())

@@ -13,9 +13,9 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.progress import Progress
 from mvp_edge.data import DataSource, ImageSet, open_source, skipped_warnings
 from mvp_edge.data.copies import NOTE, conflict_warnings, conflicts
-from mvp_edge.data.images import Size
+from mvp_edge.data.images import Size, decode_all
 from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
-from mvp_edge.data.listing import UNREADABLE, Split, in_words
+from mvp_edge.data.listing import UNREADABLE, Decode, FileReader, Split, in_words
 from mvp_edge.data.splits import Splits, divided, load_splits
 from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.request import inside_data
@@ -39,6 +39,7 @@ class Pictures:
         copied: Pairs of uint8 images `(3, H, W)`: left out of the test, and what it is a copy of.
         record: All files in numbers.
         warnings: Warnings for the user.
+        decode: Reads image files again, at another size.
     """
 
     train: ImageSet
@@ -47,6 +48,7 @@ class Pictures:
     copied: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     record: PicturesRecord
     warnings: tuple[str, ...]
+    decode: Decode = decode_all
 
 
 def open_data(config: PruneConfig) -> DataSource:
@@ -107,6 +109,7 @@ def read_pictures(source: DataSource, classes: Sequence[str], size: Size, progre
             *source.notes, *skipped_warnings(*used.values()), *([NOTE] if found.alike else []),
             *_warnings(record, test, len(out), repeated), *conflict_warnings(double), *record.leaks,
         ),
+        decode=source.listing.reader.decode if isinstance(source.listing.reader, FileReader) else decode_all,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
-from mvp_edge.data.images import decode_all
 from mvp_edge.models.architectures import head_of
 from mvp_edge.prune.heads import Heads, Network, Photographs, fit_to_features
 from mvp_edge.training.frozen_head import Choice, named_logits
@@ -60,7 +59,7 @@ def teacher_for(
     if body.macs <= given.body.macs or not train.files or not LEAST * len(train.classes) <= len(train) <= MOST:
         return None
     with progress.stage("Reading images for a teacher", len(train)) as stage:
-        read = decode_all(train.files, train.labels.tolist(), (body.pixels, body.pixels), stage.advance)
+        read = given.pictures.decode(train.files, train.labels.tolist(), (body.pixels, body.pixels), stage.advance)
     if read.failures:
         path, reason = read.failures[0]
         raise DataError(f"{path} changed while this ran ({reason}); run the command again")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mvp_edge.config import PruneConfig
@@ -133,6 +134,26 @@ def test_what_chooses_a_network_is_no_copy_of_a_test_image(tmp_path: Path) -> No
             == 1
         )
     assert divided(source, ("a", "b"), SilentProgress()) is source
+
+
+@pytest.mark.parametrize("most", [40, 39])
+def test_few_images_are_read_once_for_the_largest_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("mvp_edge.data.splits.FEW", most)
+    for label in ("a", "b"):
+        for i in range(20):
+            _scene(tmp_path / label, f"{label}{i}.png", 100 * ord(label) + i)
+    source = divided(open_source(str(tmp_path)), ("a", "b"), SilentProgress())
+    before = [source.load(("a", "b"), "train", (side, side), None, 5) for side in (224, 32)]
+    (gone := Path(before[0].files[0])).unlink()
+    for side, images in zip((224, 32), before, strict=True):
+        if side == 224 and most == 40:
+            again = source.load(("b", "a"), "train", (224, 224), None, 5)
+            assert torch.equal(again.images, torch.cat([images.images[5:], images.images[:5]]))
+            assert again.origins == (*images.origins[5:], *images.origins[:5])
+        else:
+            assert str(gone) in source.load(("a", "b"), "train", (side, side)).skipped
 
 
 def test_images_that_cannot_be_read_stay_on_their_side(tmp_path: Path) -> None:
