@@ -45,6 +45,8 @@ def data(
     if contact_sheet is not None:
         if contact_sheet.exists() and (contact_sheet.is_dir() or not force):
             raise ConfigError(f"{contact_sheet} exists; replace a file with --force, or name another one")
+        if contact_sheet.suffix.lower() not in (".html", ".htm"):
+            raise ConfigError(f"the contact sheet is a page; call it {contact_sheet.with_suffix('.html')}")
         check_writable(contact_sheet, "--contact-sheet")
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
@@ -64,4 +66,4 @@ def data(
     else:
         from .tables import show_data
 
-        show_data(result)
+        show_data(result, contact_sheet)

@@ -38,7 +38,10 @@ def evaluate(
             import torch
 
             from mvp_edge.core.device import use_threads
+            from mvp_edge.core.errors import DataError
+            from mvp_edge.core.words import in_short
             from mvp_edge.data import open_source, skipped_warnings
+            from mvp_edge.data.listing import SPLITS
             from mvp_edge.data.splits import load_test
             from mvp_edge.export import OnnxClassifier
             from mvp_edge.training.loop import accuracy
@@ -46,6 +49,12 @@ def evaluate(
         use_threads(threads)
         classifier = OnnxClassifier(model, torch.get_num_threads())
         source = open_source(data, group_by)
+        shown_of = {name for split in SPLITS for name in source.covered(classifier.labels, split)}
+        if missing := [name for name in classifier.labels if name not in shown_of]:
+            raise DataError(
+                f"{source.place} has no images of {in_short(missing)}, which {model} tells apart; add a folder for "
+                f"each, or give other images (these are of {in_short(source.classes)})"
+            )
         images, copies = load_test(source, classifier.labels, classifier.input_size, progress)
         with progress.stage("Evaluating", None):
             score = accuracy(torch.as_tensor(classifier.predict(images.images)), images)

@@ -42,9 +42,9 @@ DEFAULT = VoteConfig()
 EPILOG = """
 [bold]Examples[/]
 
-mvp-edge neighbours --task classes.txt --similarity wordnet
+mvp-edge neighbours --task classes.txt --zoo my-zoo/ --similarity wordnet
 
-mvp-edge neighbours --task classes.txt --data photos/ --top 3 --json
+mvp-edge neighbours --task classes.txt --zoo my-zoo/ --data photos/ --top 3 --json
 """
 
 

@@ -147,7 +147,7 @@ Optimizer = Annotated[
     training_option(
         "--optimizer",
         help="Optimiser of training.",
-        show_default="adamw for networks that are ready-made or have attention, else sgd",
+        show_default="adamw for networks that have attention, and for ready-made ones in `prune`, else sgd",
     ),
 ]
 Force = Annotated[bool, output_option("--force", help="Replace an existing result.")]

@@ -60,10 +60,10 @@ DEFAULT = PruneConfig(task=Path("classes.txt"), data=None)
 RECIPE, BODIES = recipe("prune", "sgd"), recipe("photographs", "adamw")
 TRAINING_FLAGS = ("iterations", "batch_size", "lr", "optimizer", "schedule", "bf16", "group_by")
 VOTING_FLAGS = ("channel_multiple", "neighbours", "vote", "temperature")
-UNCHANGED = "without images a network is delivered unchanged, so {flags} has no effect; add --data DIR"
-NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} has no effect; leave it out"
-MEMBERS = "the networks of this zoo are pruned members, so {flags} has no effect; leave it out"
-BUDGET = "a budget sets the size, so {flags} has no effect; leave it out"
+UNCHANGED = "without images a network is delivered unchanged, so {flags} no effect; add --data DIR"
+NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} no effect; leave that out"
+MEMBERS = "the networks of this zoo are pruned members, so {flags} no effect; leave that out"
+BUDGET = "a budget sets the size, so {flags} no effect; leave that out"
 
 
 class Idle(NamedTuple):
@@ -372,7 +372,8 @@ def _show(made: Report | FamilyReport, notes: Sequence[str], *, json: bool) -> N
 def _idle(context: typer.Context, **run: bool) -> list[str]:
     """Return notes on flags of the command line that had no effect in a run of these properties, as `Idle` has them."""
     rows = [row for row in IDLE if all(getattr(row, name) in (None, value) for name, value in run.items())]
-    return [row.why.format(flags=", ".join(typed)) for row in rows if (typed := _typed(context, *row.flags))]
+    found = ((row.why, typed) for row in rows if (typed := _typed(context, *row.flags)))
+    return [why.format(flags=", ".join(typed) + (" has" if len(typed) == 1 else " have")) for why, typed in found]
 
 
 def _typed(context: typer.Context, *names: str) -> list[str]:

@@ -474,8 +474,8 @@ def show_export(made: dict[str, Any]) -> None:
         )
 
 
-def show_data(result: dict[str, Any]) -> None:
-    """Show the images of a data set by class and split, and what is not used."""
+def show_data(result: dict[str, Any], sheet: Path | None) -> None:
+    """Show the images of a data set by class and split, what is not used, and where their contact sheet is, if any."""
     splits = [s for s in ("train", "val", "test") if any(s in counts for counts in result["classes"].values())]
     table = Table("class", *splits, box=None, header_style="bold")
     for name, counts in result["classes"].items():
@@ -494,9 +494,12 @@ def show_data(result: dict[str, Any]) -> None:
     if (more := len(result["unreadable"]) - SHOWN_NODES) > 0:
         out.print(f"[dim]and {more:,} more that cannot be read[/]")
     if result["copies"]:
-        out.print(f"{result['copies']:,} images are copies, or nearly, of another one")
+        images = "image is a copy" if result["copies"] == 1 else "images are copies"
+        out.print(f"{result['copies']:,} {images}, or nearly, of another one")
     for one, other in result["copied"][:SHOWN_NODES]:
         out.print(f"[dim]{escape(one)} = {escape(other)}[/]")
     if (more := result["copies"] - SHOWN_NODES) > 0:
         out.print(f"[dim]and {more:,} more copies[/]")
+    if sheet is not None:
+        out.print(f"contact sheet: {escape(str(sheet))}")
     warn(result["warnings"])

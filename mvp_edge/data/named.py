@@ -229,7 +229,7 @@ def _no_download(name: str, recipe: _Named, target: Path, error: Exception) -> s
     return (
         f"cannot download {name} from {recipe.url} into {target}: {error}; check the network and the disk space, "
         f"or copy {target} from a machine that has it (MVP_EDGE_CACHE names another cache directory), "
-        "or give a local folder of images with --data DIR"
+        "or give a local folder of images in its place"
     )
 
 

@@ -227,7 +227,7 @@ def open_source(spec: str, group_by: str | None = None) -> DataSource:
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise DataError(
-        f"{spec!r} does not exist and is not a known data set{hint}; --data takes a directory "
+        f"{spec!r} does not exist and is not a known data set{hint}; give a directory "
         f"DIR/{{train,test}}/CLASS/* or DIR/CLASS/*, a list of pictures (.csv, .jsonl), an archive "
         f"(.zip, .tar), {PREFIX}ORG/NAME, or one of {', '.join(NAMES)}"
     )
@@ -244,4 +244,4 @@ def _list_path(path: Path, group_by: str | None) -> Listing:
             return renamed(list_folder(folder, group_by, aside), str(folder), str(path))
         except DataError as error:
             raise DataError(str(error).replace(str(folder), str(path))) from error
-    raise DataError(f"{path} is a file of another kind; --data takes a directory in the layout {LAYOUTS}, or {FILES}")
+    raise DataError(f"{path} is a file of another kind; give a directory in the layout {LAYOUTS}, or {FILES}")

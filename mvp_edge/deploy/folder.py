@@ -40,7 +40,7 @@ WHAT = {
     ".with_runtime_opt.config": "operators of the `.with_runtime_opt.ort` files, for a reduced build that loads those",
     ".config": "operators of the CPU's `.ort` files, for a reduced build of ONNX Runtime",
     ".with_runtime_opt.ort": "the same with plain operators, for other execution providers",
-    ".onnx": "the model in plain ONNX, for a full build older than the `.ort` file needs",
+    ".onnx": "the model in plain ONNX, for the usual (full) build of ONNX Runtime",
     ".ort": "the model in ONNX Runtime's format, optimised for the CPU",
     "labels.txt": "class names in the order of the logits",
     MARKER: "how an image becomes the model's input, in machine-readable form",

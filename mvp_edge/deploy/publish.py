@@ -70,7 +70,8 @@ def _card(result: Result, interface: Interface, name: str, files: list[str]) -> 
     measured = report.accuracy.top1
     results = [] if measured is None else [result_of(report.accuracy.source, "top-1 (%)", measured)]
     if measured is None and report.estimate is not None:
-        results = [result_of(report.estimate.source, "top-1 (%), expected", report.estimate.top1)]
+        pictures = report.estimate.source.split(": ", 1)[-1]  # without "estimate" or "upper bound"
+        results = [result_of(pictures, "top-1 (%), expected", report.estimate.top1)]
     text = load_template("deploy/readme", "card.md.j2").render(
         title=name,
         labels=result.labels,

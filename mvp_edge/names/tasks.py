@@ -183,4 +183,6 @@ def _faults(text: str, name: str, synset: str, bound: bool) -> Iterator[str]:
     if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):  # Zl and Zp break lines, as in labels.txt
         yield f"{name!r} has a control character or a line separator"
     if bound and not _SYNSET.fullmatch(synset.lower()):
-        yield f"{synset!r} is not a noun synset; write one such as 'crane.n.05' or 'n02012849'"
+        word = canonical(synset).replace(" ", "_")
+        such = f"{word}.n.01" if re.fullmatch(r"[\w-]+", word) else "crane.n.05"
+        yield f"{synset!r} is not a noun synset; write one such as {such!r}, with its number, or 'n02012849'"

@@ -127,11 +127,14 @@ def judge_candidate(
     ratio = paired.median if paired else second.latency().median_ms / first.latency().median_ms
     full_bytes, small_bytes = (t.contender.path.stat().st_size for t in timings)
     verdict = judge(held_out, full_bytes, small_bytes, ratio)
+    accuracy, cost = verdict.reasons
+    if wanted == "auto" and _too_few(held_out) is not None:
+        accuracy += f"; add images, or take it unchecked with --precision {made.precision}"
     small = msgspec.structs.replace(
         _measured(made.precision, second, None if test is None else test.small),
         kept=verdict.passed or wanted != "auto",
         passed=verdict.passed,
-        reasons=verdict.reasons,
+        reasons=(accuracy, cost),
         time_ratio=round(ratio, 4),
     )
     if not small.kept:
@@ -161,17 +164,23 @@ def _measured(precision: Literal["fp32", "int8", "fp16"], timing: Timing, top1: 
     )  # fmt: skip
 
 
-def _accuracy(scores: Compared) -> tuple[bool, str]:
-    if isinstance(scores, Close):
-        return True, f"the accuracy was not compared; on random pictures its logits differ by {scores.difference:.2g}"
-    if isinstance(scores, int) or scores.n < JUDGED_IMAGES:
-        few = scores if isinstance(scores, int) else scores.n
+def _too_few(compared: Compared) -> int | None:
+    """Return how many images there are, if they are too few to compare the accuracy; None if they are enough."""
+    count = compared.n if isinstance(compared, Scores) else compared
+    return count if isinstance(count, int) and count < JUDGED_IMAGES else None
+
+
+def _accuracy(compared: Compared) -> tuple[bool, str]:
+    if isinstance(compared, Close):
+        return True, f"the accuracy was not compared; on random pictures its logits differ by {compared.difference:.2g}"
+    few = _too_few(compared)
+    if isinstance(compared, int) or few is not None:
         found = f"{few} images were held out of training at a time, as in cross-validation"
         found = found if few else "no images were held out of training"
         return False, f"{found}; at least {JUDGED_IMAGES} are needed to compare the accuracy"
-    drop = round(scores.full - scores.small, 6)
+    drop = round(compared.full - compared.small, 6)
     change = f"{drop:.2f} points lower" if drop > 0 else f"{-drop:.2f} points higher" if drop < 0 else "the same"
-    reason = f"top-1 is {change} on {scores.n} images held out of training"
+    reason = f"top-1 is {change} on {compared.n} images held out of training"
     if drop < MAX_DROP:
         return True, reason
     return False, f"{reason}; less than {MAX_DROP:g} is allowed"

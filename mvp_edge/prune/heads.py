@@ -45,7 +45,7 @@ class Network:
         body: The body; multiply-adds, parameters and share of units are those of what was cut.
         weights: Tensors by their names in torch.
         kept: Which of the base's units it keeps; None if it keeps them all.
-        uncut: Whether a larger body was not cut to the budget because there are too few photographs.
+        note: For the user: why no larger body is cut to a budget that this one leaves unfilled.
         cut_on: Of what was cut: returns as much of the body, cut on other images, uint8 `(N, 3, H, W)` at its pixels.
     """
 
@@ -53,7 +53,7 @@ class Network:
     weights: Mapping[str, np.ndarray]
     kept: KeepPlan | None
     cut_on: Callable[[Tensor], Network] | None = None
-    uncut: bool = False
+    note: str = ""
 
     @staticmethod
     def of(zoo: BodyZoo, body: Body) -> Network:

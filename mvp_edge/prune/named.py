@@ -16,6 +16,7 @@ from mvp_edge.core.environment import host
 from mvp_edge.core.errors import ConfigError
 from mvp_edge.core.packed import in_full
 from mvp_edge.core.progress import Progress, Stopwatch
+from mvp_edge.core.words import in_short
 from mvp_edge.export.classifier import read_interface
 from mvp_edge.export.graph import take_inventory
 from mvp_edge.export.named_head import KNOWN
@@ -231,6 +232,10 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
             f"the accuracy of {request.zoo.base} at {made.body.pixels} pixels is unknown without pictures: measure it "
             "with mvp-edge eval, or add images with --data DIR" + (f"; other sizes: {others}" if others else "")
         )
+    if pairs := alike(request):
+        warnings.append(
+            f"the base hardly tells apart {in_short(pairs, 3, '; ')}: expect less than on lists of names that differ"
+        )
     if config.unknown and made.threshold is None and request.split is not None:
         why = "its threshold needs pictures"
         if made.body.thresholds:
@@ -245,6 +250,14 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
             f"{request.zoo.base} are listed, or nearly, so that no others are left to compare with"
         )
     return warnings
+
+
+def alike(request: Request) -> list[str]:
+    """Return pairs of names of which the base confuses a class of one with a class of the other."""
+    name_of = {i: name for name, group in zip(request.resolution.task.names, request.resolution.groups, strict=True)
+               for i in group}  # fmt: skip
+    pairs = ((name_of[a], name_of[b]) for a, b in request.zoo.near if a in name_of and b in name_of)
+    return [f"{one!r} and {other!r}" for one, other in dict.fromkeys(pairs) if one != other]
 
 
 def sizes(request: Request, made: Made) -> list[SizeRecord]:

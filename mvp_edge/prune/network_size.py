@@ -31,6 +31,8 @@ COMPARED = 3  # fifths of them, on which a network that was cut is compared with
 JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
 CUTTING = 100  # photographs, at least, for a network to be cut: a fifth of them judges alone what is learned later
 
+TOO_FEW = f"the budget is not used up: with {CUTTING} photographs or more a larger network, cut to it, is tried, too"
+
 
 def choose_network(
     config: PruneConfig, zoo: BodyZoo, resolution: Resolution, source: DataSource, progress: Progress
@@ -137,7 +139,7 @@ def within_budget(
     if beyond is None:
         return ready
     if some_at is None:
-        return replace(ready, uncut=True)
+        return replace(ready, note=TOO_FEW)
     some = some_at(beyond.pixels)
     parts = parts_of(some, config.seed)[:COMPARED]
     part = part_of(beyond, some) if parts else None
@@ -145,14 +147,13 @@ def within_budget(
         return ready
     with progress.stage("Comparing networks", (1 + len(parts)) * len(some)) as stage:
         scores = [scored(zoo, network, resolution, some, parts, stage) for network in (ready, part)]
-    return part if scores[1] > scores[0] else ready
-
-
-def too_few_to_cut(network: Network) -> list[str]:
-    """Return a warning if more photographs would have had a larger network cut to the budget, which is not used up."""
-    if not network.uncut:
-        return []
-    return [f"the budget is not used up: with {CUTTING} photographs or more a larger network, cut to it, is tried, too"]
+    if scores[1] > scores[0]:
+        return part
+    note = (
+        f"the budget is not used up: {beyond.id}, cut to it, is right about {scores[1]:.1f} % of images left out, and "
+        f"{ready.body.id} about {scores[0]:.1f} %"
+    )
+    return replace(ready, note=note)
 
 
 def scored(

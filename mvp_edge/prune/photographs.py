@@ -36,7 +36,7 @@ from mvp_edge.prune.heads import Network, Photographs, State, seen
 from mvp_edge.prune.learn import Learned, cut_without, learn
 from mvp_edge.prune.learned_file import Head, learned_head_costs, make_file
 from mvp_edge.prune.named import Made, report_of
-from mvp_edge.prune.network_size import choose_network, too_few_to_cut
+from mvp_edge.prune.network_size import choose_network
 from mvp_edge.prune.pictures import open_data, read_pictures
 from mvp_edge.prune.precision import compare, make_precision
 from mvp_edge.prune.samples import extras_of
@@ -225,7 +225,7 @@ def deliver(
         environment=environment(device),
         seconds=clock.rounded(),
         warnings=(
-            *given.pictures.warnings, *report.warnings, *too_few_to_cut(given.network), *learned.warnings,
+            *given.pictures.warnings, *report.warnings, *filter(None, [given.network.note]), *learned.warnings,
             *rounding(parity), *warnings, *failed_gate(precisions), *no_known(learned, config),
         ),
     )  # fmt: skip

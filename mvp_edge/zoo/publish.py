@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from mvp_edge.core.environment import own_version
@@ -82,7 +83,8 @@ def result_of(dataset: str, name: str, top1: float) -> Any:
     """Return a figure for `front_matter`: top-1 in percent on images that `dataset` names."""
     from huggingface_hub import EvalResult
 
-    kind = re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-")[:60] or "images"
+    words = re.sub(r"[^a-z0-9]+", " ", dataset.lower())
+    kind = shorten(words, 60, placeholder="").replace(" ", "-") or "images"
     return EvalResult(
         task_type="image-classification",
         dataset_type=kind,

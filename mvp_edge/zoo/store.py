@@ -129,7 +129,7 @@ class Zoo:
         except FileNotFoundError as e:
             if path.parent.is_dir():
                 raise ZooError(f"{path.parent} holds no member.json; remove it") from e
-            raise ZooError(f"zoo {self.name} has no member {member!r}; see: mvp-edge zoo show {self.name}") from e
+            raise ZooError(f"zoo {self.name} has no member {member!r}; see: mvp-edge zoo show {self.path}") from e
         except (OSError, ValueError) as e:
             raise ZooError(f"{path} is damaged ({e}); {self._mend(member)}") from e
         info = MemberInfo.from_json(value, str(path))

@@ -137,20 +137,20 @@ def test_flags_that_need_images(run: Run, task: Path, generalist_zoo: Path, flag
 def test_flags_that_change_nothing_are_told(run: Run, task: Path, generalist_zoo: Path) -> None:
     done = run(*words(task, generalist_zoo, "--keep", 0.5, "--iterations", 7, "--lr", 0.1))
     assert done.code == 0, done.err
-    assert "--iterations, --lr has no effect; add --data DIR" in " ".join(done.err.split())
+    assert "--iterations, --lr have no effect; add --data DIR" in " ".join(done.err.split())
     assert "no effect" not in run(*words(task, generalist_zoo, "--keep", 0.5, "--force")).err
 
 
 def test_flags_of_other_zoos_are_told(run: Run, task: Path, generalist_zoo: Path, body_zoo: Path) -> None:
     more = ["--max-drop", 2, "--no-unknown", "--vote", "sample", "--seed", 1]
     told = " ".join(run(*words(task, generalist_zoo, "--keep", 0.5, *more)).err.split())
-    assert "pruned members, so --max-drop, --no-unknown has no effect" in told
+    assert "pruned members, so --max-drop, --no-unknown have no effect" in told
     assert "without images a network is delivered unchanged, so --vote has no effect" in told
     task.write_text("espresso\nbicycle\n")
     voting = ["--method", "smsp", "--similarity", "leep", "--voters", "specialist", "--vote", "sample", "--lr", 1]
     budget = ["--max-macs", "1G", "--max-drop", 2, "--no-unknown", "--force"]
     told = " ".join(run(*words(task, body_zoo, *voting, *budget)).err.split())
-    assert "none vote, so --vote, --method, --similarity, --voters has no effect" in told
+    assert "none vote, so --vote, --method, --similarity, --voters have no effect" in told
     assert "unchanged, so --lr has no effect" in told and "a budget sets the size, so --max-drop has no effect" in told
     assert "no effect" not in run(*words(task, body_zoo, "--max-drop", 2, "--no-unknown", "--force")).err
 

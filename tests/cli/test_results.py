@@ -162,6 +162,14 @@ def test_eval(run: Run, pruned: tuple[Path, Done], images: Path) -> None:
     assert "tiger" in run("eval", pruned[0] / "model.onnx", "--data", images).out
 
 
+def test_eval_names_classes_without_images(run: Run, pruned: tuple[Path, Done], images: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(images, tmp_path / "own")
+    for split in ("train", "test"):
+        shutil.rmtree(own / split / "tiger")
+    told = run("eval", pruned[0] / "model.onnx", "--data", own).error()
+    assert "has no images of tiger, which" in told and "add a folder for each" in told
+
+
 def test_eval_leaves_out_what_prune_leaves_out(
     run: Run, pruned: tuple[Path, Done], images: Path, tmp_path: Path
 ) -> None:

@@ -58,7 +58,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["copies"] == 1
     text = CliRunner().invoke(app, ["data", str(root), "-q"]).output
-    for part in ("7 files: 2 train, 3 test, of 2 classes; 2 set aside", "bad.jpg", "1 images are copies"):
+    for part in ("7 files: 2 train, 3 test, of 2 classes; 2 set aside", "bad.jpg", "1 image is a copy"):
         assert part in " ".join(text.split())
     for i in range(10):
         shutil.copy(root / "train/a/0.png", root / f"train/a/again{i}.png")
@@ -81,6 +81,9 @@ def test_a_zip_and_a_contact_sheet(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, command)
     assert (again.exit_code, "exists; replace a file with" in " ".join(again.output.split())) == (1, True)
     assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+    assert f"contact sheet: {page}" in "".join(CliRunner().invoke(app, [*command[:-1], "--force"]).output.split("\n"))
+    other = CliRunner().invoke(app, ["data", packed, "--contact-sheet", str(page.with_suffix(".txt"))])
+    assert other.exit_code == 1 and "is a page; call it" in " ".join(other.output.split())
     assert CliRunner().invoke(app, ["data", packed, "--contact-sheet", str(tmp_path), "--force"]).exit_code == 1
     nowhere = CliRunner().invoke(app, ["data", packed, "--contact-sheet", str(page / "sheet.html")])
     assert nowhere.exit_code == 1 and "another place with --contact-sheet" in " ".join(nowhere.output.split())

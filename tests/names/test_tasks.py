@@ -53,7 +53,7 @@ def test_every_problem_is_named_with_its_line(write):
     for part in (
         "classes.txt: ",
         "line 2: 'APPLE' is the same class as 'apple' in line 1",
-        "line 3: 'pear' is not a noun synset",
+        "line 3: 'pear' is not a noun synset; write one such as 'pear.n.01', with its number",
         "line 4: '= orange.n.01' has no class name",
         "line 5: byte 0xe9 in 'p�ar' is not UTF-8",
         "line 6: 'bee\\x07tle' has a control character",

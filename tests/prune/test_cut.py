@@ -158,6 +158,17 @@ def test_networks_are_compared_on_photographs_that_neither_was_cut_on(
     assert all(50 <= score <= 100 for score in found)
 
 
+def test_a_network_that_was_cut_in_vain_is_told(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_size, "CUTTING", 10)
+    monkeypatch.setattr(network_size, "scored", lambda _, network, *__: 60.0 if network.cut_on else 70.0)
+    large, small = bodies.bodies
+    report = compress(settings(tmp_path, bodies, images, Budget(macs=(large.macs + small.macs) / 2)))
+    told = f"{large.id}, cut to it, is right about 60.0 % of images left out, and {small.id} about 70.0 %"
+    assert any(told in w for w in report.warnings)
+
+
 def test_a_larger_body_that_meets_the_budget_is_not_cut(
     tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

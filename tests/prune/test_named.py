@@ -69,6 +69,16 @@ def body_of(report: Report) -> str:
     return report.body.id
 
 
+def test_names_that_the_base_confuses_are_told(config: PruneConfig, zoo: BodyZoo) -> None:
+    request = read_request(config, zoo)
+    espresso, bicycle, dog = request.resolution.groups
+    near = ((bicycle[0], espresso[0]), (espresso[0], bicycle[0]), (dog[0], dog[1]))
+    made = compress(replace(config, precision="fp32"))
+    assert not any("hardly tells apart" in w for w in made.warnings)
+    assert named.alike(replace(request, zoo=replace(zoo, near=near[1:]))) == ["'espresso' and 'bicycle'"]
+    assert named.alike(replace(request, zoo=replace(zoo, near=near[2:]))) == []
+
+
 def test_nouns_become_a_file_that_knows_them(config: PruneConfig, zoo: BodyZoo) -> None:
     report = compress(config)
     assert sorted(f.name for f in config.out.iterdir()) == sorted(report.files)
