@@ -21,7 +21,8 @@ from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.prune.fit import MANY_IMAGES, tune_low_data
 from mvp_edge.prune.size import Sizing, Votes, choose_counts
 from mvp_edge.pruners import random_plan, target_counts
-from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict, reestimate_norms
+from mvp_edge.training.loop import BatchSource, accuracy, fit, predict, reestimate_norms
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.training.recipes import recipe
 from mvp_edge.voting.meta_vote import assemble, vote
 from mvp_edge.voting.neighbours import Neighbour, select_voters, vote_weights

@@ -21,7 +21,8 @@ from mvp_edge.deploy.ort_web import SCRIPT, WASM
 from mvp_edge.models.architectures import new_model
 from mvp_edge.models.bases import load_base, save_base
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer
+from mvp_edge.training.loop import BatchSource, fit
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.zoo.store import Zoo, create_zoo, open_zoo
 from tests.bases import small_base
 from tests.bodies import make_body_zoo

@@ -19,7 +19,8 @@ from mvp_edge.core.device import on_device
 from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.models.architectures import set_head
 from mvp_edge.models.heads import ridge_head
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, reestimate_norms
+from mvp_edge.training.loop import BatchSource, fit, reestimate_norms
+from mvp_edge.training.optimizers import make_optimizer
 
 START_IMAGES = 512
 

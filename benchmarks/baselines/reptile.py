@@ -23,7 +23,8 @@ from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.models.architectures import head_name, head_of, set_head
 from mvp_edge.models.heads import random_head
 from mvp_edge.models.tensors import load_weights
-from mvp_edge.training.loop import fit, make_optimizer
+from mvp_edge.training.loop import fit
+from mvp_edge.training.optimizers import make_optimizer
 
 State = dict[str, Tensor]
 

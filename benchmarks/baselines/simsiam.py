@@ -14,7 +14,8 @@ from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import ImageSet, batches, normalise, scaled_down
 from mvp_edge.models.bases import Base
 from mvp_edge.training.checkpoint import Checkpoint
-from mvp_edge.training.loop import learning_rate, make_optimizer
+from mvp_edge.training.loop import learning_rate
+from mvp_edge.training.optimizers import make_optimizer
 
 SAVE_EVERY = 50
 

@@ -36,7 +36,8 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.pruners.reconstruction import counts_within, importance, reconstructed
 from mvp_edge.pruners.units import top_plan
 from mvp_edge.training.checkpoint import Checkpoint
-from mvp_edge.training.loop import Batch, fit, make_optimizer
+from mvp_edge.training.loop import Batch, fit
+from mvp_edge.training.optimizers import make_optimizer
 
 SAVE_EVERY = 500  # steps
 SOLVED_ON = 1600  # crops

@@ -42,7 +42,8 @@ from mvp_edge.prune.pictures import Pictures
 from mvp_edge.report.record import PicturesRecord
 from mvp_edge.training.frozen_head import named_logits
 from mvp_edge.training.interpolation import balanced_top1
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
+from mvp_edge.training.loop import BatchSource, fit, predict
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.voting.neighbours import Neighbour, sole_voter
 from mvp_edge.zoo.bodies import Body, BodyZoo, open_bodies
 

@@ -25,7 +25,8 @@ from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.slicing import sliced_copy
 from mvp_edge.pruners import base_importance
 from mvp_edge.pruners.units import top_plan
-from mvp_edge.training.loop import BatchSource, accuracy, fit, make_optimizer, predict
+from mvp_edge.training.loop import BatchSource, accuracy, fit, predict
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.zoo.member import MemberInfo
 from mvp_edge.zoo.store import Zoo
 

@@ -62,7 +62,8 @@ from mvp_edge.pruners.units import top_plan
 from mvp_edge.training.early_layers import freeze_early
 from mvp_edge.training.frozen_head import choose_head, fit_head
 from mvp_edge.training.interpolation import interpolate
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
+from mvp_edge.training.loop import BatchSource, fit, predict
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.training.recipes import recipe
 from mvp_edge.voting.leep import leep
 from mvp_edge.voting.meta_vote import average, count_votes, select_units

@@ -29,7 +29,7 @@ from mvp_edge.config import FitConfig
 from mvp_edge.models.norms import fix_norms
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.training.early_layers import freeze_early, frozen_layers, passed, skipped
-from mvp_edge.training.loop import make_optimizer
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.training.quick_layers import quick_layers
 from mvp_edge.zoo.store import open_zoo
 

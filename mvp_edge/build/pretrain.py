@@ -25,8 +25,8 @@ from mvp_edge.models.inference_form import with_linear_head
 from mvp_edge.models.norms import IMAGES, is_folded, unfold
 from mvp_edge.models.tensors import content_sha256
 from mvp_edge.training.checkpoint import Checkpoint
-from mvp_edge.training.loop import Batch, Batches, BatchSource, accuracy, fit, make_optimizer, predict
-from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.training.loop import Batch, Batches, BatchSource, accuracy, fit, predict
+from mvp_edge.training.optimizers import make_optimizer, resolve_fit
 
 NOTE_EVERY = 20
 OPTIMIZERS: dict[Optimizer, str] = {"sgd": "SGD", "adamw": "AdamW"}

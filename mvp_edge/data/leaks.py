@@ -19,6 +19,8 @@ COARSE = 8
 DECAY = 0.1  # of the mean variance of a feature
 MOST = 20_000
 FOLDS = 5
+NEARLY = 0.9  # of what a model has above chance, or could have
+LEAST_GAIN = 10.0  # points above chance
 
 
 def leaks(
@@ -74,6 +76,27 @@ def cross_validated(given: Prints, labels: np.ndarray, groups: np.ndarray) -> fl
     for each in range(FOLDS):
         predicted[fold == each] = _fitted(values[fold != each], kept[fold != each])(values[fold == each])
     return _balanced(predicted, kept)
+
+
+def thumbnail_warning(coarse: float | None, classes: int, reached: float | None = None) -> list[str]:
+    """Return a warning if a linear classifier on thumbnails nearly suffices to tell the classes apart.
+
+    Args:
+        coarse: Its balanced accuracy in percent; None if it was not measured.
+        classes: How many there are.
+        reached: That of a model on the same images; None: what is possible.
+    """
+    chance = 100 / classes
+    possible = 100 if reached is None else reached
+    if coarse is None or coarse < chance + LEAST_GAIN or coarse - chance < NEARLY * (possible - chance):
+        return []
+    beside, then = ("", "") if reached is None else (
+        f", and this model {reached:.1f} %", "; test with pictures from elsewhere"
+    )  # fmt: skip
+    return [
+        f"a linear classifier on thumbnails of 8 x 8 pixels has a balanced accuracy of {coarse:.1f} %{beside}: the "
+        f"images may differ by background, colour, border or watermark more than by what they show{then}"
+    ]
 
 
 def _of_files(origins: Sequence[Origin], labels: np.ndarray, classes: Sequence[str]) -> list[str]:

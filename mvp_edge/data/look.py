@@ -15,13 +15,12 @@ from mvp_edge.core.progress import Progress
 from mvp_edge.core.words import in_short
 from mvp_edge.data.copies import NOTE, Prints, conflict_warnings, conflicts, prints, trusted_copies
 from mvp_edge.data.images import Origin, Size
-from mvp_edge.data.leaks import COMPARED, cross_validated, leaks, sample
+from mvp_edge.data.leaks import COMPARED, cross_validated, leaks, sample, thumbnail_warning
 from mvp_edge.data.listing import SPLITS, UNREADABLE, Split, in_words
 from mvp_edge.data.source import MAX_UNREADABLE, DataSource
 
 SIDE = 64
 SHOWN = 20
-NEARLY = 0.9  # of what is above chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +135,7 @@ def look(source: DataSource, progress: Progress) -> Look:
             *conflict_warnings(double),
             *([NOTE] if same else []),
             *found,
-            *_coarse_warning(coarse, len(listing.classes)),
+            *thumbnail_warning(coarse, len(listing.classes)),
         ),
         samples=samples,
     )
@@ -173,16 +172,6 @@ def _seen(source: DataSource, again: int, tested: int) -> list[str]:
         return []
     then = "keeps copies on one side" if source.listing.carved == "by name" else "leaves them out of the test"
     return [f"{again:,} of {tested:,} test images are copies of training images: `prune` {then}"]
-
-
-def _coarse_warning(coarse: float | None, classes: int) -> list[str]:
-    chance = 100 / classes
-    if coarse is None or coarse - chance < NEARLY * (100 - chance):
-        return []
-    return [
-        f"a linear classifier on thumbnails of 8 x 8 pixels has a balanced accuracy of {coarse:.1f} %: the images may "
-        "differ by background, colour, border or watermark more than by what they show"
-    ]
 
 
 def _count(source: DataSource, split: Split, index: int) -> int:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet
+from mvp_edge.data.leaks import thumbnail_warning
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.models.bases import Base
 from mvp_edge.names import wordnet
 from mvp_edge.names.tasks import Task, canonical, numbered
+from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.report.record import AccuracyRecord, BaseAccuracyRecord, SizeRecord
 from mvp_edge.training.loop import Accuracy, accuracy, score
 from mvp_edge.voting.neighbours import ROUNDING, Neighbour, knowing
@@ -23,8 +25,6 @@ from mvp_edge.zoo.store import Zoo
 
 BASE_IMAGES = 200  # test images for the whole base model, which is about thirty times as slow as what is delivered
 CONFIDENCE = 0.95
-NEARLY = 0.9  # of what the model has above chance
-LEAST_IMAGES, LEAST_GAIN = 25, 10.0  # test images, and points above chance, to compare at all
 UNKNOWN = "there are no test images, and the zoo stores no outputs of this member; evaluate it with: mvp-edge eval"
 
 
@@ -51,21 +51,9 @@ def measured_accuracy(
                 "the same test images; train for longer with --iterations, or not at all with --iterations 0"
             )
     record = _record(now, f"{source}, test split, delivered ONNX file", then)
-    return record, [*warnings, *told_by_trifles(record, coarse)]
-
-
-def told_by_trifles(accuracy: AccuracyRecord, coarse: float | None) -> list[str]:
-    """Return a warning if thumbnails of 8 x 8 pixels are nearly enough to tell the classes apart."""
-    if coarse is None or accuracy.balanced is None or accuracy.n < LEAST_IMAGES:
-        return []
-    chance = 100 / len(accuracy.per_class)
-    if coarse < chance + LEAST_GAIN or coarse - chance < NEARLY * (accuracy.balanced - chance):
-        return []
-    return [
-        f"a linear classifier on thumbnails of 8 x 8 pixels has a balanced accuracy of {coarse:.1f} %, and this model "
-        f"{accuracy.balanced:.1f} %: the images may differ by background, colour, border or watermark more than by "
-        "what they show; test with pictures from elsewhere"
-    ]
+    if record.n >= JUDGED_IMAGES:
+        warnings += thumbnail_warning(coarse, len(record.per_class), record.balanced)
+    return record, warnings
 
 
 def harmed(before: Tensor, after: Tensor, labels: Tensor) -> bool:

@@ -23,8 +23,8 @@ from mvp_edge.models.heads import ridge_head
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.training.interpolation import Interpolation, balanced_top1, fold_count, steps, tune_interpolated
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
-from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.training.loop import BatchSource, fit, predict
+from mvp_edge.training.optimizers import make_optimizer, resolve_fit
 
 MANY_IMAGES = 2000  # in all, in classes of similar size: from so many on one check replaces cross-validation
 HELD_OUT, HELD_OUT_MOST = 10, 500  # one of so many images of each class; in all

@@ -38,8 +38,8 @@ from mvp_edge.training.interpolation import (
     interpolate,
     rest_of,
 )
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer
-from mvp_edge.training.optimizers import resolve_fit
+from mvp_edge.training.loop import BatchSource, fit
+from mvp_edge.training.optimizers import make_optimizer, resolve_fit
 
 JUDGES = 20  # photographs left out, at least, that judge steps: with fewer in a fifth, up to `TRAINED` fifths
 TRAINED = 3

@@ -17,8 +17,8 @@ from mvp_edge.models.groups import Group, GroupTable
 from mvp_edge.models.plan import KeepPlan, full_plan
 from mvp_edge.models.slicing import exchange
 from mvp_edge.pruners.units import cut, highest, positions_in
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer
-from mvp_edge.training.optimizers import SECOND_MOMENT, ChainedOptimizer
+from mvp_edge.training.loop import BatchSource, fit
+from mvp_edge.training.optimizers import SECOND_MOMENT, ChainedOptimizer, make_optimizer
 
 
 class UnitScores:

@@ -14,7 +14,8 @@ from mvp_edge.core.progress import Stage
 from mvp_edge.models.groups import GroupTable
 from mvp_edge.models.plan import KeepPlan, full_plan
 from mvp_edge.pruners.units import cut, highest, mean_of_normalised, positions_in, target_counts
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer
+from mvp_edge.training.loop import BatchSource, fit
+from mvp_edge.training.optimizers import make_optimizer
 
 
 class ImportanceMeter:

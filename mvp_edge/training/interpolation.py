@@ -26,7 +26,8 @@ from mvp_edge.core.progress import Stage
 from mvp_edge.core.streams import rng
 from mvp_edge.data import ImageSet, evened
 from mvp_edge.models.bases import Base
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
+from mvp_edge.training.loop import BatchSource, fit, predict
+from mvp_edge.training.optimizers import make_optimizer
 
 State = Mapping[str, Tensor]
 

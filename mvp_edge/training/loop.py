@@ -21,7 +21,6 @@ from mvp_edge.core.streams import rng, torch_rng
 from mvp_edge.data import ImageSet, augment, batches, forward_batch, normalise
 from mvp_edge.models.bases import Base
 from mvp_edge.models.norms import fix_norms, require_trainable
-from mvp_edge.training.optimizers import make_optimizer as make_optimizer
 from mvp_edge.training.quick_layers import quick_layers
 
 CHECK_EVERY = 20

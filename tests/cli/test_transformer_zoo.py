@@ -17,7 +17,8 @@ from mvp_edge.export import take_inventory
 from mvp_edge.models.architectures import ARCHITECTURES, new_model
 from mvp_edge.models.bases import save_base
 from mvp_edge.models.prunable import PrunableModel
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer
+from mvp_edge.training.loop import BatchSource, fit
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.zoo.store import open_zoo
 from tests.bases import small_base
 from tests.transformers import SIZE, small_vit

@@ -20,7 +20,8 @@ from mvp_edge.models.bases import Base, load_base, save_base
 from mvp_edge.models.norms import fold, is_folded, unfold
 from mvp_edge.models.prunable import PrunableModel
 from mvp_edge.models.support import lively
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
+from mvp_edge.training.loop import BatchSource, fit, predict
+from mvp_edge.training.optimizers import make_optimizer
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,8 @@ from mvp_edge.models.heads import features_of
 from mvp_edge.models.norms import fold
 from mvp_edge.models.tensors import deserialise, load_weights
 from mvp_edge.prune.base_zoo import add_bodies, exported, write_body
-from mvp_edge.training.loop import BatchSource, FitConfig, fit, make_optimizer
+from mvp_edge.training.loop import BatchSource, FitConfig, fit
+from mvp_edge.training.optimizers import make_optimizer
 from mvp_edge.zoo.bodies import BASE, Body
 from mvp_edge.zoo.store import create_zoo
 from tests.bases import small_base

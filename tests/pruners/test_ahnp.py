@@ -15,7 +15,8 @@ from mvp_edge.models.plan import full_plan, make_plan
 from mvp_edge.models.slicing import slice_model
 from mvp_edge.pruners import automatic_prune, target_counts
 from mvp_edge.pruners.ahnp import UnitScores
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer
+from mvp_edge.training.loop import BatchSource, fit
+from mvp_edge.training.optimizers import make_optimizer
 from tests.bases import small_base
 
 BASE = small_base("test_resnet", (8, 8))

@@ -27,7 +27,8 @@ from mvp_edge.training.interpolation import (
     steps,
     tune_interpolated,
 )
-from mvp_edge.training.loop import BatchSource, fit, make_optimizer, predict
+from mvp_edge.training.loop import BatchSource, fit, predict
+from mvp_edge.training.optimizers import make_optimizer
 from tests.bases import small_base
 
 CPU = torch.device("cpu")
