@@ -20,10 +20,10 @@ from mvp_edge.training.loop import (
     fit,
     learning_rate,
     loss_of,
-    make_optimizer,
     predict,
     reestimate_norms,
 )
+from mvp_edge.training.optimizers import make_optimizer
 from tests.bases import small_base
 
 CPU = torch.device("cpu")
