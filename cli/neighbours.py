@@ -12,6 +12,7 @@ from mvp_edge.config import PruneConfig, VoteConfig
 from mvp_edge.core.errors import ConfigError, ZooError
 
 from .options import (
+    NO_VOTE,
     Device,
     Json,
     OptionalData,
@@ -23,7 +24,9 @@ from .options import (
     Voters,
     ZooName,
     checked,
+    idle,
     print_json,
+    typed,
     voting_option,
 )
 from .progress import STARTING, shown
@@ -54,6 +57,7 @@ def register(app: typer.Typer) -> None:
 
 
 def neighbours(
+    context: typer.Context,
     task: Task,
     data: OptionalData = None,
     zoo: ZooName = None,
@@ -76,11 +80,12 @@ def neighbours(
     from mvp_edge.names.tasks import read_task
     from mvp_edge.zoo.bodies import open_bodies
 
-    typed = read_task(task)  # before the slow import of torch
+    given = read_task(task)  # before the slow import of torch
     if data is None and (ready := open_bodies(zoo)) is not None:
-        _show_bodies(PruneConfig(typed, None, zoo=zoo), ready, json=json)
+        flags = typed(context, "similarity", "voters", "top", "device", "threads", "seed")
+        _show_bodies(PruneConfig(given, None, zoo=zoo), ready, [idle(NO_VOTE, flags)] if flags else [], json=json)
         return
-    target = wordnet.resolve(typed)
+    target = wordnet.resolve(given)
     with shown(quiet=quiet) as progress:
         with progress.stage(STARTING):
             from mvp_edge.core.device import resolve_device, use_threads
@@ -101,7 +106,7 @@ def neighbours(
             prefilter = PREFILTER if images is not None else max(PREFILTER, top)
             found = rank(opened, target, config, inputs, stage=stage, prefilter=prefilter)
     used = similarity_used(config, images)
-    warnings = guesses(wordnet.ambiguous(typed)) if used == "wordnet" else []
+    warnings = guesses(wordnet.ambiguous(given)) if used == "wordnet" else []
     if warning := far_warning(found, target, used):
         warnings.append(warning)
     voting, problems = _voters(found, prunable, target, config, data)
@@ -138,7 +143,7 @@ def _row(neighbour: Neighbour, *, votes: bool) -> dict[str, Any]:
     }
 
 
-def _show_bodies(config: PruneConfig, zoo: BodyZoo, *, json: bool) -> None:
+def _show_bodies(config: PruneConfig, zoo: BodyZoo, notes: Sequence[str], *, json: bool) -> None:
     """Show what is expected of the ready-made bodies of a zoo, and which one is delivered."""
     from mvp_edge.prune.body_size import by_names, choose
     from mvp_edge.prune.expected import read_request
@@ -151,7 +156,7 @@ def _show_bodies(config: PruneConfig, zoo: BodyZoo, *, json: bool) -> None:
         {"id": b.id, "pixels": b.pixels, "macs": b.macs, "params": b.params, "expected_top1": e.top1}
         for b, e in request.expected
     ]
-    warnings = [*resolution.notes, *resolution.warnings]
+    warnings = [*resolution.notes, *resolution.warnings, *notes]
     if json:
         synsets = [n.synset for n in resolution.named]
         named = {"classes": list(resolution.task.names), "synsets": synsets, "id": resolution.task.id}

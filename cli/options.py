@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -150,6 +150,7 @@ Optimizer = Annotated[
         show_default="adamw for networks that have attention, and for ready-made ones in `prune`, else sgd",
     ),
 ]
+NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} no effect; leave that out"
 Force = Annotated[bool, output_option("--force", help="Replace an existing result.")]
 Device = Annotated[
     str, machine_option("--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda, cuda:N or mps.")
@@ -164,3 +165,15 @@ Bf16 = Annotated[
 Seed = Annotated[int, machine_option("--seed", help="Random seed; same seed and device, same result.")]
 Json = Annotated[bool, output_option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, output_option("--quiet", "-q", help="Show no progress.")]
+
+
+def typed(context: typer.Context, *names: str) -> list[str]:
+    """Return which of some flags were given on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = [n for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
+    return [f"--{'no-' * (context.params[n] is False)}{n.replace('_', '-')}" for n in given]
+
+
+def idle(why: str, flags: Sequence[str]) -> str:
+    """Return a note on flags that had no effect; `why` has a place for them and their verb."""
+    return why.format(flags=", ".join(flags) + (" has" if len(flags) == 1 else " have"))

@@ -25,6 +25,7 @@ from mvp_edge.training.recipes import recipe
 
 from .amounts import family, limit
 from .options import (
+    NO_VOTE,
     Bf16,
     Device,
     GroupBy,
@@ -40,6 +41,7 @@ from .options import (
     ZooName,
     checked,
     data_option,
+    idle,
     input_option,
     keep_option,
     output_option,
@@ -47,6 +49,7 @@ from .options import (
     rate,
     size_option,
     training_option,
+    typed,
     voting_option,
 )
 from .process import started
@@ -61,7 +64,6 @@ RECIPE, BODIES = recipe("prune", "sgd"), recipe("photographs", "adamw")
 TRAINING_FLAGS = ("iterations", "batch_size", "lr", "optimizer", "schedule", "bf16", "group_by")
 VOTING_FLAGS = ("channel_multiple", "neighbours", "vote", "temperature")
 UNCHANGED = "without images a network is delivered unchanged, so {flags} no effect; add --data DIR"
-NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} no effect; leave that out"
 MEMBERS = "the networks of this zoo are pruned members, so {flags} no effect; leave that out"
 BUDGET = "a budget sets the size, so {flags} no effect; leave that out"
 
@@ -280,7 +282,7 @@ def prune(
         raise typer.BadParameter("--zoo and --base both name what the networks are made of; give only one")
     limits = {"latency_ms": max_latency_ms, "macs": max_macs, "params": max_params, "size_kib": max_size_kib}
     given = {name: value for name, value in limits.items() if value is not None}
-    if (given or budgets is not None) and _typed(context, "keep"):
+    if (given or budgets is not None) and typed(context, "keep"):
         raise typer.BadParameter("--keep and a budget both set the size; give only one")
     wanted = None if budgets is None else family(budgets, given)
     fixed = checked(lambda: PruneConfig(task=task, data=data, zoo=zoo, base=base, weights=weights))
@@ -305,8 +307,8 @@ def prune(
             budget=checked(lambda: Budget(**given, typed={})) if given and not wanted else None,
             fit=checked(
                 lambda: FitOverrides(
-                    iterations=iterations if _typed(context, "iterations") else None,
-                    batch_size=batch_size if _typed(context, "batch_size") else None,
+                    iterations=iterations if typed(context, "iterations") else None,
+                    batch_size=batch_size if typed(context, "batch_size") else None,
                     lr=lr,
                     optimizer=optimizer,
                 )
@@ -330,7 +332,7 @@ def prune(
         from mvp_edge.prune.job import compress, compress_family, read_job
 
         job = read_job(config, progress)
-        if job.zoo is not None and _typed(context, "keep"):
+        if job.zoo is not None and typed(context, "keep"):
             raise typer.BadParameter(
                 f"the networks of zoo {job.zoo.name} differ in pixels, not in units; "
                 "set their size with --max-drop or a budget, such as --max-macs 60M"
@@ -372,12 +374,5 @@ def _show(made: Report | FamilyReport, notes: Sequence[str], *, json: bool) -> N
 def _idle(context: typer.Context, **run: bool) -> list[str]:
     """Return notes on flags of the command line that had no effect in a run of these properties, as `Idle` has them."""
     rows = [row for row in IDLE if all(getattr(row, name) in (None, value) for name, value in run.items())]
-    found = ((row.why, typed) for row in rows if (typed := _typed(context, *row.flags)))
-    return [why.format(flags=", ".join(typed) + (" has" if len(typed) == 1 else " have")) for why, typed in found]
-
-
-def _typed(context: typer.Context, *names: str) -> list[str]:
-    """Return which of some flags were given on the command line."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    given = [n for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
-    return [f"--{'no-' * (context.params[n] is False)}{n.replace('_', '-')}" for n in given]
+    found = ((row.why, flags) for row in rows if (flags := typed(context, *row.flags)))
+    return [idle(why, flags) for why, flags in found]

@@ -71,6 +71,9 @@ def test_verify_checks_every_file_of_a_body(run: Run, body_zoo: Path, tmp_path: 
 def test_neighbours_shows_which_body_is_delivered(run: Run, body_zoo: Path, nouns: Path, images: Path) -> None:
     words = ["--task", nouns, "--zoo", body_zoo]
     found = run("neighbours", *words, "--json").json
+    assert not any("no effect" in w for w in found["warnings"])
+    idle = run("neighbours", *words, "--similarity", "wordnet", "--top", 2, "--json").json["warnings"]
+    assert "the networks of this zoo are ready-made and none vote, so --similarity, --top have no effect; " in idle[-1]
     report = run("prune", *words, "--json").json
     assert found["delivered"] == report["body"]["id"]
     expected = {b["id"]: b["expected_top1"] for b in found["bodies"]}
