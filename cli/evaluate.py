@@ -52,8 +52,8 @@ def evaluate(
         shown_of = {name for split in SPLITS for name in source.covered(classifier.labels, split)}
         if missing := [name for name in classifier.labels if name not in shown_of]:
             raise DataError(
-                f"{source.place} has no images of {in_short(missing)}, which {model} tells apart; add a folder for "
-                f"each, or give other images (these are of {in_short(source.classes)})"
+                f"{source.place} has no images of {in_short(missing)}, which {model} tells apart; add some, or "
+                f"give other images (these are of {in_short(source.classes)})"
             )
         images, copies = load_test(source, classifier.labels, classifier.input_size, progress)
         with progress.stage("Evaluating", None):

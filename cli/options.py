@@ -96,7 +96,8 @@ GroupBy = Annotated[
     input_option(
         "--group-by",
         metavar="REGEX|folder",
-        help="Where the tool splits train and test: files with the same match, or in one folder, stay together.",
+        help="Files with the same match, or in one folder, stay together: where the tool splits train and test, and "
+        "where it leaves images out for choices.",
     ),
 ]
 ZooName = Annotated[
@@ -150,7 +151,7 @@ Optimizer = Annotated[
         show_default="adamw for networks that have attention, and for ready-made ones in `prune`, else sgd",
     ),
 ]
-NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} no effect; leave that out"
+NO_VOTE = "the networks of this zoo are ready-made and none vote, so {flags} no effect; leave {them} out"
 Force = Annotated[bool, output_option("--force", help="Replace an existing result.")]
 Device = Annotated[
     str, machine_option("--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda, cuda:N or mps.")
@@ -176,4 +177,5 @@ def typed(context: typer.Context, *names: str) -> list[str]:
 
 def idle(why: str, flags: Sequence[str]) -> str:
     """Return a note on flags that had no effect; `why` has a place for them and their verb."""
-    return why.format(flags=", ".join(flags) + (" has" if len(flags) == 1 else " have"))
+    verb, them = ("has", "it") if len(flags) == 1 else ("have", "them")
+    return why.format(flags=f"{', '.join(flags)} {verb}", them=them)

@@ -64,8 +64,8 @@ RECIPE, BODIES = recipe("prune", "sgd"), recipe("photographs", "adamw")
 TRAINING_FLAGS = ("iterations", "batch_size", "lr", "optimizer", "schedule", "bf16", "group_by")
 VOTING_FLAGS = ("channel_multiple", "neighbours", "vote", "temperature")
 UNCHANGED = "without images a network is delivered unchanged, so {flags} no effect; add --data DIR"
-MEMBERS = "the networks of this zoo are pruned members, so {flags} no effect; leave that out"
-BUDGET = "a budget sets the size, so {flags} no effect; leave that out"
+MEMBERS = "the networks of this zoo are pruned members, so {flags} no effect; leave {them} out"
+BUDGET = "a budget sets the size, so {flags} no effect; leave {them} out"
 
 
 class Idle(NamedTuple):

@@ -32,6 +32,7 @@ NOTE = (
     "frames, the accuracy is too good: keep each series on one side of the split, with --group-by where it is ours"
 )
 _CHUNK, _ROUND = 1024, 8
+_PIXELS = 1 << 22  # at once; in float32 they take 48 MiB
 _BLOCK = 1 << 22
 
 
@@ -57,7 +58,8 @@ class Prints:
 
 def prints(images: Tensor) -> Prints:
     """Return what is compared of uint8 images `(N, 3, H, W)`."""
-    parts = [_prints(part) for part in images.split(_CHUNK)]
+    most = max(1, _PIXELS // max(1, images.shape[2] * images.shape[3]))
+    parts = [_prints(part) for part in images.split(min(_CHUNK, most))]
     hashes, thumbnails = zip(*parts, strict=True) if parts else ((), ())
     return Prints(
         np.concatenate([np.empty(0, np.uint64), *hashes]),

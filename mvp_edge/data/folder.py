@@ -93,9 +93,9 @@ def list_folder(folder: Path, group_by: str | None = None, aside: Found | None =
 
     Args:
         folder: A directory in one of the `LAYOUTS`.
-        group_by: What keeps files together where the test split is a part of the training images: `folder`, or a
-            regular expression that is searched for in the path below `folder`; files with the same match, or the same
-            first group of it, are on one side.
+        group_by: What keeps files together, where the test split is a part of the training images and where images are
+            left out for choices: `folder`, or a regular expression that is searched for in the path below `folder`,
+            by its match or the first group of it.
         aside: What of the data is not in the folder, to be set aside with its reason.
 
     Returns:

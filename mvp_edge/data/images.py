@@ -116,18 +116,20 @@ class ImageSet:
         return replace(self, images=images, labels=labels, files=files, origins=origins, groups=groups)
 
     @property
-    def units(self) -> tuple[Tensor, Tensor]:
-        """What images left out in parts must keep together: images of one group and class.
+    def grouping(self) -> np.ndarray | None:
+        """How many images of each class each group holds, int `(groups, classes)`; None if none holds two."""
+        if self.groups is None or len(self.groups.unique()) == len(self.groups):
+            return None
+        numbers = self.groups.unique(return_inverse=True)[1]
+        table = np.zeros((int(numbers.max()) + 1, len(self.classes)), int)
+        np.add.at(table, (numbers.numpy(), self.labels.numpy()), 1)
+        return table
 
-        Returns:
-            The position of the first image of each unit, ascending; and for each image `(N,)` the unit that it is of.
-        """
-        if self.groups is None:
-            return torch.arange(len(self)), torch.arange(len(self))
-        pairs = torch.stack([self.groups, self.labels], 1).numpy()
-        _, first, of = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-        rank = np.argsort(np.argsort(first))  # by first images, so that images in no group keep their order
-        return torch.from_numpy(np.sort(first)), torch.from_numpy(rank[of.reshape(-1)])
+    def in_groups(self, chosen: np.ndarray) -> Tensor:
+        """Return the positions of the images of some groups, rows of `grouping`, ascending."""
+        assert self.groups is not None
+        numbers = self.groups.unique(return_inverse=True)[1]
+        return torch.isin(numbers, torch.from_numpy(np.asarray(chosen, dtype=np.int64))).nonzero().flatten()
 
     def at_most(self, per_class: int, rng: np.random.Generator) -> ImageSet:
         """Return at most `per_class` randomly chosen images of each class, in their old order.

@@ -64,6 +64,19 @@ class Aside:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Copies among image files.
+
+    Attributes:
+        group: Of each path; copies have the same number.
+        alike: Whether many pictures look so much alike that only exact copies count.
+    """
+
+    group: Mapping[str, int]
+    alike: bool
+
+
+@dataclass(frozen=True)
 class Listing:
     """The classes of a data set and where each given file went.
 
@@ -75,6 +88,7 @@ class Listing:
         carved: How the test split was made of the training images, if the data have none; after `splits.divided` with
             all copies of a picture on one side.
         groups: The group of each path, if groups were asked for.
+        copies: What is a copy of what, if copies were looked for to divide the data.
     """
 
     classes: tuple[str, ...]
@@ -83,6 +97,7 @@ class Listing:
     aside: tuple[Aside, ...] = ()
     carved: Literal["", "by name", "by group", "by copies"] = ""
     groups: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    copies: Copies | None = field(default=None, repr=False)
 
     def used(self, split: Split) -> int:
         """Return the number of files used in a split."""
@@ -98,34 +113,38 @@ Decode = Callable[[Sequence[str], Sequence[int], Size, OnImage | None], Pixels]
 """Reads image files as `images.decode_all` does."""
 
 
-@dataclass(frozen=True, eq=False)
 class InMemory:
-    """Image files that were read before, at one size.
+    """Image files that were read before, at one size; others are read when they are asked for.
 
-    Attributes:
-        images: What was read.
-        row: The position of each path among them.
+    Args:
+        sets: What was read.
     """
 
-    images: ImageSet
-    row: Mapping[str, int]
-
-    @staticmethod
-    def of(images: ImageSet) -> InMemory:
-        """Return images that come from files."""
-        return InMemory(images, {path: i for i, path in enumerate(images.files)})
+    def __init__(self, *sets: ImageSet) -> None:
+        self._sets = sets
+        self._place = {path: (k, i) for k, images in enumerate(sets) for i, path in enumerate(images.files)}
 
     def decode(
         self, paths: Sequence[str], labels: Sequence[int], size: Size, on_image: OnImage | None = None
     ) -> Pixels:
-        """Return images as `decode_all` does; unless all of them are in memory at this size, they are read again."""
-        if self.images.images.shape[2:] != size or not all(path in self.row for path in paths):
+        """Return images as `decode_all` does."""
+        if any(images.images.shape[2:] != size for images in self._sets):
             return decode_all(paths, labels, size, on_image)
-        some = self.images.subset([self.row[path] for path in paths])
+        missing = [i for i, path in enumerate(paths) if path not in self._place]
         if on_image is not None:
-            on_image(len(paths))
-        targets = torch.tensor(labels, dtype=torch.int64)
-        return Pixels(some.images, targets, len(paths), (), some.files, some.origins)
+            on_image(len(paths) - len(missing))
+        fresh = decode_all([paths[i] for i in missing], [labels[i] for i in missing], size, on_image)
+        read, row = ImageSet(fresh.images, fresh.labels, (), files=fresh.files, origins=fresh.origins), len(self._sets)
+        sets = (*self._sets, read)
+        place = self._place | {path: (row, i) for i, path in enumerate(fresh.files)}
+        there = [(label, sets[k], i, path) for path, label in zip(paths, labels, strict=True) if path in place
+                 for k, i in [place[path]]]  # fmt: skip
+        images = torch.empty((len(there), 3, *size), dtype=torch.uint8)
+        for target, (_, each, i, _) in zip(images, there, strict=True):
+            target.copy_(each.images[i])
+        found = torch.tensor([label for label, *_ in there], dtype=torch.int64)
+        files, origins = tuple(path for *_, path in there), tuple(each.origins[i] for _, each, i, _ in there)
+        return Pixels(images, found, len(paths), fresh.failures, files, origins)
 
 
 @dataclass(frozen=True)
@@ -260,10 +279,12 @@ def arranged(
     if not found["test"] and not found["val"]:
         return divide({name: found["train"][name] for name in sorted(found["train"])}, away, group)
     if group is not None:
-        notes.append(
-            "the data have a test split, so that --group-by does not make one; images left out of training for choices "
-            "are left out in whole groups"
-        )
+        alone = [name for name, paths in found["train"].items() if len(paths) > 1 and len(set(map(group, paths))) == 1]
+        why = f"all images of {alone[0]} are of one group: --group-by has no effect" if alone else (
+            "--group-by does not make one, but images left out of training for choices are left out in whole groups"
+        )  # fmt: skip
+        notes.append(f"the data have a test split, and {why}")
+        group = None if alone else group
     if not found["train"]:
         notes.append(f"{place} has no train split; its images are only used for testing")
     names = {canonical(name): name for split in ("val", "test", "train") for name in found[split]}

@@ -12,12 +12,12 @@ from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
 from mvp_edge.data.copies import Prints, joined, prints, trusted_copies
 from mvp_edge.data.images import ImageSet, Size
-from mvp_edge.data.listing import SPLITS, FileReader, InMemory, Listing, Split, by_name, split_files
+from mvp_edge.data.listing import SPLITS, Copies, FileReader, InMemory, Split, by_name, split_files
 from mvp_edge.data.source import DataSource
 from mvp_edge.names.tasks import canonical
 
-# Where copies are looked for to divide images, whatever a network takes, so that all have the same test images. Few are
-# read at the size of the largest network, for which they stay in memory: up to 300 MB.
+# Size at which copies are looked for to divide images: at any input size the test images are the same. Few images are
+# read at the input size of the largest network, and may stay in memory for it: up to 300 MB.
 FEW, FEW_AT, MANY_AT = 2000, (224, 224), (64, 64)
 
 
@@ -43,7 +43,7 @@ class Splits:
         return np.isin(self.groups[split], np.concatenate([self.groups[each] for each in of if each in self.groups]))
 
 
-def divided(source: DataSource, classes: Sequence[str], progress: Progress) -> DataSource:
+def divided(source: DataSource, classes: Sequence[str], progress: Progress, *, keep: bool = False) -> DataSource:
     """Return data with all copies of a picture on one side, if their test split was chosen by file name.
 
     Groups of copies are divided as a whole, by the names of their first files. Without copies the division stays as it
@@ -53,6 +53,7 @@ def divided(source: DataSource, classes: Sequence[str], progress: Progress) -> D
         source: The data.
         classes: Names; images of other classes stay where they are.
         progress: Progress reporter.
+        keep: Whether the images stay in memory, if they are few, for reading them again at the same size.
 
     Raises:
         DataError: As `DataSource.load`.
@@ -65,26 +66,26 @@ def divided(source: DataSource, classes: Sequence[str], progress: Progress) -> D
     size = FEW_AT if few else MANY_AT
     train, test = (_read(source, classes, split, size, progress, "Comparing") for split in ("train", "test"))
     files, labels = (*train.files, *test.files), torch.cat([train.labels, test.labels])
-    groups, _ = trusted_copies(_concatenated([prints(each.images) for each in (train, test)]), labels.numpy())
+    groups, same = trusted_copies(_concatenated([prints(each.images) for each in (train, test)]), labels.numpy())
     reader, notes = listing.reader, listing.notes
-    if few:
-        both = replace(
-            train, images=torch.cat([train.images, test.images]), labels=labels, files=files,
-            origins=(*train.origins, *test.origins),
-        )  # fmt: skip
-        reader = replace(reader, decode=InMemory.of(both).decode)
     if np.isin(groups[len(train) :], groups[: len(train)]).any():
-        sides, moved = _moved(listing, classes, _sides(files, labels, groups))
-        reader = replace(reader, files=sides)
+        sides: dict[str, Split] = dict.fromkeys(test.skipped, "train")
+        sides |= _sides(files, labels, groups)
+        # What cannot be read goes where most images are, so that no test split is left with nothing else.
+        files_of, moved = _moved(listing.classes, reader.files, classes, sides)
+        reader = FileReader(files_of)
         notes += (f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side",)
-    listing = replace(listing, reader=reader, notes=notes, carved="by copies")
+    if few and keep:
+        reader = replace(reader, decode=InMemory(train, test).decode)
+    copies = Copies(dict(zip(files, groups.tolist(), strict=True)), same)
+    listing = replace(listing, reader=reader, notes=notes, carved="by copies", copies=copies)
     return DataSource(source.name, source.location, listing)
 
 
 def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> Splits:
-    """Read all images of some classes, and find copies; where the test split is ours, after `divided`.
+    """Read all images of some classes and find copies.
 
-    There classes may be too small to have images in it.
+    A test split that the tool made is first divided by `divided`; classes may have no images in it.
 
     Args:
         source: The data.
@@ -102,8 +103,7 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
             images[split] = _read(source, classes, split, size, progress)
     with progress.stage("Comparing images"):
         seen: dict[Split, Prints] = {split: prints(each.images) for split, each in images.items()}
-        labels = np.concatenate([each.labels.numpy() for each in images.values()])
-        every, same = trusted_copies(_concatenated(list(seen.values())), labels)
+        every, same = _copies(source, list(images.values()), list(seen.values()))
     ends = np.cumsum([len(each) for each in images.values()])[:-1]
     copies = dict(zip(images, np.split(every, ends), strict=True))
     kept: dict[Split, ImageSet] = {split: _in_groups(each, copies[split], source) for split, each in images.items()}
@@ -112,8 +112,7 @@ def load_splits(source: DataSource, classes: Sequence[str], size: Size, progress
 
 def grouped(images: ImageSet, source: DataSource) -> ImageSet:
     """Return images of a source with their groups: copies of a picture, joined with those that were asked for."""
-    copies, _ = trusted_copies(prints(images.images), images.labels.numpy())
-    return _in_groups(images, copies, source)
+    return _in_groups(images, _copies(source, [images], None)[0], source)
 
 
 def load_test(source: DataSource, classes: Sequence[str], size: Size, progress: Progress) -> tuple[ImageSet, int]:
@@ -175,20 +174,32 @@ def _sides(files: Sequence[str], labels: torch.Tensor, groups: np.ndarray) -> di
 
 
 def _moved(
-    listing: Listing, classes: Sequence[str], sides: Mapping[str, Split]
-) -> tuple[Mapping[Split, Sequence[Sequence[str]]], int]:
-    """Return the files by side and class, and how many changed sides; those that were not read stay where they are."""
-    assert isinstance(listing.reader, FileReader)  # what is divided by name are files
-    files: dict[Split, list[Sequence[str]]] = {split: list(paths) for split, paths in listing.reader.files.items()}
+    names: Sequence[str], files: Mapping[Split, Sequence[Sequence[str]]], classes: Sequence[str],
+    sides: Mapping[str, Split],
+) -> tuple[Mapping[Split, Sequence[Sequence[str]]], int]:  # fmt: skip
+    """Return the files by side and class when those of some classes are on these sides, and how many images moved."""
+    found: dict[Split, list[Sequence[str]]] = {split: list(paths) for split, paths in files.items()}
     wanted, moved = set(map(canonical, classes)), 0
-    for index, name in enumerate(listing.classes):
+    for index, name in enumerate(names):
         if canonical(name) in wanted:
             was: list[tuple[str, Split]] = [(p, split) for split in ("train", "test") for p in files[split][index]]
             now = [(path, sides.get(path, split)) for path, split in was]
             moved += sum(one != other for one, other in zip(was, now, strict=True))
             for split in ("train", "test"):
-                files[split][index] = tuple(sorted(path for path, side in now if side == split))
-    return files, moved
+                found[split][index] = tuple(sorted(path for path, side in now if side == split))
+    return found, moved
+
+
+def _copies(source: DataSource, sets: Sequence[ImageSet], seen: Sequence[Prints] | None) -> tuple[np.ndarray, bool]:
+    """Return groups of copies `(N,)` among all images of some sets, and whether only exact copies count.
+
+    Where copies were looked for before, as in `divided`, the answer does not depend on the size of the images.
+    """
+    known, files = source.listing.copies, [path for images in sets for path in images.files]
+    if known is not None and all(path in known.group for path in files):
+        return np.array([known.group[path] for path in files], int), known.alike
+    labels = np.concatenate([images.labels.numpy() for images in sets])
+    return trusted_copies(_concatenated(seen or [prints(images.images) for images in sets]), labels)
 
 
 def _in_groups(images: ImageSet, copies: np.ndarray, source: DataSource) -> ImageSet:

@@ -51,7 +51,7 @@ def measured_accuracy(
                 "the same test images; train for longer with --iterations, or not at all with --iterations 0"
             )
     record = _record(now, f"{source}, test split, delivered ONNX file", then)
-    if record.n >= JUDGED_IMAGES:
+    if record.n >= JUDGED_IMAGES and record.balanced is not None:
         warnings += thumbnail_warning(coarse, len(record.per_class), record.balanced)
     return record, warnings
 

@@ -29,12 +29,12 @@ from mvp_edge.training.optimizers import make_optimizer, resolve_fit
 MANY_IMAGES = 2000  # in all, in classes of similar size: from so many on one check replaces cross-validation
 HELD_OUT, HELD_OUT_MOST = 10, 500  # one of so many images of each class; in all
 UNCHECKED = (
-    "of each class there is a single image, or copies of one, so that none can be held out to check fine-tuning: it is "
-    "left out; force it with --schedule fixed"
+    "of each class there is a single image, or a single group of them, so that none can be held out to check "
+    "fine-tuning: it is left out; force it with --schedule fixed"
 )
 UNVALIDATED = (
-    "a class has a single image, or copies of one, so that fine-tuning cannot be cross-validated: the member is "
-    "delivered as it is; force it with --schedule fixed"
+    "a class has a single image, or a single group of them, so that fine-tuning cannot be cross-validated: the member "
+    "is delivered as it is; force it with --schedule fixed"
 )
 GENTLE_RATE, GENTLE_STEPS, GENTLE_BATCH = 1 / 3, 1 / 2, 64  # of the settings for many images; largest batch
 
@@ -119,18 +119,47 @@ def hold_out(
 def a_tenth(data: ImageSet, seed: int, least: int = 3) -> tuple[ImageSet, ImageSet]:
     """Return images without a tenth of each class, and this tenth, of bounded size.
 
-    Groups of images of a class stay together, and count as one image. Classes with fewer than `least` are not held out.
+    Groups are held out as a whole. Classes with fewer than `least` images, or groups of them, are not held out.
     """
-    most = max(1, HELD_OUT_MOST // len(data.classes))
-    first, unit = data.units
-    labels = data.labels[first]
-    order = torch.from_numpy(rng(seed, "held-out").permutation(len(first)))
-    chosen = torch.zeros(len(first), dtype=torch.bool)
-    for label, count in enumerate(torch.bincount(labels).tolist()):
-        if count >= least:
-            chosen[order[labels[order] == label][: min(most, math.ceil(count / HELD_OUT))]] = True
-    held = chosen[unit]
+    most, table = max(1, HELD_OUT_MOST // len(data.classes)), data.grouping
+    order = rng(seed, "held-out").permutation(len(data) if table is None else len(table))
+    held = torch.zeros(len(data), dtype=torch.bool)
+    if table is not None:
+        held[data.in_groups(_a_tenth_of_groups(table[order], most, least, order))] = True
+    else:
+        drawn = torch.from_numpy(order)
+        for label, count in enumerate(torch.bincount(data.labels).tolist()):
+            if count >= least:
+                held[drawn[data.labels[drawn] == label][: min(most, math.ceil(count / HELD_OUT))]] = True
     return data.subset((~held).nonzero().flatten()), data.subset(held.nonzero().flatten())
+
+
+def _a_tenth_of_groups(table: np.ndarray, most: int, least: int, numbers: np.ndarray) -> np.ndarray:
+    """Return the groups that are held out.
+
+    They are those that fit into a tenth of each of their classes, and, of a class that has none of these, its smallest
+    group, if that leaves half of each class.
+
+    Args:
+        table: Images `(groups, classes)` of each class, in random order.
+        most: Images of a class that are held out, at most.
+        least: Groups that a class needs.
+        numbers: Of the groups.
+    """
+    total = table.sum(0)
+    room = np.where((table > 0).sum(0) >= least, np.minimum(most, -(-total // HELD_OUT)), 0)
+    held, chosen = np.zeros_like(total), np.zeros(len(table), bool)
+    for group in range(len(table)):
+        if (held + table[group] <= np.where(table[group] > 0, room, held)).all():
+            chosen[group] = True
+            held += table[group]
+    for label in np.flatnonzero((held == 0) & (room > 0)):
+        sizes = np.where((table[:, label] > 0) & ((held + table <= total // 2) | (table == 0)).all(1), table.sum(1), 0)
+        if sizes.any() and held[label] == 0:
+            group = int(np.flatnonzero(sizes)[np.argmin(sizes[sizes > 0])])
+            chosen[group] = True
+            held += table[group]
+    return numbers[chosen]
 
 
 def fine_tune(

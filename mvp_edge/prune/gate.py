@@ -78,6 +78,8 @@ def judge(held_out: Compared, full_bytes: int, small_bytes: int, time_ratio: flo
     - It is faster (at most `FASTER` of the time and `NOT_LARGER` of the bytes), or smaller (at most `SMALLER` of the
       bytes and `SAVED_BYTES` less, at no more than `NOT_SLOWER` of the time).
 
+    Where outputs were compared in place of an accuracy, because there are no such images, the second alone decides.
+
     Args:
         held_out: What tells the loss of accuracy.
         full_bytes: Of the float32 file.

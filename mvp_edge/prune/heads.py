@@ -193,15 +193,14 @@ class LeftOut:
 
 
 def parts_of(train: ImageSet, seed: int) -> list[Tensor]:
-    """Return the positions of the photographs that are left out at a time: a fifth of each class, copies together.
+    """Return the positions of the photographs that are left out at a time: a fifth of each class, in whole groups.
 
-    A class of fewer than five is in fewer parts, and one of a single photograph, or of copies of one, in none; none if
-    fewer than two classes have two.
+    A class of fewer than five photographs, or groups of them, is in fewer parts, and one of a single one in none; none
+    if fewer than two classes have two.
     """
-    first, _ = train.units
-    if int((torch.bincount(train.labels[first]) > 1).sum()) < 2:
-        return []
     parts = [part for part in grouped_folds(train, rng(seed, "folds"), FOLDS) if len(part)]
+    if not parts or len(train.labels[torch.cat(parts)].unique()) < 2:
+        return []
     return parts if len(train) <= ALL_FOLDS else parts[:1]
 
 

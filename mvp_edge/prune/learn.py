@@ -182,8 +182,8 @@ def take_steps(
     if settings.iterations > 0 and choice is None and config.schedule == "auto":
         settings = replace(settings, iterations=0)
         warnings.append(
-            "fewer than two classes have two photographs, so that none can be left out to judge by: the network was "
-            "not trained, only its head; add photographs"
+            "fewer than two classes have two photographs that are not of one group, so that none can be left out to "
+            "judge by: the network was not trained, only its head; add photographs"
         )
     everything, interpolation, number = torch.arange(len(train)), None, 0
     before = after = steps.start(everything)

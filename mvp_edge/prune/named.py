@@ -254,10 +254,10 @@ def unmeasured(request: Request, made: Made, config: PruneConfig) -> list[str]:
 
 def alike(request: Request) -> list[str]:
     """Return pairs of names of which the base confuses a class of one with a class of the other."""
-    name_of = {i: name for name, group in zip(request.resolution.task.names, request.resolution.groups, strict=True)
-               for i in group}  # fmt: skip
-    pairs = ((name_of[a], name_of[b]) for a, b in request.zoo.near if a in name_of and b in name_of)
-    return [f"{one!r} and {other!r}" for one, other in dict.fromkeys(pairs) if one != other]
+    names, groups = request.resolution.task.names, request.resolution.groups
+    name_of = {i: k for k, group in enumerate(groups) for i in group}
+    pairs = (sorted((name_of[a], name_of[b])) for a, b in request.zoo.near if a in name_of and b in name_of)
+    return [f"{names[one]!r} and {names[other]!r}" for one, other in dict.fromkeys(map(tuple, pairs)) if one != other]
 
 
 def sizes(request: Request, made: Made) -> list[SizeRecord]:

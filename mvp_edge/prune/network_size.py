@@ -28,10 +28,13 @@ TRIED = 200  # photographs that choose a network, at most, equally many of each 
 TRIED_EACH = 5  # of a class where there are more than `TRIED` / 5 classes
 FILLED = 0.9  # of a budget
 COMPARED = 3  # fifths of them, on which a network that was cut is compared with one that was not
-JUDGING = 60  # photographs, at least: with fewer the estimates of the names decide
-CUTTING = 100  # photographs, at least, for a network to be cut: a fifth of them judges alone what is learned later
+JUDGING = 60  # of them, at least: with fewer the estimates of the names decide
+CUTTING = 100  # photographs in all, at least, for a network to be cut: a fifth judges alone what is learned later
 
-TOO_FEW = f"the budget is not used up: with {CUTTING} photographs or more a larger network, cut to it, is tried, too"
+TOO_FEW = (
+    f"the budget is not used up: with {CUTTING} photographs or more, spread over the classes, a larger network, cut to "
+    "it, is tried, too"
+)
 
 
 def choose_network(
@@ -39,8 +42,8 @@ def choose_network(
 ) -> Network:
     """Return the network to train.
 
-    With fewer than `JUDGING` photographs, or `CUTTING` where there is a budget, it is the body that `body_size.choose`
-    takes, by estimates; of names that the base does not know these go by how many there are.
+    With fewer than `JUDGING` photographs that choose, or `CUTTING` in all where there is a budget, it is the body that
+    `body_size.choose` takes, by estimates; of names that the base does not know these go by how many there are.
 
     Args:
         config: Settings of the run.
@@ -55,15 +58,17 @@ def choose_network(
     """
     names = resolution.task.names
     each, count = max(TRIED_EACH, TRIED // len(names)), source.count(names, "train")
+    some = sum(min(each, source.count([n], "train")) for n in names)
 
     def some_at(pixels: int) -> ImageSet:
-        with progress.stage("Reading some images", sum(min(each, source.count([n], "train")) for n in names)) as stage:
+        with progress.stage("Reading some images", some) as stage:
             return grouped(source.load(names, "train", (pixels, pixels), stage.advance, each), source)
 
     if config.budget is not None:
-        return within_budget(config, config.budget, zoo, resolution, some_at if count >= CUTTING else None, progress)
+        enough = some_at if count >= CUTTING and some >= JUDGING else None
+        return within_budget(config, config.budget, zoo, resolution, enough, progress)
     largest = max(b.pixels for b in zoo.bodies)
-    if count >= JUDGING and (found := good_enough(config, zoo, resolution, some_at(largest), progress)):
+    if some >= JUDGING and (found := good_enough(config, zoo, resolution, some_at(largest), progress)):
         return found
     return Network.of(zoo, choose(request_of(zoo, resolution), config, delivery_of(zoo, resolution, config))[0])
 
@@ -127,7 +132,8 @@ def within_budget(
         ready = Network.of(zoo, choose(request_of(zoo, resolution), config, delivery_of(zoo, resolution, config))[0])
     except BudgetError as error:
         if some_at is None:
-            raise BudgetError(f"{error}, or give {CUTTING} photographs: then a network is cut to the budget") from error
+            more = f"or give {CUTTING} photographs, spread over the classes: then a network is cut to the budget"
+            raise BudgetError(f"{error}, {more}") from error
         smallest = zoo.bodies[-1]
         if (part := part_of(smallest, some_at(smallest.pixels))) is None:
             raise BudgetError(f"{error}; nor does what can be cut from {smallest.id} meet the budget") from error
@@ -150,8 +156,8 @@ def within_budget(
     if scores[1] > scores[0]:
         return part
     note = (
-        f"the budget is not used up: {beyond.id}, cut to it, is right about {scores[1]:.1f} % of images left out, and "
-        f"{ready.body.id} about {scores[0]:.1f} %"
+        f"the budget is not used up: {beyond.id}, cut to it, names {scores[1]:.1f} % of the images left out correctly, "
+        f"and {ready.body.id} {scores[0]:.1f} %"
     )
     return replace(ready, note=note)
 

@@ -95,7 +95,7 @@ def prepare(
     with clock.time("size"):
         require_trainable(zoo)
     with clock.time("load"):
-        source = divided(source, names, progress)
+        source = divided(source, names, progress, keep=True)
     with clock.time("size"):
         networks = {each.out: choose_network(each, zoo, resolution, source, progress) for each in configs}
     return Prepared(zoo, resolution, source, none_files, networks, device)

@@ -173,7 +173,7 @@ def _warnings(record: PicturesRecord, test: ImageSet | None, left_out: int, repe
     warnings = []
     if repeated:
         whole = repeated + record.used["val"]
-        warnings.append(f"{repeated} of {whole} validation images are copies of training images: they decide nothing")
+        warnings.append(f"{repeated} of {whole} validation images are copies of training images: they are not used")
     if 0 < (few := record.used.get("val", 0)) < JUDGED_IMAGES:
         warnings.append(f"{few} validation images decide nothing, as at least {JUDGED_IMAGES} are needed")
     if test is None and not left_out:

@@ -141,18 +141,37 @@ def steps(config: FitConfig, data: ImageSet) -> int:
 
 
 def fold_count(data: ImageSet) -> int:
-    """Return the number of folds for these images; cross-validation needs two."""
-    first, _ = data.units
-    return min(FOLDS, int(torch.bincount(data.labels[first], minlength=len(data.classes)).min()))
+    """Return the number of folds for these images; cross-validation needs two images, or groups, of each class."""
+    table = data.grouping
+    counts = np.bincount(data.labels, minlength=len(data.classes)) if table is None else (table > 0).sum(0)
+    return min(FOLDS, int(counts.min()))
 
 
 def grouped_folds(data: ImageSet, rng: np.random.Generator, count: int) -> list[Tensor]:
-    """Return the positions of images in folds, as `folds` does, with images of a group and class in one fold.
+    """Return the positions of images in folds, as `folds` does, with all images of a group in one fold.
 
-    A class of a single group is in none.
+    Groups, the largest first, go where there are fewest of their classes. One that would leave no image of a class
+    outside of a fold is in none.
+
+    Raises:
+        ValueError: there are fewer than two folds.
     """
-    first, unit = data.units
-    return [torch.isin(unit, chosen).nonzero().flatten() for chosen in folds(data.labels[first], rng, count)]
+    table = data.grouping
+    if table is None or count < 2:
+        return folds(data.labels, rng, count)
+    order = rng.permutation(len(table))
+    order = order[np.argsort(-table[order].sum(1), kind="stable")]
+    total, held = table.sum(0), np.zeros((count, table.shape[1]), int)
+    chosen: list[list[int]] = [[] for _ in range(count)]
+    for group in order.tolist():
+        inside = table[group] > 0
+        after = held[:, inside] + table[group, inside]
+        able = np.flatnonzero((after < total[inside]).all(1))
+        if len(able):
+            fold = int(able[np.argmin((held[able][:, inside] / total[inside]).sum(1))])
+            chosen[fold].append(group)
+            held[fold] += table[group]
+    return [data.in_groups(np.array(groups, int)) for groups in chosen]
 
 
 def folds(labels: Tensor, rng: np.random.Generator, count: int) -> list[Tensor]:

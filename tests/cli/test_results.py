@@ -167,7 +167,7 @@ def test_eval_names_classes_without_images(run: Run, pruned: tuple[Path, Done], 
     for split in ("train", "test"):
         shutil.rmtree(own / split / "tiger")
     told = run("eval", pruned[0] / "model.onnx", "--data", own).error()
-    assert "has no images of tiger, which" in told and "add a folder for each" in told
+    assert "has no images of tiger, which" in told and "add some" in told
 
 
 def test_eval_leaves_out_what_prune_leaves_out(

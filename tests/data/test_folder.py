@@ -511,7 +511,9 @@ def test_folders_as_groups(tmp_path: Path) -> None:
 
 
 def test_a_grouping_that_makes_no_split_or_is_wrong(tree: Path) -> None:
-    assert "--group-by does not make one" in open_source(str(tree), "folder").notes[0]
+    assert "--group-by does not make one" in open_source(str(tree), r"\w+\.png").notes[0]
+    whole = open_source(str(tree), "folder")
+    assert "are of one group: --group-by has no effect" in whole.notes[0] and not whole.listing.groups
     with pytest.raises(DataError, match=r"'\(' is not a regular expression"):
         open_source(str(tree), "(")
 

@@ -199,7 +199,7 @@ def _check_no_download(cache: Path, name: str, url: str) -> str:
     message = str(caught.value)
     assert url in message
     assert str(cache) in message
-    assert "--data DIR" in message
+    assert "a local folder of images" in message
     assert not any((cache / "datasets").rglob("*")), "something half-written was left"
     return message
 

@@ -135,13 +135,20 @@ def test_classes_of_any_size_are_held_out() -> None:
     assert len(torch.cat([rest.images, held.images]).unique(dim=0)) == len(data)
 
 
-def test_copies_are_held_out_together() -> None:
+def test_groups_are_held_out_as_a_whole() -> None:
     data = numbered(50)
-    data = replace(data, groups=torch.arange(len(data)) // 5)
-    rest, held = a_tenth(data, 0)
-    assert rest.groups is not None and held.groups is not None
-    assert torch.bincount(held.labels).tolist() == [5] * len(data.classes)  # one group of ten
-    assert not set(rest.groups.tolist()) & set(held.groups.tolist())
+    count = len(data.classes)
+    for groups in (torch.arange(len(data)) // 5, torch.arange(len(data)) % 50):  # of one class, or of all
+        rest, held = a_tenth(replace(data, groups=groups), 0)
+        assert rest.groups is not None and held.groups is not None
+        assert torch.bincount(held.labels).tolist() == [5] * count
+        assert not set(rest.groups.tolist()) & set(held.groups.tolist())
+    large = torch.tensor([0] * 20 + [1] * 15 + [2] * 15)  # none fits into a tenth
+    groups = torch.cat([large + 3 * k for k in range(count)])
+    rest, held = a_tenth(replace(data, groups=groups), 0)
+    assert torch.bincount(held.labels).tolist() == [15] * count
+    whole = torch.arange(len(data)) // 50  # a class is a group
+    assert len(a_tenth(replace(data, groups=whole), 0)[1]) == 0
 
 
 def test_validation_images_serve_where_there_are_enough() -> None:

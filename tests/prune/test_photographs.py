@@ -21,7 +21,7 @@ from cli.app import app
 from mvp_edge.build.adding import add_result
 from mvp_edge.config import Budget, FitOverrides, PruneConfig
 from mvp_edge.core.errors import BudgetError, ConfigError, DataError, ZooError
-from mvp_edge.data import open_source
+from mvp_edge.data import DataSource, open_source
 from mvp_edge.export import OnnxClassifier
 from mvp_edge.export.named_head import HEAD
 from mvp_edge.models.architectures import head_of, new_model
@@ -359,6 +359,18 @@ def test_a_family_has_a_body_for_each_budget(tmp_path: Path, bodies: BodyZoo, im
     made = compress_family(settings(tmp_path, bodies, images, "apple\ntiger\n"), budgets)
     assert [m.macs >= least for m, least in zip(made.models, macs, strict=True)] == [True, True]
     assert made.models[0].macs < made.models[1].macs
+
+
+def test_photographs_are_divided_before_they_choose(
+    tmp_path: Path, bodies: BodyZoo, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(_: object, __: object, ___: object, source: DataSource, ____: object) -> None:
+        assert source.listing.carved == "by copies"
+        raise BudgetError("enough")
+
+    monkeypatch.setattr("mvp_edge.prune.photographs.choose_network", choose)
+    with pytest.raises(BudgetError, match="enough"):
+        compress(settings(tmp_path, bodies, images / "train", "apple\ntiger\n"))
 
 
 def test_a_family_with_a_budget_out_of_reach_trains_nothing(

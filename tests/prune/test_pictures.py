@@ -18,6 +18,7 @@ from mvp_edge.data import open_source
 from mvp_edge.data.copies import NOTE
 from mvp_edge.data.listing import FileReader
 from mvp_edge.data.splits import divided, load_test
+from mvp_edge.prune.heads import parts_of
 from mvp_edge.prune.pictures import LEFT_OUT, LEFT_OUT_VAL, Pictures, open_data, read_pictures
 from mvp_edge.prune.request import check_place
 
@@ -123,8 +124,11 @@ def test_what_chooses_a_network_is_no_copy_of_a_test_image(tmp_path: Path) -> No
     fresh = open_source(str(tmp_path))
     source = divided(fresh, ("a", "b"), SilentProgress())
     tests = [{str(p) for p in s.load(("a", "b"), "test", (32, 32)).files} for s in (fresh, source)]
-    chooses = set(source.load(("a", "b"), "train", (224, 224)).files)
-    assert tests[0] != tests[1] and not chooses & tests[1]
+    assert tests[0] != tests[1]
+    scenes = [{(Path(p).stem[0], int(Path(p).stem[1:]) // 4) for p in paths} for paths in (
+        source.load(("a", "b"), "train", (224, 224)).files, tests[1],
+    )]  # fmt: skip
+    assert not scenes[0] & scenes[1]
     for size in ((32, 32), (224, 224)):  # networks of all sizes have the same test images
         found = read_pictures(source, ("a", "b"), size, SilentProgress())
         assert found.test is not None and set(found.test.files) == tests[1]
@@ -144,7 +148,7 @@ def test_few_images_are_read_once_for_the_largest_network(
     for label in ("a", "b"):
         for i in range(20):
             _scene(tmp_path / label, f"{label}{i}.png", 100 * ord(label) + i)
-    source = divided(open_source(str(tmp_path)), ("a", "b"), SilentProgress())
+    source = divided(open_source(str(tmp_path)), ("a", "b"), SilentProgress(), keep=True)
     before = [source.load(("a", "b"), "train", (side, side), None, 5) for side in (224, 32)]
     (gone := Path(before[0].files[0])).unlink()
     for side, images in zip((224, 32), before, strict=True):
@@ -156,18 +160,29 @@ def test_few_images_are_read_once_for_the_largest_network(
             assert str(gone) in source.load(("a", "b"), "train", (side, side)).skipped
 
 
-def test_images_that_cannot_be_read_stay_on_their_side(tmp_path: Path) -> None:
-    for i in range(20):
+def test_images_that_cannot_be_read_leave_no_split_without_others(tmp_path: Path) -> None:
+    for i in range(60):
         for label in ("a", "b"):
             _scene(tmp_path / label, f"{label}{i}.png", 100 * ord(label) + i // 4)
     source = open_source(str(tmp_path))
     assert isinstance(source.listing.reader, FileReader)
-    bad = [Path(source.listing.reader.files[split][0][0]) for split in ("train", "test")]
-    for path in bad[:1]:
-        path.write_bytes(b"")
+    bad = [source.listing.reader.files[split][0][0] for split in ("train", "test")]
+    for path in bad:
+        Path(path).write_bytes(b"")
     found = read_pictures(source, ("a", "b"), (32, 32), SilentProgress())
-    assert found.train.skipped == (str(bad[0]),)
-    assert sum(found.record.used.values()) == 39 and found.record.given == 40
+    assert sorted(found.train.skipped) == sorted(bad)  # the test split of a class may have nothing else
+    assert sum(found.record.used.values()) == 118 and found.record.given == 120
+
+
+def test_a_class_of_copies_with_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    for i in range(60):
+        _scene(tmp_path / "a", f"a{i}.png", i)
+        _scene(tmp_path / "b", f"b{i}.png", 999)
+    source = open_source(str(tmp_path))
+    assert isinstance(source.listing.reader, FileReader)
+    Path(source.listing.reader.files["test"][1][0]).write_bytes(b"")
+    found = read_pictures(source, ("a", "b"), (32, 32), SilentProgress())
+    assert found.record.used == {"train": 107, "test": 12} and any("no test images of b" in w for w in found.warnings)
 
 
 def test_groups_that_were_asked_for_are_kept_together(root: Path) -> None:
@@ -177,6 +192,9 @@ def test_groups_that_were_asked_for_are_kept_together(root: Path) -> None:
     numbers = [int(Path(p).stem) for p in train.files]
     together = {(g, n) for g, n in zip(train.groups.tolist(), numbers, strict=True)}
     assert len(together) == 6 == len(set(numbers))
+    for part in parts_of(train, 0):
+        patients = {numbers[i] for i in part.tolist()}
+        assert sorted(part.tolist()) == [i for i, n in enumerate(numbers) if n in patients]
     plain = _read(root).train
     assert plain.groups is not None and len(plain.groups.unique()) == len(plain)
 
@@ -192,7 +210,7 @@ def test_validation_images_that_are_copies_decide_nothing(root: Path) -> None:
     assert found.record.used == {"train": 12, "val": 2, "test": 8}
     assert found.record.aside[LEFT_OUT_VAL] == 4
     assert found.record.given == sum(found.record.used.values()) + sum(found.record.aside.values())
-    assert "4 of 6 validation images are copies of training images: they decide nothing" in found.warnings
+    assert "4 of 6 validation images are copies of training images: they are not used" in found.warnings
 
 
 def test_a_split_of_ours_stays_without_copies(tmp_path: Path) -> None:

@@ -96,21 +96,30 @@ def test_a_single_image_is_not_left_out_and_every_class_is_outside_of_every_fold
         grouped_folds(copied := pictures(labels, labels), np.random.default_rng(0), fold_count(copied))
 
 
-def test_copies_are_in_one_fold() -> None:
-    labels, groups = torch.arange(60) % 2, torch.arange(60) // 6
-    found = grouped_folds(pictures(labels, groups), np.random.default_rng(0), 5)
-    assert torch.cat(found).sort().values.tolist() == list(range(60))
-    for part in found:
-        kept = {(g, c) for g, c in zip(groups[part].tolist(), labels[part].tolist(), strict=True)}
-        rest = rest_of(part, 60)
-        assert not kept & {(g, c) for g, c in zip(groups[rest].tolist(), labels[rest].tolist(), strict=True)}
-        assert len(kept) == 4
-    alone, plain = (pictures(labels, each) for each in (torch.arange(60), None))
-    for one, other in zip(*(grouped_folds(p, np.random.default_rng(3), 5) for p in (alone, plain)), strict=True):
-        assert torch.equal(one, other)
-    assert [p.tolist() for p in folds(labels, np.random.default_rng(3), 5)] == [
-        p.tolist() for p in grouped_folds(plain, np.random.default_rng(3), 5)
-    ]
+@pytest.mark.parametrize("across", [False, True])
+def test_groups_are_in_one_fold(across: bool) -> None:
+    """Of unequal groups, also those that hold several classes; without groups folds are as `folds` makes them."""
+    labels, groups = torch.arange(120) % 2, torch.arange(120).double().sqrt().long()
+    groups = groups if across else 2 * groups + labels
+    data = pictures(labels, groups)
+    for seed in range(5):
+        found = grouped_folds(data, np.random.default_rng(seed), 5)
+        assert torch.cat(found).sort().values.tolist() == list(range(120))
+        for part in found:
+            rest = rest_of(part, 120)
+            assert not set(groups[part].tolist()) & set(groups[rest].tolist())
+            assert 18 <= len(part) <= 30 and set(labels[rest].tolist()) == {0, 1}
+    alone, plain = pictures(labels, torch.arange(120)), pictures(labels)
+    expected = folds(labels, np.random.default_rng(3), 5)
+    for each in (alone, plain):
+        assert all(map(torch.equal, grouped_folds(each, np.random.default_rng(3), 5), expected))
+
+
+def test_a_group_that_is_all_of_a_class_is_in_no_fold() -> None:
+    labels, groups = torch.tensor([0] * 9 + [1] * 3), torch.tensor([0, 0, 0, 1, 1, 2, 2, 3, 9, 9, 9, 9])
+    found = grouped_folds(pictures(labels, groups), np.random.default_rng(0), 3)
+    assert torch.cat(found).sort().values.tolist() == list(range(8))
+    assert fold_count(pictures(labels, groups)) == 1
 
 
 def test_mixed_weights_lie_on_the_line() -> None:
