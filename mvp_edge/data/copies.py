@@ -14,7 +14,7 @@ within a percentage point; on 1,500 photographs neither has a false candidate. O
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,19 @@ class Prints:
     def at(self, index: np.ndarray) -> Prints:
         """Return those of some pictures."""
         return Prints(self.hashes[index], self.thumbnails[index])
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies among image files.
+
+    Attributes:
+        group: Of each path; copies have the same number.
+        alike: Whether many pictures look so much alike that only exact copies count.
+    """
+
+    group: Mapping[str, int]
+    alike: bool
 
 
 def prints(images: Tensor) -> Prints:

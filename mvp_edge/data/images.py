@@ -279,6 +279,43 @@ def decode_all(
     return Pixels(pixels, targets, len(paths), failures, files, tuple(o for o in origins if o is not None))
 
 
+Decode = Callable[[Sequence[str], Sequence[int], Size, OnImage | None], Pixels]
+"""Reads image files as `decode_all` does."""
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """Image files that were read before, at one size; others are read when they are asked for.
+
+    Attributes:
+        sets: What was read.
+    """
+
+    sets: tuple[ImageSet, ...]
+
+    def decode(
+        self, paths: Sequence[str], labels: Sequence[int], size: Size, on_image: OnImage | None = None
+    ) -> Pixels:
+        """Return images as `decode_all` does."""
+        if any(images.images.shape[2:] != size for images in self.sets):
+            return decode_all(paths, labels, size, on_image)
+        place: dict[str, tuple[ImageSet | Pixels, int]]
+        place = {path: (images, i) for images in self.sets for i, path in enumerate(images.files)}
+        missing = [i for i, path in enumerate(paths) if path not in place]
+        if on_image is not None:
+            on_image(len(paths) - len(missing))
+        fresh = decode_all([paths[i] for i in missing], [labels[i] for i in missing], size, on_image)
+        place |= {path: (fresh, i) for i, path in enumerate(fresh.files)}
+        there = [(path, label) for path, label in zip(paths, labels, strict=True) if path in place]
+        found = [place[path] for path, _ in there]
+        images = torch.empty((len(there), 3, *size), dtype=torch.uint8)
+        for target, (read, i) in zip(images, found, strict=True):
+            target.copy_(read.images[i])
+        targets = torch.tensor([label for _, label in there], dtype=torch.int64)
+        origins = tuple(read.origins[i] for read, i in found)
+        return Pixels(images, targets, len(paths), fresh.failures, tuple(path for path, _ in there), origins)
+
+
 def resize(images: Tensor, size: Size) -> Tensor:
     """Scale and centre-crop uint8 images `(N, 3, h, w)` to `size` as `decode` does with files."""
     height, width = images.shape[2:]

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal, Protocol, TypeVar
 
-import torch
-
 from mvp_edge.core.errors import DataError
+from mvp_edge.data.copies import Copies
 from mvp_edge.data.formats import NOT_PICTURES
-from mvp_edge.data.images import ImageSet, OnImage, Pixels, Size, decode_all
+from mvp_edge.data.images import Decode, OnImage, Pixels, Size, decode_all
 from mvp_edge.names.tasks import canonical
 
 _Item = TypeVar("_Item")
@@ -64,19 +63,6 @@ class Aside:
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Copies among image files.
-
-    Attributes:
-        group: Of each path; copies have the same number.
-        alike: Whether many pictures look so much alike that only exact copies count.
-    """
-
-    group: Mapping[str, int]
-    alike: bool
-
-
-@dataclass(frozen=True)
 class Listing:
     """The classes of a data set and where each given file went.
 
@@ -107,44 +93,6 @@ class Listing:
     def given(self) -> int:
         """Number of files given: used and set aside."""
         return sum(map(self.used, SPLITS)) + sum(len(each.files) for each in self.aside)
-
-
-Decode = Callable[[Sequence[str], Sequence[int], Size, OnImage | None], Pixels]
-"""Reads image files as `images.decode_all` does."""
-
-
-class InMemory:
-    """Image files that were read before, at one size; others are read when they are asked for.
-
-    Args:
-        sets: What was read.
-    """
-
-    def __init__(self, *sets: ImageSet) -> None:
-        self._sets = sets
-        self._place = {path: (k, i) for k, images in enumerate(sets) for i, path in enumerate(images.files)}
-
-    def decode(
-        self, paths: Sequence[str], labels: Sequence[int], size: Size, on_image: OnImage | None = None
-    ) -> Pixels:
-        """Return images as `decode_all` does."""
-        if any(images.images.shape[2:] != size for images in self._sets):
-            return decode_all(paths, labels, size, on_image)
-        missing = [i for i, path in enumerate(paths) if path not in self._place]
-        if on_image is not None:
-            on_image(len(paths) - len(missing))
-        fresh = decode_all([paths[i] for i in missing], [labels[i] for i in missing], size, on_image)
-        read, row = ImageSet(fresh.images, fresh.labels, (), files=fresh.files, origins=fresh.origins), len(self._sets)
-        sets = (*self._sets, read)
-        place = self._place | {path: (row, i) for i, path in enumerate(fresh.files)}
-        there = [(label, sets[k], i, path) for path, label in zip(paths, labels, strict=True) if path in place
-                 for k, i in [place[path]]]  # fmt: skip
-        images = torch.empty((len(there), 3, *size), dtype=torch.uint8)
-        for target, (_, each, i, _) in zip(images, there, strict=True):
-            target.copy_(each.images[i])
-        found = torch.tensor([label for label, *_ in there], dtype=torch.int64)
-        files, origins = tuple(path for *_, path in there), tuple(each.origins[i] for _, each, i, _ in there)
-        return Pixels(images, found, len(paths), fresh.failures, files, origins)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 
 from mvp_edge.core.errors import DataError
 from mvp_edge.core.progress import Progress
-from mvp_edge.data.copies import Prints, joined, prints, trusted_copies
-from mvp_edge.data.images import ImageSet, Size
-from mvp_edge.data.listing import SPLITS, Copies, FileReader, InMemory, Split, by_name, split_files
+from mvp_edge.data.copies import Copies, Prints, joined, prints, trusted_copies
+from mvp_edge.data.images import ImageSet, InMemory, Size
+from mvp_edge.data.listing import SPLITS, FileReader, Split, by_name, split_files
 from mvp_edge.data.source import DataSource
 from mvp_edge.names.tasks import canonical
 
@@ -76,7 +76,7 @@ def divided(source: DataSource, classes: Sequence[str], progress: Progress, *, k
         reader = FileReader(files_of)
         notes += (f"{moved} images changed sides, so that copies of a picture, such as bursts, are on one side",)
     if few and keep:
-        reader = replace(reader, decode=InMemory(train, test).decode)
+        reader = replace(reader, decode=InMemory((train, test)).decode)
     copies = Copies(dict(zip(files, groups.tolist(), strict=True)), same)
     listing = replace(listing, reader=reader, notes=notes, carved="by copies", copies=copies)
     return DataSource(source.name, source.location, listing)

@@ -13,9 +13,9 @@ from mvp_edge.config import PruneConfig
 from mvp_edge.core.progress import Progress
 from mvp_edge.data import DataSource, ImageSet, open_source, skipped_warnings
 from mvp_edge.data.copies import NOTE, conflict_warnings, conflicts
-from mvp_edge.data.images import Size, decode_all
+from mvp_edge.data.images import Decode, Size, decode_all
 from mvp_edge.data.leaks import coarse_accuracy, leaks, sample
-from mvp_edge.data.listing import UNREADABLE, Decode, FileReader, Split, in_words
+from mvp_edge.data.listing import UNREADABLE, FileReader, Split, in_words
 from mvp_edge.data.splits import Splits, divided, load_splits
 from mvp_edge.prune.gate import JUDGED_IMAGES
 from mvp_edge.prune.request import inside_data
