@@ -1,6 +1,7 @@
 """How long does the main job take, from the typed command to the report, and how much memory?
 
-    python -m benchmarks prune-time [--classes A,B] [--data DIR] [--zoo ZOO] [--runs 5] [--beside PYTHON]
+    python -m benchmarks prune-time [--classes A,B] [--data DIR] [--zoo ZOO] [--max-macs M] [--runs 5]
+        [--beside PYTHON]
 
 Without images, Chromium takes a picture of the last report, where there is one. `--beside` names the Python of an
 environment where another commit is installed from its checkout: the two take turns, each with its own default zoo
@@ -83,11 +84,14 @@ def main(argv: Sequence[str]) -> None:
     script.add("--runs", type=int, default=5)
     script.add("--classes", default=CLASSES)
     script.add("--zoo", help="default: the bundled one")
+    script.add("--max-macs", help="such as 130M; default: no budget")
     script.add("--beside", type=Path, metavar="PYTHON", help="of an environment with another commit")
     args = script.parse(argv)
     words = ["-m", "mvp_edge_cli", "prune", "--task", "classes.txt", "--out", "out", "--force"]
     if args.data:
         words += ["--data", str(Path(args.data).resolve())]
+    if args.max_macs:
+        words += ["--max-macs", args.max_macs]
     ours = Runs([sys.executable, *words, *(["--zoo", str(Path(args.zoo).resolve())] if args.zoo else [])])
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     other = Runs([str(args.beside), *words], clean) if args.beside else None
@@ -120,6 +124,8 @@ def main(argv: Sequence[str]) -> None:
         "images": bool(args.data),
         "zoo": last["zoo"],
     }
+    if args.max_macs:
+        config["max_macs"] = args.max_macs
     if other is not None:
         result["beside"] = {**other.told(), "macs": other.reports[-1]["macs"]}
         config["beside"] = commit_of(args.beside, clean)

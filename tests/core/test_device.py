@@ -7,6 +7,7 @@ import torch
 from mvp_edge.core.device import (
     Bf16,
     autocast,
+    keep_memory,
     on_device,
     on_host,
     resolve_device,
@@ -105,3 +106,22 @@ def test_weights_are_laid_out_for_where_they_are() -> None:
     computing = on_device(model, torch.device("cpu")).weight
     assert computing.is_contiguous(memory_format=torch.channels_last) and not computing.is_contiguous()
     assert on_host(model).weight.is_contiguous()
+
+
+def test_what_computes_on_the_cpu_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda option, value: told.append((option, value)))
+    monkeypatch.setattr("mvp_edge.core.device.ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("mvp_edge.core.device.sys.platform", "linux")
+    keep_memory.cache_clear()
+    on_device(torch.nn.Linear(2, 2), torch.device("cpu"))
+    on_device(torch.nn.Linear(2, 2), torch.device("cpu"))
+    assert told == [(-1, 2**31 - 1), (-3, 2**30)]  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, once
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvp_edge.core.device.ctypes.CDLL", lambda name: SimpleNamespace())
+    monkeypatch.setattr("mvp_edge.core.device.sys.platform", "linux")
+    keep_memory.cache_clear()
+    keep_memory()
+    keep_memory.cache_clear()
