@@ -42,7 +42,7 @@ def prune_output() -> str:
 
 
 def _main_job(images: bool) -> dict[str, Any]:
-    alone = [r for r in records.read("prune-time") if "beside" not in r["config"]]
+    alone = [r for r in records.read("prune-time") if not {"beside", "max_macs"} & r["config"].keys()]
     return [r for r in alone if r["config"].get("images", True) is images][-1]
 
 
@@ -51,11 +51,14 @@ def before_after() -> str:
     last = {}
     for r in records.read("prune-time"):
         if "beside" in r["config"]:
-            last[r["config"]["beside"], r["config"]["images"], r["config"]["zoo"]] = r
+            last[tuple(r["config"].get(k) for k in ("beside", "images", "zoo", "max_macs"))] = r
     rows = []
     for r in last.values():
         config, now, before = r["config"], r["result"], r["result"]["beside"]
-        job = f"{'images' if config['images'] else 'names alone'}, `{config['zoo']}`{records.dirty_mark([r])}"
+        what = "images" if config["images"] else "names alone"
+        if "max_macs" in config:
+            what = f"500 photographs, at most {config['max_macs'].removesuffix('M')} MMACs"
+        job = f"{what}, `{config['zoo']}`{records.dirty_mark([r])}"
         ratios = np.divide(before["wall_s"], now["wall_s"])
         rows.append([
             job, f"`{config['beside']}`", f"{before['median_s']:.1f}", f"{now['median_s']:.1f}",
