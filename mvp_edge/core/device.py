@@ -94,7 +94,7 @@ def keep_memory() -> None:
     """Let this process use the memory that it frees again, instead of giving it back to the system (glibc only).
 
     Linux clears each page that it hands out. Activations, freed and allocated anew in every layer, had cost `prune`
-    with 500 photographs at 128 pixels a fifth of its time (`python -m benchmarks prune-time`).
+    with 500 photographs at 128 pixels a tenth of its time (`python -m benchmarks prune-time`).
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library
