@@ -57,7 +57,7 @@ def before_after() -> str:
         config, now, before = r["config"], r["result"], r["result"]["beside"]
         what = "images" if config["images"] else "names alone"
         if "max_macs" in config:
-            what = f"500 photographs, at most {config['max_macs'].removesuffix('M')} MMACs"
+            what += f", at most {config['max_macs'].removesuffix('M')} MMACs"
         job = f"{what}, `{config['zoo']}`{records.dirty_mark([r])}"
         ratios = np.divide(before["wall_s"], now["wall_s"])
         rows.append([

@@ -38,8 +38,10 @@ def test_versions_that_took_turns_are_compared_run_by_run_and_are_not_the_main_j
         "config": {"images": False, "beside": "abc", "zoo": "z"},
         "result": {**now, "beside": before, "printed": ["paired"]},
     }
-    monkeypatch.setattr(records, "read", lambda question: [alone, paired])
-    [row] = device.before_after().splitlines()[2:]
+    budget = {**paired, "config": {**paired["config"], "max_macs": "130M"}}
+    monkeypatch.setattr(records, "read", lambda question: [alone, paired, budget])
+    row, limited = device.before_after().splitlines()[2:]
+    assert limited.startswith("| names alone, at most 130 MMACs, `z` |")
     assert row == "| names alone, `z` | `abc` | 8.0 | 2.0 | 3.0x | 900 | 300 | 3 | start 1.5 | start 1.5 |"
     assert "alone" in device.prune_output()
 

@@ -108,20 +108,24 @@ def test_weights_are_laid_out_for_where_they_are() -> None:
     assert on_host(model).weight.is_contiguous()
 
 
-def test_what_computes_on_the_cpu_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, int]] = []
-    library = SimpleNamespace(mallopt=lambda option, value: told.append((option, value)))
-    monkeypatch.setattr("mvp_edge.core.device.ctypes.CDLL", lambda name: library)
+@pytest.fixture
+def linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A process on Linux that has not yet been told to keep its memory; as before afterwards."""
     monkeypatch.setattr("mvp_edge.core.device.sys.platform", "linux")
     keep_memory.cache_clear()
-    on_device(torch.nn.Linear(2, 2), torch.device("cpu"))
-    on_device(torch.nn.Linear(2, 2), torch.device("cpu"))
+    yield monkeypatch
+    keep_memory.cache_clear()
+
+
+def test_what_computes_on_the_cpu_keeps_its_memory(linux: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda option, value: told.append((option, value)))
+    linux.setattr("mvp_edge.core.device.ctypes.CDLL", lambda name: library)
+    for _ in range(2):
+        on_device(torch.nn.Linear(2, 2), torch.device("cpu"))
     assert told == [(-1, 2**31 - 1), (-3, 2**30)]  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, once
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvp_edge.core.device.ctypes.CDLL", lambda name: SimpleNamespace())
-    monkeypatch.setattr("mvp_edge.core.device.sys.platform", "linux")
-    keep_memory.cache_clear()
+def test_another_c_library_is_left_alone(linux: pytest.MonkeyPatch) -> None:
+    linux.setattr("mvp_edge.core.device.ctypes.CDLL", lambda name: SimpleNamespace())
     keep_memory()
-    keep_memory.cache_clear()
